@@ -1,0 +1,51 @@
+"""What can go wrong, one class per situation; the docstring is the message when none is given.
+
+Entry points translate these once: `web` into problem+json, the command line into an exit code.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+
+from engine.core.problem import Problem
+
+
+class CeleriacError(Exception):
+    """Celeriac could not do what was asked."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class Invalid(CeleriacError):
+    """What was handed in is not valid; every problem is listed with its place."""
+
+    def __init__(self, problems: Iterable[Problem], message: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return "\n".join((self.message, *(f"  {_line(problem)}" for problem in self.problems)))
+
+
+class NotFound(CeleriacError):
+    """There is nothing under this name, or not for who asks."""
+
+
+class Conflict(CeleriacError):
+    """It has changed meanwhile, or stands in the way of what was asked; read it again, then decide."""
+
+
+class Unavailable(CeleriacError):
+    """Something that is needed cannot be reached at the moment; try again."""
+
+
+def _line(problem: Problem) -> str:
+    place = f"{problem.path}: " if problem.path else ""
+    remedy = f" ({problem.remedy})" if problem.remedy else ""
+    return f"{place}{problem.message}{remedy}"

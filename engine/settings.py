@@ -1,0 +1,308 @@
+"""The settings of a process: one frozen record, read from the environment once.
+
+Without `DATABASE_URL`, `BROKER_URL` and `REDIS_URL` a process belongs to the embedded profile, whose
+supervisor starts the servers and hands their URLs to its children. With them it belongs to a fleet.
+URLs are normalised here, so that no other module has to know in how many ways one can be written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from environs import Env, EnvValidationError
+from marshmallow import ValidationError, validate
+
+from engine.core.problem import Problem
+from engine.errors import Invalid
+
+#: Anything but this driver would be a second one: SQLAlchemy 2.1 reads a bare `postgresql:` as psycopg 3.
+_DATABASE_SCHEME = "postgresql+psycopg2"
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+class SettingsError(Invalid):
+    """The environment holds settings that Celeriac cannot use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a process must know before it starts."""
+
+    #: SQLAlchemy's form: `postgresql+psycopg2://…`. URLs stay out of `repr`: they hold passwords.
+    database_url: str | None = field(default=None, repr=False)
+    #: Celery's form: `redis://…`, `redis+socket:///path`, `amqp://…`.
+    broker_url: str | None = field(default=None, repr=False)
+    #: redis-py's form: `redis://…`, `unix:///path`. Follows from the broker where that is a Redis.
+    redis_url: str | None = field(default=None, repr=False)
+    #: obstore's form; a folder under `home` unless it is given.
+    blob_url: str = field(repr=False)
+    #: The data folder: the embedded servers' data, blobs, logs, keys.
+    home: Path
+    #: Whether the embedded platform's supervisor started this process.
+    supervised: bool = False
+    #: Whether requests without a credential act as the local principal; embedded profile only.
+    anonymous: bool = False
+    #: Python modules whose functions and tools are installed as trusted library code.
+    libraries: tuple[str, ...] = ()
+    lease_seconds: float = 30.0
+    sweep_seconds: float = 1.0
+    #: How old the message of a waiting row may grow before it is sent again.
+    resend_seconds: float = 5.0
+    #: How long `/graph/run` waits for a result before it answers 202.
+    wait_seconds: float = 30.0
+    #: Cap of streams and waiting requests of one web process.
+    streams: int = 64
+    log_level: str = "INFO"
+    #: Where tests arm the fault hooks; unset outside of tests.
+    fault_dir: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    #: Threads of one worker.
+    concurrency: int = 4
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this process belongs to the embedded profile rather than to a fleet."""
+        return self.supervised or self.database_url is None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read every setting; report whatever is wrong with any of them together."""
+        return _read(os.environ if environment is None else environment)
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that make a child process read these same settings."""
+        values = {
+            "DATABASE_URL": self.database_url,
+            "BROKER_URL": self.broker_url,
+            "REDIS_URL": self.redis_url,
+            "BLOB_URL": self.blob_url,
+            "CELERIAC_HOME": str(self.home),
+            "CELERIAC_SUPERVISED": "1" if self.supervised else None,
+            "CELERIAC_ANONYMOUS": "local" if self.anonymous else None,
+            "CELERIAC_LIBRARIES": ",".join(self.libraries) or None,
+            "CELERIAC_LEASE_SECONDS": str(self.lease_seconds),
+            "CELERIAC_SWEEP_SECONDS": str(self.sweep_seconds),
+            "CELERIAC_RESEND_SECONDS": str(self.resend_seconds),
+            "CELERIAC_WAIT_SECONDS": str(self.wait_seconds),
+            "CELERIAC_STREAMS": str(self.streams),
+            "CELERIAC_LOG_LEVEL": self.log_level,
+            "CELERIAC_FAULT_DIR": str(self.fault_dir) if self.fault_dir else None,
+            "CELERIAC_HOST": self.host,
+            "CELERIAC_PORT": str(self.port),
+            "CELERIAC_CONCURRENCY": str(self.concurrency),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class _Reader(Env):
+    """Reads from the mapping it is given, where an empty variable counts as unset."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__(eager=False)
+        self._given = {name: text.strip() for name, text in environment.items()}
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return self._given.get(env_key) or default
+
+
+def _read(environment: Mapping[str, str]) -> Settings:
+    env = _Reader(environment)
+    positive = validate.Range(min=0, min_inclusive=False, max=86_400)
+    for name, parse in _PARSERS.items():
+        env.add_parser(name, _unless_unset(parse))
+    database_url = env.database_url("DATABASE_URL", None)
+    broker_url = env.broker_url("BROKER_URL", None)
+    redis_url = env.redis_url("REDIS_URL", None)
+    home = env.folder("CELERIAC_HOME", None) or _default_home(environment)
+    values: dict[str, Any] = {
+        "database_url": database_url,
+        "broker_url": broker_url,
+        "redis_url": redis_url or _redis_of(broker_url),
+        "blob_url": env.blob_url("BLOB_URL", None) or (home / "blobs").as_uri(),
+        "home": home,
+        "supervised": env.bool("CELERIAC_SUPERVISED", default=False),
+        "anonymous": env.anonymous("CELERIAC_ANONYMOUS", None) or False,
+        "libraries": env.modules("CELERIAC_LIBRARIES", None) or (),
+        "lease_seconds": env.float("CELERIAC_LEASE_SECONDS", 30.0, validate=positive),
+        "sweep_seconds": env.float("CELERIAC_SWEEP_SECONDS", 1.0, validate=positive),
+        "resend_seconds": env.float("CELERIAC_RESEND_SECONDS", 5.0, validate=positive),
+        "wait_seconds": env.float("CELERIAC_WAIT_SECONDS", 30.0, validate=positive),
+        "streams": env.int("CELERIAC_STREAMS", 64, validate=validate.Range(min=1, max=10_000)),
+        "log_level": env.level("CELERIAC_LOG_LEVEL", None) or "INFO",
+        "fault_dir": env.folder("CELERIAC_FAULT_DIR", None),
+        "host": env.str("CELERIAC_HOST", "127.0.0.1"),
+        "port": env.int("CELERIAC_PORT", 8000, validate=validate.Range(min=0, max=65_535)),
+        "concurrency": env.int(
+            "CELERIAC_CONCURRENCY", 4, validate=validate.Range(min=1, max=1_000)
+        ),
+    }
+    problems = [*_sealed(env), *_contradictions(environment, values)]
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**values)
+
+
+def _sealed(env: Env) -> Iterator[Problem]:
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        found = error.error_messages
+        assert isinstance(found, dict)
+        for name, messages in found.items():
+            for message in messages:
+                yield Problem(path=name, message=message)
+
+
+def _contradictions(environment: Mapping[str, str], values: Mapping[str, Any]) -> Iterator[Problem]:
+    given = {name for name in _FLEET if environment.get(name, "").strip()}
+    for missing in _REQUIRED_IN_A_FLEET - given if given else ():
+        yield Problem(
+            path=missing,
+            message=f"is missing, while {' and '.join(sorted(given))} is set",
+            remedy="set both for a fleet, or none for the embedded platform",
+        )
+    if values["anonymous"] is True and given and values["supervised"] is not True:
+        yield Problem(
+            path="CELERIAC_ANONYMOUS",
+            message="is for the embedded platform only",
+            remedy="unset it; a fleet's requests need a credential",
+        )
+
+
+_FLEET = ("DATABASE_URL", "BROKER_URL", "REDIS_URL")
+_REQUIRED_IN_A_FLEET = frozenset({"DATABASE_URL", "BROKER_URL"})
+
+
+def _database_url(text: str) -> str:
+    scheme, rest = _split(text, "postgresql://user@host:5432/name")
+    if scheme not in {"postgres", "postgresql", _DATABASE_SCHEME}:
+        raise ValidationError(f"starts with {scheme}:, which is not Postgres; use postgresql://…")
+    return f"{_DATABASE_SCHEME}:{rest}"
+
+
+def _broker_url(text: str) -> str:
+    scheme, rest = _split(text, "redis://host:6379/0")
+    if scheme in _TLS:
+        return f"rediss:{rest}"
+    if scheme in _TCP:
+        return f"redis:{rest}"
+    if scheme in _SOCKET:
+        return _socket_url("redis+socket", rest, database_named="virtual_host")
+    return text
+
+
+def _redis_url(text: str) -> str:
+    scheme, rest = _split(text, "redis://host:6379/0")
+    if scheme in _TLS:
+        return f"rediss:{rest}"
+    if scheme in _TCP:
+        return f"redis:{rest}"
+    if scheme in _SOCKET:
+        return _socket_url("unix", rest, database_named="db")
+    raise ValidationError(
+        f"starts with {scheme}:, which is neither Redis nor Valkey; use redis://…"
+    )
+
+
+_TCP = frozenset({"redis", "valkey"})
+_TLS = frozenset({"rediss", "valkeys", "redis+tls", "valkey+tls"})
+_SOCKET = frozenset({"unix", "redis+socket", "redis+unix", "valkey+unix", "valkey+socket"})
+
+
+def _redis_of(broker_url: str | None) -> str | None:
+    """The Redis behind a broker, where the broker is one."""
+    if broker_url and broker_url.startswith(("redis:", "rediss:", "redis+socket:")):
+        return _redis_url(broker_url)
+    return None
+
+
+def _socket_url(scheme: str, rest: str, *, database_named: str) -> str:
+    """A unix socket's URL with its database number under the name that the reader knows."""
+    parts = urlsplit(f"unix:{rest}")
+    query = dict(parse_qsl(parts.query))
+    numbers = [query.pop(name) for name in ("db", "virtual_host") if name in query]
+    if numbers:
+        query[database_named] = numbers[0].strip("/")
+    url = urlunsplit(("", parts.netloc, parts.path, urlencode(query), ""))
+    return f"{scheme}://{url.removeprefix('//')}"
+
+
+def _blob_url(text: str) -> str:
+    scheme, _ = _split(text, "file:///folder or s3://bucket")
+    if scheme not in _BLOB_SCHEMES:
+        raise ValidationError(
+            f"starts with {scheme}:; known are {', '.join(sorted(_BLOB_SCHEMES))}"
+        )
+    return text
+
+
+_BLOB_SCHEMES = frozenset(
+    {"file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https"}
+)
+
+
+def _split(text: str, example: str) -> tuple[str, str]:
+    scheme, colon, rest = text.partition(":")
+    if not colon or not rest.startswith("//"):
+        # The text itself stays out of the message: it may hold a password.
+        raise ValidationError(f"is not a URL; one looks like {example}")
+    return scheme.lower(), rest
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _anonymous(text: str) -> bool:
+    if text != "local":
+        raise ValidationError(f"is {text!r}; it is either unset or local")
+    return True
+
+
+def _modules(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    wrong = [name for name in names if not _MODULE.fullmatch(name)]
+    if wrong:
+        raise ValidationError(f"names no Python module: {', '.join(wrong)}")
+    return names
+
+
+def _level(text: str) -> str:
+    if text.upper() not in _LOG_LEVELS:
+        raise ValidationError(f"is {text!r}; known are {', '.join(_LOG_LEVELS)}")
+    return text.upper()
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "database_url": _database_url,
+    "broker_url": _broker_url,
+    "redis_url": _redis_url,
+    "blob_url": _blob_url,
+    "folder": _folder,
+    "anonymous": _anonymous,
+    "modules": _modules,
+    "level": _level,
+}
+
+
+def _unless_unset(parse: Callable[[str], object]) -> Callable[[str | None], object]:
+    return lambda text: None if text is None else parse(text)
+
+
+def _default_home(environment: Mapping[str, str]) -> Path:
+    # Only an absolute path counts, says the XDG base directory specification.
+    data = Path(environment.get("XDG_DATA_HOME", ""))
+    if data.is_absolute():
+        return data / "celeriac"
+    try:
+        return Path.home() / ".local" / "share" / "celeriac"
+    except RuntimeError:
+        return Path("/nonexistent/celeriac")

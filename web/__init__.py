@@ -1,0 +1,1 @@
+"""The web: REST routes, live streams and the API description, thin over `engine.runs`."""
