@@ -70,7 +70,8 @@ CREATE TABLE workflow_version (
     tenant_id text NOT NULL,
     id uuid NOT NULL,
     workflow text NOT NULL,
-    version text NOT NULL,
+    version text NOT NULL CHECK (
+        version ~ '^[0-9]{1,9}[.][0-9]{1,9}[.][0-9]{1,9}(-[0-9A-Za-z.-]+)?([+][0-9A-Za-z.-]+)?$'),
     document json NOT NULL,
     seed json,
     checksum text NOT NULL,
@@ -90,6 +91,7 @@ CREATE TABLE run (
     status text NOT NULL DEFAULT 'queued'
         CHECK (status IN ('queued', 'running', 'completed', 'failed', 'cancelled')),
     rules integer NOT NULL,
+    pins json NOT NULL DEFAULT '{}',
     seq bigint NOT NULL DEFAULT 0,
     hash bytea NOT NULL DEFAULT '',
     head json NOT NULL DEFAULT '{}',

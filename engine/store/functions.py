@@ -1,0 +1,171 @@
+"""Versions of functions and tools: numbered from 1, never changed, never removed.
+
+A function is either source that somebody registered, or the name of an object in trusted
+library code (`module:attribute`). Functions and tools are two namespaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Connection, Row, func, literal, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from engine.core.values import Json
+from engine.store.tables import function
+
+Namespace: TypeAlias = Literal["function", "tool"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFunction:
+    """A function as it is handed in."""
+
+    namespace: Namespace
+    name: str
+    source: str | None = None
+    library: str | None = None
+    description: str = ""
+    parameters: Mapping[str, Json]
+    effect: str = "pure"
+    checksum: str
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function(NewFunction):
+    """A version of a function."""
+
+    version: int
+    created_at: datetime
+
+
+def register(connection: Connection, tenant: str, new: NewFunction) -> int | None:
+    """Add a version, and return its number.
+
+    None when nothing was added: the newest version has the same checksum, or somebody else
+    has just added one.
+    """
+    same_name = (
+        function.c.tenant_id == tenant,
+        function.c.namespace == new.namespace,
+        function.c.name == new.name,
+    )
+    newest = (
+        select(function.c.version, function.c.checksum)
+        .where(*same_name)
+        .order_by(function.c.version.desc())
+        .limit(1)
+        .subquery()
+    )
+    number = select(func.coalesce(func.max(newest.c.version), 0) + 1).scalar_subquery()
+    same = select(newest.c.version).where(newest.c.checksum == new.checksum).exists()
+    given: dict[str, Any] = {
+        "tenant_id": tenant,
+        "namespace": new.namespace,
+        "name": new.name,
+        "source": new.source,
+        "library": new.library,
+        "description": new.description,
+        "parameters": new.parameters,
+        "effect": new.effect,
+        "checksum": new.checksum,
+        "created_by": new.created_by,
+    }
+    columns = [literal(value, function.c[name].type) for name, value in given.items()]
+    statement = (
+        upsert(function)
+        .from_select([*given, "version"], select(*columns, number).where(~same))
+        .on_conflict_do_nothing()
+        .returning(function.c.version)
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def newest(
+    connection: Connection, tenant: str, namespace: Namespace, names: Sequence[str]
+) -> dict[str, int]:
+    """The newest version of each of the names that exists."""
+    rows = connection.execute(
+        select(function.c.name, func.max(function.c.version))
+        .where(
+            function.c.tenant_id == tenant,
+            function.c.namespace == namespace,
+            function.c.name.in_(names),
+        )
+        .group_by(function.c.name)
+    )
+    return {name: version for name, version in rows}  # noqa: C416  # dict() of rows has no type
+
+
+def get(
+    connection: Connection, tenant: str, namespace: Namespace, name: str, version: int | None = None
+) -> Function | None:
+    """A version of a function; the newest unless one is named."""
+    statement = (
+        select(function)
+        .where(
+            function.c.tenant_id == tenant,
+            function.c.namespace == namespace,
+            function.c.name == name,
+        )
+        .order_by(function.c.version.desc())
+        .limit(1)
+    )
+    if version is not None:
+        statement = statement.where(function.c.version == version)
+    row = connection.execute(statement).first()
+    return None if row is None else _function(row)
+
+
+def page(
+    connection: Connection, tenant: str, namespace: Namespace, *, after: str = "", limit: int = 100
+) -> tuple[Function, ...]:
+    """The newest version of every function, by name, after a name."""
+    rows = connection.execute(
+        select(function)
+        .where(
+            function.c.tenant_id == tenant,
+            function.c.namespace == namespace,
+            function.c.name > after,
+        )
+        .distinct(function.c.name)
+        .order_by(function.c.name, function.c.version.desc())
+        .limit(limit)
+    )
+    return tuple(_function(row) for row in rows)
+
+
+def versions(
+    connection: Connection, tenant: str, namespace: Namespace, name: str
+) -> tuple[Function, ...]:
+    """Every version of a function, newest first."""
+    rows = connection.execute(
+        select(function)
+        .where(
+            function.c.tenant_id == tenant,
+            function.c.namespace == namespace,
+            function.c.name == name,
+        )
+        .order_by(function.c.version.desc())
+    )
+    return tuple(_function(row) for row in rows)
+
+
+def _function(row: Row[Any]) -> Function:
+    return Function(
+        namespace=row.namespace,
+        name=row.name,
+        version=row.version,
+        source=row.source,
+        library=row.library,
+        description=row.description,
+        parameters=row.parameters,
+        effect=row.effect,
+        checksum=row.checksum,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,414 @@
+"""The tables, as the cold statements of the store name them.
+
+The migrations make the schema; this says the same once more, in the terms of SQLAlchemy Core,
+and a test proves that the two agree. Partitions, functions and grants are the migrations' alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.schema import SchemaItem
+
+metadata = MetaData()
+
+
+def _text(name: str, **options: Any) -> Column[str]:
+    return Column(name, Text, **{"nullable": False, **options})
+
+
+def _integer(name: str, **options: Any) -> Column[int]:
+    return Column(name, Integer, **{"nullable": False, **options})
+
+
+def _bigint(name: str, **options: Any) -> Column[int]:
+    return Column(name, BigInteger, **{"nullable": False, **options})
+
+
+def _uuid(name: str) -> Column[str]:
+    return Column(name, Uuid(as_uuid=False), nullable=False)
+
+
+def _json(name: str, *, default: str | None = None, nullable: bool = False) -> Column[Any]:
+    given = None if default is None else text(f"'{default}'")
+    return Column(name, JSON(none_as_null=True), nullable=nullable, server_default=given)
+
+
+def _bytes(name: str, **options: Any) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False, **options)
+
+
+def _time(name: str, *, nullable: bool = True) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _now(name: str) -> Column[Any]:
+    """A time that the database fills in."""
+    moment = text("clock_timestamp()")
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=moment)
+
+
+def _key(*columns: str) -> PrimaryKeyConstraint:
+    return PrimaryKeyConstraint("tenant_id", *columns)
+
+
+def _of_tenant() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant_id"], ["tenant.id"])
+
+
+def _check(condition: str, name: str | None = None) -> CheckConstraint:
+    return CheckConstraint(condition, name=name)
+
+
+def _appended(name: str, *items: SchemaItem) -> Table:
+    """A table that only grows, of rows that belong to a run."""
+    return Table(
+        name,
+        metadata,
+        _text("tenant_id"),
+        _uuid("run_id"),
+        *items,
+        postgresql_partition_by="RANGE (run_id)",
+    )
+
+
+tenant = Table(
+    "tenant",
+    metadata,
+    _text("id", primary_key=True),
+    _text("name"),
+    _now("created_at"),
+    _check("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    _text("tenant_id"),
+    _text("id"),
+    _text("name"),
+    _bytes("hash"),
+    Column("roles", ARRAY(Text), nullable=False),
+    _now("created_at"),
+    _time("expires_at"),
+    _key("id"),
+    _of_tenant(),
+    UniqueConstraint("id"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    _text("tenant_id"),
+    _text("key"),
+    _text("digest"),
+    _uuid("run_id"),
+    _now("created_at"),
+    _key("key"),
+    _of_tenant(),
+    _check("length(key) BETWEEN 1 AND 255"),
+)
+
+function = Table(
+    "function",
+    metadata,
+    _text("tenant_id"),
+    _text("namespace"),
+    _text("name"),
+    _integer("version"),
+    _text("source", nullable=True),
+    _text("library", nullable=True),
+    _text("description", server_default=text("''")),
+    _json("parameters", default="{}"),
+    _text("effect", server_default=text("'pure'")),
+    _text("checksum"),
+    _text("created_by"),
+    _now("created_at"),
+    _key("namespace", "name", "version"),
+    _of_tenant(),
+    _check("namespace IN ('function', 'tool')"),
+    _check("length(name) BETWEEN 1 AND 200"),
+    _check("version > 0"),
+    _check("effect IN ('pure', 'idempotent', 'at_most_once', 'compensable')"),
+    _check("(source IS NULL) <> (library IS NULL)", "function_has_one_body"),
+)
+
+workflow = Table(
+    "workflow",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _now("created_at"),
+    _key("name"),
+    _of_tenant(),
+    _check("length(name) BETWEEN 1 AND 200"),
+)
+
+workflow_version = Table(
+    "workflow_version",
+    metadata,
+    _text("tenant_id"),
+    _uuid("id"),
+    _text("workflow"),
+    _text("version"),
+    _json("document"),
+    _json("seed", nullable=True),
+    _text("checksum"),
+    _text("created_by"),
+    _now("created_at"),
+    _key("id"),
+    UniqueConstraint("tenant_id", "workflow", "version"),
+    ForeignKeyConstraint(["tenant_id", "workflow"], ["workflow.tenant_id", "workflow.name"]),
+    _check(
+        "version ~ '^[0-9]{1,9}[.][0-9]{1,9}[.][0-9]{1,9}(-[0-9A-Za-z.-]+)?([+][0-9A-Za-z.-]+)?$'"
+    ),
+)
+
+run = Table(
+    "run",
+    metadata,
+    _text("tenant_id"),
+    _uuid("id"),
+    _uuid("version_id"),
+    _text("status", server_default=text("'queued'")),
+    _integer("rules"),
+    _json("pins", default="{}"),
+    _bigint("seq", server_default=text("0")),
+    _bytes("hash", server_default=text("''")),
+    _json("head", default="{}"),
+    _json("variables", default="{}"),
+    _bigint("snapshot_seq", server_default=text("0")),
+    _bigint("patched", server_default=text("0")),
+    _text("submitted_by"),
+    _now("created_at"),
+    _time("started_at"),
+    _time("finished_at"),
+    _text("reason", nullable=True),
+    _text("message", nullable=True),
+    _text("ended_step", nullable=True),
+    _integer("stuck_count", server_default=text("0")),
+    _text("stuck_error", nullable=True),
+    _time("stuck_until"),
+    _key("id"),
+    ForeignKeyConstraint(
+        ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    _check("status IN ('queued', 'running', 'completed', 'failed', 'cancelled')"),
+    _check(
+        "(finished_at IS NOT NULL) = (status IN ('completed', 'failed', 'cancelled'))",
+        "run_finished_when_terminal",
+    ),
+    _check("(stuck_error IS NULL) = (stuck_until IS NULL)", "run_stuck_has_error"),
+    postgresql_with={"fillfactor": 70},
+)
+Index("run_newest", run.c.tenant_id, run.c.id.desc())
+Index("run_stuck", run.c.stuck_until, postgresql_where=run.c.stuck_until.is_not(None))
+
+step = Table(
+    "step",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _text("key"),
+    _text("node"),
+    _integer("iteration"),
+    _text("status"),
+    _integer("attempt"),
+    _integer("errors", server_default=text("0")),
+    _integer("lost", server_default=text("0")),
+    _text("queue", nullable=True),
+    _json("thread", default="[]"),
+    _json("visits", default="{}"),
+    _time("wake_at"),
+    _integer("sends", server_default=text("0")),
+    _bigint("fence", server_default=text("0")),
+    _text("worker", nullable=True),
+    _time("lease_until"),
+    Column("begun", Boolean, nullable=False, server_default=text("false")),
+    _key("run_id", "key"),
+    ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+    _check("iteration > 0"),
+    _check("status IN ('deferred', 'ready', 'leased', 'reported', 'retrying')"),
+    _check("attempt > 0"),
+    _check(
+        "(status = 'leased') = (lease_until IS NOT NULL)"
+        " AND (status = 'leased') = (worker IS NOT NULL)",
+        "step_leased_has_owner",
+    ),
+    _check(
+        "(status IN ('deferred', 'ready', 'retrying')) = (wake_at IS NOT NULL)",
+        "step_waiting_wakes",
+    ),
+    _check("NOT begun OR status = 'leased'", "step_begun_while_leased"),
+    postgresql_with={"fillfactor": 50},
+)
+Index("step_wakes", step.c.wake_at, postgresql_where=step.c.wake_at.is_not(None))
+Index("step_leases", step.c.lease_until, postgresql_where=step.c.lease_until.is_not(None))
+
+inbox = Table(
+    "inbox",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    _text("kind"),
+    _integer("format"),
+    _json("body"),
+    _text("payload_id", nullable=True),
+    _now("received_at"),
+    _key("run_id", "id"),
+)
+Index("inbox_oldest", inbox.c.received_at)
+
+history = _appended(
+    "history",
+    _bigint("seq"),
+    _time("at", nullable=False),
+    _text("kind"),
+    _integer("format"),
+    _json("body"),
+    _text("payload_id", nullable=True),
+    _bytes("hash"),
+    _key("run_id", "seq"),
+    _check("seq > 0"),
+)
+
+payload = _appended(
+    "payload",
+    _text("id"),
+    _bytes("salt"),
+    _json("body"),
+    _key("run_id", "id"),
+)
+
+attempt = _appended(
+    "attempt",
+    _text("step"),
+    _integer("attempt"),
+    _bigint("fence"),
+    _text("worker"),
+    _now("started_at"),
+    _key("run_id", "step", "attempt"),
+    _check("attempt > 0"),
+)
+
+result = _appended(
+    "result",
+    _text("step"),
+    _integer("attempt"),
+    _bigint("fence"),
+    _text("outcome"),
+    _text("reason", nullable=True),
+    _text("message", nullable=True),
+    _json("usage", default="{}"),
+    _now("ended_at"),
+    _key("run_id", "step", "attempt"),
+    _check("outcome IN ('succeeded', 'failed', 'lost')"),
+    _check("(outcome = 'succeeded') = (reason IS NULL)", "result_says_why"),
+)
+Index(
+    "result_accepted_once",
+    result.c.tenant_id,
+    result.c.run_id,
+    result.c.step,
+    unique=True,
+    postgresql_where=result.c.outcome == text("'succeeded'"),
+)
+
+refusal = _appended(
+    "refusal",
+    _uuid("id"),
+    _text("step"),
+    _integer("attempt"),
+    _bigint("fence"),
+    _text("worker"),
+    _text("outcome"),
+    _now("at"),
+    _key("run_id", "id"),
+)
+
+call = _appended(
+    "call",
+    _text("step"),
+    _integer("ordinal"),
+    _integer("attempt"),
+    _text("tool"),
+    _integer("version"),
+    _text("effect"),
+    _text("digest"),
+    _json("arguments"),
+    _now("started_at"),
+    _key("run_id", "step", "ordinal", "attempt"),
+    _check("ordinal > 0"),
+)
+
+call_result = _appended(
+    "call_result",
+    _text("step"),
+    _integer("ordinal"),
+    _integer("attempt"),
+    _text("reason", nullable=True),
+    _text("message", nullable=True),
+    _json("value", nullable=True),
+    _json("usage", default="{}"),
+    _now("ended_at"),
+    _key("run_id", "step", "ordinal", "attempt"),
+)
+Index(
+    "call_result_once",
+    call_result.c.tenant_id,
+    call_result.c.run_id,
+    call_result.c.step,
+    call_result.c.ordinal,
+    unique=True,
+    postgresql_where=call_result.c.reason.is_(None),
+)
+
+pin = _appended(
+    "pin",
+    _text("namespace"),
+    _text("name"),
+    _integer("version"),
+    _key("run_id", "namespace", "name"),
+)
+
+log = _appended(
+    "log",
+    _text("step"),
+    _integer("attempt"),
+    _integer("line"),
+    _text("stream"),
+    _text("text"),
+    _now("at"),
+    _key("run_id", "step", "attempt", "line"),
+    _check("stream IN ('stdout', 'stderr')"),
+)
+
+checkpoint = _appended(
+    "checkpoint",
+    _bigint("seq"),
+    _json("state"),
+    _now("at"),
+    _key("run_id", "seq"),
+)

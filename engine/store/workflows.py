@@ -1,0 +1,155 @@
+"""Workflows and their versions: published once, never changed.
+
+A version is known by its id, or by name and semver. The *latest* one is the highest release;
+a pre-release is the latest only where there is no release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from engine.core.values import Json
+from engine.store.tables import workflow, workflow_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """A version as it is published."""
+
+    id: str
+    workflow: str
+    version: str
+    document: Json
+    #: The seed-000 body that the document was lowered from.
+    seed: Json = None
+    checksum: str
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowVersion(NewVersion):
+    """A published version."""
+
+    created_at: datetime
+
+
+def ensure(connection: Connection, tenant: str, name: str) -> None:
+    """Make a workflow unless it is there."""
+    connection.execute(
+        upsert(workflow).values(tenant_id=tenant, name=name).on_conflict_do_nothing()
+    )
+
+
+def add(connection: Connection, tenant: str, new: NewVersion) -> bool:
+    """Publish a version of a workflow that is there; False when its number is taken."""
+    statement = (
+        upsert(workflow_version)
+        .values(
+            tenant_id=tenant,
+            id=new.id,
+            workflow=new.workflow,
+            version=new.version,
+            document=new.document,
+            seed=new.seed,
+            checksum=new.checksum,
+            created_by=new.created_by,
+        )
+        .on_conflict_do_nothing(index_elements=["tenant_id", "workflow", "version"])
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def get(connection: Connection, tenant: str, id: str) -> WorkflowVersion | None:  # noqa: A002  # the column's name
+    """The version with this id."""
+    row = connection.execute(
+        select(workflow_version).where(
+            workflow_version.c.tenant_id == tenant, workflow_version.c.id == id
+        )
+    ).first()
+    return None if row is None else _version(row)
+
+
+def document(connection: Connection, tenant: str, id: str) -> str | None:  # noqa: A002  # see get
+    """The text of a version's document."""
+    return connection.execute(
+        select(cast(workflow_version.c.document, Text)).where(
+            workflow_version.c.tenant_id == tenant, workflow_version.c.id == id
+        )
+    ).scalar_one_or_none()
+
+
+def find(
+    connection: Connection, tenant: str, name: str, version: str | None = None
+) -> WorkflowVersion | None:
+    """A version of a workflow by its number; the latest unless one is named."""
+    statement = (
+        select(workflow_version)
+        .where(workflow_version.c.tenant_id == tenant, workflow_version.c.workflow == name)
+        .order_by(*_latest_first())
+        .limit(1)
+    )
+    if version is not None:
+        statement = statement.where(workflow_version.c.version == version)
+    row = connection.execute(statement).first()
+    return None if row is None else _version(row)
+
+
+def page(
+    connection: Connection,
+    tenant: str,
+    *,
+    name: str | None = None,
+    before: str | None = None,
+    limit: int = 100,
+) -> tuple[WorkflowVersion, ...]:
+    """Versions, of one workflow or of all, newest first, older than an id."""
+    statement = (
+        select(workflow_version)
+        .where(workflow_version.c.tenant_id == tenant)
+        .order_by(workflow_version.c.id.desc())
+        .limit(limit)
+    )
+    if name is not None:
+        statement = statement.where(workflow_version.c.workflow == name)
+    if before is not None:
+        statement = statement.where(workflow_version.c.id < before)
+    return tuple(_version(row) for row in connection.execute(statement))
+
+
+def latest(
+    connection: Connection, tenant: str, *, after: str = "", limit: int = 100
+) -> tuple[WorkflowVersion, ...]:
+    """The latest version of every workflow, by name, after a name."""
+    rows = connection.execute(
+        select(workflow_version)
+        .where(workflow_version.c.tenant_id == tenant, workflow_version.c.workflow > after)
+        .distinct(workflow_version.c.workflow)
+        .order_by(workflow_version.c.workflow, *_latest_first())
+        .limit(limit)
+    )
+    return tuple(_version(row) for row in rows)
+
+
+def _latest_first() -> tuple[ColumnElement[Any], ...]:
+    core = func.split_part(workflow_version.c.version, "+", 1)
+    numbers = cast(func.string_to_array(func.split_part(core, "-", 1), "."), ARRAY(BIGINT))
+    return core.like("%-%"), numbers.desc(), workflow_version.c.id.desc()
+
+
+def _version(row: Row[Any]) -> WorkflowVersion:
+    return WorkflowVersion(
+        id=row.id,
+        workflow=row.workflow,
+        version=row.version,
+        document=row.document,
+        seed=row.seed,
+        checksum=row.checksum,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
