@@ -1,0 +1,234 @@
+"""The template of a run: nodes, edges and the loops they form. Immutable; lookup only.
+
+An edge has two facets. *Route* is how its source chooses (`first`: the first edge, in
+declared order, whose condition holds; `all`: every one that holds). *Arrive* is what a
+token on it does at the target (`start` it, wait to `join`, or be `final` and end the run).
+
+What a source chooses by is of three kinds: a `when` expression, which the core evaluates; a
+`choose` function of the node, whose answer names edges by label or target; and an `ask`
+function of an edge. Functions run on the worker, in the attempt that they follow, so that
+the core only ever sees the one choice that came of them (`questions`, `answering`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import NewType
+
+from engine.core import expressions, loops
+from engine.core.values import Json
+
+NodeId = NewType("NodeId", str)
+EdgeId = NewType("EdgeId", str)
+
+#: The label of a way back.
+LOOP = "loop"
+
+#: The bound of a loop that declares none.
+DEFAULT_ITERATIONS = 100
+#: The step budget of a run whose graph declares none.
+DEFAULT_STEPS = 10_000
+
+
+class Role(StrEnum):
+    """What a node is for."""
+
+    TASK = "task"  #: it does
+    PLAN = "plan"  #: it chooses
+    CONTROL = "control"  #: the coordinator passes it by itself: no lease, no message
+
+
+class Route(StrEnum):
+    """How a source chooses among its edges."""
+
+    FIRST = "first"
+    ALL = "all"
+
+
+class Arrive(StrEnum):
+    """What a token does at the target of an edge."""
+
+    START = "start"
+    JOIN = "join"
+    FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When a failed attempt is tried again. Seconds throughout."""
+
+    #: Attempts in all that may end in an error; 1 means no retry.
+    attempts: int = 1
+    backoff: float = 1.0
+    factor: float = 2.0
+    max: float = 60.0
+    #: Share of the delay that varies, derived from the step so that replay agrees.
+    jitter: float = 0.1
+    #: Reasons that are retried; empty means every reason that is not terminal.
+    on: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One place of a graph: what runs there, and within what bounds."""
+
+    id: NodeId
+    #: How it runs: `function`, `tool`, or a control kind (`start`, `end`, `pass`).
+    kind: str
+    role: Role = Role.TASK
+    #: Name of the function or tool that runs here, with its version if one is fixed:
+    #: `increment`, `increment@3`. A function node may have none and only choose.
+    uses: str | None = None
+    #: Name of the function that runs after it, on its outcome; its answer is the choice.
+    choose: str | None = None
+    #: Inputs: a JSON template whose `$…` strings are expressions.
+    inputs: expressions.Template | None = None
+    #: What the result leaves in the variables: name to template.
+    save: Mapping[str, expressions.Template] = field(default_factory=dict)
+    retry: Retry = field(default_factory=Retry)
+    #: Wall-clock seconds of one attempt.
+    timeout: float | None = None
+    max_iterations: int = DEFAULT_ITERATIONS
+    route: Route = Route.FIRST
+    #: Celery queue; None is the platform's own.
+    queue: str | None = None
+    title: str | None = None
+    notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """A directed link between two nodes."""
+
+    id: EdgeId
+    source: NodeId
+    target: NodeId
+    arrive: Arrive = Arrive.START
+    when: expressions.Expression | None = None
+    #: Name of the function that must answer true for this edge to be taken.
+    ask: str | None = None
+    #: The choice that takes this edge; `loop` marks the way back.
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A function that a worker calls when a node's own work is done, to learn the choice."""
+
+    function: str
+    #: The choice if it answers true; None: its answer is the choice, unless it is false.
+    take: EdgeId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The run's own bounds."""
+
+    steps: int = DEFAULT_STEPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A validated graph. Build it with `engine.core.document.read`."""
+
+    workflow: str
+    version: str | None
+    start: NodeId
+    nodes: Mapping[NodeId, Node]
+    edges: tuple[Edge, ...]
+    variables: Mapping[str, Json] = field(default_factory=dict)
+    #: JSON Schema of the inputs, as an object schema.
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    outputs: Mapping[str, expressions.Template] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    #: What the document was made from, in the words of the language it was written in.
+    origin: Json = None
+    #: Where in that document each node and edge stands, for messages.
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def edge(self, edge: EdgeId) -> Edge:
+        """The edge of that id."""
+        return self._by_id[edge]
+
+    def edges_from(self, node: NodeId) -> tuple[Edge, ...]:
+        """The edges that leave a node, in declared order."""
+        return self._outgoing[node]
+
+    def loop_of(self, node: NodeId) -> frozenset[NodeId]:
+        """The nodes of the innermost loop that `node` turns in; empty when it is in none."""
+        return self._regions.get(node, frozenset())
+
+    def leads_back(self, edge: Edge) -> bool:
+        """Whether taking `edge` stays in its source's loop and turns it once more."""
+        siblings = self.edges_from(edge.source)
+        if any(sibling.label == LOOP for sibling in siblings):
+            return edge.label == LOOP
+        return edge.target in self.loop_of(edge.source)
+
+    def questions(self, node: NodeId, *, spent: bool = False) -> tuple[Question, ...]:
+        """What a worker asks, in order, until an answer makes the choice.
+
+        The choice is the answer of the node's `choose` function unless that is false, then
+        the id of the first edge whose `ask` function says true, then what `choose` said.
+        `spent`: the node has reached its bound, so the ways back are closed.
+        """
+        choose = self.nodes[node].choose
+        found = [] if choose is None else [Question(function=choose)]
+        for edge in self.edges_from(node):
+            if (spent and self.leads_back(edge)) or (choose and edge.label == LOOP):
+                continue
+            if edge.ask is not None:
+                found.append(Question(function=edge.ask, take=edge.id))
+            elif edge.when is None:
+                break
+        return tuple(found)
+
+    def answering(self, node: NodeId, choice: bool | str | None) -> tuple[Edge, ...] | None:  # noqa: FBT001  # a value
+        """The edges that a choice leaves open, in declared order; None: it names none there is.
+
+        The id of an edge with an `ask` function leaves that edge alone open; otherwise those
+        are closed. True takes the edges labelled `true` or `loop`, else the first that is not
+        labelled `false`; false takes those labelled `false`, else all that true does not take.
+        A name is a label first, then a target; edges without a label stand for every other
+        name. No choice leaves all open.
+        """
+        edges = self.edges_from(node)
+        if asked := tuple(edge for edge in edges if edge.ask and edge.id == choice):
+            return asked
+        edges = tuple(edge for edge in edges if edge.ask is None)
+        if choice is None or not edges:
+            return edges
+        if isinstance(choice, bool):
+            no = tuple(edge for edge in edges if edge.label == "false")
+            rest = tuple(edge for edge in edges if edge.label != "false")
+            yes = tuple(edge for edge in rest if edge.label in {"true", LOOP}) or rest[:1]
+            return yes if choice else no or tuple(edge for edge in rest if edge not in yes)
+        return (
+            tuple(edge for edge in edges if edge.label == choice)
+            or tuple(edge for edge in edges if edge.target == choice)
+            or tuple(edge for edge in edges if edge.label is None)
+            or None
+        )
+
+    @cached_property
+    def _outgoing(self) -> dict[NodeId, tuple[Edge, ...]]:
+        leaving: dict[NodeId, list[Edge]] = {node: [] for node in self.nodes}
+        for edge in self.edges:
+            leaving[edge.source].append(edge)
+        return {node: tuple(edges) for node, edges in leaving.items()}
+
+    @cached_property
+    def _by_id(self) -> dict[EdgeId, Edge]:
+        return {edge.id: edge for edge in self.edges}
+
+    @cached_property
+    def _regions(self) -> dict[NodeId, frozenset[NodeId]]:
+        # The start first and the others by name: objects in JSON have no order.
+        nodes = sorted(self.nodes, key=lambda node: (node != self.start, node))
+        return loops.regions(
+            nodes, [(edge.source, edge.target, edge.label == LOOP) for edge in self.edges]
+        )

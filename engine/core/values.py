@@ -1,0 +1,185 @@
+"""What may be stored: JSON, strictly read and bounded.
+
+Everything that enters, a request, a document or what user code returned, passes through
+here, because each of these is accepted somewhere on the way to Postgres and refused, or
+silently changed, further on: NUL and lone surrogates in text, `NaN` and infinities,
+integers past 64 bits, nesting past the parser's stack, two keys of one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+from engine.core.problem import Problem
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63 - 1
+_MAX_DIGITS = len(str(-MAX_INTEGER))
+#: A value strictly over this many bytes lives outside the row.
+INLINE_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inline:
+    """A value that lies in the row."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ref:
+    """A value that lies in the blob store."""
+
+    sha256: str
+    size: int  #: bytes
+
+
+Value: TypeAlias = Inline | Ref
+
+
+class InvalidJson(ValueError):
+    """The text is not JSON that can be stored; `problems` say why and where."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(f"{p.path}: {p.message}" for p in problems))
+        self.problems = problems
+
+
+def parse(text: str | bytes, *, path: str = "") -> Json:
+    """Read JSON text strictly.
+
+    Raises `InvalidJson` for what is not JSON, for a key given twice and for every value
+    that `problems` refuses.
+    """
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
+        )
+    except _Refused as refused:
+        raise InvalidJson((_problem(path, str(refused), refused.remedy),)) from None
+    except RecursionError:
+        raise InvalidJson((_too_deep(path),)) from None
+    except UnicodeDecodeError as error:
+        raise InvalidJson(
+            (_problem(path, f"the text is not UTF-8 at byte {error.start}", "send UTF-8"),)
+        ) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidJson(
+            (_problem(path, f"not JSON: {error.msg} ({where})", "send one valid JSON value"),)
+        ) from None
+    if found := tuple(problems(value, path=path)):
+        raise InvalidJson(found)
+    return value  # type: ignore[no-any-return]  # json.loads is Any; `problems` has looked at it
+
+
+def problems(value: object, *, path: str = "") -> Iterator[Problem]:
+    """Yield what keeps a Python value from being stored as JSON, with its path.
+
+    Walks without recursion, so that hostile depth is a problem and not a crash.
+    """
+    waiting: list[tuple[str, object, int]] = [(path, value, 1)]
+    while waiting:
+        where, item, depth = waiting.pop()
+        match item:
+            case None | bool():
+                pass
+            case int():
+                if abs(item) > MAX_INTEGER:
+                    yield _problem(where, "integer beyond 64 bits", "send it as a string")
+            case float():
+                if not math.isfinite(item):
+                    yield _problem(where, "number is not finite", "send null or a string")
+            case str():
+                yield from _text_problems(where, item)
+            case list() | dict() if depth > MAX_DEPTH:
+                yield _too_deep(where)
+            case list():
+                waiting.extend(
+                    (f"{where}[{index}]", entry, depth + 1) for index, entry in enumerate(item)
+                )
+            case dict():
+                for key, entry in item.items():
+                    if not isinstance(key, str):
+                        yield _problem(where, f"key {key!r} is not text", "use text keys")
+                        continue
+                    yield from _text_problems(f"{where} key", key)
+                    waiting.append((f"{where}.{key}" if where else key, entry, depth + 1))
+            case _:
+                yield _problem(
+                    where, f"{type(item).__name__} is not a JSON value", "return plain JSON data"
+                )
+
+
+def canonical(value: object) -> str:
+    """The one text of a JSON value: sorted keys, no spaces, no escapes beyond JSON's own."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def size(value: Json) -> int:
+    """Bytes of the canonical text, in UTF-8."""
+    return len(canonical(value).encode())
+
+
+def digest(value: Json, *, salt: bytes = b"") -> str:
+    """Hex SHA-256 of a value, salted so that a shredded payload cannot be guessed from it."""
+    return hashlib.sha256(salt + canonical(value).encode()).hexdigest()
+
+
+def plain(value: Value) -> Json:
+    """The JSON value of an inline one, or a reference as JSON data."""
+    match value:
+        case Inline(value=inner):
+            return inner
+        case Ref(sha256=sha256, size=length):
+            return {"$blob": sha256, "size": length}
+
+
+class _Refused(Exception):
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # the idiom of a first repeat
+        raise _Refused(f"key {twice!r} is given twice", "keep one of them")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise _Refused(f"{name} is not a JSON number", "send null or a string")
+
+
+def _integer(digits: str) -> int:
+    # int() of thousands of digits is refused by Python itself, with a bare ValueError.
+    if len(digits) > _MAX_DIGITS:
+        raise _Refused("integer beyond 64 bits", "send it as a string")
+    return int(digits)
+
+
+def _text_problems(where: str, text: str) -> Iterator[Problem]:
+    if "\x00" in text:
+        yield _problem(where, "text holds a NUL character", "remove it")
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        yield _problem(where, "text holds a lone surrogate", "send valid Unicode")
+
+
+def _too_deep(where: str) -> Problem:
+    return _problem(where, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
+
+
+def _problem(path: str, message: str, remedy: str) -> Problem:
+    return Problem(path=path, message=message, remedy=remedy)
