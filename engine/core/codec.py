@@ -1,0 +1,190 @@
+"""Records as JSON, for the inbox and the history, and back.
+
+Rows carry a format number. A change of a record's shape takes a new number and an upcaster
+that lifts older bodies; readers only ever see the newest shape.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from engine.core import messages as msg
+from engine.core.values import Inline, Ref, Value, canonical, digest
+
+#: The shape that is written today.
+FORMAT = 1
+
+#: Stands for the time of an event on its way: the database stamps it when it is received.
+UNTIMED = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: The field of a stored body that binds it to its payload.
+DIGEST = "digest"
+
+#: From a format to the next: kind and body in, kind and body out.
+UPCASTERS: Mapping[int, Callable[[str, dict[str, Any]], tuple[str, dict[str, Any]]]] = {}
+
+_RECORDS: Mapping[str, type[msg.Record]] = {
+    record.__name__: record
+    for record in (*typing.get_args(msg.AnyEvent), *typing.get_args(msg.AnyCommand))
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A record taken apart: what the history keeps, and the users' data it only points to."""
+
+    kind: str
+    body: dict[str, Any]
+    payload: dict[str, Any]
+
+
+def write(record: msg.Record) -> Written:
+    """Take a record apart into plain JSON data.
+
+    An event's time is not part of it: the database stamps it when it is received.
+    """
+    body: dict[str, Any] = {}
+    payload: dict[str, Any] = {}
+    for item in fields(record):
+        if item.name == "at":
+            continue
+        part = payload if item.metadata.get("payload") else body
+        value = getattr(record, item.name)
+        if part is payload or value != _default(item):
+            part[item.name] = _plain(value)
+    return Written(kind=type(record).__name__, body=body, payload=payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A record ready for its rows. The texts are what is stored and hashed."""
+
+    kind: str
+    body: str
+    payload: str | None
+    salt: bytes
+
+
+def seal(record: msg.Record, *, salt: bytes = b"") -> Sealed:
+    """A record as stored texts, its payload bound to its body by a salted digest."""
+    written = write(record)
+    if not written.payload:
+        return Sealed(kind=written.kind, body=canonical(written.body), payload=None, salt=b"")
+    body = {**written.body, DIGEST: digest(written.payload, salt=salt)}
+    return Sealed(
+        kind=written.kind, body=canonical(body), payload=canonical(written.payload), salt=salt
+    )
+
+
+def read(
+    kind: str,
+    body: Mapping[str, Any],
+    payload: Mapping[str, Any],
+    *,
+    at: datetime,
+    number: int = FORMAT,
+) -> msg.Record:
+    """Put a record together again, lifting it from the format it was written in."""
+    lifted = {name: value for name, value in body.items() if name != DIGEST}
+    for step in range(number, FORMAT):
+        kind, lifted = UPCASTERS[step](kind, lifted)
+    record = _RECORDS[kind]
+    times = {"at": at} if issubclass(record, msg.Event) else {}
+    found: msg.Record = _reader(record)({**lifted, **payload, **times})
+    return found
+
+
+def plain(record: Any, *, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Any of the core's frozen records as plain JSON data, or some of its fields."""
+    names = only or tuple(item.name for item in fields(record))
+    return {name: _plain(getattr(record, name)) for name in names}
+
+
+def revive(kind: type[Any], data: Mapping[str, Any]) -> Any:
+    """The inverse of `plain` for a record of the given class."""
+    return _reader(kind)(data)
+
+
+def _default(item: Any) -> Any:
+    if callable(item.default_factory):
+        return item.default_factory()
+    return item.default
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Inline(value=inner):
+            return {"inline": inner}
+        case Ref(sha256=sha256, size=size):
+            return {"sha256": sha256, "size": size}
+        case datetime():
+            return value.isoformat()
+        case Enum():
+            return value.value
+        case Mapping():
+            return {key: _plain(entry) for key, entry in value.items()}
+        case tuple() | list():
+            return [_plain(entry) for entry in value]
+        case _ if is_dataclass(value):
+            return plain(value)
+        case _:
+            return value
+
+
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """A function that revives plain data as the annotated type, built once per type."""
+    if kind not in _readers:
+        _readers[kind] = _new_reader(kind)
+    return _readers[kind]
+
+
+def _new_reader(kind: Any) -> Callable[[Any], Any]:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is datetime:
+        return lambda data: data if isinstance(data, datetime) else datetime.fromisoformat(data)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind
+    if kind == Value:
+        return lambda data: Inline(value=data["inline"]) if "inline" in data else Ref(**data)
+    if is_dataclass(kind):
+        return _record_reader(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _optional_reader(arguments)
+    if origin is tuple:
+        return _tuple_reader(arguments)
+    if origin is not None and issubclass(origin, Mapping):
+        entry = _reader(arguments[1])
+        return lambda data: {key: entry(value) for key, value in data.items()}
+    return lambda data: data
+
+
+def _record_reader(kind: Any) -> Callable[[Any], Any]:
+    hints = typing.get_type_hints(kind)
+    readers = {item.name: _reader(hints[item.name]) for item in fields(kind)}
+    return lambda data: kind(**{name: readers[name](value) for name, value in data.items()})
+
+
+def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """Unions in records are `X | None`, or JSON scalars that need no reviving."""
+    others = [argument for argument in arguments if argument is not type(None)]
+    if len(others) != 1:
+        return lambda data: data
+    reader = _reader(others[0])
+    return lambda data: None if data is None else reader(data)
+
+
+def _tuple_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    if arguments[-1] is Ellipsis:
+        entry = _reader(arguments[0])
+        return lambda data: tuple(entry(value) for value in data)
+    entries = [_reader(argument) for argument in arguments]
+    return lambda data: tuple(read(value) for read, value in zip(entries, data, strict=True))
+
+
+_readers: dict[Any, Callable[[Any], Any]] = {}
