@@ -1,0 +1,124 @@
+"""Live wake-ups: "something of this run is new", published after commits.
+
+Only hints. Whoever waits for a run reads its history by `seq` when hinted, and every so
+often without: a hint that is lost costs a second, not an entry.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import redis
+import structlog
+from redis.exceptions import RedisError
+
+from engine.store.ids import RunId
+
+_log = structlog.get_logger(__name__)
+_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """Publishes hints on one channel; without a Redis it does nothing."""
+
+    client: redis.Redis | None
+    channel: str
+
+    def publish(self, runs: Sequence[RunId]) -> None:
+        """Say that the runs have something new. Never raises, never waits long."""
+        if self.client is None or not runs:
+            return
+        try:
+            self.client.publish(self.channel, " ".join(f"{r.tenant}/{r.run}" for r in runs))
+        except (RedisError, OSError) as error:
+            _log.warning("live.unreachable", error=str(error))
+
+    def close(self) -> None:
+        if self.client is not None:
+            self.client.close()
+
+
+def connect(url: str | None, channel: str) -> Live:
+    """Connect to the Redis that carries hints; nothing is opened before the first one."""
+    if url is None:
+        return Live(client=None, channel=channel)
+    client = redis.Redis.from_url(
+        url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
+    )
+    return Live(client=client, channel=channel)
+
+
+@dataclass
+class Bell:
+    """What one waiting thread listens to."""
+
+    _rung: threading.Event = field(default_factory=threading.Event)
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it rings, at most so long; True when it rang. Ready for the next."""
+        rang = self._rung.wait(seconds)
+        self._rung.clear()
+        return rang
+
+
+class Listener:
+    """One subscription of a process, shared by all its waiting threads."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._bells: dict[RunId, list[Bell]] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def bell(self, run: RunId) -> Iterator[Bell]:
+        """A bell that rings when something of the run is new."""
+        bell = Bell()
+        with self._lock:
+            self._bells.setdefault(run, []).append(bell)
+            if self._thread is None and self._live.client is not None:
+                self._thread = threading.Thread(target=self._listen, name="live", daemon=True)
+                self._thread.start()
+        try:
+            yield bell
+        finally:
+            with self._lock:
+                self._bells[run].remove(bell)
+                if not self._bells[run]:
+                    del self._bells[run]
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._closed.set()
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._subscribe()
+            except (RedisError, OSError) as error:
+                _log.warning("live.lost", error=str(error))
+                self._closed.wait(1.0)
+
+    def _subscribe(self) -> None:
+        assert self._live.client is not None
+        with self._live.client.pubsub(ignore_subscribe_messages=True) as subscription:
+            subscription.subscribe(self._live.channel)
+            while not self._closed.is_set():
+                message = subscription.get_message(timeout=_TIMEOUT)
+                if message is not None:
+                    self._ring(message["data"].decode())
+
+    def _ring(self, names: str) -> None:
+        with self._lock:
+            for name in names.split():
+                tenant, _, run = name.partition("/")
+                for bell in self._bells.get(RunId(tenant, run), ()):
+                    bell.ring()

@@ -1,0 +1,132 @@
+"""Tool calls made by running steps: authorised before, recorded after, never doubled blindly.
+
+The child asks its parent over the pipe; the parent asks `authorise` in one short
+transaction, carries the call out outside the child, records it with `settle`, then answers.
+`authorise` is where policy, permission, budget, approval and effect class will be asked in
+turn; for now it checks that the tool exists, pins its version, and decides by what earlier
+attempts of the step left:
+
+- recorded with a result: the result is served, nothing runs;
+- a different call at this ordinal: the step is not deterministic, and fails for good;
+- begun, and its outcome never recorded: `unknown`. A tool that may be repeated is called
+  again under the same idempotency key; one that may not is left to a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from engine.core.values import Json, canonical
+from engine.platform import Platform
+from engine.runs import definitions
+from engine.runs.attempts import Leased
+from engine.runs.definitions import Definition
+from engine.store import calls, session
+
+#: Effect classes that a crash in the middle may repeat.
+_REPEATABLE = frozenset({"pure", "idempotent"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorised:
+    """The call may be made, and its start is recorded."""
+
+    definition: Definition
+    #: The same in every attempt: what an idempotent receiver tells repeats by.
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An earlier attempt made this call; this is what it got."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """The call may not be made. `terminal`: the step cannot succeed any more."""
+
+    reason: str
+    message: str
+    terminal: bool = False
+
+
+def authorise(
+    platform: Platform, lease: Leased, ordinal: int, tool: str, arguments: Json
+) -> Authorised | Recorded | Denied:
+    """Ask whether a running step may make a call; if so, its start is recorded."""
+    with session.transaction(platform.database) as connection:
+        definition = definitions.of_run(connection, lease.step, lease.pins, "tool", tool)
+        if definition is None:
+            return Denied(reason="no_such_tool", message=f"tool {tool!r} is not registered")
+        digest = _digest(definition, arguments)
+        for earlier in calls.known(connection, lease.step, ordinal):
+            if earlier.digest != digest:
+                return Denied(
+                    reason="nondeterministic_call",
+                    message=(
+                        f"call {ordinal} was {earlier.tool} in attempt {earlier.attempt} and is "
+                        f"{tool} with other arguments now; make the same calls in every attempt"
+                    ),
+                    terminal=True,
+                )
+            if earlier.ended and earlier.reason is None:
+                return Recorded(value=orjson.loads(earlier.value))
+            if not earlier.ended and earlier.effect not in _REPEATABLE:
+                return Denied(
+                    reason="unknown_outcome",
+                    message=(
+                        f"call {ordinal} of {tool} began in attempt {earlier.attempt} and its "
+                        "outcome was never recorded; it may have happened"
+                    ),
+                    terminal=True,
+                )
+        started = calls.start(
+            connection,
+            lease.held,
+            ordinal,
+            tool=tool,
+            version=definition.version,
+            effect=definition.effect,
+            digest=digest,
+            arguments=canonical(arguments),
+        )
+    if not started:
+        return Denied(reason="lost", message="the lease of this step has ended", terminal=True)
+    key = hashlib.sha256(f"{lease.step.run}|{lease.step.key}|{ordinal}".encode()).hexdigest()
+    return Authorised(definition=definition, idempotency_key=key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How a call ended; `reason` None means that it succeeded."""
+
+    value: Json = None
+    reason: str | None = None
+    message: str | None = None
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+
+def settle(platform: Platform, lease: Leased, ordinal: int, answer: Answer) -> None:
+    """Record how an authorised call ended. Call it before the child is answered."""
+    with session.transaction(platform.database) as connection:
+        calls.end(
+            connection,
+            lease.step,
+            ordinal,
+            lease.attempt,
+            reason=answer.reason,
+            message=answer.message,
+            value=canonical(answer.value) if answer.reason is None else None,
+            usage=canonical(dict(answer.usage)),
+        )
+
+
+def _digest(definition: Definition, arguments: Json) -> str:
+    named: Sequence[Json] = [definition.name, definition.version, arguments]
+    return hashlib.sha256(canonical(named).encode()).hexdigest()

@@ -1,0 +1,130 @@
+"""Submitting runs: one transaction, no broker.
+
+The run and its first event commit together; the nudge that follows is the caller's, in the
+background, and may be lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from engine import documents
+from engine.core import codec, document
+from engine.core import messages as msg
+from engine.core.decide import RULES
+from engine.core.graph import Graph
+from engine.core.problem import Problem
+from engine.core.values import Json, canonical, digest
+from engine.errors import Conflict, Invalid
+from engine.platform import Platform
+from engine.runs import graphs, identity
+from engine.store import functions, idempotency, inbox, payloads, runs, session
+from engine.store.ids import RunId
+
+#: Variables of a run, in all, in bytes of JSON.
+VARIABLES_BYTES = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A run that was accepted, now or by an earlier submission under the same key."""
+
+    run: RunId
+    replayed: bool
+
+
+def submit(
+    platform: Platform,
+    tenant: str,
+    version_id: str,
+    inputs: Mapping[str, Json],
+    *,
+    by: str,
+    idempotency_key: str | None = None,
+) -> Submitted:
+    """Accept a run of a workflow version.
+
+    Raises `NotFound`, `Invalid` with every problem of the inputs, and `Conflict` when the
+    key was used for another submission.
+    """
+    run = RunId(tenant, identity.new_run())
+    with session.transaction(platform.database) as connection:
+        graph = graphs.load(connection, tenant, version_id)
+        given = _checked(graph, inputs)
+        if idempotency_key is not None:
+            asked = digest({"version": version_id, "inputs": dict(inputs)})
+            known = idempotency.claim(connection, idempotency_key, asked, run)
+            if known is not None:
+                return _replayed(tenant, known.run_id, same=known.digest == asked)
+        pins = _pins(connection, tenant, graph)
+        runs.create(
+            connection, run, version_id=version_id, rules=RULES, pins=canonical(pins), by=by
+        )
+        event = msg.RunSubmitted(at=codec.UNTIMED, by=by, inputs=given, pins=pins)
+        sealed = codec.seal(event, salt=os.urandom(16))
+        payload_id = None
+        if sealed.payload is not None:
+            payload_id = "input"
+            payloads.put(connection, run, payload_id, sealed.salt, sealed.payload)
+        letter = inbox.Letter(
+            run=run,
+            kind=sealed.kind,
+            format=codec.FORMAT,
+            body=sealed.body,
+            payload_id=payload_id,
+        )
+        inbox.put(connection, [letter])
+    return Submitted(run=run, replayed=False)
+
+
+def _checked(graph: Graph, inputs: Mapping[str, Json]) -> dict[str, Json]:
+    """The variables that the run starts with: declared defaults, then the inputs."""
+    given = documents.with_defaults(graph, inputs)
+    if problems := documents.input_problems(graph, given):
+        raise Invalid(problems, "the inputs do not fit the workflow")
+    variables = {**graph.variables, **given}
+    size = len(canonical(variables).encode())
+    if size > VARIABLES_BYTES:
+        raise Invalid(
+            [
+                Problem(
+                    path="inputs",
+                    message=f"inputs and variables take {size} bytes, {VARIABLES_BYTES} are allowed",
+                    remedy="pass a reference to large data",
+                )
+            ]
+        )
+    return variables
+
+
+def _pins(connection: Connection, tenant: str, graph: Graph) -> dict[str, int]:
+    """The newest version of everything that the graph names: the run keeps to it."""
+    names = document.names_used(graph)
+    found: dict[str, int] = {}
+    problems: list[Problem] = []
+    for namespace, used in (("function", names.functions), ("tool", names.tools)):
+        newest = functions.newest(connection, tenant, namespace, sorted(used))
+        for name, path in sorted(used.items()):
+            if name in newest:
+                found[f"{namespace}:{name}"] = newest[name]
+            else:
+                problems.append(
+                    Problem(
+                        path=path,
+                        message=f"{namespace} {name!r} is not registered",
+                        remedy="register it, then submit again",
+                    )
+                )
+    if problems:
+        raise Invalid(problems, "the workflow names what does not exist")
+    return found
+
+
+def _replayed(tenant: str, run: str, *, same: bool) -> Submitted:
+    if not same:
+        raise Conflict("this Idempotency-Key was used for another submission; use a new one")
+    return Submitted(run=RunId(tenant, run), replayed=True)

@@ -1,0 +1,80 @@
+"""A run's rows as the core's state, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.graph import NodeId
+from engine.core.state import Ending, State, Step
+from engine.core.transitions import TERMINAL, RunStatus, StepStatus
+from engine.core.values import canonical
+from engine.store.ids import RunId, StepId
+from engine.store.steps import StepRow
+
+#: The fields of the state that lie in `run.head`.
+_HEAD = ("visited", "iterations", "tokens", "scopes")
+#: Ownership is no business of the core.
+_OWNED = frozenset({StepStatus.LEASED, StepStatus.REPORTED})
+
+
+def state(row: Row[Any], live: Mapping[msg.StepKey, Step]) -> State:
+    """The state of a run from its head and those of its live steps that are at hand."""
+    status = RunStatus(row.status)
+    head: State = codec.revive(State, {**orjson.loads(row.head), "run": row.id})
+    ending = Ending(
+        status=status, reason=row.reason or "", message=row.message or "", step=row.ended_step
+    )
+    return replace(
+        head,
+        status=status,
+        variables=orjson.loads(row.variables),
+        steps=live,
+        ending=ending if status in TERMINAL else None,
+    )
+
+
+def head(state: State) -> str:
+    """What of a state lies in `run.head`."""
+    return canonical(codec.plain(state, only=_HEAD))
+
+
+def step(row: Row[Any]) -> Step:
+    """A live step from its row."""
+    status = StepStatus(row.status)
+    return Step(
+        key=msg.StepKey(row.key),
+        node=NodeId(row.node),
+        iteration=row.iteration,
+        status=StepStatus.READY if status in _OWNED else status,
+        attempt=row.attempt,
+        errors=row.errors,
+        lost=row.lost,
+        queue=row.queue,
+        thread=tuple((scope, branch) for scope, branch in orjson.loads(row.thread)),
+        visits=orjson.loads(row.visits),
+        wake=row.wake_at if status in (StepStatus.DEFERRED, StepStatus.RETRYING) else None,
+    )
+
+
+def step_row(run: RunId, step: Step) -> StepRow:
+    """The row of a step that a turn made or moved."""
+    return StepRow(
+        step=StepId(*run, step.key),
+        node=step.node,
+        iteration=step.iteration,
+        status=step.status,
+        attempt=step.attempt,
+        errors=step.errors,
+        lost=step.lost,
+        queue=step.queue,
+        thread=canonical(step.thread),
+        visits=canonical(step.visits),
+        wake=step.wake,
+    )

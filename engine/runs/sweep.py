@@ -1,0 +1,98 @@
+"""Everything that must happen although nobody said so.
+
+A sweep finds what is overdue by the database's clock and moves it on: leases that ran out,
+waits that are over, messages that were never answered, events nobody took up. It may run in
+any number of processes at any time (`SKIP LOCKED`), so no process is a single point of
+failure, and beat is only one more that pokes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from engine import faults
+from engine.broker import Hint
+from engine.core import codec
+from engine.core import messages as msg
+from engine.platform import Platform
+from engine.runs import letters, turns
+from engine.store import inbox, results, session, steps
+from engine.store.ids import RunId, StepId
+
+#: Rows of one kind that one sweep moves; the next one takes the rest.
+BATCH = 500
+#: How old an event may grow before the sweeper takes the turn itself.
+INBOX_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep found overdue."""
+
+    lost: int
+    woken: int
+    resent: int
+    turns: int
+
+    @property
+    def full(self) -> bool:
+        """Whether there may be more than one sweep takes."""
+        return max(self.lost, self.woken, self.resent, self.turns) >= BATCH
+
+
+def sweep(platform: Platform) -> Swept:
+    """Move on whatever is overdue."""
+    with session.transaction(platform.database) as connection:
+        expired = steps.expire(connection, BATCH)
+        woken = steps.wake(connection, BATCH)
+        _lose(connection, [row for row in expired if row.begun])
+        if woken:
+            inbox.put(connection, [letters.letter(*_woke(row)) for row in woken])
+        resent = steps.overdue(connection, platform.settings.resend_seconds, BATCH)
+        platform.fault(faults.SWEEP_INSIDE)
+    platform.broker.send(
+        [
+            Hint(
+                step=StepId(row.tenant_id, row.run_id, row.key),
+                workflow=row.workflow,
+                queue=row.queue,
+            )
+            for row in resent
+        ]
+    )
+    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *expired)}
+    with session.transaction(platform.database) as connection:
+        due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
+    taken = turns.take_turns(platform, sorted(due)) if due else 0
+    return Swept(lost=len(expired), woken=len(woken), resent=len(resent), turns=taken)
+
+
+def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
+    """The attempts of expired leases have ended: their workers are gone, or cut off."""
+    if not rows:
+        return
+    results.lose(
+        connection,
+        [StepId(row.tenant_id, row.run_id, row.key) for row in rows],
+        [(row.attempt, row.fence, row.worker) for row in rows],
+    )
+    inbox.put(connection, [letters.letter(*_lost(row)) for row in rows])
+
+
+def _lost(row: Row[Any]) -> tuple[RunId, msg.AttemptLost]:
+    event = msg.AttemptLost(
+        at=codec.UNTIMED,
+        step=msg.StepKey(row.key),
+        attempt=row.attempt,
+        fence=row.fence,
+        worker=row.worker,
+    )
+    return RunId(row.tenant_id, row.run_id), event
+
+
+def _woke(row: Row[Any]) -> tuple[RunId, msg.Woke]:
+    event = msg.Woke(at=codec.UNTIMED, step=msg.StepKey(row.key))
+    return RunId(row.tenant_id, row.run_id), event

@@ -1,0 +1,288 @@
+"""Taking turns: the one place where runs change.
+
+A turn locks runs that nobody else holds, takes what waits in their inboxes, folds it, asks
+the core what follows, and writes state, history and next steps in one transaction. Then,
+and only then, it sends messages. Who misses a run's lock leaves: its event was committed
+before it tried, and the holder looks again after its own commit.
+
+Runs share a transaction as long as all goes well. When a turn fails, each run is tried
+alone, and the one that still fails is set aside as *stuck* with its error and a growing
+wait, its events untouched; nothing else is slowed by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from engine import faults
+from engine.broker import Hint
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.decide import Turn, advance
+from engine.core.graph import Graph
+from engine.core.policy import Policy
+from engine.core.state import State, Step
+from engine.core.transitions import StepStatus
+from engine.core.values import canonical
+from engine.platform import Platform
+from engine.runs import admission, graphs, states
+from engine.store import checkpoints, history, inbox, runs, session, steps
+from engine.store.ids import RunId, StepId
+
+_log = structlog.get_logger(__name__)
+
+#: A snapshot is taken when the patches since the last one outweigh the variables by this much.
+SNAPSHOT_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Letter:
+    """An event as it was received: what is folded, and the texts that history keeps of it."""
+
+    event: msg.AnyEvent
+    body: str
+    payload_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """One run's turn: what was read, and what it came to."""
+
+    run: RunId
+    row: Row[Any]
+    graph: Graph
+    before: State
+    turn: Turn
+    letters: Sequence[_Letter]
+
+
+def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = False) -> int:
+    """Bring runs as far as they can go; the number of turns taken.
+
+    Raises what the database raises when it cannot be reached: then nothing has changed, and
+    the sweeper comes back to it.
+    """
+    taken = 0
+    while waiting:
+        try:
+            turned = _commit(platform, waiting, force=force)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            if len(waiting) == 1:
+                _stick(platform, waiting[0], error)
+                return taken
+            return taken + sum(take_turns(platform, [run], force=force) for run in waiting)
+        platform.fault(faults.TURN_COMMITTED)
+        platform.broker.send([hint for one in turned for hint in _hints(one)])
+        changed = [one.run for one in turned]
+        platform.live.publish(changed)
+        taken += len(turned)
+        with session.transaction(platform.database) as connection:
+            waiting = inbox.waiting(connection, changed) if changed else ()
+    return taken
+
+
+def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> list[_Taken]:
+    with session.transaction(platform.database) as connection:
+        rows = runs.lock(connection, waiting, force=force)
+        letters = _letters(connection, rows)
+        rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
+        if not rows:
+            return []
+        named = _named_steps(connection, letters)
+        turned = [
+            _turn(connection, platform.policy, row, letters, named) for row in rows
+        ]
+        _write(connection, turned, resend_after=platform.settings.resend_seconds)
+        platform.fault(faults.TURN_INSIDE)
+    return turned
+
+
+def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[_Letter]]:
+    """What waits for each locked run, oldest first."""
+    found: dict[RunId, list[_Letter]] = {}
+    if not rows:
+        return found
+    for letter in inbox.take(connection, [RunId(row.tenant_id, row.id) for row in rows]):
+        event = codec.read(
+            letter.kind,
+            orjson.loads(letter.body),
+            orjson.loads(letter.payload) if letter.payload else {},
+            at=letter.received_at,
+            number=letter.format,
+        )
+        found.setdefault(RunId(letter.tenant_id, letter.run_id), []).append(
+            _Letter(event=event, body=letter.body, payload_id=letter.payload_id)  # type: ignore[arg-type]  # only events are ever put into an inbox
+        )
+    return found
+
+
+def _named_steps(
+    connection: Connection, letters: Mapping[RunId, Sequence[_Letter]]
+) -> Mapping[RunId, Mapping[msg.StepKey, Step]]:
+    """The live steps that the events speak of."""
+    wanted = {
+        StepId(*run, letter.event.step)
+        for run, received in letters.items()
+        for letter in received
+        if not isinstance(letter.event, msg.RunSubmitted | msg.CancelRequested)
+    }
+    found: dict[RunId, dict[msg.StepKey, Step]] = {run: {} for run in letters}
+    if wanted:
+        for row in steps.load(connection, sorted(wanted)):
+            step = states.step(row)
+            found[RunId(row.tenant_id, row.run_id)][step.key] = step
+    return found
+
+
+def _turn(
+    connection: Connection,
+    policy: Policy,
+    row: Row[Any],
+    letters: Mapping[RunId, Sequence[_Letter]],
+    named: Mapping[RunId, Mapping[msg.StepKey, Step]],
+) -> _Taken:
+    """Fold and decide, putting to the admission what the core asks for."""
+    run = RunId(row.tenant_id, row.id)
+    graph = graphs.load(connection, run.tenant, row.version_id)
+    before = states.state(row, named[run])
+    turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
+    entries = turn.entries
+    while requests := [
+        admission.Request(run=run, step=step)
+        for step in turn.state.steps.values()
+        if step.status is StepStatus.REQUESTED
+    ]:
+        turn = advance(
+            graph, policy, turn.state, admission.admit(connection, requests, row.now)
+        )
+        entries += turn.entries
+    return _Taken(
+        run=run,
+        row=row,
+        graph=graph,
+        before=before,
+        turn=replace(turn, entries=entries),
+        letters=letters[run],
+    )
+
+
+def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> None:
+    lines = {one.run: _lines(one) for one in turned}
+    history.append(connection, [line for one in turned for line in lines[one.run]])
+    ended = [one.run for one in turned if one.turn.state.terminal]
+    going = [one for one in turned if not one.turn.state.terminal]
+    steps.clear(connection, ended)
+    steps.delete(connection, [step for one in going for step in _settled(one)])
+    steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
+    runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
+
+
+def _lines(one: _Taken) -> list[history.Line]:
+    """The turn's entries as rows, chained to the last one there is."""
+    received = {id(letter.event): letter for letter in one.letters}
+    seq, before = one.row.seq, bytes(one.row.hash)
+    found = []
+    for entry in one.turn.entries:
+        kind = type(entry.record).__name__
+        letter = received.get(id(entry.record))
+        body = letter.body if letter else codec.seal(entry.record).body
+        payload_id = letter.payload_id if letter else None
+        seq += 1
+        before = history.row_hash(
+            before, one.run.run, seq, entry.at, kind, codec.FORMAT, body, payload_id
+        )
+        found.append(
+            history.Line(
+                run=one.run,
+                seq=seq,
+                at=entry.at,
+                kind=kind,
+                format=codec.FORMAT,
+                body=body,
+                payload_id=payload_id,
+                hash=before,
+            )
+        )
+    return found
+
+
+def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
+    state = one.turn.state
+    changed = state.variables is not one.before.variables
+    variables = canonical(state.variables) if changed else None
+    snapshot, patched = one.row.snapshot_seq, one.row.patched + _patched(one.turn)
+    if not state.terminal and patched > SNAPSHOT_BYTES + len(variables or one.row.variables):
+        _snapshot(connection, one, last.seq)
+        snapshot, patched = last.seq, 0
+    ending = state.ending
+    return runs.Head(
+        run=one.run,
+        was=one.row.seq,
+        status=state.status,
+        seq=last.seq,
+        hash=last.hash,
+        head=states.head(state),
+        variables=variables,
+        snapshot_seq=snapshot,
+        patched=patched,
+        reason=ending.reason if ending else None,
+        message=ending.message if ending else None,
+        ended_step=ending.step if ending else None,
+    )
+
+
+def _patched(turn: Turn) -> int:
+    """Bytes that the turn's results left in the variables."""
+    return sum(
+        len(canonical(entry.record.patch))
+        for entry in turn.entries
+        if isinstance(entry.record, msg.AttemptSucceeded)
+    )
+
+
+def _snapshot(connection: Connection, one: _Taken, seq: int) -> None:
+    """Keep the whole state, so that no fold has to begin further back."""
+    state = one.turn.state
+    if len(state.steps) < state.live:
+        gone = one.before.steps.keys() - state.steps.keys()
+        rows = [states.step(row) for row in steps.load_all(connection, one.run)]
+        others = {step.key: step for step in rows if step.key not in gone}
+        state = replace(state, steps={**others, **state.steps})
+    checkpoints.put(connection, one.run, seq, canonical(codec.plain(state)))
+
+
+def _settled(one: _Taken) -> list[StepId]:
+    return [StepId(*one.run, key) for key in one.before.steps.keys() - one.turn.state.steps.keys()]
+
+
+def _moved(one: _Taken) -> list[steps.StepRow]:
+    """Rows of the steps that the turn made or changed."""
+    return [
+        states.step_row(one.run, step)
+        for key, step in one.turn.state.steps.items()
+        if one.before.steps.get(key) != step
+    ]
+
+
+def _hints(one: _Taken) -> list[Hint]:
+    """Messages for the steps that became ready."""
+    return [
+        Hint(step=StepId(*one.run, step.key), workflow=one.graph.workflow, queue=step.queue)
+        for step in one.turn.state.steps.values()
+        if step.status is StepStatus.READY and one.before.steps.get(step.key) != step
+    ]
+
+
+def _stick(platform: Platform, run: RunId, error: Exception) -> None:
+    _log.exception("run.stuck", run=run.run, tenant=run.tenant, exc_info=error)
+    with session.transaction(platform.database) as connection:
+        runs.stick(connection, run, f"{type(error).__name__}: {error}"[:2000])

@@ -1,0 +1,129 @@
+"""Tool calls made by running steps: a row when one starts, a row when it has ended.
+
+A call belongs to its step by ordinal, whatever attempt makes it: a later attempt is served
+what an earlier one recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from engine.store import session
+from engine.store.ids import StepId
+from engine.store.steps import Held
+
+_KNOWN = session.Statement(
+    name="call_known",
+    types="text, text, text, int",
+    sql="""
+    SELECT c.attempt, c.tool, c.version, c.digest, c.effect, x.attempt IS NOT NULL AS ended,
+        x.reason, x.value::text AS value
+    FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
+        AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
+    WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.step = $3 AND c.ordinal = $4
+    ORDER BY c.attempt
+    """,
+)
+
+# Only under a lease that holds: a worker that was cut off starts nothing any more.
+_START = session.Statement(
+    name="call_start",
+    types="text, text, text, bigint, int, text, int, text, text, text",
+    sql="""
+    INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest,
+        arguments)
+    SELECT s.tenant_id, s.run_id, s.key, $5, s.attempt, $6, $7, $8, $9, $10::json
+    FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid AND s.key = $3
+        AND s.status = 'leased' AND s.begun AND s.fence = $4
+    RETURNING attempt
+    """,
+)
+
+_END = session.Statement(
+    name="call_end",
+    types="text, text, text, int, int, text, text, text, text",
+    sql="""
+    INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, reason, message, value,
+        usage)
+    VALUES ($1, $2::uuid, $3, $4, $5, $6, $7, $8::json, $9::json)
+    """,
+)
+
+_PIN = session.Statement(
+    name="pin",
+    types="text, text, text, text",
+    sql="""
+    INSERT INTO pin (tenant_id, run_id, namespace, name, version)
+    SELECT $1, $2::uuid, $3, $4, max(version) FROM function
+    WHERE tenant_id = $1 AND namespace = $3 AND name = $4 HAVING max(version) IS NOT NULL
+    ON CONFLICT DO NOTHING
+    """,
+)
+
+_PINNED = session.Statement(
+    name="pinned",
+    types="text, text, text, text",
+    sql="""
+    SELECT version FROM pin
+    WHERE tenant_id = $1 AND run_id = $2::uuid AND namespace = $3 AND name = $4
+    """,
+)
+
+
+def known(connection: Connection, step: StepId, ordinal: int) -> Sequence[Row[Any]]:
+    """What earlier attempts did at an ordinal, oldest first."""
+    return session.run(connection, _KNOWN, *step, ordinal)
+
+
+def start(
+    connection: Connection,
+    held: Held,
+    ordinal: int,
+    *,
+    tool: str,
+    version: int,
+    effect: str,
+    digest: str,
+    arguments: str,
+) -> bool:
+    """Record that a call begins; False when the lease no longer holds."""
+    rows = session.run(
+        connection,
+        _START,
+        *held.step,
+        held.fence,
+        ordinal,
+        tool,
+        version,
+        effect,
+        digest,
+        arguments,
+    )
+    return bool(rows)
+
+
+def end(
+    connection: Connection,
+    step: StepId,
+    ordinal: int,
+    attempt: int,
+    *,
+    reason: str | None,
+    message: str | None,
+    value: str | None,
+    usage: str,
+) -> None:
+    """Record how a call ended; `reason` None means that it succeeded."""
+    session.run(connection, _END, *step, ordinal, attempt, reason, message, value, usage)
+
+
+def pin(connection: Connection, step: StepId, namespace: str, name: str) -> int | None:
+    """The version that a run uses of a name: the newest at the first use, the same ever after."""
+    name_of_run = (step.tenant, step.run, namespace, name)
+    if not (rows := session.run(connection, _PINNED, *name_of_run)):
+        session.run(connection, _PIN, *name_of_run)
+        rows = session.run(connection, _PINNED, *name_of_run)
+    return rows[0].version if rows else None

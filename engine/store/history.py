@@ -1,0 +1,104 @@
+"""The append-only record of every run: what was reported, what was decided, in order.
+
+Each row's hash covers the row before it, so a row that is changed, removed or moved breaks
+the chain of its run. Users' data enters it only as salted digests (`payload`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from engine.store import session
+from engine.store.ids import RunId
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One row of a run's history. `body` is the exact text that is hashed."""
+
+    run: RunId
+    seq: int
+    at: datetime
+    kind: str
+    format: int
+    body: str
+    payload_id: str | None
+    hash: bytes
+
+
+_APPEND = session.Statement(
+    name="history_append",
+    types="text[], text[], bigint[], timestamptz[], text[], int[], text[], text[], bytea[]",
+    sql="""
+    INSERT INTO history (tenant_id, run_id, seq, at, kind, format, body, payload_id, hash)
+    SELECT tenant, run::uuid, seq, at, kind, format, body::json, payload_id, hash
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        AS line (tenant, run, seq, at, kind, format, body, payload_id, hash)
+    """,
+)
+
+_READ = session.Statement(
+    name="history_read",
+    types="text, text, bigint, bigint, int",
+    sql="""
+    SELECT h.seq, h.at, h.kind, h.format, h.body::text AS body, h.payload_id, h.hash,
+        p.body::text AS payload
+    FROM history h
+    LEFT JOIN payload p ON p.tenant_id = h.tenant_id AND p.run_id = h.run_id
+        AND p.id = h.payload_id
+    WHERE h.tenant_id = $1 AND h.run_id = $2::uuid AND h.seq > $3 AND h.seq <= $4
+    ORDER BY h.seq LIMIT $5
+    """,
+)
+
+LAST = 2**62
+
+
+def row_hash(
+    before: bytes,
+    run: str,
+    seq: int,
+    at: datetime,
+    kind: str,
+    number: int,
+    body: str,
+    payload_id: str | None,
+) -> bytes:
+    """SHA-256 of a row chained to the one before it; the first follows the empty string."""
+    microseconds = (at - _EPOCH) // timedelta(microseconds=1)
+    text = f"{run}|{seq}|{microseconds}|{kind}|{number}|{body}|{payload_id or ''}"
+    return hashlib.sha256(before + text.encode()).digest()
+
+
+def append(connection: Connection, lines: Sequence[Line]) -> None:
+    """Write rows. Two writers of one run collide on its primary key; neither overwrites."""
+    if not lines:
+        return
+    session.run(
+        connection,
+        _APPEND,
+        [line.run.tenant for line in lines],
+        [line.run.run for line in lines],
+        [line.seq for line in lines],
+        [line.at for line in lines],
+        [line.kind for line in lines],
+        [line.format for line in lines],
+        [line.body for line in lines],
+        [line.payload_id for line in lines],
+        [line.hash for line in lines],
+    )
+
+
+def read(
+    connection: Connection, run: RunId, *, after: int = 0, upto: int = LAST, limit: int = 1000
+) -> Sequence[Row[Any]]:
+    """Rows with `after` < seq <= `upto`, oldest first, each with its payload's text."""
+    return session.run(connection, _READ, run.tenant, run.run, after, upto, limit)

@@ -1,0 +1,157 @@
+"""How every attempt ended: once, under the fence that its lease gave.
+
+An attempt ends by its worker's report or by the expiry of its lease, whichever moves the
+step row first. The loser's report changes nothing and is kept as a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from engine.store import session
+from engine.store.ids import StepId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a worker says of an attempt. Texts are JSON; the payload is absent for failures."""
+
+    step: StepId
+    attempt: int
+    fence: int
+    worker: str
+    outcome: str
+    reason: str | None
+    message: str | None
+    usage: str
+    kind: str
+    format: int
+    body: str
+    payload: str | None
+    salt: bytes
+
+    @property
+    def payload_id(self) -> str | None:
+        return f"{self.step.key}/{self.attempt}" if self.payload is not None else None
+
+
+_REPORT = session.Statement(
+    name="result_report",
+    types=(
+        "text[], text[], text[], int[], bigint[], text[], text[], text[], text[], text[], int[], "
+        "text[], text[], text[], bytea[]"
+    ),
+    sql="""
+    WITH said AS (
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS t
+            (tenant, run, key, attempt, fence, outcome, reason, message, usage, kind, format,
+             body, payload, payload_id, salt)),
+    mine AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN said w ON s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
+        WHERE s.status = 'leased' AND s.begun AND s.fence = w.fence AND s.attempt = w.attempt
+        ORDER BY 1, 2, 3 FOR UPDATE OF s),
+    won AS (
+        UPDATE step s SET status = 'reported', worker = NULL, lease_until = NULL, begun = false
+        FROM mine m, said w
+        WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
+            AND s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
+        RETURNING s.tenant_id, s.run_id, s.key, w.attempt, w.fence, w.outcome, w.reason, w.message,
+            w.usage, w.kind, w.format, w.body, w.payload, w.payload_id, w.salt),
+    ended AS (
+        INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message, usage)
+        SELECT tenant_id, run_id, key, attempt, fence, outcome, reason, message, usage::json
+        FROM won),
+    kept AS (
+        INSERT INTO payload (tenant_id, run_id, id, salt, body)
+        SELECT tenant_id, run_id, payload_id, salt, payload::json FROM won
+        WHERE payload_id IS NOT NULL),
+    told AS (
+        INSERT INTO inbox (tenant_id, run_id, kind, format, body, payload_id)
+        SELECT tenant_id, run_id, kind, format, body::json, payload_id FROM won)
+    SELECT tenant_id, run_id::text, key FROM won
+    """,
+)
+
+_LOSE = session.Statement(
+    name="result_lose",
+    types="text[], text[], text[], int[], bigint[], text[]",
+    sql="""
+    INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message)
+    SELECT tenant, run::uuid, key, attempt, fence, 'lost', 'lost',
+        'worker ' || worker || ' stopped answering'
+    FROM unnest($1, $2, $3, $4, $5, $6) AS t (tenant, run, key, attempt, fence, worker)
+    """,
+)
+
+_REFUSE = session.Statement(
+    name="result_refuse",
+    types="text[], text[], text[], int[], bigint[], text[], text[]",
+    sql="""
+    INSERT INTO refusal (tenant_id, run_id, id, step, attempt, fence, worker, outcome)
+    SELECT tenant, run::uuid, gen_random_uuid(), key, attempt, fence, worker, outcome
+    FROM unnest($1, $2, $3, $4, $5, $6, $7) AS t
+        (tenant, run, key, attempt, fence, worker, outcome)
+    """,
+)
+
+
+def report(connection: Connection, reports: Sequence[Report]) -> frozenset[StepId]:
+    """End attempts whose leases hold: result, payload and event in one statement.
+
+    Returns the steps whose report was accepted.
+    """
+    rows = session.run(
+        connection,
+        _REPORT,
+        [r.step.tenant for r in reports],
+        [r.step.run for r in reports],
+        [r.step.key for r in reports],
+        [r.attempt for r in reports],
+        [r.fence for r in reports],
+        [r.outcome for r in reports],
+        [r.reason for r in reports],
+        [r.message for r in reports],
+        [r.usage for r in reports],
+        [r.kind for r in reports],
+        [r.format for r in reports],
+        [r.body for r in reports],
+        [r.payload for r in reports],
+        [r.payload_id for r in reports],
+        [r.salt for r in reports],
+    )
+    return frozenset(StepId._make(row) for row in rows)
+
+
+def refuse(connection: Connection, reports: Sequence[Report]) -> None:
+    """Keep a trace of reports that came under a fence that no longer holds."""
+    session.run(
+        connection,
+        _REFUSE,
+        [r.step.tenant for r in reports],
+        [r.step.run for r in reports],
+        [r.step.key for r in reports],
+        [r.attempt for r in reports],
+        [r.fence for r in reports],
+        [r.worker for r in reports],
+        [r.outcome for r in reports],
+    )
+
+
+def lose(
+    connection: Connection, steps: Sequence[StepId], attempts: Sequence[tuple[int, int, str]]
+) -> None:
+    """End attempts whose lease ran out; of each its number, fence and worker."""
+    session.run(
+        connection,
+        _LOSE,
+        [s.tenant for s in steps],
+        [s.run for s in steps],
+        [s.key for s in steps],
+        [number for number, _, _ in attempts],
+        [fence for _, fence, _ in attempts],
+        [worker for _, _, worker in attempts],
+    )

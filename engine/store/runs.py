@@ -1,0 +1,144 @@
+"""The head of every run: small, mutable, written by turns alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from engine.core import transitions
+from engine.store import session
+from engine.store.ids import RunId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a turn writes of a run. Texts are JSON; None leaves the column as it is."""
+
+    run: RunId
+    #: The seq that was read under the lock: the guard of the update.
+    was: int
+    status: str
+    seq: int
+    hash: bytes
+    head: str
+    variables: str | None
+    snapshot_seq: int
+    patched: int
+    reason: str | None
+    message: str | None
+    ended_step: str | None
+
+
+_CREATE = session.Statement(
+    name="run_create",
+    types="text, text, text, int, text, text",
+    sql="""
+    INSERT INTO run (tenant_id, id, version_id, rules, pins, submitted_by)
+    VALUES ($1, $2::uuid, $3::uuid, $4, $5::json, $6)
+    """,
+)
+
+# Not FOR UPDATE: that would make the foreign key check of a new step wait for its own turn.
+_LOCK = session.Statement(
+    name="run_lock",
+    types="text[], text[], boolean",
+    sql="""
+    SELECT r.tenant_id, r.id::text AS id, r.version_id::text AS version_id, r.status, r.rules,
+        r.seq, r.hash, r.head::text AS head, r.variables::text AS variables, r.snapshot_seq,
+        r.patched, r.reason, r.message, r.ended_step, clock_timestamp() AS now
+    FROM run r JOIN unnest($1, $2) AS wanted (tenant, run)
+        ON r.tenant_id = wanted.tenant AND r.id = wanted.run::uuid
+    WHERE $3 OR r.stuck_until IS NULL OR r.stuck_until <= clock_timestamp()
+    ORDER BY r.id FOR NO KEY UPDATE OF r SKIP LOCKED
+    """,
+)
+
+_TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
+_SAVE = session.Statement(
+    name="run_save",
+    types=(
+        "text[], text[], bigint[], text[], bigint[], bytea[], text[], text[], bigint[], bigint[], "
+        "text[], text[], text[]"
+    ),
+    sql=f"""
+    UPDATE run r SET status = n.status, seq = n.seq, hash = n.hash, head = n.head::json,
+        variables = coalesce(n.variables::json, r.variables), snapshot_seq = n.snapshot_seq,
+        patched = n.patched, reason = n.reason, message = n.message, ended_step = n.ended_step,
+        started_at = coalesce(r.started_at, clock_timestamp()),
+        finished_at = CASE WHEN n.status IN ({_TERMINAL})
+            THEN coalesce(r.finished_at, clock_timestamp()) END,
+        stuck_count = 0, stuck_error = NULL, stuck_until = NULL
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS n (tenant, run, was,
+        status, seq, hash, head, variables, snapshot_seq, patched, reason, message, ended_step)
+    WHERE r.tenant_id = n.tenant AND r.id = n.run::uuid AND r.seq = n.was
+        AND (r.status NOT IN ({_TERMINAL}) OR r.status = n.status)
+    RETURNING r.id
+    """,  # noqa: S608  # the statuses are our own enumeration
+)
+
+# The wait doubles with every failure, to an hour at the most.
+_STICK = session.Statement(
+    name="run_stick",
+    types="text, text, text",
+    sql="""
+    UPDATE run SET stuck_count = stuck_count + 1, stuck_error = $3,
+        stuck_until = clock_timestamp()
+            + least(interval '1 hour', interval '1 second' * 2 ^ least(stuck_count, 20))
+    WHERE tenant_id = $1 AND id = $2::uuid
+    RETURNING stuck_count
+    """,
+)
+
+
+class ConcurrentTurn(Exception):
+    """A run was written by somebody else while its turn was taken: the lock was not held."""
+
+
+def create(
+    connection: Connection, run: RunId, *, version_id: str, rules: int, pins: str, by: str
+) -> None:
+    """A new run, queued. `pins` is JSON text."""
+    session.run(connection, _CREATE, run.tenant, run.run, version_id, rules, pins, by)
+
+
+def lock(
+    connection: Connection, runs: Sequence[RunId], *, force: bool = False
+) -> Sequence[Row[Any]]:
+    """Lock and read the runs that nobody holds; those that are stuck only by force."""
+    return session.run(
+        connection, _LOCK, [run.tenant for run in runs], [run.run for run in runs], force
+    )
+
+
+def save(connection: Connection, heads: Sequence[Head]) -> None:
+    """Write locked runs, each only where it still is what was read.
+
+    Raises `ConcurrentTurn` when one is not.
+    """
+    saved = session.run(
+        connection,
+        _SAVE,
+        [head.run.tenant for head in heads],
+        [head.run.run for head in heads],
+        [head.was for head in heads],
+        [head.status for head in heads],
+        [head.seq for head in heads],
+        [head.hash for head in heads],
+        [head.head for head in heads],
+        [head.variables for head in heads],
+        [head.snapshot_seq for head in heads],
+        [head.patched for head in heads],
+        [head.reason for head in heads],
+        [head.message for head in heads],
+        [head.ended_step for head in heads],
+    )
+    if len(saved) != len(heads):
+        raise ConcurrentTurn(f"{len(heads) - len(saved)} of {len(heads)} runs had moved on")
+
+
+def stick(connection: Connection, run: RunId, error: str) -> None:
+    """Set a run aside whose turn fails, for a while that grows with every failure."""
+    session.run(connection, _STICK, run.tenant, run.run, error)

@@ -1,0 +1,68 @@
+"""Transactions, and statements prepared once per connection.
+
+Nothing else in the project commits. Functions of the store take the connection of the
+caller's transaction, so what belongs together commits together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, create_engine
+from sqlalchemy.pool import QueuePool
+
+#: A statement that runs longer has lost its plan or its lock order; it must not hold others up.
+STATEMENT_TIMEOUT_MS = 15_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A hot statement: plain SQL with `$1…` parameters, planned once per connection."""
+
+    name: str
+    #: Postgres types of the parameters, in order: `text[], uuid[], bigint`.
+    types: str
+    sql: str
+
+
+def connect(url: str, *, role: str | None = None, size: int = 8) -> Engine:
+    """A pool of connections that act as a role of ours, or as the login itself."""
+    options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c plan_cache_mode=force_generic_plan"
+    if role is not None:
+        options += f" -c role={role}"
+    return create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=size,
+        pool_pre_ping=False,
+        pool_use_lifo=True,
+        connect_args={
+            "options": options,
+            "connect_timeout": 5,
+            "application_name": f"celeriac {role or 'owner'}",
+        },
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed when the block ends, rolled back when it raises."""
+    with engine.begin() as connection:
+        yield connection
+
+
+def run(connection: Connection, statement: Statement, *parameters: Any) -> Sequence[Row[Any]]:
+    """Execute a hot statement; its rows, or none."""
+    known = connection.info.setdefault("prepared", set())
+    if statement.name not in known:
+        connection.exec_driver_sql(
+            f"PREPARE {statement.name} ({statement.types}) AS {statement.sql}"
+        )
+        known.add(statement.name)
+    marks = ", ".join(["%s"] * len(parameters))
+    result = connection.exec_driver_sql(f"EXECUTE {statement.name} ({marks})", parameters)
+    return result.fetchall() if result.returns_rows else ()

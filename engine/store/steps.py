@@ -1,0 +1,348 @@
+"""The live steps of every run: small, mutable, gone when settled.
+
+The row is also the outbox: a message to a worker is a hint that a row is `ready`, and every
+row that waits says in `wake_at` when somebody must look at it again. Ownership is a lease:
+a guarded UPDATE raises the fence and names a worker and an end; whoever holds an older fence
+can write nothing any more. All times are the database's.
+
+Several rows are always locked in the order of their key, so that no two statements wait for
+each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from engine.store import session
+from engine.store.ids import RunId, StepId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """What a turn writes of a step. `wake` None means: ready now, send a message."""
+
+    step: StepId
+    node: str
+    iteration: int
+    status: str
+    attempt: int
+    errors: int
+    lost: int
+    queue: str | None
+    thread: str
+    visits: str
+    wake: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A lease: the step and the fence that proves it."""
+
+    step: StepId
+    fence: int
+
+
+_COLUMNS = "tenant, run, key"
+_SAME = "s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key"
+
+_LOAD = session.Statement(
+    name="step_load",
+    types="text[], text[], text[]",
+    sql=f"""
+    SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
+        s.errors, s.lost, s.queue, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
+    FROM step s JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
+    """,  # noqa: S608  # our own constants, here and below
+)
+_LOAD_ALL = session.Statement(
+    name="step_load_all",
+    types="text, text",
+    sql="""
+    SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
+        s.errors, s.lost, s.queue, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
+    FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid ORDER BY s.key
+    """,
+)
+
+_SAVE = session.Statement(
+    name="step_save",
+    types=(
+        "text[], text[], text[], text[], int[], text[], int[], int[], int[], text[], text[], "
+        "text[], timestamptz[], float8"
+    ),
+    sql="""
+    INSERT INTO step AS s (tenant_id, run_id, key, node, iteration, status, attempt, errors, lost,
+        queue, thread, visits, wake_at)
+    SELECT tenant, run::uuid, key, node, iteration, status, attempt, errors, lost, queue,
+        thread::json, visits::json,
+        coalesce(wake, clock_timestamp() + make_interval(secs => $14))
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS n (tenant, run, key,
+        node, iteration, status, attempt, errors, lost, queue, thread, visits, wake)
+    ORDER BY tenant, run, key
+    ON CONFLICT (tenant_id, run_id, key) DO UPDATE SET status = excluded.status,
+        attempt = excluded.attempt, errors = excluded.errors, lost = excluded.lost,
+        wake_at = excluded.wake_at, sends = 0
+    WHERE s.status IN ('deferred', 'reported', 'retrying')
+    RETURNING s.key
+    """,
+)
+
+_DELETE = session.Statement(
+    name="step_delete",
+    types="text[], text[], text[]",
+    sql=f"DELETE FROM step s USING unnest($1, $2, $3) AS w ({_COLUMNS}) WHERE {_SAME}",  # noqa: S608
+)
+_CLEAR = session.Statement(
+    name="step_clear",
+    types="text[], text[]",
+    sql="""
+    DELETE FROM step s USING unnest($1, $2) AS w (tenant, run)
+    WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid
+    """,
+)
+
+_LEASE = session.Statement(
+    name="step_lease",
+    types="text[], text[], text[], text, float8",
+    sql=f"""
+    WITH free AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
+        WHERE s.status = 'ready' ORDER BY 1, 2, 3 FOR UPDATE OF s SKIP LOCKED)
+    UPDATE step s SET status = 'leased', fence = s.fence + 1, worker = $4, wake_at = NULL,
+        lease_until = clock_timestamp() + make_interval(secs => $5)
+    FROM free f, run r
+    WHERE s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
+        AND r.tenant_id = s.tenant_id AND r.id = s.run_id
+    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
+        s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
+        r.pins::text AS pins
+    """,  # noqa: S608
+)
+
+_BEGIN = session.Statement(
+    name="step_begin",
+    types="text[], text[], text[], bigint[]",
+    sql=f"""
+    WITH mine AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence) ON {_SAME}
+        WHERE s.status = 'leased' AND s.fence = w.fence AND NOT s.begun
+        ORDER BY 1, 2, 3 FOR UPDATE OF s),
+    begun AS (
+        UPDATE step s SET begun = true FROM mine m
+        WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
+        RETURNING s.tenant_id, s.run_id, s.key, s.attempt, s.fence, s.worker)
+    INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)
+    SELECT tenant_id, run_id, key, attempt, fence, worker FROM begun
+    RETURNING tenant_id, run_id::text, step
+    """,  # noqa: S608
+)
+
+_BEAT = session.Statement(
+    name="step_beat",
+    types="text[], text[], text[], bigint[], float8",
+    sql=f"""
+    WITH mine AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence) ON {_SAME}
+        WHERE s.status = 'leased' AND s.fence = w.fence ORDER BY 1, 2, 3 FOR UPDATE OF s)
+    UPDATE step s SET lease_until = clock_timestamp() + make_interval(secs => $5)
+    FROM mine m WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
+    RETURNING s.tenant_id, s.run_id::text, s.key
+    """,  # noqa: S608
+)
+
+_HELD = session.Statement(
+    name="step_held",
+    types="text[], text[], text[], bigint[]",
+    sql=f"""
+    SELECT s.tenant_id, s.run_id::text, s.key FROM step s
+    JOIN unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence) ON {_SAME}
+    WHERE s.status = 'leased' AND s.fence = w.fence
+    """,  # noqa: S608
+)
+
+_GIVE_BACK = session.Statement(
+    name="step_give_back",
+    types="text[], text[], text[], bigint[]",
+    sql=f"""
+    UPDATE step s SET status = 'ready', fence = s.fence + 1, worker = NULL, lease_until = NULL,
+        wake_at = clock_timestamp()
+    FROM unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence)
+    WHERE {_SAME} AND s.status = 'leased' AND s.fence = w.fence AND NOT s.begun
+    RETURNING s.key
+    """,  # noqa: S608
+)
+
+# A leased step whose attempt never began is simply ready again; a begun one is lost.
+_EXPIRE = session.Statement(
+    name="step_expire",
+    types="int",
+    sql="""
+    WITH gone AS (
+        SELECT tenant_id, run_id, key, worker, begun FROM step
+        WHERE lease_until < clock_timestamp()
+        ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED)
+    UPDATE step s SET fence = s.fence + 1, worker = NULL, lease_until = NULL, begun = false,
+        status = CASE WHEN g.begun THEN 'reported' ELSE 'ready' END,
+        wake_at = CASE WHEN g.begun THEN NULL ELSE clock_timestamp() END
+    FROM gone g WHERE s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
+    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.attempt, s.fence - 1 AS fence,
+        g.worker, g.begun
+    """,
+)
+
+# Waking pushes wake_at on, so that a slow coordinator is not sent the same wake every second.
+_WAKE = session.Statement(
+    name="step_wake",
+    types="int",
+    sql="""
+    WITH due AS (
+        SELECT tenant_id, run_id, key FROM step
+        WHERE wake_at <= clock_timestamp() AND status IN ('deferred', 'retrying')
+        ORDER BY wake_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+    UPDATE step s SET wake_at = clock_timestamp() + interval '1 minute'
+    FROM due d WHERE s.tenant_id = d.tenant_id AND s.run_id = d.run_id AND s.key = d.key
+    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key
+    """,
+)
+
+# The longer a row has waited unanswered, the rarer its message is repeated: a backlog must
+# not feed itself.
+_OVERDUE = session.Statement(
+    name="step_overdue",
+    types="float8, int",
+    sql="""
+    WITH due AS (
+        SELECT tenant_id, run_id, key FROM step
+        WHERE wake_at <= clock_timestamp() AND status = 'ready'
+        ORDER BY wake_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+    UPDATE step s SET sends = s.sends + 1,
+        wake_at = clock_timestamp() + make_interval(secs => least($1 * 2 ^ least(s.sends, 10), 60))
+    FROM due d, run r, workflow_version v
+    WHERE s.tenant_id = d.tenant_id AND s.run_id = d.run_id AND s.key = d.key
+        AND r.tenant_id = s.tenant_id AND r.id = s.run_id
+        AND v.tenant_id = r.tenant_id AND v.id = r.version_id
+    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.queue, v.workflow
+    """,
+)
+
+
+class StepMoved(Exception):
+    """A step that a turn wrote was not where the turn had read it: a defect of the protocol."""
+
+
+def load(connection: Connection, steps: Sequence[StepId]) -> Sequence[Row[Any]]:
+    """The rows of the named steps that are still live."""
+    return session.run(connection, _LOAD, *_keys(steps))
+
+
+def load_all(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
+    """Every live step of a run."""
+    return session.run(connection, _LOAD_ALL, run.tenant, run.run)
+
+
+def save(connection: Connection, rows: Sequence[StepRow], *, resend_after: float) -> None:
+    """Write new steps, and known ones that the turn moved on.
+
+    A ready row without a wake of its own is looked at again `resend_after` seconds from now.
+    Raises `StepMoved` when a row was owned by a worker meanwhile.
+    """
+    if not rows:
+        return
+    saved = session.run(
+        connection,
+        _SAVE,
+        *_keys([row.step for row in rows]),
+        [row.node for row in rows],
+        [row.iteration for row in rows],
+        [row.status for row in rows],
+        [row.attempt for row in rows],
+        [row.errors for row in rows],
+        [row.lost for row in rows],
+        [row.queue for row in rows],
+        [row.thread for row in rows],
+        [row.visits for row in rows],
+        [row.wake for row in rows],
+        resend_after,
+    )
+    if len(saved) != len(rows):
+        raise StepMoved(f"{len(rows) - len(saved)} of {len(rows)} steps were not as they were read")
+
+
+def delete(connection: Connection, steps: Sequence[StepId]) -> None:
+    """Remove settled steps."""
+    if steps:
+        session.run(connection, _DELETE, *_keys(steps))
+
+
+def clear(connection: Connection, runs: Sequence[RunId]) -> None:
+    """Remove every step of runs that ended; whoever holds one finds out by its fence."""
+    if runs:
+        session.run(connection, _CLEAR, [run.tenant for run in runs], [run.run for run in runs])
+
+
+def lease(
+    connection: Connection, steps: Sequence[StepId], worker: str, seconds: float
+) -> Sequence[Row[Any]]:
+    """Take ownership of those of the steps that are ready, with all that carrying them out needs.
+
+    A step that somebody is just taking is passed over, not waited for.
+    """
+    return session.run(connection, _LEASE, *_keys(steps), worker, seconds)
+
+
+def begin(connection: Connection, leases: Sequence[Held]) -> frozenset[StepId]:
+    """Record the start of an attempt under each lease; the steps for which it holds.
+
+    Always before user code runs: only started attempts count.
+    """
+    return _steps(session.run(connection, _BEGIN, *_held(leases)))
+
+
+def beat(connection: Connection, leases: Sequence[Held], seconds: float) -> frozenset[StepId]:
+    """Extend leases; the steps for which they still hold."""
+    return _steps(session.run(connection, _BEAT, *_held(leases), seconds))
+
+
+def held(connection: Connection, leases: Sequence[Held]) -> frozenset[StepId]:
+    """The steps for which the leases still hold."""
+    return _steps(session.run(connection, _HELD, *_held(leases)))
+
+
+def give_back(connection: Connection, leases: Sequence[Held]) -> None:
+    """Make leased steps ready again whose attempt never began."""
+    session.run(connection, _GIVE_BACK, *_held(leases))
+
+
+def expire(connection: Connection, limit: int) -> Sequence[Row[Any]]:
+    """End leases whose time is over; the rows, with the fence that was theirs."""
+    return session.run(connection, _EXPIRE, limit)
+
+
+def wake(connection: Connection, limit: int) -> Sequence[Row[Any]]:
+    """Steps whose wait is over."""
+    return session.run(connection, _WAKE, limit)
+
+
+def overdue(connection: Connection, resend_after: float, limit: int) -> Sequence[Row[Any]]:
+    """Ready steps whose message must have been lost, or is yet to be read."""
+    return session.run(connection, _OVERDUE, resend_after, limit)
+
+
+def _keys(steps: Sequence[StepId]) -> tuple[list[str], list[str], list[str]]:
+    return [s.tenant for s in steps], [s.run for s in steps], [s.key for s in steps]
+
+
+def _held(leases: Sequence[Held]) -> tuple[list[str], list[str], list[str], list[int]]:
+    return *_keys([held.step for held in leases]), [held.fence for held in leases]
+
+
+def _steps(rows: Sequence[Row[Any]]) -> frozenset[StepId]:
+    return frozenset(StepId._make(row) for row in rows)
