@@ -44,7 +44,7 @@ types: $(STAMP) ## Check types (mypy --strict)
 
 .PHONY: contracts
 contracts: $(STAMP) ## Check that imports go downward only
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: check
 check: lint types contracts test ## Everything above: what a change must pass

@@ -1,0 +1,83 @@
+"""Fixtures that every test may ask for; what they start is real, and shared where that is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.settings import Settings
+from tests.support import services
+from tests.support.services import OwnServers, Services
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_OPENED] = services.join_session()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if config.stash.get(_OPENED, False):
+        services.end_session()
+
+
+@pytest.fixture(scope="session")
+def shared_services() -> Services:
+    """The Postgres and the Valkey of this test session."""
+    return services.shared()
+
+
+@pytest.fixture
+def database(shared_services: Services) -> Iterator[str]:
+    """The URL of a database with today's schema, for this test alone."""
+    url = services.create_database(shared_services)
+    yield url
+    services.drop_database(shared_services, url)
+
+
+@pytest.fixture
+def valkey_number(shared_services: Services) -> Iterator[int]:
+    """The number of an empty Valkey database, for this test alone."""
+    number = services.take_valkey_database(shared_services)
+    yield number
+    services.flush(shared_services.valkey.redis_url(number))
+
+
+@pytest.fixture
+def valkey_url(shared_services: Services, valkey_number: int) -> str:
+    """This test's Valkey database, as redis-py wants it."""
+    return shared_services.valkey.redis_url(valkey_number)
+
+
+@pytest.fixture
+def settings(
+    shared_services: Services, database: str, valkey_number: int, tmp_path: Path
+) -> Settings:
+    """Settings of a platform on this test's databases; `dataclasses.replace` what must differ."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return Settings(
+        database_url=database,
+        broker_url=shared_services.valkey.broker_url(valkey_number),
+        redis_url=shared_services.valkey.redis_url(valkey_number),
+        blob_url=(home / "blobs").as_uri(),
+        home=home,
+    )
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A temporary folder for sockets, whose paths must be short."""
+    with services.short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def own_servers(short_folder: Path) -> Iterator[OwnServers]:
+    """A Postgres and a Valkey for this test alone, to kill and to start again; no schema yet."""
+    servers = OwnServers(short_folder)
+    yield servers
+    servers.close()
+
+
+_OPENED = pytest.StashKey[bool]()

@@ -1,0 +1,226 @@
+"""Real servers for tests: one Postgres and one Valkey for all processes of a pytest session.
+
+The first test that asks starts a keeper, which owns both servers. Every pytest process holds a shared
+lock for as long as it lives; the keeper waits for the exclusive one, so it learns from the kernel that
+all are gone, however they ended, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg2
+import redis
+
+import migrations
+from celeriac.embedded import postgres, processes, valkey
+from celeriac.embedded.processes import Running
+
+FOLDER_VARIABLE = "CELERIAC_TEST_SERVICES"
+TEMPLATE = "template_celeriac"
+ROOT = Path(__file__).parents[2]
+
+#: Tests kill processes, never the machine: nothing is lost by not syncing.
+_FAST = {"fsync": "off", "max_connections": "400"}
+#: Each test has one to itself; the numbers come round again long after a test has ended.
+_VALKEY_DATABASES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Both servers, as any process can reach them."""
+
+    cluster: postgres.Cluster
+    valkey: valkey.Server
+
+
+class OwnServers:
+    """Servers that one test has to itself, to kill and to start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = postgres.locate(
+            folder / "postgres", log=folder / "postgres.log", options=_FAST
+        )
+        self.valkey_server = valkey.locate(folder / "valkey", log=folder / "valkey.log")
+        self.start_valkey()
+        self.start_postgres()
+        self.database_url = postgres.ensure_database(self.cluster)
+        self.broker_url = self.valkey_server.broker_url()
+        self.redis_url = self.valkey_server.redis_url()
+
+    def start_postgres(self) -> None:
+        self.postgres = postgres.start(self.cluster, leash=signal.SIGKILL)
+
+    def crash_postgres(self) -> None:
+        """As a power cut would: no session ends in order, recovery is needed."""
+        postgres.crash(self.cluster, self.postgres)
+
+    def start_valkey(self) -> None:
+        self.valkey = valkey.start(self.valkey_server, leash=signal.SIGKILL)
+
+    def crash_valkey(self) -> None:
+        valkey.crash(self.valkey_server, self.valkey)
+
+    def close(self) -> None:
+        self.crash_postgres()
+        self.crash_valkey()
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder whose sockets have short paths, and that root's Postgres may pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="celeriac-", dir="/tmp"))
+    if os.geteuid() == 0:
+        folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- one session ------------------------------------------------------------------------------
+
+
+def join_session() -> bool:
+    """Count this process among the users; whether it is the one that opened the session."""
+    first = FOLDER_VARIABLE not in os.environ
+    if first:
+        folder = Path(tempfile.mkdtemp(prefix="celeriac-test-", dir="/tmp"))
+        if os.geteuid() == 0:
+            folder.chmod(0o711)
+        os.environ[FOLDER_VARIABLE] = str(folder)
+    _held.append(_lock(_folder() / "users", fcntl.LOCK_SH))
+    return first
+
+
+def end_session() -> None:
+    """Let go; wait until the keeper has cleaned up."""
+    folder = _folder()
+    while _held:
+        os.close(_held.pop())
+    del os.environ[FOLDER_VARIABLE]
+    if not (folder / "keeper.log").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    processes.wait_until(lambda: not folder.exists(), seconds=20)
+
+
+def shared() -> Services:
+    """The session's servers, started if nobody has asked before."""
+    folder = _folder()
+    ready = folder / "ready.pickle"
+    starting = _lock(folder / "start", fcntl.LOCK_EX)
+    try:
+        if not ready.exists():
+            _start_keeper(folder, ready)
+        return pickle.loads(ready.read_bytes())
+    finally:
+        os.close(starting)
+
+
+def create_database(services: Services) -> str:
+    """A database of its own for one test, with today's schema; its URL."""
+    name = f"test_{uuid4().hex[:12]}"
+    _execute(services.cluster, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    return services.cluster.url(name)
+
+
+def drop_database(services: Services, url: str) -> None:
+    name = url.partition("?")[0].rpartition("/")[2]
+    _execute(services.cluster, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def take_valkey_database(services: Services) -> int:
+    """The number of an empty Valkey database for one test."""
+    with redis.from_url(services.valkey.redis_url(0)) as client:
+        number = 1 + int(client.incr("taken")) % (_VALKEY_DATABASES - 1)
+    flush(services.valkey.redis_url(number))
+    return number
+
+
+def flush(url: str) -> None:
+    with redis.from_url(url) as client:
+        client.flushdb()
+
+
+# --- the keeper -------------------------------------------------------------------------------
+
+
+def keep(folder: Path) -> None:
+    """Start both servers and the template, then wait until nobody needs them."""
+    cluster = postgres.locate(folder / "postgres", log=folder / "postgres.log", options=_FAST)
+    server = valkey.locate(
+        folder / "valkey", log=folder / "valkey.log", databases=_VALKEY_DATABASES
+    )
+    running: list[Running] = []
+    try:
+        running.append(valkey.start(server, leash=signal.SIGKILL))
+        running.append(postgres.start(cluster, leash=signal.SIGKILL))
+        migrations.upgrade(postgres.ensure_database(cluster, TEMPLATE))
+        beside = folder / "ready.new"
+        beside.write_bytes(pickle.dumps(Services(cluster=cluster, valkey=server)))
+        beside.rename(folder / "ready.pickle")
+        _lock(folder / "users", fcntl.LOCK_EX)
+    finally:
+        for process in running:
+            processes.end(process, signal.SIGKILL, seconds=10)
+        processes.wait_until(lambda: not any(processes.working_in(cluster.data)), seconds=10)
+    shutil.rmtree(folder)
+
+
+_held: list[int] = []
+_keepers: list[subprocess.Popen[bytes]] = []
+
+
+def _start_keeper(folder: Path, ready: Path) -> None:
+    log = folder / "keeper.log"
+    with log.open("ab") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.services", str(folder)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _keepers.append(keeper)
+    processes.wait_until(lambda: ready.exists() or keeper.poll() is not None, seconds=90)
+    if not ready.exists():
+        raise RuntimeError(f"the test servers did not start:\n{processes.tail(log, lines=40)}")
+
+
+def _folder() -> Path:
+    return Path(os.environ[FOLDER_VARIABLE])
+
+
+def _lock(path: Path, how: int) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(file, how)
+    return file
+
+
+def _execute(cluster: postgres.Cluster, statement: str) -> None:
+    with contextlib.closing(
+        psycopg2.connect(host=str(cluster.sockets), user=postgres.SUPERUSER, dbname="postgres")
+    ) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+
+if __name__ == "__main__":
+    # Pickled by the name that other processes import, not as __main__.
+    from tests.support import services
+
+    services.keep(Path(sys.argv[1]))
