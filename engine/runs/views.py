@@ -1,0 +1,518 @@
+"""What people and programs are shown of runs.
+
+Nothing here decides, and nothing here is asked by a turn. A step that is settled is gone from
+the state; what is shown of it is read back from the history and from the rows of its attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from engine.core import codec, transitions
+from engine.core.state import State, evolve
+from engine.core.transitions import RunStatus
+from engine.core.values import Json, Ref, plain
+from engine.errors import NotFound
+from engine.platform import Platform
+from engine.store import checkpoints as snapshots
+from engine.store import history as lines
+from engine.store import reads, session
+from engine.store.ids import RunId
+
+#: Lines of history that are folded at a time.
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Where a run stands."""
+
+    status: RunStatus
+    #: The last line of its history.
+    seq: int
+
+    @property
+    def terminal(self) -> bool:
+        return self.status in transitions.TERMINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A run in a list."""
+
+    id: str
+    version_id: str
+    workflow: str
+    version: str
+    status: RunStatus
+    seq: int
+    submitted_by: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    #: How it ended: `end`, `cancelled`, or why it failed.
+    reason: str | None
+    message: str | None
+    #: The step that it ended for.
+    ended_step: str | None
+    #: Set while its turn fails, and when it is tried again.
+    stuck_error: str | None
+    stuck_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStep:
+    """A step that is not settled, and whom it waits for."""
+
+    key: str
+    node: str
+    iteration: int
+    status: str
+    attempt: int
+    errors: int
+    lost: int
+    queue: str | None
+    #: Who owns it, and until when unless the lease is extended.
+    worker: str | None
+    lease_until: datetime | None
+    #: Whether its attempt has begun: user code may be running.
+    begun: bool
+    #: When somebody looks at it again.
+    wake_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail(Summary):
+    """A run, whole."""
+
+    variables: Mapping[str, Json]
+    pins: Mapping[str, int]
+    steps: tuple[LiveStep, ...]
+    changed_at: datetime
+    #: Since when nothing is being carried out: it waits for a worker, for a time or for its turn.
+    waiting_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a step."""
+
+    step: str
+    attempt: int
+    fence: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    #: `succeeded`, `failed`, `lost`; None while it is under way, and for one whose run ended first.
+    outcome: str | None
+    reason: str | None
+    message: str | None
+    usage: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One visit of a run to a node."""
+
+    key: str
+    node: str
+    iteration: int
+    #: That of a live step; else `succeeded`, `failed` or `cancelled`.
+    status: str
+    #: The line of history that began it: the key of the next page.
+    seq: int
+    requested_at: datetime
+    settled_at: datetime | None
+    #: The edge that led to it.
+    via: str | None
+    #: What it chose, and which edges were taken and were not, each with the reason.
+    choice: Json
+    taken: tuple[Mapping[str, Json], ...]
+    untaken: tuple[Mapping[str, Json], ...]
+    attempts: tuple[Attempt, ...]
+    live: LiveStep | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the accepted attempt of a step left."""
+
+    result: Json
+    patch: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a run's history."""
+
+    seq: int
+    at: datetime
+    kind: str
+    format: int
+    body: Mapping[str, Json]
+    payload_id: str | None
+    #: The users' data that the line points to, where it was asked for.
+    payload: Mapping[str, Json] | None
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One tool call of a running step."""
+
+    step: str
+    ordinal: int
+    attempt: int
+    tool: str
+    version: int
+    effect: str
+    arguments: Json
+    started_at: datetime
+    ended_at: datetime | None
+    #: `succeeded`, `failed`, or `open`: under way, or begun and never recorded.
+    outcome: str
+    reason: str | None
+    message: str | None
+    value: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line that a step printed."""
+
+    step: str
+    attempt: int
+    line: int
+    stream: str
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A place in history that a run can be taken up from."""
+
+    seq: int
+    at: datetime
+    #: The step that was settled there.
+    step: str | None
+    #: Whether the whole state is kept there, so that no fold is needed.
+    snapshot: bool
+
+
+def status(platform: Platform, run: RunId) -> Status:
+    """Where a run stands. Raises `NotFound`."""
+    with session.transaction(platform.database) as connection:
+        row = reads.status(connection, run)
+    if row is None:
+        raise _unknown(run)
+    return Status(status=RunStatus(row.status), seq=row.seq)
+
+
+def runs(
+    platform: Platform,
+    tenant: str,
+    *,
+    statuses: Sequence[RunStatus] = (),
+    workflow: str | None = None,
+    version_id: str | None = None,
+    before: str | None = None,
+    limit: int = 100,
+) -> tuple[Summary, ...]:
+    """Runs of a tenant, newest first; the next page is what lies `before` the last id."""
+    with session.transaction(platform.database) as connection:
+        rows = reads.runs(
+            connection,
+            tenant,
+            statuses=statuses,
+            workflow=workflow,
+            version_id=version_id,
+            before=before,
+            limit=limit,
+        )
+    return tuple(Summary(**_summary(row)) for row in rows)
+
+
+def run(platform: Platform, run: RunId) -> Detail:
+    """A run, whole. Raises `NotFound`."""
+    with _reading(platform) as connection:
+        row = reads.run(connection, run)
+        if row is None:
+            raise _unknown(run)
+        steps = tuple(_live(live) for live in reads.live_steps(connection, run))
+        changed_at = reads.last_change(connection, run) or row.created_at
+        unread = reads.unread_since(connection, run)
+    carried_out = any(step.status == "leased" for step in steps)
+    waits = row.finished_at is None and not carried_out
+    return Detail(
+        **_summary(row),
+        variables=row.variables,
+        pins=row.pins,
+        steps=steps,
+        changed_at=changed_at,
+        waiting_since=max(filter(None, (changed_at, unread))) if waits else None,
+    )
+
+
+def steps(platform: Platform, run: RunId, *, after: int = 0, limit: int = 100) -> tuple[Step, ...]:
+    """The steps of a run in the order they were begun, live or settled, after a seq."""
+    with _reading(platform) as connection:
+        head = _known(connection, run)
+        begun = reads.begun_steps(connection, run, after=after, limit=limit)
+        return _steps(connection, run, head, begun)
+
+
+def step(platform: Platform, run: RunId, key: str) -> Step:
+    """One step of a run. Raises `NotFound`."""
+    with _reading(platform) as connection:
+        head = _known(connection, run)
+        begun = reads.begun_step(connection, run, key)
+        if begun is None:
+            raise NotFound(f"Step not found: {key} of run {run.run}")
+        return _steps(connection, run, head, [begun])[0]
+
+
+def result(platform: Platform, run: RunId, key: str) -> Result | None:
+    """What a step's accepted attempt left; None when there is none."""
+    with _reading(platform) as connection:
+        _known(connection, run)
+        for attempt in reads.attempts(connection, run, [key]):
+            if attempt.outcome == "succeeded":
+                found = reads.payload(connection, run, f"{key}/{attempt.attempt}") or {}
+                return Result(result=_value(found.get("result")), patch=found.get("patch", {}))
+    return None
+
+
+def attempts(platform: Platform, run: RunId, key: str | None = None) -> tuple[Attempt, ...]:
+    """Attempts of a step, or of all, in order of their start."""
+    with _reading(platform) as connection:
+        _known(connection, run)
+        rows = reads.attempts(connection, run, None if key is None else [key])
+    return tuple(_attempt(row) for row in rows)
+
+
+def history(
+    platform: Platform, run: RunId, *, after: int = 0, limit: int = 100, payloads: bool = False
+) -> tuple[Line, ...]:
+    """Lines of a run's history after a seq, in order."""
+    with _reading(platform) as connection:
+        _known(connection, run)
+        rows = lines.read(connection, run, after=after, limit=limit)
+    return tuple(
+        Line(
+            seq=row.seq,
+            at=row.at,
+            kind=row.kind,
+            format=row.format,
+            body=orjson.loads(row.body),
+            payload_id=row.payload_id,
+            payload=orjson.loads(row.payload) if payloads and row.payload else None,
+            hash=bytes(row.hash).hex(),
+        )
+        for row in rows
+    )
+
+
+def calls(platform: Platform, run: RunId, key: str | None = None) -> tuple[Call, ...]:
+    """Tool calls of a step, or of all, in order of their start."""
+    with _reading(platform) as connection:
+        _known(connection, run)
+        rows = reads.calls(connection, run, key)
+    return tuple(
+        Call(
+            step=row.step,
+            ordinal=row.ordinal,
+            attempt=row.attempt,
+            tool=row.tool,
+            version=row.version,
+            effect=row.effect,
+            arguments=row.arguments,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            outcome="open" if row.ended_at is None else "failed" if row.reason else "succeeded",
+            reason=row.reason,
+            message=row.message,
+            value=row.value,
+        )
+        for row in rows
+    )
+
+
+def logs(
+    platform: Platform,
+    run: RunId,
+    *,
+    key: str | None = None,
+    after: Mapping[tuple[str, int], int] | None = None,
+    limit: int = 1000,
+) -> tuple[LogLine, ...]:
+    """What steps printed, oldest first.
+
+    `after` names the last line read of each `(step, attempt)`; whoever follows a run keeps it,
+    and so misses no line, although several workers write at once.
+    """
+    with _reading(platform) as connection:
+        _known(connection, run)
+        rows = reads.logs(connection, run, step=key, after=after or {}, limit=limit)
+    return tuple(
+        LogLine(
+            step=row.step,
+            attempt=row.attempt,
+            line=row.line,
+            stream=row.stream,
+            text=row.text,
+            at=row.at,
+        )
+        for row in rows
+    )
+
+
+def checkpoints(
+    platform: Platform, run: RunId, *, after: int = 0, limit: int = 100
+) -> tuple[Checkpoint, ...]:
+    """Places that the run can be taken up from, after a seq, in order."""
+    with _reading(platform) as connection:
+        _known(connection, run)
+        rows = reads.checkpoints(connection, run, after=after, limit=limit)
+    return tuple(
+        Checkpoint(seq=row.seq, at=row.at, step=row.step, snapshot=row.snapshot) for row in rows
+    )
+
+
+def state_at(platform: Platform, run: RunId, seq: int) -> State:
+    """The state of a run just after a line of its history. Raises `NotFound`."""
+    with _reading(platform) as connection:
+        last = _known(connection, run).seq
+        if not 0 <= seq <= last:
+            raise NotFound(f"run {run.run} has lines 1 to {last}, no line {seq}")
+        return folded(connection, run, seq)
+
+
+def folded(connection: Connection, run: RunId, seq: int, *, snapshot: bool = True) -> State:
+    """History folded up to a line, from the nearest snapshot unless that is not to be trusted."""
+    nearest = snapshots.nearest(connection, run, seq) if snapshot else None
+    if nearest is None:
+        at, state = 0, State(run=run.run)
+    else:
+        at, state = nearest.seq, codec.revive(State, orjson.loads(nearest.state))
+    while at < seq:
+        rows = lines.read(connection, run, after=at, upto=seq, limit=_BATCH)
+        if not rows:
+            raise NotFound(f"run {run.run} has no line {at + 1} in its history")
+        for row in rows:
+            state = evolve(state, record(row))
+        at = rows[-1].seq
+    return state
+
+
+def record(row: Row[Any]) -> Any:
+    """A row of history, with its payload, as the core knows it."""
+    return codec.read(
+        row.kind,
+        orjson.loads(row.body),
+        orjson.loads(row.payload) if row.payload else {},
+        at=row.at,
+        number=row.format,
+    )
+
+
+def _reading(platform: Platform) -> AbstractContextManager[Connection]:
+    return reads.reading(platform.database)
+
+
+def _known(connection: Connection, run: RunId) -> Row[Any]:
+    row = reads.summary(connection, run)
+    if row is None:
+        raise _unknown(run)
+    return row
+
+
+def _unknown(run: RunId) -> NotFound:
+    return NotFound(f"Run not found: {run.run}")
+
+
+def _summary(row: Row[Any]) -> dict[str, Any]:
+    return {
+        **{item.name: getattr(row, item.name) for item in fields(Summary)},
+        "status": RunStatus(row.status),
+    }
+
+
+def _live(row: Row[Any]) -> LiveStep:
+    return LiveStep(**{item.name: getattr(row, item.name) for item in fields(LiveStep)})
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    found = {item.name: getattr(row, item.name) for item in fields(Attempt)}
+    return Attempt(**{**found, "usage": row.usage or {}})
+
+
+def _steps(
+    connection: Connection, run: RunId, head: Row[Any], begun: Sequence[Row[Any]]
+) -> tuple[Step, ...]:
+    """Steps put together from the line that began each and whatever is known of it since."""
+    if not begun:
+        return ()
+    keys = [row.body["step"] for row in begun]
+    live = {row.key: _live(row) for row in reads.live_steps(connection, run)}
+    settled = {
+        row.body["step"]: row
+        for row in reads.settled_steps(connection, run, keys, after=begun[0].seq)
+    }
+    tries: dict[str, list[Attempt]] = {key: [] for key in keys}
+    for row in reads.attempts(connection, run, keys):
+        tries[row.step].append(_attempt(row))
+    return tuple(
+        _step(row, head, live.get(key), settled.get(key), tuple(tries[key]))
+        for key, row in zip(keys, begun, strict=True)
+    )
+
+
+def _step(
+    begun: Row[Any],
+    head: Row[Any],
+    live: LiveStep | None,
+    settled: Row[Any] | None,
+    tries: tuple[Attempt, ...],
+) -> Step:
+    key = begun.body["step"]
+    if live is not None:
+        status, at = live.status, None
+    elif settled is not None:
+        status, at = "succeeded", settled.at
+    else:
+        # The run ended while the step was live: for its sake, or over its head.
+        failed = head.ended_step == key and head.status == RunStatus.FAILED
+        status, at = "failed" if failed else "cancelled", head.finished_at
+    edges = settled.body if settled is not None else {}
+    return Step(
+        key=key,
+        node=begun.body["node"],
+        iteration=begun.body["iteration"],
+        status=status,
+        seq=begun.seq,
+        requested_at=begun.at,
+        settled_at=at,
+        via=begun.body.get("via"),
+        choice=edges.get("choice"),
+        taken=tuple(edges.get("taken", ())),
+        untaken=tuple(edges.get("untaken", ())),
+        attempts=tries,
+        live=live,
+    )
+
+
+def _value(stored: Any) -> Json:
+    """A stored value as JSON data, a reference as it is shown everywhere."""
+    if stored is None:
+        return None
+    if "inline" in stored:
+        return stored["inline"]  # type: ignore[no-any-return]  # it was JSON when it was stored
+    return plain(Ref(**stored))

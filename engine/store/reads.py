@@ -1,0 +1,329 @@
+"""What is shown of runs: one statement per question, none of them on the path of a turn.
+
+Lists page by key, so that what is inserted meanwhile shifts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+)
+
+from engine.store import session
+from engine.store import tables as t
+from engine.store.ids import RunId
+
+_SUMMARY = (
+    t.run.c.id,
+    t.run.c.version_id,
+    t.workflow_version.c.workflow,
+    t.workflow_version.c.version,
+    t.run.c.status,
+    t.run.c.seq,
+    t.run.c.submitted_by,
+    t.run.c.created_at,
+    t.run.c.started_at,
+    t.run.c.finished_at,
+    t.run.c.reason,
+    t.run.c.message,
+    t.run.c.ended_step,
+    t.run.c.stuck_error,
+    t.run.c.stuck_until,
+)
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction whose statements all see one moment, and that can write nothing."""
+    at_one_moment = engine.execution_options(
+        isolation_level="REPEATABLE READ", postgresql_readonly=True
+    )
+    with session.transaction(at_one_moment) as connection:
+        yield connection
+
+
+def runs(
+    connection: Connection,
+    tenant: str,
+    *,
+    statuses: Sequence[str] = (),
+    workflow: str | None = None,
+    version_id: str | None = None,
+    before: str | None = None,
+    limit: int = 100,
+) -> Sequence[Row[Any]]:
+    """Runs of a tenant, newest first, older than an id."""
+    statement = _of_version(select(*_SUMMARY)).where(t.run.c.tenant_id == tenant)
+    if statuses:
+        statement = statement.where(t.run.c.status.in_(statuses))
+    if workflow is not None:
+        statement = statement.where(t.workflow_version.c.workflow == workflow)
+    if version_id is not None:
+        statement = statement.where(t.run.c.version_id == version_id)
+    if before is not None:
+        statement = statement.where(t.run.c.id < before)
+    return connection.execute(statement.order_by(t.run.c.id.desc()).limit(limit)).all()
+
+
+def summary(connection: Connection, run: RunId) -> Row[Any] | None:
+    """A run as a list shows it."""
+    return connection.execute(_of_version(select(*_SUMMARY)).where(_is(run))).first()
+
+
+def run(connection: Connection, run: RunId) -> Row[Any] | None:
+    """All that the head of a run tells."""
+    columns = (*_SUMMARY, t.run.c.rules, t.run.c.pins, t.run.c.variables)
+    statement = _of_version(select(*columns)).where(_is(run))
+    return connection.execute(statement).first()
+
+
+def status(connection: Connection, run: RunId) -> Row[Any] | None:
+    """Where a run stands: status and seq."""
+    statement: Select[Any] = select(t.run.c.status, t.run.c.seq).where(_is(run))
+    return connection.execute(statement).first()
+
+
+def live_steps(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
+    """The steps that are not settled, by node and iteration."""
+    statement: Select[Any] = (
+        select(t.step).where(_in(t.step, run)).order_by(t.step.c.node, t.step.c.iteration)
+    )
+    return connection.execute(statement).all()
+
+
+def last_change(connection: Connection, run: RunId) -> Any:
+    """The time of the last line of history; None where there is none."""
+    statement: Select[Any] = (
+        select(t.history.c.at).where(_in(t.history, run)).order_by(t.history.c.seq.desc()).limit(1)
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def unread_since(connection: Connection, run: RunId) -> Any:
+    """When the oldest event that no turn has taken yet was received."""
+    statement: Select[Any] = select(func.min(t.inbox.c.received_at)).where(_in(t.inbox, run))
+    return connection.execute(statement).scalar_one()
+
+
+def begun_steps(
+    connection: Connection, run: RunId, *, after: int = 0, limit: int = 100
+) -> Sequence[Row[Any]]:
+    """The lines of history that began steps, after a seq, in order."""
+    first_attempt = t.history.c.body["attempt"].as_integer() == 1
+    statement: Select[Any] = (
+        select(t.history.c.seq, t.history.c.at, t.history.c.kind, t.history.c.body)
+        .where(
+            _in(t.history, run),
+            t.history.c.seq > after,
+            or_(
+                t.history.c.kind == "PassNode",
+                and_(t.history.c.kind == "RequestStart", first_attempt),
+            ),
+        )
+        .order_by(t.history.c.seq)
+        .limit(limit)
+    )
+    return connection.execute(statement).all()
+
+
+def begun_step(connection: Connection, run: RunId, key: str) -> Row[Any] | None:
+    """The line of history that began a step."""
+    statement: Select[Any] = (
+        select(t.history.c.seq, t.history.c.at, t.history.c.kind, t.history.c.body)
+        .where(
+            _in(t.history, run),
+            t.history.c.kind.in_(("PassNode", "RequestStart")),
+            t.history.c.body["step"].as_string() == key,
+        )
+        .order_by(t.history.c.seq)
+        .limit(1)
+    )
+    return connection.execute(statement).first()
+
+
+def settled_steps(
+    connection: Connection, run: RunId, steps: Sequence[str], *, after: int = 0
+) -> Sequence[Row[Any]]:
+    """The lines of history, after a seq, that settled any of the steps."""
+    statement: Select[Any] = select(t.history.c.seq, t.history.c.at, t.history.c.body).where(
+        _in(t.history, run),
+        t.history.c.seq > after,
+        t.history.c.kind == "TakeEdges",
+        t.history.c.body["step"].as_string() == func.any(literal(list(steps), ARRAY(Text))),
+    )
+    return connection.execute(statement).all()
+
+
+def attempts(
+    connection: Connection, run: RunId, steps: Sequence[str] | None = None
+) -> Sequence[Row[Any]]:
+    """Attempts, of some steps or of all, in order of their start, each with how it ended."""
+    ends = and_(
+        t.result.c.tenant_id == t.attempt.c.tenant_id,
+        t.result.c.run_id == t.attempt.c.run_id,
+        t.result.c.step == t.attempt.c.step,
+        t.result.c.attempt == t.attempt.c.attempt,
+    )
+    statement: Select[Any] = (
+        select(
+            t.attempt.c.step,
+            t.attempt.c.attempt,
+            t.attempt.c.fence,
+            t.attempt.c.worker,
+            t.attempt.c.started_at,
+            t.result.c.ended_at,
+            t.result.c.outcome,
+            t.result.c.reason,
+            t.result.c.message,
+            t.result.c.usage,
+        )
+        .select_from(t.attempt.outerjoin(t.result, ends))
+        .where(_in(t.attempt, run))
+        .order_by(t.attempt.c.started_at, t.attempt.c.step, t.attempt.c.attempt)
+    )
+    if steps is not None:
+        statement = statement.where(t.attempt.c.step == func.any(literal(list(steps), ARRAY(Text))))
+    return connection.execute(statement).all()
+
+
+def refusals(connection: Connection, run: RunId, step: str) -> Sequence[Row[Any]]:
+    """Reports on a step that came too late to count."""
+    statement: Select[Any] = (
+        select(t.refusal)
+        .where(_in(t.refusal, run), t.refusal.c.step == step)
+        .order_by(t.refusal.c.at, t.refusal.c.id)
+    )
+    return connection.execute(statement).all()
+
+
+def payload(connection: Connection, run: RunId, id: str) -> Any:  # noqa: A002  # the column's name
+    """The users' data that a line of history points to; None when there is none."""
+    statement: Select[Any] = select(t.payload.c.body).where(
+        _in(t.payload, run), t.payload.c.id == id
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def calls(connection: Connection, run: RunId, step: str | None = None) -> Sequence[Row[Any]]:
+    """Tool calls, of a step or of all, in order of their start, each with how it ended."""
+    ends = and_(
+        t.call_result.c.tenant_id == t.call.c.tenant_id,
+        t.call_result.c.run_id == t.call.c.run_id,
+        t.call_result.c.step == t.call.c.step,
+        t.call_result.c.ordinal == t.call.c.ordinal,
+        t.call_result.c.attempt == t.call.c.attempt,
+    )
+    statement: Select[Any] = (
+        select(
+            t.call,
+            t.call_result.c.ended_at,
+            t.call_result.c.reason,
+            t.call_result.c.message,
+            t.call_result.c.value,
+            t.call_result.c.usage,
+        )
+        .select_from(t.call.outerjoin(t.call_result, ends))
+        .where(_in(t.call, run))
+        .order_by(t.call.c.started_at, t.call.c.step, t.call.c.ordinal)
+    )
+    if step is not None:
+        statement = statement.where(t.call.c.step == step)
+    return connection.execute(statement).all()
+
+
+def logs(
+    connection: Connection,
+    run: RunId,
+    *,
+    step: str | None = None,
+    after: Mapping[tuple[str, int], int],
+    limit: int = 1000,
+) -> Sequence[Row[Any]]:
+    """Lines that steps printed, after the last line read of each attempt, oldest first.
+
+    An attempt's lines are numbered by its one writer, so none can appear before one that was
+    read; their times give no such promise.
+    """
+    seen = (
+        func.unnest(
+            literal([step for step, _ in after], ARRAY(Text)),
+            literal([attempt for _, attempt in after], ARRAY(Integer)),
+            literal(list(after.values()), ARRAY(Integer)),
+        )
+        .table_valued("step", "attempt", "line")
+        .render_derived("seen")
+    )
+    matching = and_(seen.c.step == t.log.c.step, seen.c.attempt == t.log.c.attempt)
+    statement: Select[Any] = (
+        select(t.log)
+        .select_from(t.log.outerjoin(seen, matching))
+        .where(_in(t.log, run), t.log.c.line > func.coalesce(seen.c.line, -1))
+        .order_by(t.log.c.at, t.log.c.step, t.log.c.attempt, t.log.c.line)
+        .limit(limit)
+    )
+    if step is not None:
+        statement = statement.where(t.log.c.step == step)
+    return connection.execute(statement).all()
+
+
+def checkpoints(
+    connection: Connection, run: RunId, *, after: int = 0, limit: int = 100
+) -> Sequence[Row[Any]]:
+    """Places that a run can be taken up from, after a seq: where a step was settled."""
+    snapshot = (
+        select(literal(1))
+        .where(_in(t.checkpoint, run), t.checkpoint.c.seq == t.history.c.seq)
+        .exists()
+    )
+    statement: Select[Any] = (
+        select(
+            t.history.c.seq,
+            t.history.c.at,
+            case((t.history.c.kind == "TakeEdges", t.history.c.body["step"].as_string())).label(
+                "step"
+            ),
+            snapshot.label("snapshot"),
+        )
+        .where(
+            _in(t.history, run),
+            t.history.c.seq > after,
+            or_(t.history.c.kind == "TakeEdges", snapshot),
+        )
+        .order_by(t.history.c.seq)
+        .limit(limit)
+    )
+    return connection.execute(statement).all()
+
+
+def _is(run: RunId) -> ColumnElement[bool]:
+    return and_(t.run.c.tenant_id == run.tenant, t.run.c.id == run.run)
+
+
+def _in(table: Table, run: RunId) -> ColumnElement[bool]:
+    return and_(table.c.tenant_id == run.tenant, table.c.run_id == run.run)
+
+
+def _of_version(statement: Select[Any]) -> Select[Any]:
+    version = and_(
+        t.workflow_version.c.tenant_id == t.run.c.tenant_id,
+        t.workflow_version.c.id == t.run.c.version_id,
+    )
+    return statement.select_from(t.run.join(t.workflow_version, version))
