@@ -11,10 +11,12 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 import migrations
+from engine.errors import NotFound
 
 #: Alembic's `op` is one per process; its steps can be taken by one thread at a time.
 _ALONE = threading.Lock()
@@ -25,9 +27,12 @@ _Steps = Callable[[Any, Any], Sequence[MigrationStep]]
 def to(connection: Any, revision: str) -> None:
     """Upgrade over an open psycopg2 connection; nothing happens where that is not upward."""
     scripts = scripts_of()
-    target = scripts.get_revision(revision)
+    try:
+        target = scripts.get_revision(revision)
+    except CommandError:
+        target = None
     if target is None:
-        raise ValueError(f"there is no revision {revision!r}; the newest is {migrations.head()}")
+        raise NotFound(f"there is no revision {revision!r}; the newest is {migrations.head()}")
 
     def upward(found: Any, _: Any) -> Sequence[MigrationStep]:
         # Another upgrade, of this release or a later one, may have been here while we queued.

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+
+import migrations
+from celeriac.embedded import postgres
+from engine.errors import NotFound
+from tests.support import services
+from tests.support.services import OwnServers, Services
+
+ROOT = Path(migrations.__file__).parents[1]
+UPGRADE = "import sys, migrations; migrations.upgrade(sys.argv[1])"
+
+
+def test_a_revision_that_does_not_exist_is_refused_by_name(
+    empty_database: Callable[[], str],
+) -> None:
+    url = empty_database()
+    with pytest.raises(NotFound, match="'9999'"):
+        migrations.upgrade(url, "9999")
+    assert migrations.current(url) is None
+
+
+def test_a_step_that_fails_leaves_nothing_behind(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
+    _execute(url, "CREATE TABLE history (in_the_way integer)")
+    with pytest.raises(Exception, match="history"):
+        migrations.upgrade(url)
+    assert migrations.current(url) is None
+    with pytest.raises(errors.UndefinedTable):
+        _execute(url, "SELECT FROM tenant")
+
+
+def test_a_database_ahead_of_this_release_is_left_as_it_is(database: str) -> None:
+    _execute(database, "UPDATE alembic_version SET version_num = '9998'")
+    migrations.upgrade(database)
+    assert migrations.current(database) == "9998"
+
+
+def test_an_upgrade_with_nothing_to_do_does_not_even_import_alembic(database: str) -> None:
+    program = f"{UPGRADE}; assert not any(m.startswith('alembic') for m in sys.modules)"
+    subprocess.run([sys.executable, "-c", program, database], check=True, cwd=ROOT)
+    started = time.monotonic()
+    migrations.upgrade(database)
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_any_spelling_of_the_url_will_do(database: str, scheme: str) -> None:
+    rest = database.partition("://")[2]
+    assert migrations.current(f"{scheme}://{rest}") == migrations.head()
+
+
+def test_many_processes_may_upgrade_one_new_cluster_at_once(own_servers: OwnServers) -> None:
+    """No role, no schema yet: two processes for each of two databases."""
+    urls = [postgres.ensure_database(own_servers.cluster, f"fresh_{n}") for n in range(2)]
+    racing = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", UPGRADE, url], cwd=ROOT)
+        for url in urls * 2
+    ]
+    assert [process.wait(timeout=60) for process in racing] == [0] * len(racing)
+    assert [migrations.current(url) for url in urls] == [migrations.head()] * 2
+
+
+def test_an_owner_that_is_no_superuser_can_upgrade_and_act_as_either_role(
+    own_servers: OwnServers,
+) -> None:
+    admin = own_servers.database_url
+    _execute(admin, "CREATE ROLE proprietor LOGIN CREATEROLE")
+    _execute(admin, "CREATE DATABASE theirs OWNER proprietor")
+    # The socket admits our own account alone; the session then gives its powers up.
+    url = own_servers.cluster.url("theirs") + "&options=-csession_authorization%3Dproprietor"
+    migrations.upgrade(url)
+    for role in ("celeriac_control", "celeriac_worker"):
+        _execute(url, f"SET ROLE {role}; SELECT FROM run")
+
+
+def test_a_database_made_from_a_template_needs_no_upgrade(shared_services: Services) -> None:
+    url = services.create_database(shared_services)
+    try:
+        assert migrations.current(url) == migrations.head()
+    finally:
+        services.drop_database(shared_services, url)
+
+
+def _execute(url: str, statement: str) -> None:
+    with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
