@@ -20,7 +20,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,17 +105,14 @@ def start(cluster: Cluster, *, leash: int | None = None, seconds: float = 120) -
     found = _adopt(cluster, deadline)
     if found is not None:
         return found
+    _clear_away(cluster)
     _initialise(cluster)
-    while True:
-        running = _launch(cluster, leash)
-        if _ready(cluster, running, deadline):
-            return running
-        # Backends of a server that was killed need a moment to notice, and hold its memory until then.
-        if not any(processes.working_in(cluster.data)) or time.monotonic() > deadline:
-            raise Unavailable(
-                f"Postgres did not start; {cluster.log} ends with\n{processes.tail(cluster.log)}"
-            )
-        time.sleep(TICK)
+    running = _launch(cluster, leash)
+    if not _ready(cluster, running, deadline):
+        raise Unavailable(
+            f"Postgres did not start; {cluster.log} ends with\n{processes.tail(cluster.log)}"
+        )
+    return running
 
 
 def stop(cluster: Cluster, running: Running, *, seconds: float = 30) -> None:
@@ -127,7 +124,7 @@ def stop(cluster: Cluster, running: Running, *, seconds: float = 30) -> None:
 def crash(cluster: Cluster, running: Running) -> None:
     """End the server at once: the next start recovers from its log."""
     if not processes.end(running, signal.SIGQUIT, seconds=10):
-        for pid in (running.pid, *processes.working_in(cluster.data)):
+        for pid in (running.pid, *_serving(cluster)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -376,24 +373,35 @@ def _adopt(cluster: Cluster, deadline: float) -> Running | None:
     return running if _ready(cluster, running, deadline) else None
 
 
+def _clear_away(cluster: Cluster) -> None:
+    """End what a killed server left running, and remove what it left lying.
+
+    Postgres takes any process that has the id in its lock files for a server: another program's after a
+    restart of the machine, or its own where nobody has collected it. We know better, where the system
+    tells which processes work in the data folder.
+    """
+    if not Path("/proc/self").exists():
+        return
+    if not processes.wait_until(lambda: not _serving(cluster), seconds=5):
+        for pid in _serving(cluster):
+            processes.end(Running(pid=pid), signal.SIGKILL, seconds=5)
+    for lock in (cluster.data / "postmaster.pid", cluster.sockets / f".s.PGSQL.{PORT}.lock"):
+        lock.unlink(missing_ok=True)
+
+
 def _postmaster(cluster: Cluster) -> int | None:
     """The server's process id by its own lock file, unless that is left over from a dead one."""
-    lock = cluster.data / "postmaster.pid"
     try:
-        pid = int(lock.read_text().split("\n", 1)[0])
+        pid = int((cluster.data / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):
         return None
-    if not processes.exists(pid):
+    if not processes.exists(pid) or (Path("/proc/self").exists() and pid not in _serving(cluster)):
         return None
-    if not Path("/proc/self").exists() or pid in (
-        serving := set(processes.working_in(cluster.data))
-    ):
-        return pid
-    # After a restart of the machine the id may be another program's, and Postgres would take that for
-    # a server. Only where nothing works in the data folder any more is the file surely left over.
-    if not serving:
-        lock.unlink(missing_ok=True)
-    return None
+    return pid
+
+
+def _serving(cluster: Cluster) -> Sequence[int]:
+    return processes.working_in(cluster.data, account=cluster.account)
 
 
 @contextlib.contextmanager

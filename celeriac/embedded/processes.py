@@ -18,6 +18,9 @@ from pathlib import Path
 TICK = 0.02
 
 _PR_SET_PDEATHSIG = 1
+_WORKING_IN = """
+for process in /proc/[0-9]*; do [ "$process/cwd" -ef "$1" ] && echo "${process#/proc/}"; done
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,22 +121,31 @@ def wait_until(holds: Callable[[], bool], *, seconds: float) -> bool:
     return True
 
 
-def working_in(folder: Path) -> Iterator[int]:
+def working_in(folder: Path, *, account: Account | None = None) -> Sequence[int]:
     """Processes whose working folder this is: a server of ours and what it forked.
 
-    Nothing where the system does not tell (there is no /proc on macOS).
+    Nothing where the system does not tell (there is no /proc on macOS). It tells an account about its
+    own processes only, and in a container root is no exception; so the account itself is asked.
     """
-    place = str(folder.resolve())
-    for entry in _processes():
-        with contextlib.suppress(OSError):
-            if str((entry / "cwd").readlink()) == place:
-                yield int(entry.name)
+    asked = subprocess.run(
+        ["/bin/sh", "-c", _WORKING_IN, "sh", folder],
+        user=account.user if account else None,
+        group=account.group if account else None,
+        extra_groups=[] if account else None,
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return [int(line) for line in asked.stdout.split()]
 
 
 def started_with(variables: Mapping[str, str]) -> Iterator[int]:
-    """Processes that were started with these variables in their environment; see `working_in`."""
+    """Processes of ours that were started with these variables in their environment; see `working_in`."""
     wanted = {os.fsencode(f"{name}={value}") for name, value in variables.items()}
-    for entry in _processes():
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
                 yield int(entry.name)
@@ -145,15 +157,6 @@ def tail(log: Path, *, lines: int = 12) -> str:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
     return ""
-
-
-def _processes() -> Iterator[Path]:
-    with contextlib.suppress(OSError):
-        yield from (
-            entry
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and _state(int(entry.name)) not in {"Z", "X"}
-        )
 
 
 def _state(pid: int) -> str:

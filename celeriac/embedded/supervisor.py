@@ -26,7 +26,10 @@ from celeriac.embedded import folders, postgres, processes, valkey
 from celeriac.embedded.folders import Home
 from celeriac.embedded.processes import Running
 from engine.errors import Conflict, Unavailable
+from engine.platform import DatabaseRole
+from engine.runs import access
 from engine.settings import Settings
+from engine.store import session
 
 Report = Callable[[str], None]
 
@@ -228,7 +231,7 @@ def _platform(
         home.state.unlink(missing_ok=True)
         settings = replace(settings, port=_free_port(settings), supervised=settings.embedded)
         with _servers(settings, home, report) as platform:
-            _prepare(platform)
+            _prepare(platform, home)
             platform.children = list(_children(platform.settings, home, workers))
             try:
                 for child in platform.children:
@@ -278,10 +281,18 @@ def _located(home: Home) -> tuple[postgres.Cluster, valkey.Server]:
     )
 
 
-def _prepare(platform: _Platform) -> None:
-    """What must be in the database before anything else starts."""
+def _prepare(platform: _Platform, home: Home) -> None:
+    """What must be there before anything else starts: the schema, and the key of who owns the folder."""
     assert platform.settings.database_url is not None
     migrations.upgrade(platform.settings.database_url)
+    if platform.settings.supervised:
+        database = session.connect(
+            platform.settings.database_url, role=DatabaseRole.CONTROL, size=1
+        )
+        try:
+            access.ensure_local_admin(database, home.admin_key)
+        finally:
+            database.dispose()
 
 
 def _children(settings: Settings, home: Home, workers: int) -> Iterator[_Kept]:

@@ -109,7 +109,7 @@ def answers(server: Server) -> bool:
 def _adopt(server: Server) -> Running | None:
     """The server that runs on this folder, once it answers; one that stays mute is ended."""
     processes.wait_until(
-        lambda: answers(server) or not any(processes.working_in(server.folder)), seconds=10
+        lambda: answers(server) or not processes.working_in(server.folder), seconds=10
     )
     found = find(server)
     if found is None:

@@ -67,10 +67,15 @@ class OwnServers:
         """As a power cut would: no session ends in order, recovery is needed."""
         postgres.crash(self.cluster, self.postgres)
 
+    def kill_postgres(self) -> None:
+        """`kill -9` of the server alone: its sessions notice a moment later."""
+        processes.end(self.postgres, signal.SIGKILL, seconds=5)
+
     def start_valkey(self) -> None:
         self.valkey = valkey.start(self.valkey_server, leash=signal.SIGKILL)
 
     def crash_valkey(self) -> None:
+        """`kill -9`."""
         valkey.crash(self.valkey_server, self.valkey)
 
     def close(self) -> None:
@@ -175,7 +180,9 @@ def keep(folder: Path) -> None:
     finally:
         for process in running:
             processes.end(process, signal.SIGKILL, seconds=10)
-        processes.wait_until(lambda: not any(processes.working_in(cluster.data)), seconds=10)
+        processes.wait_until(
+            lambda: not processes.working_in(cluster.data, account=cluster.account), seconds=10
+        )
     shutil.rmtree(folder)
 
 
