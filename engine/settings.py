@@ -59,6 +59,8 @@ class Settings:
     wait_seconds: float = 30.0
     #: Cap of streams and waiting requests of one web process.
     streams: int = 64
+    #: Whether a worker takes the turn that follows its own report, instead of asking a coordinator.
+    worker_turns: bool = False
     log_level: str = "INFO"
     #: Where tests arm the fault hooks; unset outside of tests.
     fault_dir: Path | None = None
@@ -93,6 +95,7 @@ class Settings:
             "CELERIAC_RESEND_SECONDS": str(self.resend_seconds),
             "CELERIAC_WAIT_SECONDS": str(self.wait_seconds),
             "CELERIAC_STREAMS": str(self.streams),
+            "CELERIAC_WORKER_TURNS": "1" if self.worker_turns else None,
             "CELERIAC_LOG_LEVEL": self.log_level,
             "CELERIAC_FAULT_DIR": str(self.fault_dir) if self.fault_dir else None,
             "CELERIAC_HOST": self.host,
@@ -136,6 +139,7 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "resend_seconds": env.float("CELERIAC_RESEND_SECONDS", 5.0, validate=positive),
         "wait_seconds": env.float("CELERIAC_WAIT_SECONDS", 30.0, validate=positive),
         "streams": env.int("CELERIAC_STREAMS", 64, validate=validate.Range(min=1, max=10_000)),
+        "worker_turns": env.bool("CELERIAC_WORKER_TURNS", default=False),
         "log_level": env.level("CELERIAC_LOG_LEVEL", None) or "INFO",
         "fault_dir": env.folder("CELERIAC_FAULT_DIR", None),
         "host": env.str("CELERIAC_HOST", "127.0.0.1"),

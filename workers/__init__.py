@@ -1,1 +1,7 @@
-"""The workers: the Celery application, its three tasks, the node kinds and the sandbox."""
+"""The processes that Celery runs: workers, which carry steps out, and coordinators.
+
+A Celery task here is a hint and an entry point: it parses ids, calls one function of
+`engine.runs`, and returns. `execution` is the pipeline of one step (lease, begin, run,
+report); `keeper` keeps its lease and tells it to stop; `kinds` says how each kind of node
+runs; `sandbox` is where code that users supplied runs; `processes` starts it all.
+"""

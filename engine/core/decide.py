@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from engine.core import expressions
 from engine.core import messages as msg
-from engine.core.graph import Arrive, Edge, Graph, Node, NodeId, Retry, Role
+from engine.core.graph import Arrive, Graph, Node, NodeId, Retry, Role
 from engine.core.policy import Policy
 from engine.core.state import LOST_REASONS, Failure, State, Step, Token, evolve
 from engine.core.transitions import RunStatus, StepStatus
@@ -158,7 +158,7 @@ def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.Finis
     """The edges that a succeeded step leaves its token on, and why not the others."""
     node = graph.nodes[step.node]
     edges = graph.edges_from(node.id)
-    chosen = _chosen(edges, step.choice)
+    chosen = graph.answering(node.id, step.choice)
     if chosen is None:
         return msg.FinishRun(
             status=RunStatus.FAILED,
@@ -169,7 +169,7 @@ def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.Finis
     spent = step.visits.get(node.id, 0) >= node.max_iterations
     if spent and all(graph.leads_back(edge) for edge in chosen):
         # A choice to go round once more is void at the bound: the ways out stand instead.
-        chosen += tuple(edge for edge in edges if not graph.leads_back(edge))
+        chosen += tuple(e for e in edges if not graph.leads_back(e) and e.ask is None)
     scope = _scope(state, step)
     taken: list[msg.Taken] = []
     untaken: list[msg.Untaken] = []
@@ -205,26 +205,6 @@ def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.Finis
         taken.append(msg.Taken(edge=edge.id, target=edge.target, when=when, saw=saw))
     return msg.TakeEdges(
         step=step.key, choice=step.choice, taken=tuple(taken), untaken=tuple(untaken)
-    )
-
-
-def _chosen(edges: tuple[Edge, ...], choice: bool | str | None) -> tuple[Edge, ...] | None:
-    """The edges that a choice leaves open; None when it names none there is.
-
-    True and False answer to the labels `true` and `false`, and to `loop` and its absence. A
-    name is a label first, then a target. Edges without a label stand for every other answer.
-    """
-    if choice is None or not edges:
-        return edges
-    if isinstance(choice, bool):
-        names = ("true", "loop") if choice else ("false",)
-    else:
-        names = (choice,)
-    return (
-        tuple(edge for edge in edges if edge.label in names)
-        or tuple(edge for edge in edges if edge.target == choice)
-        or tuple(edge for edge in edges if edge.label is None)
-        or None
     )
 
 

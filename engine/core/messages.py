@@ -37,7 +37,8 @@ def step_key(node: NodeId, iteration: int) -> StepKey:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that was reported. `at` is the database's time of receipt, and the `now`
-    of every decision that follows from it."""
+    of every decision that follows from it.
+    """
 
     at: datetime
 
@@ -62,6 +63,8 @@ class AttemptSucceeded(Event):
     result: Value = field(default=Inline(value=None), metadata=_PAYLOAD)
     #: What the step leaves in the variables.
     patch: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
+    #: Variables that the step deleted.
+    removed: tuple[str, ...] = field(default=(), metadata=_PAYLOAD)
     choice: bool | str | None = None
     #: Seconds, bytes, tokens, dollars: what was spent, by name.
     usage: Mapping[str, float] = field(default_factory=dict)
@@ -183,7 +186,8 @@ class Taken:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untaken:
     """An edge that was not taken, and why: `choice`, `condition`, `max_iterations` or
-    `earlier` (an edge declared before it was taken)."""
+    `earlier` (an edge declared before it was taken).
+    """
 
     edge: EdgeId
     why: str

@@ -201,9 +201,9 @@ def _expected(step: Step, event: _StepEvent) -> bool:
 def _reported(state: State, step: Step, event: _StepEvent) -> State:
     """Fold what was reported of a live step."""
     match event:
-        case msg.AttemptSucceeded(result=result, patch=patch, choice=choice):
+        case msg.AttemptSucceeded(result=result, choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice)
-            return replace(_with(state, done), variables={**state.variables, **patch})
+            return replace(_with(state, done), variables=_patched(state.variables, event))
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
             failure = Failure(reason=reason, message=message, terminal=terminal)
             return _with(state, _failed(step, failure))
@@ -221,6 +221,15 @@ def _reported(state: State, step: Step, event: _StepEvent) -> State:
             return _with(state, replace(step.to(StepStatus.DEFERRED), wake=until))
         case _:
             assert_never(event)
+
+
+def _patched(
+    variables: Mapping[str, Json], event: msg.AttemptSucceeded
+) -> Mapping[str, Json]:
+    if not event.patch and not event.removed:
+        return variables
+    kept = {name: value for name, value in variables.items() if name not in event.removed}
+    return {**kept, **event.patch}
 
 
 def _failed(step: Step, failure: Failure) -> Step:

@@ -36,6 +36,8 @@ class Leased:
     graph: Graph
     #: The variables as the step sees them, now and in every attempt of it.
     variables: Mapping[str, Json]
+    #: How often this thread has visited the nodes of its loops.
+    visits: Mapping[str, int]
     #: `function:NAME` or `tool:NAME` to the version that this run uses.
     pins: Mapping[str, int]
 
@@ -50,6 +52,7 @@ class Succeeded:
 
     result: Json = None
     patch: Mapping[str, Json] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
     choice: bool | str | None = None
     usage: Mapping[str, float] = field(default_factory=dict)
 
@@ -84,6 +87,7 @@ def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Le
                 fence=row.fence,
                 graph=graphs.load(connection, row.tenant_id, row.version_id),
                 variables=orjson.loads(row.variables),
+                visits=orjson.loads(row.visits),
                 pins=orjson.loads(row.pins),
             )
             for row in rows
@@ -167,6 +171,7 @@ def _event(lease: Leased, outcome: Outcome) -> msg.AttemptSucceeded | msg.Attemp
                 fence=lease.fence,
                 result=Inline(value=outcome.result),
                 patch=outcome.patch,
+                removed=outcome.removed,
                 choice=outcome.choice,
                 usage=outcome.usage,
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from engine.store import calls, functions
+from engine.store.functions import Namespace
 from engine.store.ids import StepId
 
 _CACHED = 2000
@@ -17,7 +18,7 @@ _CACHED = 2000
 class Definition:
     """A version of a function or tool: source that somebody sent, or installed library code."""
 
-    namespace: str
+    namespace: Namespace
     name: str
     version: int
     source: str | None
@@ -26,20 +27,25 @@ class Definition:
 
 
 def of_run(
-    connection: Connection, step: StepId, pins: Mapping[str, int], namespace: str, name: str
+    connection: Connection, step: StepId, pins: Mapping[str, int], namespace: Namespace, uses: str
 ) -> Definition | None:
-    """What a name means to a run; None when there is no such function or tool.
+    """What a name, or `name@version`, means to a run; None when there is no such function.
 
-    Names that the graph names were pinned at submission; others are at their first use.
+    Names that the graph names were pinned at submission; others are at their first use. A node
+    may name a tool as its function; a function of that name comes first.
     """
-    version = pins.get(f"{namespace}:{name}") or calls.pin(connection, step, namespace, name)
-    if version is None:
-        return None
-    return _load(connection, step.tenant, namespace, name, version)
+    name, _, fixed = uses.partition("@")
+    namespaces: tuple[Namespace, ...] = ("function", "tool")
+    for known in namespaces if namespace == "function" else namespaces[1:]:
+        version = int(fixed) if fixed else pins.get(f"{known}:{uses}")
+        if version is not None and (found := _load(connection, step.tenant, known, name, version)):
+            return found
+    pinned = calls.pin(connection, step, namespace, name)
+    return None if pinned is None else _load(connection, step.tenant, namespace, name, pinned)
 
 
 def _load(
-    connection: Connection, tenant: str, namespace: str, name: str, version: int
+    connection: Connection, tenant: str, namespace: Namespace, name: str, version: int
 ) -> Definition | None:
     key = (tenant, namespace, name, version)
     if key not in _known:
@@ -59,4 +65,4 @@ def _load(
     return _known[key]
 
 
-_known: dict[tuple[str, str, str, int], Definition] = {}
+_known: dict[tuple[str, Namespace, str, int], Definition] = {}

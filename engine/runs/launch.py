@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from engine import documents
-from engine.core import codec, document
+from engine.core import codec
 from engine.core import messages as msg
 from engine.core.decide import RULES
 from engine.core.graph import Graph
@@ -21,8 +21,8 @@ from engine.core.problem import Problem
 from engine.core.values import Json, canonical, digest
 from engine.errors import Conflict, Invalid
 from engine.platform import Platform
-from engine.runs import graphs, identity
-from engine.store import functions, idempotency, inbox, payloads, runs, session
+from engine.runs import catalogue, graphs, identity
+from engine.store import idempotency, inbox, payloads, runs, session
 from engine.store.ids import RunId
 
 #: Variables of a run, in all, in bytes of JSON.
@@ -102,23 +102,8 @@ def _checked(graph: Graph, inputs: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _pins(connection: Connection, tenant: str, graph: Graph) -> dict[str, int]:
-    """The newest version of everything that the graph names: the run keeps to it."""
-    names = document.names_used(graph)
-    found: dict[str, int] = {}
-    problems: list[Problem] = []
-    for namespace, used in (("function", names.functions), ("tool", names.tools)):
-        newest = functions.newest(connection, tenant, namespace, sorted(used))
-        for name, path in sorted(used.items()):
-            if name in newest:
-                found[f"{namespace}:{name}"] = newest[name]
-            else:
-                problems.append(
-                    Problem(
-                        path=path,
-                        message=f"{namespace} {name!r} is not registered",
-                        remedy="register it, then submit again",
-                    )
-                )
+    """The version of everything that the graph names, for the run to keep to."""
+    found, problems = catalogue.pins(connection, tenant, graph)
     if problems:
         raise Invalid(problems, "the workflow names what does not exist")
     return found

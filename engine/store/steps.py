@@ -121,7 +121,7 @@ _LEASE = session.Statement(
         AND r.tenant_id = s.tenant_id AND r.id = s.run_id
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
         s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
-        r.pins::text AS pins
+        s.visits::text AS visits, r.pins::text AS pins
     """,  # noqa: S608
 )
 

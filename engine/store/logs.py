@@ -1,0 +1,39 @@
+"""What nodes print: lines of an attempt, apart from its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from engine.store import session
+from engine.store.ids import StepId
+
+_APPEND = session.Statement(
+    name="log_append",
+    types="text, text, text, int, int, text[], text[]",
+    sql="""
+    INSERT INTO log (tenant_id, run_id, step, attempt, line, stream, text)
+    SELECT $1, $2::uuid, $3, $4, $5 + n, stream, said
+    FROM unnest($6, $7) WITH ORDINALITY AS l (stream, said, n)
+    """,
+)
+
+
+def append(
+    connection: Connection,
+    step: StepId,
+    attempt: int,
+    after: int,
+    lines: Sequence[tuple[str, str]],
+) -> None:
+    """Keep lines (stream, text), numbered from `after` + 1."""
+    session.run(
+        connection,
+        _APPEND,
+        *step,
+        attempt,
+        after,
+        [stream for stream, _ in lines],
+        [text for _, text in lines],
+    )

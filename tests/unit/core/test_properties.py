@@ -1,0 +1,191 @@
+"""What holds of every graph and every history, however they are drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.decide import Turn, advance
+from engine.core.graph import Edge, Graph, NodeId, Retry
+from engine.core.policy import DEFAULT
+from engine.core.state import State
+from engine.core.transitions import StepStatus
+from tests.support.play import at, commands, edge, fold, graph, node, submitted, turn
+
+EXAMPLES = 150
+CONDITIONS = (None, "$n > 2", "$n % 2 == 0", "$result.ok")
+LABELS = (None, None, "loop", "true", "false", "x")
+NAMES = ("a", "b", "c", "d")
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Any wiring of a few nodes, loops and dead ends included."""
+    edges: dict[str, Edge] = {"start": edge("start -> a")}
+    for _ in range(draw(st.integers(1, 8))):
+        drawn = edge(
+            f"{draw(st.sampled_from(NAMES))} -> {draw(st.sampled_from((*NAMES, 'end')))}",
+            when=draw(st.sampled_from(CONDITIONS)),
+            label=draw(st.sampled_from(LABELS)),
+            final=draw(st.integers(0, 9)) == 0,
+        )
+        edges.setdefault(drawn.id, drawn)
+    nodes = [
+        node(
+            name,
+            max_iterations=draw(st.integers(1, 4)),
+            retry=Retry(attempts=draw(st.integers(1, 3)), backoff=draw(st.sampled_from((0, 5)))),
+        )
+        for name in NAMES
+    ]
+    return graph(*edges.values(), nodes=nodes, steps=draw(st.sampled_from((3, 40))))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Graph, Turn]:
+    """A run of a drawn graph through drawn reports, stale and doubled ones among them."""
+    template = draw(graphs())
+    state = State(run="r1")
+    entries: tuple[msg.Entry, ...] = ()
+    event: msg.AnyEvent = submitted(n=0)
+    for moment in range(draw(st.integers(1, 14))):
+        taken = turn(template, state, event)
+        state, entries = taken.state, entries + taken.entries
+        event = draw(_event(state, moment))
+    return template, Turn(state=state, entries=entries)
+
+
+def _event(state: State, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
+    keys = st.sampled_from([*state.steps, msg.StepKey("a#1")])
+    attempts = st.sampled_from([s.attempt for s in state.steps.values()] + [1])
+    now = at(moment * 10)
+    success = st.builds(
+        msg.AttemptSucceeded,
+        at=st.just(now),
+        step=keys,
+        attempt=attempts,
+        fence=st.just(1),
+        patch=st.fixed_dictionaries({"n": st.integers(0, 5)}),
+        removed=st.sampled_from(((), ("m",))),
+        choice=st.sampled_from((None, True, False, "x", "b")),
+    )
+    failure = st.builds(
+        msg.AttemptFailed,
+        at=st.just(now),
+        step=keys,
+        attempt=attempts,
+        fence=st.just(1),
+        reason=st.sampled_from(("error", "killed", "timeout")),
+        message=st.just("boom"),
+        terminal=st.booleans(),
+    )
+    loss = st.builds(
+        msg.AttemptLost, at=st.just(now), step=keys, attempt=attempts, fence=st.just(1),
+        worker=st.just("w"),
+    )
+    wake = st.builds(msg.Woke, at=st.just(now), step=keys)
+    cancel = st.builds(msg.CancelRequested, at=st.just(now), by=st.just("ada"))
+    return st.one_of(success, success, success, failure, loss, wake, cancel)
+
+
+def _events(taken: Turn) -> list[msg.AnyEvent]:
+    return [e.record for e in taken.entries if isinstance(e.record, msg.Event)]  # type: ignore[misc]
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories(), st.data())
+def test_batching_of_events_changes_nothing(case, data):
+    template, played = case
+    events = _events(played)
+    cut = data.draw(st.integers(0, len(events)))
+    first = advance(template, DEFAULT, State(run="r1"), events[:cut])
+    second = advance(template, DEFAULT, first.state, events[cut:])
+    assert first.entries + second.entries == played.entries
+    assert second.state == played.state
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_the_fold_of_history_is_the_state(case):
+    _, played = case
+    assert fold(played.entries) == played.state
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_a_settled_state_decides_nothing(case):
+    template, played = case
+    assert advance(template, DEFAULT, played.state, []).entries == ()
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_nothing_is_decided_after_a_terminal_status(case):
+    _, played = case
+    finishes = [i for i, e in enumerate(played.entries) if isinstance(e.record, msg.FinishRun)]
+    assert len(finishes) <= 1
+    if finishes:
+        after = played.entries[finishes[0] + 1 :]
+        assert all(isinstance(entry.record, msg.Event) for entry in after)
+        assert played.state.terminal
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_a_run_that_is_not_over_waits_for_something(case):
+    _, played = case
+    state = played.state
+    assert state.live == len(state.steps)
+    if not state.terminal:
+        assert state.steps
+        for step in state.steps.values():
+            waits = step.status in (StepStatus.RETRYING, StepStatus.DEFERRED)
+            assert step.status is StepStatus.READY or (waits and step.wake is not None)
+    assert not state.tokens
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_steps_that_a_turn_did_not_load_do_not_matter_to_the_head(case):
+    template, played = case
+    whole, partial = State(run="r1"), State(run="r1")
+    for event in _events(played):
+        named = {event.step} if hasattr(event, "step") else set()
+        loaded = {key: step for key, step in whole.steps.items() if key in named}
+        whole = advance(template, DEFAULT, whole, [event]).state
+        partial = advance(template, DEFAULT, replace(partial, steps=loaded), [event]).state
+        assert replace(whole, steps={}) == replace(partial, steps={})
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_every_record_survives_its_storage(case):
+    _, played = case
+    for entry in played.entries:
+        written = codec.write(entry.record)
+        body, payload = _through_json(written.body), _through_json(written.payload)
+        assert codec.read(written.kind, body, payload, at=entry.at) == entry.record
+    assert codec.revive(State, _through_json(codec.plain(played.state))) == played.state
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_iterations_are_numbered_without_a_gap(case):
+    _, played = case
+    seen: dict[NodeId, int] = {}
+    for command in commands(played):
+        if isinstance(command, msg.PassNode) or (
+            isinstance(command, msg.RequestStart) and command.attempt == 1 and command.via
+        ):
+            assert command.iteration == seen.get(command.node, 0) + 1
+            seen[command.node] = command.iteration
+
+
+def _through_json(value: object) -> Any:
+    return json.loads(json.dumps(value))

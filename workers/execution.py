@@ -1,0 +1,92 @@
+"""Carrying out one step: lease, begin, run, report, nudge.
+
+Whatever happens in between, by the code of a user or by ours, becomes a report; what cannot
+be reported any more is found by the sweeper when the lease runs out.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from engine import faults
+from engine.platform import Platform
+from engine.runs import attempts, turns
+from engine.runs.attempts import Failed, Leased, Outcome
+from engine.runs.logs import Log
+from engine.store.ids import StepId
+from workers.keeper import Keeper
+from workers.kinds import KINDS
+from workers.kinds.execution import Execution
+from workers.sandbox import Sandbox
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What a worker process carries steps out with."""
+
+    name: str
+    platform: Platform
+    sandbox: Sandbox
+    keeper: Keeper
+    #: Where this process may take turns itself: the platform of a coordinator.
+    coordinator: Platform | None = None
+
+
+def name_of(pid: int) -> str:
+    """How a worker process signs: `host:pid`."""
+    return f"{socket.gethostname()}:{pid}"
+
+
+def execute(worker: Worker, step: StepId) -> None:
+    """Carry out a step, if it is still to be had."""
+    since = time.monotonic()
+    for lease in attempts.lease(worker.platform, [step], worker.name):
+        with structlog.contextvars.bound_contextvars(
+            run=step.run, step=step.key, attempt=lease.attempt
+        ):
+            _attempt(worker, lease, since)
+
+
+def _attempt(worker: Worker, lease: Leased, since: float) -> None:
+    platform = worker.platform
+    if not attempts.begin(platform, [lease]):
+        return
+    log = Log(platform, lease)
+    execution = Execution(platform=platform, sandbox=worker.sandbox, lease=lease, log=log)
+    with worker.keeper.keeping(lease, execution.stopped, log, since=since):
+        outcome = _run(execution)
+        log.flush()
+    platform.fault(faults.EFFECT_DONE)
+    if not attempts.report(platform, worker.name, [(lease, outcome)]):
+        _log.info("report.refused", fence=lease.fence)
+        return
+    _log.info(
+        "attempt.ended",
+        node=lease.node,
+        reason=outcome.reason if isinstance(outcome, Failed) else None,
+    )
+    if worker.coordinator is not None:
+        turns.take_turns(worker.coordinator, [lease.step.run_id])
+    else:
+        platform.broker.nudge([lease.step.run_id])
+
+
+def _run(execution: Execution) -> Outcome:
+    kind = KINDS.get(execution.node.kind)
+    if kind is None:
+        return Failed(
+            reason="unknown_kind",
+            message=f"node {execution.node.id}: this worker knows no kind {execution.node.kind!r}",
+            terminal=True,
+        )
+    try:
+        return kind(execution)
+    except Exception as error:
+        _log.exception("attempt.defect", node=execution.node.id)
+        return Failed(reason="defect", message=f"{type(error).__name__}: {error}")

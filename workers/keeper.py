@@ -1,0 +1,105 @@
+"""Keeping the leases of a worker, and telling executions when theirs is gone.
+
+One thread for all executions of a process. It looks every second whether each lease still
+holds, so that a cancelled step is stopped within two looks, and extends them well before
+they end. A worker that cannot reach the database stops its executions before their leases
+run out: from then on somebody else may own the steps.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine.platform import Platform
+from engine.runs import attempts
+from engine.runs.attempts import Leased
+from engine.runs.logs import Log
+from engine.store.ids import StepId
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Kept:
+    lease: Leased
+    stopped: threading.Event
+    log: Log
+    #: Monotonic seconds: when the lease was last known to be ours in full.
+    renewed: float
+
+
+class Keeper:
+    """Keeps leases from `start` to `close`."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._seconds = platform.settings.lease_seconds
+        self._look = min(1.0, self._seconds / 6)
+        self._kept: dict[StepId, _Kept] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look after leases."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; executions under way lose their keeper."""
+        self._closed.set()
+        self._thread.join()
+
+    @contextmanager
+    def keeping(
+        self, lease: Leased, stopped: threading.Event, log: Log, *, since: float
+    ) -> Iterator[None]:
+        """Keep a lease that was taken at `since` (monotonic) while the block runs."""
+        with self._lock:
+            self._kept[lease.step] = _Kept(lease, stopped, log, since)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._kept[lease.step]
+
+    def _work(self) -> None:
+        while not self._closed.wait(self._look):
+            with self._lock:
+                kept = list(self._kept.values())
+            if not kept:
+                continue
+            try:
+                self._check(kept)
+            except SQLAlchemyError as error:
+                _log.warning("keeper.database", error=str(error))
+            self._give_up(kept)
+
+    def _check(self, kept: list[_Kept]) -> None:
+        now = time.monotonic()
+        due = [one for one in kept if now - one.renewed >= self._seconds / 3]
+        waiting = [one for one in kept if one not in due]
+        ours = attempts.beat(self._platform, [one.lease.held for one in due]) if due else set()
+        for one in due:
+            if one.lease.step in ours:
+                one.renewed = now
+        if waiting:
+            ours |= attempts.held(self._platform, [one.lease.held for one in waiting])
+        for one in kept:
+            if one.lease.step not in ours:
+                one.stopped.set()
+            one.log.flush()
+
+    def _give_up(self, kept: list[_Kept]) -> None:
+        """Stop executions whose lease may end before the next look."""
+        margin = 2 * self._look
+        for one in kept:
+            if time.monotonic() - one.renewed > self._seconds - margin:
+                _log.error("keeper.gave_up", run=one.lease.step.run, step=one.lease.step.key)
+                one.stopped.set()

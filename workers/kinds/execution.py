@@ -1,0 +1,194 @@
+"""What a kind of node has at hand while it carries out one attempt."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from engine.core import expressions
+from engine.core.graph import Node, NodeId
+from engine.core.values import Json
+from engine.platform import Platform
+from engine.runs import calls, definitions
+from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
+from engine.runs.definitions import Definition
+from engine.runs.logs import Log
+from engine.store import session
+from engine.store.functions import Namespace
+from workers import sandbox
+from workers.sandbox import CallAnswer, Choose, Job, Limits, Mode, Sandbox
+
+
+@dataclass(kw_only=True)
+class Execution:
+    """One attempt under way."""
+
+    platform: Platform
+    sandbox: Sandbox
+    lease: Leased
+    log: Log
+    #: Set when the lease is gone: stop at once, nothing that follows would count.
+    stopped: threading.Event = field(default_factory=threading.Event)
+    #: Calls made so far; the next one's ordinal is one more.
+    made: int = 0
+    #: Set by a call that left the attempt no way to succeed.
+    doomed: Failed | None = None
+
+    @property
+    def node(self) -> Node:
+        return self.lease.graph.nodes[NodeId(self.lease.node)]
+
+    @property
+    def limits(self) -> Limits:
+        timeout = self.node.timeout
+        return Limits() if timeout is None else Limits(seconds=timeout)
+
+    @property
+    def context(self) -> dict[str, Json]:
+        """What code may know of the attempt it runs in."""
+        step = self.lease.step
+        return {
+            "run_id": step.run,
+            "step": step.key,
+            "node": self.lease.node,
+            "iteration": self.lease.iteration,
+            "attempt": self.lease.attempt,
+            "idempotency_key": f"{step.run}/{step.key}",
+        }
+
+    def scope(self, result: Json = None) -> Mapping[str, Json]:
+        """What the names of an expression stand for at this step."""
+        run: dict[str, Json] = {"id": self.lease.step.run}
+        return {**self.lease.variables, "result": result, "run": run}
+
+    def definition(self, namespace: Namespace, uses: str) -> Definition | None:
+        """The version of a function or tool that this run uses."""
+        with session.transaction(self.platform.database) as connection:
+            return definitions.of_run(
+                connection, self.lease.step, self.lease.pins, namespace, uses
+            )
+
+    def run(self, job: Job) -> sandbox.Outcome:
+        """Run user-supplied code in a child; its calls come back here."""
+        return self.sandbox.run(
+            replace(job, context=self.context),
+            on_log=self.log.add,
+            on_call=self.call,
+            cancelled=self.stopped,
+        )
+
+    def call(self, tool: str, args: list[Json], kwargs: dict[str, Json]) -> CallAnswer:
+        """Make a tool call on behalf of running code, by the durable path."""
+        arguments: dict[str, Json] = {"args": args, "kwargs": kwargs}
+        self.made += 1
+        ordinal = self.made
+        allowed = calls.authorise(self.platform, self.lease, ordinal, tool, arguments)
+        match allowed:
+            case calls.Recorded(value=value):
+                return CallAnswer(ok=True, value=value)
+            case calls.Denied():
+                return self._denied(allowed)
+            case calls.Authorised(definition=definition, idempotency_key=key):
+                answer = self._carry_out(definition, arguments, key)
+                calls.settle(self.platform, self.lease, ordinal, answer)
+                return CallAnswer(
+                    ok=answer.reason is None,
+                    value=answer.value,
+                    reason=answer.reason or "",
+                    message=answer.message or "",
+                )
+
+    def _carry_out(
+        self, definition: Definition, arguments: dict[str, Json], key: str
+    ) -> calls.Answer:
+        """Run a tool outside the code that called it, in a child of its own."""
+        mode: Mode = "tool" if definition.source is not None else "library-tool"
+        outcome = self.sandbox.run(
+            Job(
+                mode=mode,
+                name=definition.name,
+                source=definition.source,
+                library=definition.library,
+                arguments=arguments,
+                context={**self.context, "idempotency_key": key},
+                limits=self.limits,
+            ),
+            on_log=self.log.add,
+            on_call=_no_calls,
+            cancelled=self.stopped,
+        )
+        if outcome.ok:
+            return calls.Answer(value=outcome.value, usage=usage(outcome))
+        return calls.Answer(
+            reason=outcome.reason or "error", message=outcome.message, usage=usage(outcome)
+        )
+
+    def _denied(self, denied: calls.Denied) -> CallAnswer:
+        if denied.terminal:
+            self.doomed = Failed(reason=denied.reason, message=denied.message, terminal=True)
+        return CallAnswer(ok=False, reason=denied.reason, message=denied.message)
+
+
+def finished(execution: Execution, outcome: sandbox.Outcome) -> Outcome:
+    """What an execution's end in the sandbox means for the attempt."""
+    if execution.doomed is not None:
+        return replace(execution.doomed, usage=usage(outcome))
+    if not outcome.ok:
+        return Failed(
+            reason=outcome.reason or "error", message=outcome.message, usage=usage(outcome)
+        )
+    return Succeeded(
+        result=outcome.value,
+        patch=outcome.patch or {},
+        removed=outcome.removed,
+        usage=usage(outcome),
+    )
+
+
+def saved(execution: Execution, outcome: Outcome) -> Outcome:
+    """The outcome with what the node's `save` makes of its result, where it has one."""
+    if isinstance(outcome, Failed) or not execution.node.save:
+        return outcome
+    scope = execution.scope(outcome.result)
+    patch: dict[str, Json] = {}
+    for name, template in execution.node.save.items():
+        try:
+            patch[name] = template.evaluate(scope)
+        except expressions.EvaluationError as error:
+            return Failed(
+                reason="save_failed",
+                message=f"node {execution.node.id}, save.{name}: {error}",
+                terminal=True,
+                usage=outcome.usage,
+            )
+    return replace(outcome, patch=patch, removed=())
+
+
+def choose_job(execution: Execution, definition: Definition, state: Mapping[str, Json]) -> Job:
+    """A job that only asks a condition about a state."""
+    mode: Mode = "node" if definition.source is not None else "library-node"
+    return Job(
+        mode=mode,
+        name=definition.name,
+        arguments={"state": dict(state)},
+        choose=Choose(
+            name=definition.name, source=definition.source, library=definition.library
+        ),
+        limits=execution.limits,
+    )
+
+
+def usage(outcome: sandbox.Outcome) -> dict[str, float]:
+    """What the sandbox measured, in seconds and bytes."""
+    return {
+        "seconds": round(outcome.seconds, 6),
+        "cpu_seconds": round(outcome.cpu_seconds, 6),
+        "max_rss": float(outcome.max_rss),
+    }
+
+
+def _no_calls(tool: str, _args: list[Json], _kwargs: dict[str, Json]) -> CallAnswer:
+    return CallAnswer(
+        ok=False, reason="no_calls", message=f"a tool cannot call another tool ({tool})"
+    )

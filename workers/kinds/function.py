@@ -1,0 +1,88 @@
+"""Nodes that run a function on the state of the run, and ask others what to choose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.core import expressions
+from engine.core.values import Json
+from engine.runs.attempts import Failed, Outcome, Succeeded
+from workers.kinds.execution import Execution, choose_job, finished, saved
+from workers.sandbox import Job, Mode
+
+
+def run(execution: Execution) -> Outcome:
+    """Call the node's function, if it has one, then whatever its choice depends on."""
+    outcome = saved(execution, _call(execution))
+    if isinstance(outcome, Failed):
+        return outcome
+    return _choice(execution, outcome)
+
+
+def _call(execution: Execution) -> Outcome:
+    node = execution.node
+    if node.uses is None:
+        return Succeeded()
+    definition = execution.definition("function", node.uses)
+    if definition is None:
+        return Failed(
+            reason="no_such_function",
+            message=f"node {node.id}: function {node.uses!r} is not registered",
+            terminal=True,
+        )
+    state = dict(execution.lease.variables)
+    if node.inputs is not None:
+        try:
+            given = node.inputs.evaluate(execution.scope())
+        except expressions.EvaluationError as error:
+            return Failed(
+                reason="input_failed", message=f"node {node.id}, with: {error}", terminal=True
+            )
+        assert isinstance(given, dict)
+        state |= given
+    mode: Mode = "node" if definition.source is not None else "library-node"
+    job = Job(
+        mode=mode,
+        name=definition.name,
+        source=definition.source,
+        library=definition.library,
+        arguments={"state": state},
+        limits=execution.limits,
+    )
+    return finished(execution, execution.run(job))
+
+
+def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
+    """Ask in order, until an answer makes the choice."""
+    graph, node = execution.lease.graph, execution.node
+    spent = execution.lease.visits.get(node.id, 0) >= node.max_iterations
+    state = _left(execution, outcome)
+    answer: bool | str | None = None
+    for question in graph.questions(node.id, spent=spent):
+        definition = execution.definition("function", question.function)
+        if definition is None:
+            return Failed(
+                reason="no_such_function",
+                message=f"node {node.id}: condition {question.function!r} is not registered",
+                terminal=True,
+            )
+        asked = execution.run(choose_job(execution, definition, state))
+        if not asked.ok:
+            return finished(execution, asked)
+        if question.take is not None and asked.choice:
+            return replace(outcome, choice=question.take)
+        if question.take is None:
+            answer = asked.choice
+            if answer is not False:
+                break
+    return replace(outcome, choice=answer)
+
+
+def _left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
+    """The state as the node left it."""
+    kept = {
+        name: value
+        for name, value in execution.lease.variables.items()
+        if name not in outcome.removed
+    }
+    return {**kept, **outcome.patch}

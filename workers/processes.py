@@ -1,0 +1,141 @@
+"""Starting the processes of a fleet: worker, coordinator, beat.
+
+Each is a stock Celery process with our tasks on it. Workers and coordinators use the threads
+pool: user code runs in children anyway, and the process keeps answering Flower, `inspect`
+and heartbeats while a long step runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+
+import structlog
+from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine import telemetry
+from engine.broker import COORDINATE, STEPS
+from engine.platform import DatabaseRole, Platform, build
+from engine.runs.sweep import sweep
+from engine.settings import Settings
+from workers import tasks
+from workers.execution import Worker, name_of
+from workers.keeper import Keeper
+from workers.sandbox import Sandbox
+
+_log = structlog.get_logger(__name__)
+
+#: Turns are short and wait for the database; a few at a time keep it busy.
+_COORDINATOR_THREADS = 4
+
+
+def worker(settings: Settings, *, queues: Iterable[str] = (STEPS,)) -> None:
+    """Run a worker until it is told to stop."""
+    telemetry.configure("worker", settings.log_level)
+    threads = settings.concurrency
+    platform = build(settings, DatabaseRole.WORKER, connections=threads + 2)
+    coordinator = (
+        build(settings, DatabaseRole.CONTROL, connections=threads)
+        if settings.worker_turns
+        else None
+    )
+    sandbox = Sandbox()
+    keeper = Keeper(platform)
+    app = platform.broker.app
+    tasks.for_worker(
+        app,
+        Worker(
+            name=name_of(os.getpid()),
+            platform=platform,
+            sandbox=sandbox,
+            keeper=keeper,
+            coordinator=coordinator,
+        ),
+    )
+    sandbox.start()
+    keeper.start()
+    try:
+        _serve(app, "worker", settings, queues=queues, threads=threads)
+    finally:
+        keeper.close()
+        sandbox.close()
+        if coordinator is not None:
+            coordinator.close()
+        platform.close()
+
+
+def coordinator(settings: Settings) -> None:
+    """Run a coordinator, which sweeps too, until it is told to stop."""
+    telemetry.configure("coordinator", settings.log_level)
+    platform = build(settings, DatabaseRole.CONTROL, connections=_COORDINATOR_THREADS + 2)
+    app = platform.broker.app
+    tasks.for_coordinator(app, platform)
+    stopped = threading.Event()
+    sweeper = threading.Thread(
+        target=_sweep_until, args=(platform, stopped), name="sweeper", daemon=True
+    )
+    sweeper.start()
+    try:
+        _serve(app, "coordinator", settings, queues=(COORDINATE,), threads=_COORDINATOR_THREADS)
+    finally:
+        stopped.set()
+        sweeper.join()
+        platform.close()
+
+
+def beat(settings: Settings) -> None:
+    """Run beat, which does nothing but ask for sweeps, until it is told to stop."""
+    telemetry.configure("beat", settings.log_level)
+    platform = build(settings, DatabaseRole.CONTROL)
+    app = platform.broker.app
+    seconds = settings.sweep_seconds
+    app.conf.beat_schedule = {
+        "sweep": {
+            "task": "sweep",
+            "schedule": seconds,
+            # With no coordinator to take them they must not pile up.
+            "options": {"queue": COORDINATE, "expires": 2 * seconds, "ignore_result": True},
+        }
+    }
+    app.conf.beat_max_loop_interval = seconds
+    beat_process = app.Beat(
+        scheduler_cls="celery.beat:Scheduler", loglevel=settings.log_level, redirect_stdouts=False
+    )
+    beat_process.run()
+
+
+def _serve(
+    app: Celery, kind: str, settings: Settings, *, queues: Iterable[str], threads: int
+) -> None:
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={threads}",
+            f"--queues={','.join(queues)}",
+            f"--hostname={kind}-{os.getpid()}@%h",
+            f"--loglevel={settings.log_level}",
+            "--without-mingle",
+            "--without-gossip",
+            "--task-events",
+        ]
+    )
+
+
+def _sweep_until(platform: Platform, stopped: threading.Event) -> None:
+    """Sweep every so often; again at once while there is more than one sweep takes."""
+    seconds = platform.settings.sweep_seconds
+    while True:
+        try:
+            full = sweep(platform).full
+        except SQLAlchemyError as error:
+            # The database is away: nothing can be overdue that would not be so afterwards.
+            _log.warning("sweep.database", error=str(error))
+            full = False
+        except Exception:
+            _log.exception("sweep.defect")
+            full = False
+        if stopped.wait(0 if full else seconds):
+            return
