@@ -298,7 +298,7 @@ CREATE FUNCTION uuid_floor(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE A
 $$;
 CREATE FUNCTION ensure_partitions(first date, months integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = public, pg_temp SET lock_timeout = '5s' SET client_min_messages = warning AS $$
+SET search_path = public, pg_temp SET lock_timeout = '2s' SET client_min_messages = warning AS $$
 DECLARE
     made integer := 0; parent text; month timestamp; part text;
 BEGIN
@@ -309,12 +309,16 @@ BEGIN
         ORDER BY relname, n
     LOOP
         part := parent || to_char(month, '_YYYYMM');
-        CONTINUE WHEN to_regclass(format('public.%I', part)) IS NOT NULL;
+        -- Not to_regclass: it answers from a cache that waiting for the lock does not renew.
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class
+            WHERE relname = part AND relnamespace = 'public'::regnamespace);
         PERFORM pg_advisory_xact_lock(hashtext('ensure_partitions'));
-        IF to_regclass(format('public.%I', parent || '_default')) IS NULL THEN
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class
+            WHERE relname = part AND relnamespace = 'public'::regnamespace);
+        IF NOT EXISTS (SELECT FROM pg_class
+            WHERE relname = parent || '_default' AND relnamespace = 'public'::regnamespace) THEN
             EXECUTE format('CREATE TABLE %I PARTITION OF %I DEFAULT', parent || '_default', parent);
         END IF;
-        CONTINUE WHEN to_regclass(format('public.%I', part)) IS NOT NULL;
         BEGIN
             EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, parent);
             EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',

@@ -1,0 +1,266 @@
+"""What each of our database roles may do, and what the tables refuse to anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+
+RUN = "01975c3e-0000-7000-8000-000000000001"
+
+#: A row for every table, in an order that satisfies the foreign keys.
+ROWS: Mapping[str, str] = {
+    "tenant": "(id, name) VALUES ('acme', 'Acme')",
+    "api_key": "(tenant_id, id, name, hash, roles) VALUES ('acme', 'k', 'key', 'x', '{admin}')",
+    "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
+    "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
+    " VALUES ('acme', 'function', 'f', 1, 'x', 'c', 'me')",
+    "workflow": "(tenant_id, name) VALUES ('acme', 'w')",
+    "workflow_version": "(tenant_id, id, workflow, version, document, checksum, created_by)"
+    f" VALUES ('acme', '{RUN}', 'w', '1.0.0', '{{}}', 'c', 'me')",
+    "run": f"(tenant_id, id, version_id, rules, submitted_by) VALUES ('acme', '{RUN}', '{RUN}', 1, 'me')",
+    "step": "(tenant_id, run_id, key, node, iteration, status, attempt, wake_at)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 'a', 1, 'ready', 1, now())",
+    "inbox": f"(tenant_id, run_id, kind, format, body) VALUES ('acme', '{RUN}', 'Woke', 1, '{{}}')",
+    "history": "(tenant_id, run_id, seq, at, kind, format, body, hash)"
+    f" VALUES ('acme', '{RUN}', 1, now(), 'Woke', 1, '{{}}', 'x')",
+    "payload": f"(tenant_id, run_id, id, salt, body) VALUES ('acme', '{RUN}', 'p', 'x', '{{}}')",
+    "attempt": "(tenant_id, run_id, step, attempt, fence, worker)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 1, 'w')",
+    "result": "(tenant_id, run_id, step, attempt, fence, outcome)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 1, 'succeeded')",
+    "refusal": "(tenant_id, run_id, id, step, attempt, fence, worker, outcome)"
+    f" VALUES ('acme', '{RUN}', '{RUN}', 'a#1', 1, 1, 'w', 'failed')",
+    "call": "(tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest, arguments)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 1, 't', 1, 'pure', 'd', '{{}}')",
+    "call_result": f"(tenant_id, run_id, step, ordinal, attempt) VALUES ('acme', '{RUN}', 'a#1', 1, 1)",
+    "pin": f"(tenant_id, run_id, namespace, name, version) VALUES ('acme', '{RUN}', 'tool', 't', 1)",
+    "log": "(tenant_id, run_id, step, attempt, line, stream, text)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 1, 'stdout', 'hello')",
+    "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
+}
+
+_READ_AND_APPEND = frozenset({"SELECT", "INSERT"})
+_APPENDED = (
+    "history",
+    "payload",
+    "attempt",
+    "result",
+    "refusal",
+    "call",
+    "call_result",
+    "pin",
+    "log",
+)
+
+#: All that each role may do. UPDATE means of every column.
+GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "celeriac_control": {
+        **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
+        **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
+        **dict.fromkeys((*_APPENDED, "checkpoint"), _READ_AND_APPEND),
+        "idempotency": _READ_AND_APPEND | {"DELETE"},
+        "run": _READ_AND_APPEND | {"UPDATE"},
+        "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+        "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+    },
+    "celeriac_worker": {
+        **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
+        **dict.fromkeys(("inbox", "payload", "refusal"), frozenset({"INSERT"})),
+        **dict.fromkeys(
+            ("attempt", "result", "call", "call_result", "pin", "log"), _READ_AND_APPEND
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("role", GRANTS)
+def test_a_role_can_do_what_it_was_granted_and_nothing_else(database: str, role: str) -> None:
+    may: dict[str, set[str]] = {}
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for table, row in ROWS.items():
+            for privilege, statement in _attempts(cursor, table, row).items():
+                if _allowed(cursor, role, statement):
+                    may.setdefault(table, set()).add(privilege)
+    assert may == {table: set(privileges) for table, privileges in GRANTS[role].items()}
+
+
+@pytest.mark.parametrize("role", GRANTS)
+@pytest.mark.parametrize("table", ["history", "attempt", "result", "call", "payload", "log"])
+def test_no_role_reaches_a_partition_behind_its_parents_back(
+    database: str, role: str, table: str
+) -> None:
+    with _owner(database) as cursor:
+        for part in (f"{table}_default", _partitions(cursor, table)[0]):
+            for statement in (f"TRUNCATE {part}", f"DELETE FROM {part}", f"SELECT FROM {part}"):
+                assert not _allowed(cursor, role, statement), statement
+
+
+def test_a_worker_moves_its_step_but_never_what_the_coordinator_decided_of_it(
+    database: str,
+) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for column in ("status", "fence", "worker", "lease_until", "begun", "wake_at", "sends"):
+            assert _allowed(cursor, "celeriac_worker", f"UPDATE step SET {column} = {column}")
+        for column in ("tenant_id", "run_id", "key", "node", "attempt", "errors", "lost", "visits"):
+            assert not _allowed(cursor, "celeriac_worker", f"UPDATE step SET {column} = {column}")
+
+
+def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        assert _allowed(cursor, "celeriac_control", "UPDATE api_key SET expires_at = now()")
+        for column in ("hash", "roles", "tenant_id", "name"):
+            statement = f"UPDATE api_key SET {column} = {column}"
+            assert not _allowed(cursor, "celeriac_control", statement)
+
+
+def test_only_control_makes_partitions(database: str) -> None:
+    with _owner(database) as cursor:
+        statement = "SELECT ensure_partitions('2031-01-01', 1)"
+        assert not _allowed(cursor, "celeriac_worker", statement)
+        assert _allowed(cursor, "celeriac_control", statement)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "constraint"),
+    [
+        ("run", "status = 'paused'", "run_status_check"),
+        ("run", "status = 'completed'", "run_finished_when_terminal"),
+        ("run", "finished_at = now()", "run_finished_when_terminal"),
+        ("run", "stuck_error = 'boom'", "run_stuck_has_error"),
+        ("run", "stuck_until = now()", "run_stuck_has_error"),
+        ("step", "status = 'requested'", "step_status_check"),
+        ("step", "status = 'succeeded', wake_at = NULL", "step_status_check"),
+        ("step", "status = 'leased', wake_at = NULL", "step_leased_has_owner"),
+        ("step", "status = 'leased', wake_at = NULL, worker = 'w'", "step_leased_has_owner"),
+        ("step", "worker = 'w'", "step_leased_has_owner"),
+        ("step", "lease_until = now()", "step_leased_has_owner"),
+        ("step", "wake_at = NULL", "step_waiting_wakes"),
+        ("step", "status = 'retrying', wake_at = NULL", "step_waiting_wakes"),
+        ("step", "status = 'reported'", "step_waiting_wakes"),
+        ("step", "begun = true", "step_begun_while_leased"),
+        ("step", "iteration = 0", "step_iteration_check"),
+        ("step", "attempt = 0", "step_attempt_check"),
+        ("history", "seq = 0", "history_seq_check"),
+        ("attempt", "attempt = 0", "attempt_attempt_check"),
+        ("result", "outcome = 'unknown'", "result_outcome_check"),
+        ("result", "outcome = 'failed'", "result_says_why"),
+        ("result", "reason = 'error'", "result_says_why"),
+        ("call", "ordinal = 0", "call_ordinal_check"),
+        ("log", "stream = 'stdin'", "log_stream_check"),
+        ("function", "library = 'a:b'", "function_has_one_body"),
+        ("function", "source = NULL", "function_has_one_body"),
+        ("function", "effect = 'none'", "function_effect_check"),
+        ("function", "namespace = 'agent'", "function_namespace_check"),
+        ("function", "version = 0", "function_version_check"),
+        ("workflow_version", "version = '1.0'", "workflow_version_version_check"),
+        ("workflow_version", "version = 'v1.0.0'", "workflow_version_version_check"),
+        ("tenant", "id = 'Acme GmbH'", "tenant_id_check"),
+        ("idempotency", "key = ''", "idempotency_key_check"),
+    ],
+)
+def test_the_table_refuses_an_illegal_row_whoever_writes_it(
+    database: str, table: str, change: str, constraint: str
+) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        with pytest.raises(errors.CheckViolation) as refused:
+            cursor.execute(f"UPDATE {table} SET {change}")
+    assert refused.value.diag.constraint_name == constraint
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("step", ROWS["step"].replace("'acme'", "'other'")),
+        (
+            "run",
+            ROWS["run"]
+            .replace("'acme'", "'other'")
+            .replace(f"'{RUN}', '{RUN}'", f"gen_random_uuid(), '{RUN}'"),
+        ),
+        ("workflow_version", ROWS["workflow_version"].replace("'acme'", "'other'")),
+        ("api_key", ROWS["api_key"].replace("'acme', 'k'", "'nobody', 'k2'")),
+    ],
+)
+def test_no_row_points_across_tenants(database: str, table: str, row: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        cursor.execute("INSERT INTO tenant (id, name) VALUES ('other', 'Other')")
+        with pytest.raises(errors.ForeignKeyViolation):
+            cursor.execute(f"INSERT INTO {table} {row}")
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("result", ROWS["result"].replace("1, 1, 'succeeded'", "2, 2, 'succeeded'")),
+        ("call_result", ROWS["call_result"].replace("1, 1)", "1, 2)")),
+    ],
+)
+def test_a_step_has_one_accepted_result_and_a_call_one_recorded_value(
+    database: str, table: str, row: str
+) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        with pytest.raises(errors.UniqueViolation, match="duplicate key"):
+            cursor.execute(f"INSERT INTO {table} {row}")
+
+
+@contextmanager
+def _owner(url: str) -> Iterator[Any]:
+    with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
+        connection.autocommit = True
+        yield connection.cursor()
+
+
+def _fill(cursor: Any) -> None:
+    for table, row in ROWS.items():
+        cursor.execute(f"INSERT INTO {table} {row}")
+
+
+def _attempts(cursor: Any, table: str, row: str) -> Mapping[str, str]:
+    """A statement for every privilege there is."""
+    cursor.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
+        " AND attidentity = ''",
+        (table,),
+    )
+    columns = [name for (name,) in cursor.fetchall()]
+    return {
+        "SELECT": f"SELECT * FROM {table}",
+        "INSERT": f"INSERT INTO {table} {row}",
+        "UPDATE": f"UPDATE {table} SET {', '.join(f'{name} = {name}' for name in columns)}",
+        "DELETE": f"DELETE FROM {table} WHERE false",
+        "TRUNCATE": f"TRUNCATE {table} CASCADE",
+    }
+
+
+def _allowed(cursor: Any, role: str, statement: str) -> bool:
+    """Whether a role may do it; whatever it did is undone."""
+    cursor.execute(f"BEGIN; SET LOCAL ROLE {role}")
+    try:
+        cursor.execute(statement)
+    except errors.InsufficientPrivilege:
+        return False
+    except errors.UniqueViolation:
+        return True  # it was let in; the row is there already
+    else:
+        return True
+    finally:
+        cursor.execute("ROLLBACK")
+
+
+def _partitions(cursor: Any, table: str) -> list[str]:
+    cursor.execute(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass ORDER BY 1",
+        (table,),
+    )
+    return [name for (name,) in cursor.fetchall()]
