@@ -174,11 +174,15 @@ class Graph:
 
         The choice is the answer of the node's `choose` function unless that is false, then
         the id of the first edge whose `ask` function says true, then what `choose` said.
-        `spent`: the node has reached its bound, so the ways back are closed.
+        `spent`: the node has reached its bound, so the ways back are closed; whether to take
+        one is then not asked where other edges have questions of their own.
         """
-        choose = self.nodes[node].choose
-        found = [] if choose is None else [Question(function=choose)]
-        for edge in self.edges_from(node):
+        choose, edges = self.nodes[node].choose, self.edges_from(node)
+        closed = spent and any(edge.label == LOOP for edge in edges)
+        found = []
+        if choose is not None and not (closed and any(edge.ask for edge in edges)):
+            found.append(Question(function=choose))
+        for edge in edges:
             if (spent and self.leads_back(edge)) or (choose and edge.label == LOOP):
                 continue
             if edge.ask is not None:

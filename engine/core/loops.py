@@ -37,6 +37,21 @@ def regions(nodes: Iterable[N], edges: Sequence[tuple[N, N, bool]]) -> dict[N, f
     return found
 
 
+def reachable(starts: Iterable[N], edges: Iterable[tuple[N, N]]) -> set[N]:
+    """The nodes that ways lead to from any of some nodes, these included."""
+    following: dict[N, list[N]] = {}
+    for source, target in edges:
+        following.setdefault(source, []).append(target)
+    waiting = list(starts)
+    reached = set(waiting)
+    while waiting:
+        for node in following.get(waiting.pop(), ()):
+            if node not in reached:
+                reached.add(node)
+                waiting.append(node)
+    return reached
+
+
 def components(nodes: Iterable[N], edges: Iterable[tuple[N, N]]) -> Iterator[frozenset[N]]:
     """Strongly connected components (Tarjan), without recursion: graphs may be long chains."""
     successors: dict[N, list[N]] = {node: [] for node in nodes}

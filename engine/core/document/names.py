@@ -1,0 +1,67 @@
+"""Reading what documents name: variables with their templates, functions, tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine.core import expressions, validate
+from engine.core.document import vocabulary as words
+from engine.core.graph import Graph
+from engine.core.section import Section, below, short
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A function or tool that a graph names."""
+
+    kind: str  #: `function` or `tool`
+    name: str
+    version: int | None
+    path: str
+
+
+def names_used(graph: Graph) -> Iterator[Reference]:
+    """The functions and tools that a graph names, with the path of each, for pinning."""
+    for node in graph.nodes.values():
+        place = graph.places.get(node.id, f"nodes.{node.id}")
+        if node.uses is not None:
+            field = "tool" if node.kind == "tool" else "uses"
+            yield _reference(node.kind, node.uses, f"{place}.{field}")
+        if node.choose is not None:
+            yield _reference("function", node.choose, f"{place}.choose")
+    for edge in graph.edges:
+        if edge.ask is not None:
+            place = graph.places.get(edge.id, "edges")
+            yield _reference("function", edge.ask, below(place, "ask"))
+
+
+def templates(owner: Section, field: str) -> dict[str, expressions.Template]:
+    """An object of templates by variable."""
+    found: dict[str, expressions.Template] = {}
+    section = owner.section(field)
+    for name in section.fields:
+        variable_name(section, name)
+        found[name] = section.template(name)
+    return found
+
+
+def variable_name(section: Section, name: str) -> None:
+    """Refuse what cannot be written as `$name`, or means something else there."""
+    if name in validate.RESERVED:
+        section.fail(name, f"${name} means something else", "choose another name")
+    elif not words.matches(words.VARIABLE_NAME, name):
+        section.fail(
+            name, f"{short(name)} is not a name", "use letters, digits and _, up to 64 of them"
+        )
+
+
+def reference(section: Section, field: str) -> str | None:
+    """A function or tool by name; something else stands in for a wrong one."""
+    found = section.text(field, words.REFERENCE, "a name, or a name and its version: NAME@3")
+    return found or ("?" if field in section.fields else None)
+
+
+def _reference(kind: str, text: str, path: str) -> Reference:
+    name, _, version = text.partition("@")
+    return Reference(kind=kind, name=name, version=int(version) if version else None, path=path)
