@@ -109,7 +109,9 @@ class Listener:
 
     def _subscribe(self) -> None:
         assert self._live.client is not None
-        with self._live.client.pubsub(ignore_subscribe_messages=True) as subscription:
+        with self._live.client.pubsub(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            ignore_subscribe_messages=True
+        ) as subscription:
             subscription.subscribe(self._live.channel)
             while not self._closed.is_set():
                 message = subscription.get_message(timeout=_TIMEOUT)

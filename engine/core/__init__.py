@@ -1,1 +1,28 @@
-"""What a run does next, decided without I/O, clock or SQL."""
+"""What a run does next, decided without I/O, clock or SQL.
+
+*A run is its history.* `messages` holds two closed unions: events, which are reported, and
+commands, which are decided. `state.evolve` folds one record into the state;
+`decide.decide` names the one command that follows from a state; `decide.advance` folds
+events one by one and, after each, decides until nothing follows. Every event carries the
+database's time of receipt, and that is the `now` of what follows from it. So history alone
+determines every decision, however its events were batched.
+
+*Tokens on edges.* A settled step leaves a token on each edge it takes; a token starts its
+target (or ends the run, on a `final` edge) and is spent. Control nodes are passed at once.
+A step carries its thread and how often the thread has visited the nodes of its loops:
+bounds need no memory elsewhere. A loop is the innermost cycle a node turns in (`loops`);
+entered from outside, it counts anew. At the bound the ways back are closed, and the record
+of the routing says so.
+
+*Asking before starting.* The core requests starts. The shell's admission answers by events.
+
+*Small state.* The state is a head and the live steps; a turn may hold just those that its
+events name. What must be known of all is counted in `scopes`.
+
+Around that: `graph` (the template), `document` (what people write, and all that is wrong
+with it at once), `expressions` (the one language of `when` and `$…`), `values` (JSON, strictly),
+`codec` (records as rows; formats and upcasters), `transitions` (the legal changes of status,
+as data), `policy` (the operator's bounds).
+
+The package imports the standard library and itself.
+"""

@@ -16,8 +16,8 @@ from engine.runs.definitions import Definition
 from engine.runs.logs import Log
 from engine.store import session
 from engine.store.functions import Namespace
-from workers import sandbox
 from workers.sandbox import CallAnswer, Choose, Job, Limits, Mode, Sandbox
+from workers.sandbox import Outcome as Ended
 
 
 @dataclass(kw_only=True)
@@ -69,7 +69,7 @@ class Execution:
                 connection, self.lease.step, self.lease.pins, namespace, uses
             )
 
-    def run(self, job: Job) -> sandbox.Outcome:
+    def run(self, job: Job) -> Ended:
         """Run user-supplied code in a child; its calls come back here."""
         return self.sandbox.run(
             replace(job, context=self.context),
@@ -130,7 +130,7 @@ class Execution:
         return CallAnswer(ok=False, reason=denied.reason, message=denied.message)
 
 
-def finished(execution: Execution, outcome: sandbox.Outcome) -> Outcome:
+def finished(execution: Execution, outcome: Ended) -> Outcome:
     """What an execution's end in the sandbox means for the attempt."""
     if execution.doomed is not None:
         return replace(execution.doomed, usage=usage(outcome))
@@ -179,7 +179,7 @@ def choose_job(execution: Execution, definition: Definition, state: Mapping[str,
     )
 
 
-def usage(outcome: sandbox.Outcome) -> dict[str, float]:
+def usage(outcome: Ended) -> dict[str, float]:
     """What the sandbox measured, in seconds and bytes."""
     return {
         "seconds": round(outcome.seconds, 6),

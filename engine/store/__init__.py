@@ -1,0 +1,21 @@
+"""The only SQL.
+
+One module per noun, one statement per function, the connection of the caller's transaction
+first; only `session.transaction` commits. Cold statements are SQLAlchemy Core over `tables`;
+hot ones are plain SQL, each a single round trip that takes many rows at once, prepared once
+per connection (`session.Statement`).
+
+*Mutable and small*: `run` (a head for each run), `step` (live steps only, gone when settled;
+the row is the outbox of its message), `inbox` (events that wait for a turn).
+*Appended*: history, payloads, attempts, results, refusals, calls, pins, logs, checkpoints;
+our roles may insert and select there, nothing else. These are partitioned by range of run
+id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
+
+Locks are taken in one order: a run, then its steps, steps in the order of their keys. Workers
+never lock a run; their tables carry no foreign key to it, because its check would.
+
+Three roles: the owner migrates; `celeriac_control` (API, coordinator) writes runs and
+history; `celeriac_worker` leases, reports, and reads what it needs. The database refuses
+illegal states as well: by CHECKs, by partial unique indexes (one accepted result a step), by
+UPDATEs that name what they expect and whose row count is read.
+"""

@@ -1,0 +1,283 @@
+"""The protocol over a real Postgres, one transaction at a time: who may write what, when."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.transitions import RunStatus
+from engine.errors import Conflict, Invalid, NotFound
+from engine.platform import DatabaseRole
+from engine.runs import attempts, control, launch, letters, sweep, turns, views
+from engine.runs.attempts import Failed, Succeeded
+from engine.store import runs as run_rows
+from engine.store import inbox, session
+from engine.store.ids import RunId, StepId
+from tests.support import platforms
+from tests.support.platforms import LINE, Sent, finish, publish, register, status, submit, take
+
+RETRIED = {
+    "workflow": "retried",
+    "nodes": {"a": {"uses": "noop", "retry": {"attempts": 2, "backoff": 3600}}},
+    "edges": ["a -> end"],
+}
+
+
+@pytest.fixture
+def main(settings):
+    with platforms.platform(settings) as built:
+        sent = replace(built, broker=Sent(app=built.broker.app))
+        register(sent, "noop")
+        yield sent
+
+
+@pytest.fixture
+def worker(settings, main):
+    with platforms.platform(settings, DatabaseRole.WORKER) as built:
+        yield built
+
+
+def sql(platform, statement, **values):
+    with platform.database.begin() as connection:
+        return connection.execute(text(statement), values).all()
+
+
+def as_owner(settings, statement, **values):
+    owner = session.connect(settings.database_url)
+    with owner.begin() as connection:
+        connection.execute(text(statement), values)
+    owner.dispose()
+
+
+# --- sad paths ------------------------------------------------------------------------------
+
+
+def test_a_doubled_message_finds_nothing_to_lease(main, worker):
+    run = submit(main, publish(main, LINE))
+    step = StepId(*run, "a#1")
+    assert len(attempts.lease(worker, [step], "w1")) == 1
+    assert attempts.lease(worker, [step], "w2") == ()
+
+
+def test_a_message_for_a_step_that_is_gone_finds_nothing(main, worker):
+    run = submit(main, publish(main, LINE))
+    finish(main, worker, take(worker, run, "a#1"))
+    assert attempts.lease(worker, [StepId(*run, "a#1")], "w1") == ()
+    assert attempts.lease(worker, [StepId("local", run.run, "nowhere#1")], "w1") == ()
+    assert attempts.lease(worker, [StepId("other", run.run, "b#1")], "w1") == ()
+
+
+def test_a_late_report_is_refused_and_kept(main, worker, settings):
+    run = submit(main, publish(main, LINE))
+    late = take(worker, run, "a#1")
+    as_owner(settings, "UPDATE step SET lease_until = clock_timestamp() - interval '1 second'")
+    sweep.sweep(main)
+    second = take(worker, run, "a#1", name="w2")
+    assert (late.attempt, second.attempt) == (1, 2)
+    assert not finish(main, worker, late, n=1)
+    assert finish(main, worker, second, n=2)
+    assert views.run(main, run).variables == {"n": 2}
+    refused = sql(main, "SELECT step, attempt, worker, outcome FROM refusal")
+    assert refused == [("a#1", 1, "w1", "succeeded")]
+    ends = sql(main, "SELECT attempt, outcome FROM result WHERE step = 'a#1' ORDER BY attempt")
+    assert ends == [(1, "lost"), (2, "succeeded")]
+
+
+def test_a_report_is_counted_once_however_often_it_is_sent(main, worker):
+    run = submit(main, publish(main, LINE))
+    lease = take(worker, run, "a#1")
+    assert finish(main, worker, lease)
+    assert not finish(main, worker, lease)
+    assert len(sql(main, "SELECT FROM result")) == 1
+
+
+def test_a_lease_that_never_began_costs_no_attempt(main, worker, settings):
+    run = submit(main, publish(main, LINE))
+    (lease,) = attempts.lease(worker, [StepId(*run, "a#1")], "w1")
+    as_owner(settings, "UPDATE step SET lease_until = clock_timestamp() - interval '1 second'")
+    sweep.sweep(main)
+    assert attempts.begin(worker, [lease]) == ()
+    assert take(worker, run, "a#1", name="w2").attempt == 1
+    assert main.broker.hints[-1].step == StepId(*run, "a#1")
+
+
+def test_a_cancelled_run_takes_its_steps_away_from_their_workers(main, worker):
+    run = submit(main, publish(main, LINE))
+    lease = take(worker, run, "a#1")
+    assert control.cancel(main, run, by="ada", reason="enough") == RunStatus.CANCELLED
+    assert attempts.beat(worker, [lease.held]) == frozenset()
+    assert attempts.held(worker, [lease.held]) == frozenset()
+    assert not finish(main, worker, lease)
+    with pytest.raises(Conflict, match="already ended: it is cancelled"):
+        control.cancel(main, run, by="ada")
+
+
+def test_a_run_that_does_not_exist_cannot_be_cancelled(main):
+    with pytest.raises(NotFound):
+        control.cancel(main, RunId("local", "01900000-0000-7000-8000-000000000000"), by="ada")
+
+
+def test_another_tenant_does_not_see_the_run(main):
+    run = submit(main, publish(main, LINE))
+    with pytest.raises(NotFound):
+        control.cancel(main, RunId("other", run.run), by="eve")
+    assert status(main, run) == "running"
+
+
+def test_a_function_that_is_gone_from_nowhere_is_named(main):
+    with pytest.raises(Invalid) as refused:
+        publish(main, {**LINE, "nodes": {"a": {"uses": "nope"}, "b": {"uses": "noop"}}})
+    assert [p.message for p in refused.value.problems] == ["Function not found: nope"]
+
+
+def test_oversize_inputs_are_refused_and_nothing_is_stored(main):
+    version = publish(main, LINE)
+    with pytest.raises(Invalid, match="do not fit|bytes"):
+        launch.submit(main, "local", version, {"x": "y" * 300_000}, by="ada")
+    assert sql(main, "SELECT FROM run") == []
+
+
+def test_a_key_stands_for_one_submission(main):
+    version = publish(main, LINE)
+    first = launch.submit(main, "local", version, {"n": 1}, by="ada", idempotency_key="k")
+    again = launch.submit(main, "local", version, {"n": 1}, by="ada", idempotency_key="k")
+    assert (again.run, again.replayed) == (first.run, True)
+    with pytest.raises(Conflict, match="another submission"):
+        launch.submit(main, "local", version, {"n": 2}, by="ada", idempotency_key="k")
+    assert len(sql(main, "SELECT FROM run")) == 1
+
+
+def test_a_run_whose_turn_fails_is_set_aside_and_holds_nobody_up(main, worker, settings):
+    version = publish(main, LINE)
+    bad, good = submit(main, version), submit(main, version)
+    leases = [take(worker, run, "a#1") for run in (bad, good)]
+    attempts.report(worker, "w1", [(lease, Succeeded()) for lease in leases])
+    head = sql(main, "SELECT head::text AS head FROM run WHERE id = :id", id=bad.run)[0].head
+    as_owner(settings, "UPDATE run SET head = '{\"nonsense\": 1}' WHERE id = :id", id=bad.run)
+    turns.take_turns(main, [bad, good])
+    assert [row.key for row in sql(main, "SELECT key FROM step WHERE status = 'ready'")] == ["b#1"]
+    stuck = sql(main, "SELECT stuck_count, stuck_error FROM run WHERE id = :id", id=bad.run)[0]
+    assert stuck.stuck_count == 1
+    assert "nonsense" in stuck.stuck_error
+    assert turns.take_turns(main, [bad]) == 0, "a stuck run is left alone for its time"
+    assert len(sql(main, "SELECT FROM inbox WHERE run_id = :id", id=bad.run)) == 1
+    mended = "UPDATE run SET head = :head WHERE id = :id"
+    as_owner(settings, mended, id=bad.run, head=head)
+    assert control.retry_stuck(main, bad) == "running"
+    assert finish(main, worker, take(worker, bad, "b#1"))
+    assert status(main, bad) == "completed"
+
+
+def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
+    run = submit(main, publish(main, LINE))
+    with session.transaction(main.database) as connection:
+        (row,) = run_rows.lock(connection, [run])
+        head = run_rows.Head(
+            run=run, was=row.seq - 1, status="running", seq=row.seq, hash=b"", head="{}",
+            variables=None, snapshot_seq=0, patched=0, reason=None, message=None, ended_step=None,
+        )
+        with pytest.raises(run_rows.ConcurrentTurn):
+            run_rows.save(connection, [head])
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+def test_a_run_goes_from_submission_to_its_end(main, worker):
+    run = submit(main, publish(main, LINE), n=0)
+    assert finish(main, worker, take(worker, run, "a#1"), n=1)
+    assert finish(main, worker, take(worker, run, "b#1"), m=2)
+    detail = views.run(main, run)
+    assert (detail.status, detail.variables) == ("completed", {"n": 1, "m": 2})
+    assert sql(main, "SELECT FROM step") == []
+    assert sql(main, "SELECT FROM inbox") == []
+
+
+def test_a_message_that_was_never_answered_is_sent_again(main, settings):
+    run = submit(main, publish(main, LINE))
+    main.broker.hints.clear()
+    assert sweep.sweep(main).resent == 0
+    as_owner(settings, "UPDATE step SET wake_at = clock_timestamp() - interval '1 second'")
+    assert sweep.sweep(main).resent == 1
+    assert main.broker.hints[0].step == StepId(*run, "a#1")
+    assert sweep.sweep(main).resent == 0
+
+
+def test_an_event_that_nobody_took_up_is_found_by_the_sweeper(main, settings):
+    version = publish(main, LINE)
+    run = launch.submit(main, "local", version, {}, by="ada").run
+    assert sweep.sweep(main).turns == 0
+    as_owner(settings, "UPDATE inbox SET received_at = received_at - interval '1 minute'")
+    assert sweep.sweep(main).turns == 1
+    assert status(main, run) == "running"
+
+
+def test_a_failed_attempt_waits_for_its_backoff_in_the_database(main, worker, settings):
+    run = submit(main, publish(main, RETRIED))
+    finish(main, worker, take(worker, run, "a#1"), Failed(reason="error", message="boom"))
+    assert attempts.lease(worker, [StepId(*run, "a#1")], "w1") == ()
+    assert sweep.sweep(main).woken == 0
+    as_owner(settings, "UPDATE step SET wake_at = clock_timestamp() - interval '1 second'")
+    assert sweep.sweep(main).woken == 1
+    again = take(worker, run, "a#1")
+    assert again.attempt == 2
+    finish(main, worker, again, Failed(reason="error", message="boom again"))
+    detail = views.run(main, run)
+    assert (detail.status, detail.reason, detail.message) == ("failed", "error", "boom again")
+
+
+def test_a_beat_keeps_a_lease_and_a_step_can_be_handed_back(main, worker):
+    run = submit(main, publish(main, LINE))
+    (lease,) = attempts.lease(worker, [StepId(*run, "a#1")], "w1")
+    assert attempts.beat(worker, [lease.held]) == {lease.step}
+    attempts.give_back(worker, [lease.held])
+    assert attempts.beat(worker, [lease.held]) == frozenset()
+    assert take(worker, run, "a#1").attempt == 1
+
+
+def test_who_misses_the_lock_leaves_and_the_holder_takes_its_event(main, worker):
+    run = submit(main, publish(main, LINE))
+    lease = take(worker, run, "a#1")
+    attempts.report(worker, "w1", [(lease, Succeeded())])
+    inside, go = threading.Event(), threading.Event()
+
+    def fault(point):
+        if point == "turn.inside" and not inside.is_set():
+            inside.set()
+            assert go.wait(10)
+
+    slow = replace(main, fault=fault)
+    holder = threading.Thread(target=turns.take_turns, args=(slow, [run]))
+    holder.start()
+    assert inside.wait(10)
+    event = msg.CancelRequested(at=codec.UNTIMED, by="ada")
+    with session.transaction(main.database) as connection:
+        inbox.put(connection, [letters.letter(run, event)])
+    assert turns.take_turns(main, [run]) == 0
+    go.set()
+    holder.join()
+    assert sql(main, "SELECT FROM inbox") == []
+    assert status(main, run) == "cancelled"
+
+
+def test_snapshots_are_taken_when_patches_outweigh_the_state(main, worker):
+    looping = {
+        "workflow": "looping",
+        "nodes": {"a": {"uses": "noop", "max_iterations": 1000}},
+        "edges": [{"from": "a", "to": "a", "label": "loop", "when": "$n < 9"}, "a -> end"],
+    }
+    run = submit(main, publish(main, looping), n=0)
+    for lap in range(1, 10):
+        finish(main, worker, take(worker, run, f"a#{lap}"), n=lap, text=f"{lap}" * 5_000)
+    assert status(main, run) == "completed"
+    kept = [row.seq for row in sql(main, "SELECT seq FROM checkpoint ORDER BY seq")]
+    assert 1 <= len(kept) < 9
+    state = views.state_at(main, run, kept[-1])
+    assert state.variables["n"] == state.iterations["a"] - 1
+    with session.transaction(main.database) as connection:
+        assert views.folded(connection, run, kept[-1], snapshot=False) == state

@@ -1,0 +1,104 @@
+"""Platforms on a test's own database, and a worker that needs no Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from engine.broker import Broker, Hint
+from engine.core.values import Json
+from engine.platform import DatabaseRole, Platform, build
+from engine.runs import access, attempts, catalogue, launch, turns, views
+from engine.runs.attempts import Leased, Outcome, Succeeded
+from engine.settings import Settings
+from engine.store import functions, session
+from engine.store.functions import Namespace, NewFunction
+from engine.store.ids import RunId, StepId
+
+TENANT = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent(Broker):
+    """A broker that keeps what it was given: what a message is for, tests decide."""
+
+    hints: list[Hint] = field(default_factory=list)
+
+    def send(self, hints: object) -> None:
+        self.hints.extend(hints)  # type: ignore[arg-type]
+
+    def nudge(self, runs: object) -> None:
+        """Tests take turns themselves."""
+
+
+@contextmanager
+def platform(settings: Settings, role: DatabaseRole = DatabaseRole.CONTROL) -> Iterator[Platform]:
+    """A platform in the role of a process, with the tenant of the embedded profile."""
+    built = build(settings, role)
+    access.ensure_local(built.database) if role is DatabaseRole.CONTROL else None
+    try:
+        yield built
+    finally:
+        built.close()
+
+
+def register(
+    control: Platform, name: str, source: str | None = None, *, library: str | None = None,
+    namespace: Namespace = "function", effect: str = "pure",
+) -> None:
+    """A new version of a function or tool, whatever its source."""
+    if source is None and library is None:
+        source = f"def {name}(state):\n    return state"
+    new = NewFunction(
+        namespace=namespace,
+        name=name,
+        source=source,
+        library=library,
+        parameters={},
+        effect=effect,
+        checksum=f"{source}{library}{effect}",
+        created_by="ada",
+    )
+    with session.transaction(control.database) as connection:
+        functions.register(connection, TENANT, new)
+
+
+def publish(control: Platform, document: Json) -> str:
+    """The id of a published workflow version."""
+    return catalogue.publish(control, TENANT, document, by="ada").id
+
+
+def submit(control: Platform, version: str, **inputs: Json) -> RunId:
+    """A run after its first turn."""
+    run = launch.submit(control, TENANT, version, inputs, by="ada").run
+    turns.take_turns(control, [run])
+    return run
+
+
+def take(worker: Platform, run: RunId, key: str, *, name: str = "w1") -> Leased:
+    """Lease and begin a step that must be there to be had."""
+    (lease,) = attempts.lease(worker, [StepId(*run, key)], name)
+    (begun,) = attempts.begin(worker, [lease])
+    return begun
+
+
+def finish(
+    control: Platform, worker: Platform, lease: Leased, outcome: Outcome | None = None,
+    **patch: Json,
+) -> bool:
+    """Report an attempt and take the turn that follows; whether the report was accepted."""
+    accepted = attempts.report(worker, "w1", [(lease, outcome or Succeeded(patch=patch))])
+    turns.take_turns(control, [lease.step.run_id])
+    return lease.step in accepted
+
+
+def status(control: Platform, run: RunId) -> str:
+    return views.status(control, run).status
+
+
+LINE: Mapping[str, Json] = {
+    "workflow": "line",
+    "nodes": {"a": {"uses": "noop"}, "b": {"uses": "noop"}},
+    "edges": ["a -> b -> end"],
+}
