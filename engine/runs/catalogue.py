@@ -6,22 +6,105 @@ else is the next one, for the runs that are submitted from then on.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
-from engine.core import document
+from engine import documents
+from engine.core import document, simple_graph, source
 from engine.core.document import Reference
+from engine.core.document import vocabulary as words
 from engine.core.graph import Graph
 from engine.core.problem import Problem
 from engine.core.values import Json, digest
-from engine.errors import Conflict, Invalid
+from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import identity
 from engine.store import functions, session, workflows
-from engine.store.functions import Namespace
+from engine.store.functions import Function, Namespace, NewFunction
 from engine.store.workflows import NewVersion, WorkflowVersion
 
 #: The version of a workflow whose first document names none.
 FIRST_VERSION = "1.0.0"
+
+
+# --- functions and tools ----------------------------------------------------------------------
+
+
+def register(
+    platform: Platform,
+    tenant: str,
+    namespace: Namespace,
+    name: str,
+    code: str,
+    *,
+    description: str = "",
+    by: str,
+) -> Function:
+    """Register source as a function or tool; the version that it is. Raises `Invalid`."""
+    problems = [*_name_problems(name), *source.check(code, name=name)]
+    if problems:
+        raise Invalid(problems, f"the {namespace} cannot be registered")
+    new = NewFunction(
+        namespace=namespace,
+        name=name,
+        source=code,
+        description=description or source.summary(code, name),
+        parameters=source.parameters(code, name),
+        checksum="",
+        created_by=by,
+    )
+    with session.transaction(platform.database) as connection:
+        return add_version(connection, tenant, new)
+
+
+def add_version(
+    connection: Connection, tenant: str, new: NewFunction, *, salt: str = ""
+) -> Function:
+    """The version of a function that is as given: the newest if it is, else one more.
+
+    `salt` stands for whatever makes it different although it looks the same.
+    """
+    told: Json = [new.source, new.library, new.description, dict(new.parameters), new.effect, salt]
+    new = replace(new, checksum=digest(told))
+    while True:
+        # Nothing is added either when the newest is the same, or when somebody else has just
+        # taken the number: then theirs is looked at.
+        version = functions.register(connection, tenant, new)
+        found = functions.get(connection, tenant, new.namespace, new.name, version)
+        if found is not None and found.checksum == new.checksum:
+            return found
+
+
+def function(
+    platform: Platform, tenant: str, namespace: Namespace, name: str, version: int | None = None
+) -> Function:
+    """A version of a function or tool, the newest unless one is named. Raises `NotFound`."""
+    with session.transaction(platform.database) as connection:
+        found = functions.get(connection, tenant, namespace, name, version)
+    if found is None:
+        asked = name if version is None else f"{name}@{version}"
+        raise NotFound(f"{namespace.capitalize()} not found: {asked}")
+    return found
+
+
+def function_versions(
+    platform: Platform, tenant: str, namespace: Namespace, name: str
+) -> tuple[Function, ...]:
+    """Every version of a function or tool, newest first; none when there is no such name."""
+    with session.transaction(platform.database) as connection:
+        return functions.versions(connection, tenant, namespace, name)
+
+
+def function_list(
+    platform: Platform, tenant: str, namespace: Namespace, *, after: str = "", limit: int = 100
+) -> tuple[Function, ...]:
+    """The newest version of every function or tool by name, after a name."""
+    with session.transaction(platform.database) as connection:
+        return functions.page(connection, tenant, namespace, after=after, limit=limit)
+
+
+# --- workflows --------------------------------------------------------------------------------
 
 
 def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> WorkflowVersion:
@@ -30,11 +113,58 @@ def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> Workflow
     Without a version of its own it gets the next patch, unless nothing has changed. Raises
     `Invalid` with every problem, and `Conflict` when the version is taken by another document.
     """
-    graph = document.read(data)
-    if isinstance(graph, tuple):
-        raise Invalid(graph, "the workflow is not valid")
+    graph = documents.graph(data)
     with session.transaction(platform.database) as connection:
-        return _publish(connection, tenant, graph, seed=None, by=by)
+        return publish_graph(connection, tenant, graph, by=by)
+
+
+def publish_simple(platform: Platform, tenant: str, body: Json, *, by: str) -> WorkflowVersion:
+    """Publish a version of a workflow from the body of `POST /graph/create`. Raises `Invalid`."""
+    graph = simple(body)
+    with session.transaction(platform.database) as connection:
+        return publish_graph(connection, tenant, graph, by=by)
+
+
+def simple(body: Json) -> Graph:
+    """The graph of a body of `POST /graph/create`. Raises `Invalid`."""
+    graph = simple_graph.read(body)
+    if isinstance(graph, Graph):
+        return graph
+    raise Invalid(graph, "the graph is not valid")
+
+
+def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str) -> WorkflowVersion:
+    """Publish a version of a workflow from its graph. See `publish`."""
+    _, problems = pins(connection, tenant, graph)
+    if problems:
+        raise Invalid(problems, "the workflow names what is not registered")
+    body = document.write(graph)
+    body.pop("version", None)
+    checksum = digest(body)
+    workflows.ensure(connection, tenant, graph.workflow)
+    while True:
+        known = workflows.find(connection, tenant, graph.workflow, graph.version)
+        if known is not None and known.checksum == checksum:
+            return known
+        if known is not None and graph.version is not None:
+            raise Conflict(
+                f"version {graph.version} of {graph.workflow} is published, with another "
+                "document; a version never changes: choose a new one"
+            )
+        version = graph.version or _next(known)
+        new = NewVersion(
+            id=identity.new_run(),
+            workflow=graph.workflow,
+            version=version,
+            document={**body, "version": version},
+            checksum=checksum,
+            created_by=by,
+        )
+        # Somebody else may have taken the number since: then theirs is looked at.
+        if workflows.add(connection, tenant, new):
+            found = workflows.get(connection, tenant, new.id)
+            assert found is not None
+            return found
 
 
 def pins(connection: Connection, tenant: str, graph: Graph) -> tuple[dict[str, int], list[Problem]]:
@@ -44,10 +174,9 @@ def pins(connection: Connection, tenant: str, graph: Graph) -> tuple[dict[str, i
     a function of that name comes first.
     """
     named = tuple(document.names_used(graph))
+    names = sorted({reference.name for reference in named})
     known: dict[Namespace, dict[str, int]] = {
-        namespace: functions.newest(
-            connection, tenant, namespace, sorted({reference.name for reference in named})
-        )
+        namespace: functions.newest(connection, tenant, namespace, names)
         for namespace in _NAMESPACES
     }
     found: dict[str, int] = {}
@@ -56,7 +185,7 @@ def pins(connection: Connection, tenant: str, graph: Graph) -> tuple[dict[str, i
         namespace = next(
             (
                 namespace
-                for namespace in _namespaces(reference)
+                for namespace in (_NAMESPACES if reference.kind == "function" else ("tool",))
                 if known[namespace].get(reference.name, 0) >= (reference.version or 1)
             ),
             None,
@@ -68,58 +197,63 @@ def pins(connection: Connection, tenant: str, graph: Graph) -> tuple[dict[str, i
     return found, problems
 
 
+def version(platform: Platform, tenant: str, id: str) -> WorkflowVersion:  # noqa: A002  # the column's name
+    """A version of a workflow by its id. Raises `NotFound`."""
+    with session.transaction(platform.database) as connection:
+        found = workflows.get(connection, tenant, id)
+    if found is None:
+        raise NotFound(f"Workflow version not found: {id}")
+    return found
+
+
+def find(platform: Platform, tenant: str, name: str, version: str | None = None) -> WorkflowVersion:
+    """A version of a workflow by name, the latest unless one is named. Raises `NotFound`."""
+    with session.transaction(platform.database) as connection:
+        found = workflows.find(connection, tenant, name, version)
+    if found is None:
+        asked = name if version is None else f"{name}@{version}"
+        raise NotFound(f"Workflow not found: {asked}")
+    return found
+
+
+def versions(
+    platform: Platform,
+    tenant: str,
+    *,
+    name: str | None = None,
+    before: str | None = None,
+    limit: int = 100,
+) -> tuple[WorkflowVersion, ...]:
+    """Versions, of one workflow or of all, newest first, older than an id."""
+    with session.transaction(platform.database) as connection:
+        return workflows.page(connection, tenant, name=name, before=before, limit=limit)
+
+
+def latest(
+    platform: Platform, tenant: str, *, after: str = "", limit: int = 100
+) -> tuple[WorkflowVersion, ...]:
+    """The latest version of every workflow by name, after a name."""
+    with session.transaction(platform.database) as connection:
+        return workflows.latest(connection, tenant, after=after, limit=limit)
+
+
 _NAMESPACES: tuple[Namespace, ...] = ("function", "tool")
 
 
-def _namespaces(reference: Reference) -> tuple[Namespace, ...]:
-    """Where a name is looked up, in order."""
-    return ("tool",) if reference.kind == "tool" else _NAMESPACES
+def _name_problems(name: str) -> list[Problem]:
+    if words.matches(words.FUNCTION, name):
+        return []
+    remedy = "use up to 128 letters, digits, _ . and -, the first a letter or _"
+    return [Problem(path="name", message=f"{name[:80]!r} is not a name", remedy=remedy)]
 
 
 def _missing(reference: Reference) -> Problem:
-    what = reference.kind.capitalize()
     name = reference.name if reference.version is None else f"{reference.name}@{reference.version}"
     return Problem(
         path=reference.path,
-        message=f"{what} not found: {name}",
+        message=f"{reference.kind.capitalize()} not found: {name}",
         remedy=f"register the {reference.kind} first, or correct its name",
     )
-
-
-def _publish(
-    connection: Connection, tenant: str, graph: Graph, *, seed: Json, by: str
-) -> WorkflowVersion:
-    _, problems = pins(connection, tenant, graph)
-    if problems:
-        raise Invalid(problems, "the workflow names what is not registered")
-    body = document.write(graph)
-    asked = body.pop("version", None)
-    checksum = digest([body, seed])
-    workflows.ensure(connection, tenant, graph.workflow)
-    while True:
-        known = workflows.find(connection, tenant, graph.workflow, graph.version)
-        if known is not None and known.checksum == checksum:
-            return known
-        if known is not None and asked is not None:
-            raise Conflict(
-                f"version {graph.version} of {graph.workflow} is published, with another "
-                "document; a version never changes: choose a new one"
-            )
-        version = graph.version or _next(known)
-        new = NewVersion(
-            id=identity.new_run(),
-            workflow=graph.workflow,
-            version=version,
-            document={**body, "version": version},
-            seed=seed,
-            checksum=checksum,
-            created_by=by,
-        )
-        # Somebody else may have taken the number since: then that one is looked at first.
-        if workflows.add(connection, tenant, new):
-            found = workflows.get(connection, tenant, new.id)
-            assert found is not None
-            return found
 
 
 def _next(latest: WorkflowVersion | None) -> str:

@@ -6,6 +6,7 @@ and a test proves that the two agree. Partitions, functions and grants are the m
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import (
@@ -16,6 +17,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Dialect,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     Uuid,
     text,
@@ -46,8 +49,21 @@ def _bigint(name: str, **options: Any) -> Column[int]:
     return Column(name, BigInteger, **{"nullable": False, **options})
 
 
+class Id(TypeDecorator[str]):
+    """An id as text. What is no id equals no id: whoever asks for it finds nothing."""
+
+    impl = Uuid(as_uuid=False)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        return value if value is not None and _ID.fullmatch(value) else None
+
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
 def _uuid(name: str) -> Column[str]:
-    return Column(name, Uuid(as_uuid=False), nullable=False)
+    return Column(name, Id, nullable=False)
 
 
 def _json(name: str, *, default: str | None = None, nullable: bool = False) -> Column[Any]:
@@ -173,7 +189,6 @@ workflow_version = Table(
     _text("workflow"),
     _text("version"),
     _json("document"),
-    _json("seed", nullable=True),
     _text("checksum"),
     _text("created_by"),
     _now("created_at"),
@@ -222,7 +237,6 @@ run = Table(
     _check("(stuck_error IS NULL) = (stuck_until IS NULL)", "run_stuck_has_error"),
     postgresql_with={"fillfactor": 70},
 )
-Index("run_newest", run.c.tenant_id, run.c.id.desc())
 Index("run_stuck", run.c.stuck_until, postgresql_where=run.c.stuck_until.is_not(None))
 
 step = Table(

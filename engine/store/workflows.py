@@ -26,8 +26,6 @@ class NewVersion:
     workflow: str
     version: str
     document: Json
-    #: The seed-000 body that the document was lowered from.
-    seed: Json = None
     checksum: str
     created_by: str
 
@@ -56,7 +54,6 @@ def add(connection: Connection, tenant: str, new: NewVersion) -> bool:
             workflow=new.workflow,
             version=new.version,
             document=new.document,
-            seed=new.seed,
             checksum=new.checksum,
             created_by=new.created_by,
         )
@@ -148,7 +145,6 @@ def _version(row: Row[Any]) -> WorkflowVersion:
         workflow=row.workflow,
         version=row.version,
         document=row.document,
-        seed=row.seed,
         checksum=row.checksum,
         created_by=row.created_by,
         created_at=row.created_at,

@@ -73,7 +73,6 @@ CREATE TABLE workflow_version (
     version text NOT NULL CHECK (
         version ~ '^[0-9]{1,9}[.][0-9]{1,9}[.][0-9]{1,9}(-[0-9A-Za-z.-]+)?([+][0-9A-Za-z.-]+)?$'),
     document json NOT NULL,
-    seed json,
     checksum text NOT NULL,
     created_by text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -114,7 +113,6 @@ CREATE TABLE run (
         (finished_at IS NOT NULL) = (status IN ('completed', 'failed', 'cancelled'))),
     CONSTRAINT run_stuck_has_error CHECK ((stuck_error IS NULL) = (stuck_until IS NULL))
 ) WITH (fillfactor = 70);
-CREATE INDEX run_newest ON run (tenant_id, id DESC);
 CREATE INDEX run_stuck ON run (stuck_until) WHERE stuck_until IS NOT NULL;
 
 CREATE TABLE step (
