@@ -60,7 +60,7 @@ def up(
     ready: Callable[[State], None] = lambda _: None,
     report: Report = lambda _: None,
 ) -> None:
-    """Run the platform in the foreground until SIGTERM or Ctrl-C; a second one hurries."""
+    """Run the platform in the foreground, from the main thread, until Ctrl-C or SIGTERM; a second one hurries."""
     stop, hurry = threading.Event(), threading.Event()
 
     def asked(_signal: int, _frame: object) -> None:
@@ -174,7 +174,7 @@ class _Kept:
             how = _how(self.running.process.returncode if self.running.process else None)
             self.sweep()
             self.running = None
-            report(f"{self.name} ended ({how}); again in {self._wait(now):g} s; see {self.log}")
+            report(f"{self.name} ended{how}; again in {self._wait(now):g} s; see {self.log}")
 
     def sweep(self) -> None:
         """Kill what is left of the process group of one that has ended."""
@@ -290,6 +290,7 @@ def _prepare(platform: _Platform, home: Home) -> None:
             platform.settings.database_url, role=DatabaseRole.CONTROL, size=1
         )
         try:
+            access.ensure_local(database)
             access.ensure_local_admin(database, home.admin_key)
         finally:
             database.dispose()
@@ -441,7 +442,10 @@ def _read_state(home: Home) -> State | None:
 
 @contextlib.contextmanager
 def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # What is ignored was meant to be: nohup, or a shell's background job.
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:
@@ -478,6 +482,7 @@ def _reachable(host: str) -> str:
 
 
 def _how(code: int | None) -> str:
+    # One that was adopted tells its own parent, not us.
     if code is None:
-        return "ended"
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return ""
+    return f" ({signal.Signals(-code).name})" if code < 0 else f" (exit code {code})"
