@@ -1,0 +1,374 @@
+"""One execution as the worker sees it: a loop over its descriptors until it is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
+
+from engine.core import values
+from engine.core.values import Json
+from workers.sandbox.inside import child, wire
+from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, Stream
+from workers.sandbox.log import Log
+from workers.sandbox.zygote import Lane, Zygote
+
+OnLog: TypeAlias = Callable[[Stream, str], None]
+OnCall: TypeAlias = Callable[[str, list[Json], dict[str, Json]], CallAnswer]
+
+#: How often a threading.Event is looked at: it cannot be polled together with descriptors.
+_GLANCE_SECONDS = 0.2
+#: How long a child may take to end by itself once it has reported.
+_LEAVE_SECONDS = 1.0
+#: How long the zygote may take to bury a child; then the zygote itself is at fault.
+_BURIAL_SECONDS = 5.0
+_CHUNK = 64 * 1024
+#: What a message may be longer than its parts: their lengths, and its small head.
+_OVERHEAD = 32 * 1024
+
+
+class _Forged(Exception):
+    """A child has sent what the code in it never sends."""
+
+
+class Execution:
+    """Watches one child; made and used by one thread."""
+
+    def __init__(
+        self,
+        job: Job,
+        lane: Lane,
+        zygote: Zygote,
+        *,
+        on_log: OnLog,
+        on_call: OnCall,
+        cancelled: threading.Event | None,
+    ) -> None:
+        self._job = job
+        self._limits = job.limits
+        self._lane = lane
+        self._zygote = zygote
+        self._on_call = on_call
+        self._cancelled = cancelled
+        self._log = Log(job.limits, on_log)
+        # Three parts: the result, what is set in the state, and the rest, which is small.
+        self._reader = wire.Reader(2 * self._limits.result_bytes + _OVERHEAD)
+        self._outgoing = memoryview(wire.pack(json.dumps(_letter(job)).encode()))
+        self._began = time.monotonic()
+        self._deadline = self._began + self._limits.seconds
+        self._pid = 0
+        #: What it was ended for, or has reported; the first one holds.
+        self._verdict: Outcome | None = None
+        self._killed = False
+        self._buried: dict[str, Any] | None = None
+        self._lost = False
+        self._poll = select.poll()
+
+    def run(self) -> Outcome:
+        """Watch until the child and all its descendants are dead; say how it ended."""
+        lane = self._lane
+        lane.messages.settimeout(0)
+        lane.status.settimeout(0)
+        os.set_blocking(lane.stdout, False)
+        os.set_blocking(lane.stderr, False)
+        for source in (lane.stdout, lane.stderr, lane.status):
+            self._poll.register(source, select.POLLIN)
+        self._poll.register(lane.messages, select.POLLIN | select.POLLOUT)
+        try:
+            while self._buried is None and not self._lost:
+                self._turn()
+            self._read_log()
+            self._read_messages()
+            self._log.close()
+        finally:
+            # With its status socket closed, the zygote ends whatever still runs.
+            lane.close()
+        return self._outcome()
+
+    def _turn(self) -> None:
+        ready = {fd for fd, _ in self._poll.poll(self._patience() * 1000)}
+        # What was printed before a call or the end is handed on before it.
+        if ready & {self._lane.stdout, self._lane.stderr}:
+            self._read_log()
+        if self._lane.messages.fileno() in ready:
+            self._send()
+            self._read_log()
+            self._read_messages()
+        if self._verdict is not None:
+            self._forget(self._lane.messages)
+        if self._lane.status.fileno() in ready:
+            self._read_status()
+        self._watch()
+
+    def _patience(self) -> float:
+        left = max(0.0, self._deadline - time.monotonic())
+        if self._cancelled is not None and self._verdict is None:
+            return min(left, _GLANCE_SECONDS)
+        return left
+
+    def _watch(self) -> None:
+        """Look at what no descriptor tells: the deadline, and whether it is still wanted."""
+        late = time.monotonic() >= self._deadline
+        if self._killed:
+            if late:
+                self._lose()
+        elif self._verdict is not None:
+            if late:
+                self._kill()
+        elif self._cancelled is not None and self._cancelled.is_set():
+            self._end("cancelled", "it was cancelled")
+        elif late:
+            self._end("timeout", f"it ran longer than {self._limits.seconds:g} s")
+
+    def _end(self, reason: Reason, message: str) -> None:
+        self._verdict = Outcome(ok=False, reason=reason, message=message)
+        self._kill()
+
+    def _kill(self) -> None:
+        self._killed = True
+        self._deadline = time.monotonic() + _BURIAL_SECONDS
+        try:
+            self._lane.status.send(b"kill")
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        """The zygote is dead, or as good as dead; its children die with it."""
+        self._lost = True
+        self._zygote.kill()
+        if self._pid:
+            # Programs that the child started: the kernel's signal reached the child alone.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+
+    def _read_log(self) -> None:
+        for stream, fd in self._streams():
+            # Twice a pipe's content: who prints for ever shall not be listened to for ever.
+            for _ in range(2):
+                try:
+                    data = os.read(fd, _CHUNK)
+                except BlockingIOError:
+                    break
+                if not data:
+                    self._forget(fd)
+                    break
+                self._log.feed(stream, data)
+
+    def _streams(self) -> tuple[tuple[Stream, int], ...]:
+        return ("stdout", self._lane.stdout), ("stderr", self._lane.stderr)
+
+    def _read_status(self) -> None:
+        try:
+            report = self._lane.status.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            report = b""
+        if not report:
+            self._lose()
+            return
+        found = json.loads(report)
+        self._pid = found.get("pid", self._pid)
+        if "failed" in found:
+            self._verdict = Outcome(
+                ok=False, reason="killed", message=f"no process could be made: {found['failed']}"
+            )
+            self._buried = {}
+        elif "status" in found:
+            self._buried = found
+
+    def _send(self) -> None:
+        if not self._outgoing:
+            return
+        try:
+            sent = self._lane.messages.send(self._outgoing)
+        except BlockingIOError:
+            return
+        except OSError:  # it does not read any more; how it ended will say why
+            sent = len(self._outgoing)
+        self._outgoing = self._outgoing[sent:]
+        if not self._outgoing:
+            with contextlib.suppress(KeyError, OSError):
+                self._poll.modify(self._lane.messages, select.POLLIN)
+
+    def _read_messages(self) -> None:
+        while self._verdict is None:
+            try:
+                data = self._lane.messages.recv(_CHUNK)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._forget(self._lane.messages)
+                return
+            self._reader.feed(data)
+            try:
+                for message in self._reader.messages():
+                    self._heed(message)
+                    if self._verdict is not None:
+                        return
+            except wire.TooLong as error:
+                limit = self._limits.result_bytes
+                self._end("output_too_large", f"it sent {error} at once and may send {limit}")
+            except (_Forged, wire.Garbled) as error:
+                self._end("killed", f"it sent what is not a message ({error})")
+
+    def _heed(self, parts: tuple[bytes, ...]) -> None:
+        match _head(parts):
+            case {"type": "done", "returned_state": bool(returned_state)}:
+                self._verdict = self._done(parts[1:], returned_state=returned_state)
+            case {
+                "type": "failed",
+                "reason": "error" | "memory" | "output_too_large" as reason,
+                "message": str(message),
+            }:
+                self._verdict = Outcome(
+                    ok=False, reason=cast("Reason", reason), message=message[:2000]
+                )
+            case {"type": "call", "tool": str(tool)}:
+                self._call(tool, parts[1:])
+            case _:
+                raise _Forged("it has no known type")
+        if self._verdict is not None and not self._killed:
+            self._deadline = time.monotonic() + _LEAVE_SECONDS
+
+    def _done(self, parts: tuple[bytes, ...], *, returned_state: bool) -> Outcome:
+        stateful = "state" in self._job.arguments
+        expected = 3 + (self._job.choose is not None) if stateful else 1
+        if len(parts) != expected:
+            raise _Forged("it has the wrong number of parts")
+        if any(len(part) > self._limits.result_bytes for part in parts):
+            raise _Forged("it is larger than what it may be")
+        value, *rest = (_parse(part) for part in parts)
+        if not stateful:
+            return Outcome(ok=True, value=value)
+        patch, removed, *choice = rest
+        if not isinstance(patch, dict) or not isinstance(removed, list):
+            raise _Forged("its changes are no changes")
+        if choice and not isinstance(choice[0], (bool, str)):
+            raise _Forged("its choice is no choice")
+        return Outcome(
+            ok=True,
+            value=patch if returned_state else value,
+            patch=patch,
+            removed=tuple(key for key in removed if isinstance(key, str)),
+            choice=cast("bool | str", choice[0]) if choice else None,
+        )
+
+    def _call(self, tool: str, parts: tuple[bytes, ...]) -> None:
+        """Have a tool call answered; meanwhile the child waits."""
+        if self._buried is not None or self._lost:
+            return  # nobody is there to hear the answer
+        self._watch()
+        if self._verdict is not None:
+            return
+        if any(len(part) > self._limits.result_bytes for part in parts):
+            raise _Forged("a call with too much")
+        match [_parse(part) for part in parts]:
+            case [list(args), dict(kwargs)]:
+                pass
+            case _:
+                raise _Forged("a call without arguments")
+        answer = self._on_call(tool, args, kwargs)
+        if answer.suspend:
+            self._verdict = Outcome(ok=False, suspended=True, message=answer.message)
+            self._kill()
+            return
+        reply = {
+            "ok": answer.ok,
+            "value": answer.value,
+            "reason": answer.reason,
+            "message": answer.message,
+        }
+        self._outgoing = memoryview(bytes(self._outgoing) + wire.pack(json.dumps(reply).encode()))
+        self._poll.modify(self._lane.messages, select.POLLIN | select.POLLOUT)
+        self._send()
+
+    def _forget(self, source: int | socket.socket) -> None:
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(source)
+
+    def _outcome(self) -> Outcome:
+        buried = self._buried or {}
+        cpu = float(buried.get("cpu", 0.0))
+        verdict = self._verdict or self._death(buried, cpu)
+        return replace(
+            verdict,
+            seconds=time.monotonic() - self._began,
+            cpu_seconds=cpu,
+            max_rss=int(buried.get("rss", 0)),
+            log_truncated=self._log.truncated,
+        )
+
+    def _death(self, buried: Mapping[str, Any], cpu: float) -> Outcome:
+        """Why a child ended that nobody ended and that said nothing."""
+        if not buried:
+            return _failed("killed", "the process that it ran under has died")
+        number = os.waitstatus_to_exitcode(buried["status"])
+        allowed = job_cpu_seconds(self._job)
+        if number == -signal.SIGXCPU or (number == -signal.SIGKILL and cpu >= allowed):
+            return _failed("cpu", f"it used more than {allowed:g} s of processor time")
+        if number == child.OUT_OF_MEMORY:
+            return _failed("memory", "it needed more memory than its limit")
+        if number < 0:
+            return _failed("killed", f"it was ended by {_signal_name(-number)}")
+        return _failed("killed", f"it ended by itself, with exit status {number}, without a result")
+
+
+def job_cpu_seconds(job: Job) -> float:
+    """Processor time that a job may use."""
+    given = job.limits.cpu_seconds
+    return job.limits.seconds / 2 if given is None else given
+
+
+def _letter(job: Job) -> dict[str, Any]:
+    """What a child is told."""
+    choose = job.choose
+    return {
+        "name": job.name,
+        "source": job.source,
+        "library": job.library,
+        "arguments": dict(job.arguments),
+        "choose": choose
+        and {"name": choose.name, "source": choose.source, "library": choose.library},
+        "context": dict(job.context),
+        "limits": {
+            "cpu_seconds": job_cpu_seconds(job),
+            "memory_bytes": job.limits.memory_bytes,
+            "result_bytes": job.limits.result_bytes,
+            "log_bytes": job.limits.log_bytes,
+        },
+    }
+
+
+def _head(parts: tuple[bytes, ...]) -> Json:
+    if not parts or len(parts[0]) > _OVERHEAD:
+        raise _Forged("it has no head")
+    return _parse(parts[0])
+
+
+def _parse(text: bytes) -> Json:
+    try:
+        return values.parse(text)
+    except values.InvalidJson as error:
+        raise _Forged(str(error)[:200]) from None
+
+
+def _failed(reason: Reason, message: str) -> Outcome:
+    return Outcome(ok=False, reason=reason, message=message)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,11 @@
+"""What runs on the other side of the wall: the zygote and the children it forks.
+
+Its processes are fresh interpreters that know only this folder and the standard library, so
+nothing here imports anything of ours but its neighbours. The worker's side shares `wire` and
+the numbers in `walls`.
+
+`zygote` forks and buries; `child` is the life of one execution; `walls` its limits, and the
+one place where the fuller walls (user, network and pid namespaces, Landlock, seccomp) go;
+`perform` finds and calls the function; `namespace` is what source code sees, `state` and
+`calls` what it is given; `values` says what may leave; `log` bounds what it prints.
+"""

@@ -1,0 +1,138 @@
+"""The life of one execution: close everything, raise the walls, perform, report, end.
+
+A report of failure is made here as well. It names the type of the error, its text, and the
+line of the code that its author wrote.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import linecache
+import os
+import random
+import resource
+import signal
+import sys
+from types import TracebackType
+from typing import NoReturn
+
+from . import log, process, values, walls, wire
+from .calls import Calls
+from .perform import Stage, Unusable, perform
+
+#: Where the socket to the worker lies in a child; 0, 1 and 2 are what they always are.
+SOCKET = 3
+#: The exit status of a child that had no memory left to say so.
+OUT_OF_MEMORY = 77
+
+_MESSAGE_CHARACTERS = 2000
+
+
+def live(*, parent: int, messages: int, output: int, errors: int, tier: walls.Tier) -> NoReturn:
+    """Be one execution, from the fork to the end of the process."""
+    os.setsid()
+    process.name("celeriac-child")
+    process.signal_when_parent_dies(signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+    _take_descriptors(messages, output, errors)
+    _take_signals()
+    job = json.loads(wire.receive(SOCKET)[0])
+    limits = job["limits"]
+    log.redirect(limits["log_bytes"])
+    _reseed()
+    calls = Calls(SOCKET, limit=limits["result_bytes"])
+    stage = Stage()
+    try:
+        walls.raise_walls(
+            tier, cpu_seconds=limits["cpu_seconds"], memory_bytes=limits["memory_bytes"]
+        )
+        report = perform(job, calls, stage)
+    except BaseException as error:  # noqa: BLE001  # whatever it was, it ends here
+        report = _last_words(error, stage)
+    log.flush()
+    wire.send(SOCKET, *report)
+    os._exit(0)
+
+
+def _take_descriptors(messages: int, output: int, errors: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # In this order no source is overwritten before it is used: all of them are above 2.
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    os.dup2(messages, SOCKET, inheritable=False)
+    os.closerange(SOCKET + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def _take_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def _reseed() -> None:
+    """Every fork of one zygote would else draw the same numbers."""
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+
+
+def _last_words(error: BaseException, stage: Stage) -> tuple[bytes, ...]:
+    try:
+        walls.grant_last_words()
+        reason, message = _failure(error, stage)
+        # What the error's frames hold is what filled the memory.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        text = (
+            message.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        )
+        head = {"type": "failed", "reason": reason, "message": text[:_MESSAGE_CHARACTERS]}
+        return (json.dumps(head).encode(),)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+
+
+def _failure(error: BaseException, stage: Stage) -> tuple[str, str]:
+    match error:
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            return "memory", f"it needed more memory than its limit{_place(error, stage)}"
+        case values.TooLarge():
+            return "output_too_large", str(error)
+        case values.Refused() | Unusable():
+            return "error", f"{stage.name}: {error}"
+        case SyntaxError():
+            return "error", f"{type(error).__name__}: {error.msg} (line {error.lineno})"
+        case _:
+            return "error", f"{type(error).__name__}: {_text(error)}{_place(error, stage)}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001  # __str__ is user code, too
+        return f"(its text cannot be read: {type(another).__name__})"
+
+
+def _place(error: BaseException, stage: Stage) -> str:
+    """The deepest line of the function's own file, or nothing when it was not reached."""
+    number = _line(error.__traceback__, stage.file)
+    if number is None:
+        return ""
+    if stage.lines:
+        code = stage.lines[number - 1] if number <= len(stage.lines) else ""
+        where = f"line {number} of {stage.name}"
+    else:
+        code = linecache.getline(stage.file, number)
+        where = f"{os.path.basename(stage.file)}, line {number}"  # noqa: PTH119  # a text, not a file
+    code = code.strip()
+    return f" ({where}: {code[:200]})" if code else f" ({where})"
+
+
+def _line(traceback: TracebackType | None, file: str) -> int | None:
+    number: int | None = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == file:
+            number = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return number

@@ -1,0 +1,175 @@
+"""What code registered as source finds: some builtins, some modules, the state and the tools.
+
+This makes mistakes readable ("open() is not available here"), no more. Code that wants out
+of a Python namespace gets out; what holds it is the process around it (`walls`).
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import collections
+import datetime  # noqa: ICN001  # the name that functions know it by
+import decimal
+import fractions
+import functools
+import hashlib
+import importlib
+import itertools
+import json
+import math
+import random
+import re
+import statistics
+import string
+import textwrap
+import time
+import typing
+import uuid
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
+
+from .calls import ToolError
+from .state import WorkflowState
+
+#: Usable by name without an import.
+MODULES: tuple[ModuleType, ...] = (
+    base64,
+    collections,
+    datetime,
+    decimal,
+    fractions,
+    functools,
+    hashlib,
+    itertools,
+    json,
+    math,
+    random,
+    re,
+    statistics,
+    string,
+    textwrap,
+    time,
+    uuid,
+)
+
+_BUILTINS = """
+    abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter
+    float format frozenset hash hex id int isinstance issubclass iter len list map max min next
+    object oct ord pow print property range repr reversed round set slice sorted staticmethod
+    classmethod str sum super tuple type zip
+    None True False NotImplemented Ellipsis __build_class__
+""".split()  # noqa: SIM905  # a list of 60 lines is no clearer
+
+_REFUSED = {
+    "open": "files are not reachable from here; let a tool read them",
+    "input": "nobody is there to answer; read the state",
+    "breakpoint": "nobody is there to debug; print what you want to see",
+    "eval": "code is registered, not made up on the way",
+    "exec": "code is registered, not made up on the way",
+    "compile": "code is registered, not made up on the way",
+    "globals": "use the state",
+    "locals": "use the state",
+    "vars": "use the state",
+    "dir": "use the state",
+    "help": "nobody is there to read it",
+    "exit": "return from the function",
+    "quit": "return from the function",
+    "memoryview": "use bytes",
+}
+
+# Looked up by C code through the caller's builtins, `strptime` for one.
+_IMPORTED_BY_C = frozenset(
+    {"_strptime", "_pylong", "_pydecimal", "_pydatetime", "datetime", "numbers", "time"}
+    | {"unicodedata", "warnings", "collections.abc"}
+)
+
+# Attribute access from text or by a callback would undo the check of the source.
+_WITHHELD = {string: {"Formatter"}, functools: {"update_wrapper", "WRAPPER_ASSIGNMENTS"}}
+
+
+def warm() -> None:
+    """Make, in the zygote, what every child would else make on its own."""
+    for name in (*_IMPORTED_BY_C, "encodings.idna"):
+        try:
+            importlib.import_module(name)
+        except ImportError:  # some exist in some versions of Python alone
+            continue
+    _common()
+
+
+def namespace(*, invoke: Callable[..., Any], tools: object) -> dict[str, Any]:
+    """The globals of one execution."""
+    return {**_common(), "invoke": invoke, "tools": tools}
+
+
+@functools.cache
+def _common() -> dict[str, Any]:
+    return {
+        "__builtins__": _builtins(),
+        "__name__": "workflow",
+        **{module.__name__: SimpleNamespace(**_public(module)) for module in MODULES},
+        "WorkflowState": WorkflowState,
+        "ToolError": ToolError,
+        "Any": typing.Any,
+    }
+
+
+def _builtins() -> dict[str, Any]:
+    errors = {
+        name: value
+        for name, value in vars(builtins).items()
+        if isinstance(value, type) and issubclass(value, BaseException)
+    }
+    return {
+        **errors,
+        **{name: getattr(builtins, name) for name in _BUILTINS},
+        **{name: _refusal(name, reason) for name, reason in _REFUSED.items()},
+        "getattr": _getattr,
+        "hasattr": _hasattr,
+        "setattr": _setattr,
+        "__import__": _import,
+    }
+
+
+def _public(module: ModuleType) -> dict[str, Any]:
+    """A module's public names, without the modules that it imported itself."""
+    withheld = _WITHHELD.get(module, set())
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and name not in withheld
+    }
+
+
+def _refusal(name: str, reason: str) -> Callable[..., NoReturn]:
+    def refused(*_args: object, **_kwargs: object) -> NoReturn:
+        raise PermissionError(f"{name}() is not available in dynamic code: {reason}")
+
+    return refused
+
+
+def _getattr(value: object, name: str, *default: Any) -> Any:
+    return getattr(value, _attribute(name), *default)
+
+
+def _hasattr(value: object, name: str) -> bool:
+    return hasattr(value, _attribute(name))
+
+
+def _setattr(value: object, name: str, new: object) -> None:
+    setattr(value, _attribute(name), new)
+
+
+def _attribute(name: str) -> str:
+    text = str(name)
+    if text.startswith("__"):
+        raise PermissionError(f"attribute {text} is not available in dynamic code")
+    return text
+
+
+def _import(name: str, *_args: object) -> ModuleType:
+    if name not in _IMPORTED_BY_C:
+        raise ImportError("Import statements are not allowed in dynamic code")
+    return importlib.import_module(name)

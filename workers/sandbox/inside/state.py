@@ -1,0 +1,153 @@
+"""The shared state as a function sees it, and the context of its step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from . import values
+
+_MISSING = object()
+
+
+class WorkflowState(dict[str, Any]):
+    """The run's variables: a dict that knows which keys were set.
+
+    It is a copy: what is set here reaches the run when the function returns, as a patch.
+    """
+
+    __slots__ = ("_written",)
+
+    def __init__(self, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(data or {})
+        self._written: set[str] = set()
+
+    def set(self, key: str, value: Any) -> None:
+        """Set a key."""
+        self[key] = value
+
+    def snapshot(self) -> dict[str, Any]:
+        """A deep copy that later changes do not reach."""
+        return copy.deepcopy(dict(self))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise TypeError(f"a key of the state is text, not {type(key).__name__}: {key!r}")
+        super().__setitem__(key, value)
+        self._written.add(key)
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Set many keys.
+
+        A mapping that has every key of the state is taken for the state itself: only what
+        differs in it counts as set.
+        """
+        for other in (*others, named):
+            data = dict(other)
+            for key in differing(data, self) if is_whole(data, self) else data:
+                self[key] = data[key]
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self._written.discard(key)
+
+    def pop(self, key: str, default: Any = _MISSING) -> Any:
+        if key in self:
+            value = self[key]
+            del self[key]
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[str, Any]:
+        key, value = super().popitem()
+        self._written.discard(key)
+        return key, value
+
+    def clear(self) -> None:
+        super().clear()
+        self._written.clear()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WorkflowState:
+        return WorkflowState(copy.deepcopy(dict(self), memo))
+
+
+class Changes:
+    """What a function did to its state, in place or by what it returned."""
+
+    def __init__(self, state: WorkflowState) -> None:
+        self._state = state
+        self._before = {key: values.canonical(value) for key, value in state.items()}
+
+    def absorb(self, returned: Mapping[str, Any]) -> None:
+        """Take a returned dict into the state, as `update` does."""
+        self._state.update(returned)
+
+    def patch(self) -> dict[str, Any]:
+        """Keys that were set, and keys whose value was changed in place."""
+        written = self._state._written  # noqa: SLF001  # two halves of one thing
+        return {
+            key: value
+            for key, value in self._state.items()
+            if key in written
+            or key not in self._before
+            or values.canonical(value) is None
+            or values.canonical(value) != self._before[key]
+        }
+
+    def removed(self) -> list[str]:
+        """Keys that were deleted."""
+        return [key for key in self._before if key not in self._state]
+
+
+class Context:
+    """Which step this is, and its way to the tools."""
+
+    __slots__ = (
+        "attempt",
+        "idempotency_key",
+        "invoke",
+        "iteration",
+        "node",
+        "run_id",
+        "step",
+        "tools",
+    )
+
+    def __init__(self, facts: Mapping[str, Any], *, invoke: Any, tools: Any) -> None:
+        self.run_id = facts.get("run_id")
+        self.node = facts.get("node")
+        self.iteration = facts.get("iteration")
+        self.attempt = facts.get("attempt")
+        self.step = facts.get("step")
+        #: The same for every attempt of this step: give it to what may be asked twice.
+        self.idempotency_key = facts.get("idempotency_key")
+        self.invoke = invoke
+        self.tools = tools
+
+
+def is_whole(data: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Whether a mapping has every key of the state, as `{**state, …}` and a tool's answer do."""
+    return bool(state) and data.keys() >= state.keys()
+
+
+def differing(data: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """Keys of a whole mapping that are new or have another value."""
+    return [
+        key
+        for key, value in data.items()
+        if key not in state
+        or values.canonical(value) is None
+        or values.canonical(value) != values.canonical(state[key])
+    ]
