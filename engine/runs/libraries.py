@@ -17,13 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from engine import documents
 from engine.core import source
 from engine.core.problem import Problem
 from engine.errors import Invalid
-from engine.platform import Platform
 from engine.runs import catalogue
 from engine.store import session
 from engine.store.functions import Namespace, NewFunction
@@ -33,14 +32,14 @@ GROUP = "celeriac.libraries"
 BY = "library"
 
 
-def install(platform: Platform, tenant: str) -> None:
-    """Register for a tenant whatever the installed libraries bring.
+def install(engine: Engine, tenant: str, more: Iterable[str] = ()) -> None:
+    """Register for a tenant whatever the installed libraries bring, and the named modules.
 
     Every start may ask: nothing is added where nothing has changed. Raises `Invalid` for a
     library that cannot be used.
     """
-    modules = [_module(name) for name in names(platform.settings.libraries)]
-    with session.transaction(platform.database) as connection:
+    modules = [_module(name) for name in names(more)]
+    with session.transaction(engine) as connection:
         for module in modules:
             install_module(connection, tenant, module)
 

@@ -397,18 +397,22 @@ def state_at(platform: Platform, run: RunId, seq: int) -> State:
 
 def folded(connection: Connection, run: RunId, seq: int, *, snapshot: bool = True) -> State:
     """History folded up to a line, from the nearest snapshot unless that is not to be trusted."""
-    nearest = snapshots.nearest(connection, run, seq) if snapshot else None
-    if nearest is None:
-        at, state = 0, State(run=run.run)
-    else:
-        at, state = nearest.seq, codec.revive(State, orjson.loads(nearest.state))
-    while at < seq:
-        rows = lines.read(connection, run, after=at, upto=seq, limit=_BATCH)
+    row = snapshots.nearest(connection, run, seq) if snapshot else None
+    if row is None:
+        return fold(connection, run, State(run=run.run), after=0, upto=seq)
+    state = codec.revive(State, orjson.loads(row.state))
+    return fold(connection, run, state, after=row.seq, upto=seq)
+
+
+def fold(connection: Connection, run: RunId, state: State, *, after: int, upto: int) -> State:
+    """The state after a line, from the state after an earlier one."""
+    while after < upto:
+        rows = lines.read(connection, run, after=after, upto=upto, limit=_BATCH)
         if not rows:
-            raise NotFound(f"run {run.run} has no line {at + 1} in its history")
+            raise NotFound(f"run {run.run} has no line {after + 1} in its history")
         for row in rows:
             state = evolve(state, record(row))
-        at = rows[-1].seq
+        after = rows[-1].seq
     return state
 
 

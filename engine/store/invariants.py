@@ -1,0 +1,357 @@
+"""What must always hold of the rows, as queries that return those for which it does not.
+
+Tests, drills and `celeriac doctor` ask the same questions. Each row says whose it is, which
+run, what of it, and why. In a query `$RUNS(id)` stands for whether a run is among those that
+are looked at. What only a fold of history can tell is asked in `engine.runs.doctor`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ARRAY, Connection, CursorResult, Row, Text, bindparam, text
+
+from engine.core import transitions
+from engine.store.ids import RunId
+
+#: How long something may wait for a coordinator before the wait is a finding, in seconds.
+OVERDUE_SECONDS = 60
+
+#: Rows that one query returns; where so much is broken, more of it tells nothing new.
+MOST_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invariant:
+    """One thing that must hold. `sql` answers with tenant_id, run_id, subject, detail."""
+
+    name: str
+    says: str
+    sql: str
+
+
+_TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
+
+#: The tables whose rows belong to a run, and that no foreign key binds to it.
+_UNBOUND = (
+    *("inbox", "history", "payload", "attempt", "result", "refusal", "call", "call_result"),
+    *("pin", "log", "checkpoint", "idempotency"),
+)
+
+INVARIANTS = (
+    Invariant(
+        name="ended_run_is_empty",
+        says="A run that has ended has no live step, hence no lease, and no token or thread.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, coalesce(s.key, 'head') AS subject,
+            CASE WHEN s.key IS NULL THEN 'the head still counts what is live: ' || r.head::text
+                ELSE 'step is ' || s.status || ' although the run is ' || r.status END AS detail
+        FROM run r LEFT JOIN step s ON s.tenant_id = r.tenant_id AND s.run_id = r.id
+        WHERE r.status IN ($TERMINAL) AND $RUNS(r.id) AND (s.key IS NOT NULL
+            OR coalesce(json_array_length(r.head->'tokens'), 0) > 0
+            OR EXISTS (SELECT FROM json_each(r.head->'scopes') scope
+                WHERE scope.value->>'live' <> '{}'))
+        """,
+    ),
+    Invariant(
+        name="live_run_waits_for_something",
+        says="A run that has not ended has something to wait for, and somebody who will look.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
+            'is ' || r.status || ', with no event, no step that wakes or is leased' AS detail
+        FROM run r WHERE r.status NOT IN ($TERMINAL) AND $RUNS(r.id)
+            AND r.stuck_until IS NULL
+            AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = r.tenant_id AND i.run_id = r.id)
+            AND NOT EXISTS (SELECT FROM step s WHERE s.tenant_id = r.tenant_id AND s.run_id = r.id
+                AND (s.wake_at IS NOT NULL OR s.lease_until IS NOT NULL))
+        """,
+    ),
+    Invariant(
+        name="reported_step_has_its_event",
+        says="A step whose attempt has ended has the report waiting in the inbox.",
+        sql="""
+        SELECT s.tenant_id, s.run_id, s.key AS subject,
+            'attempt ' || s.attempt || ' has ended and no event says so' AS detail
+        FROM step s WHERE s.status = 'reported' AND $RUNS(s.run_id)
+            AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = s.tenant_id
+                AND i.run_id = s.run_id AND i.body->>'step' = s.key
+                AND (i.body->>'attempt')::int = s.attempt)
+        """,
+    ),
+    Invariant(
+        name="ready_step_is_sent",
+        says="The message of a ready step, and the wake of a waiting one, are not overdue.",
+        sql="""
+        SELECT s.tenant_id, s.run_id, s.key AS subject,
+            'is ' || s.status || ' and should have been looked at ' || s.wake_at AS detail
+        FROM step s WHERE s.wake_at < clock_timestamp() - $OVERDUE
+            AND $RUNS(s.run_id)
+        """,
+    ),
+    Invariant(
+        name="lease_is_swept",
+        says="No lease is long over: the sweeper ends it.",
+        sql="""
+        SELECT s.tenant_id, s.run_id, s.key AS subject,
+            'leased by ' || s.worker || ' until ' || s.lease_until AS detail
+        FROM step s WHERE s.lease_until < clock_timestamp() - $OVERDUE
+            AND $RUNS(s.run_id)
+        """,
+    ),
+    Invariant(
+        name="event_is_taken",
+        says="No event waits long for its turn, unless its run is set aside as stuck.",
+        sql="""
+        SELECT i.tenant_id, i.run_id, i.kind || ' ' || i.id AS subject,
+            'received ' || min(i.received_at) AS detail
+        FROM inbox i JOIN run r ON r.tenant_id = i.tenant_id AND r.id = i.run_id
+        WHERE i.received_at < clock_timestamp() - $OVERDUE
+            AND coalesce(r.stuck_until, i.received_at)
+                < clock_timestamp() - $OVERDUE
+            AND $RUNS(i.run_id)
+        GROUP BY i.tenant_id, i.run_id, i.kind, i.id
+        """,
+    ),
+    Invariant(
+        name="begun_lease_has_its_attempt",
+        says="A step whose user code may run has the row of its attempt, under the same fence.",
+        sql="""
+        SELECT s.tenant_id, s.run_id, s.key AS subject,
+            'attempt ' || s.attempt || ' has begun under fence ' || s.fence || ', the row says '
+                || coalesce('fence ' || a.fence, 'nothing') AS detail
+        FROM step s LEFT JOIN attempt a ON a.tenant_id = s.tenant_id AND a.run_id = s.run_id
+            AND a.step = s.key AND a.attempt = s.attempt
+        WHERE s.begun AND a.fence IS DISTINCT FROM s.fence AND $RUNS(s.run_id)
+        """,
+    ),
+    Invariant(
+        name="result_has_its_attempt",
+        says="Every result is of an attempt that began, under the fence of that attempt.",
+        sql="""
+        SELECT x.tenant_id, x.run_id, x.step || '/' || x.attempt AS subject,
+            x.outcome || ' under fence ' || x.fence || ', the attempt '
+                || coalesce('began under fence ' || a.fence, 'never began') AS detail
+        FROM result x LEFT JOIN attempt a ON a.tenant_id = x.tenant_id AND a.run_id = x.run_id
+            AND a.step = x.step AND a.attempt = x.attempt
+        WHERE a.fence IS DISTINCT FROM x.fence AND $RUNS(x.run_id)
+        """,
+    ),
+    Invariant(
+        name="result_is_accepted_once",
+        says="A step has one accepted result at most.",
+        sql="""
+        SELECT x.tenant_id, x.run_id, x.step AS subject,
+            'attempts ' || string_agg(x.attempt::text, ', ' ORDER BY x.attempt)
+                || ' were all accepted' AS detail
+        FROM result x WHERE x.outcome = 'succeeded' AND $RUNS(x.run_id)
+        GROUP BY x.tenant_id, x.run_id, x.step HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
+        name="settled_step_has_its_result",
+        says="A success that history counts has its accepted result, under the same fence.",
+        sql="""
+        SELECT h.tenant_id, h.run_id, h.body->>'step' AS subject,
+            'line ' || h.seq || ' counts attempt ' || (h.body->>'attempt') || ' under fence '
+                || (h.body->>'fence') || ', accepted is ' || coalesce('attempt ' || x.attempt
+                    || ' under fence ' || x.fence, 'none') AS detail
+        FROM history h LEFT JOIN result x ON x.tenant_id = h.tenant_id AND x.run_id = h.run_id
+            AND x.step = h.body->>'step' AND x.outcome = 'succeeded'
+        WHERE h.kind = 'AttemptSucceeded' AND $RUNS(h.run_id)
+            AND (x.attempt IS DISTINCT FROM (h.body->>'attempt')::int
+                OR x.fence IS DISTINCT FROM (h.body->>'fence')::bigint)
+        """,
+    ),
+    Invariant(
+        name="step_settles_once",
+        says="History counts one success of a step, and settles it once.",
+        sql="""
+        SELECT h.tenant_id, h.run_id, h.body->>'step' AS subject,
+            h.kind || ' in lines ' || string_agg(h.seq::text, ', ' ORDER BY h.seq) AS detail
+        FROM history h WHERE h.kind IN ('AttemptSucceeded', 'TakeEdges') AND $RUNS(h.run_id)
+        GROUP BY h.tenant_id, h.run_id, h.body->>'step', h.kind HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
+        name="nothing_follows_the_end",
+        says="After the line that ends a run, history decides nothing more.",
+        sql="""
+        SELECT h.tenant_id, h.run_id, 'line ' || h.seq AS subject,
+            h.kind || ' after the run ended in line ' || f.seq AS detail
+        FROM history f JOIN history h ON h.tenant_id = f.tenant_id AND h.run_id = f.run_id
+            AND h.seq > f.seq
+        WHERE f.kind = 'FinishRun' AND $RUNS(f.run_id)
+            AND h.kind IN ('RequestStart', 'PassNode', 'TakeEdges', 'RetryStep', 'FinishRun')
+        """,
+    ),
+    Invariant(
+        name="history_is_gapless",
+        says="The lines of a run are numbered from 1 to the seq of its head.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, 'history' AS subject,
+            count(h.seq) || ' lines, ' || coalesce(min(h.seq), 0) || ' to '
+                || coalesce(max(h.seq), 0) || ', the head says ' || r.seq AS detail
+        FROM run r LEFT JOIN history h ON h.tenant_id = r.tenant_id AND h.run_id = r.id
+        WHERE $RUNS(r.id)
+        GROUP BY r.tenant_id, r.id, r.seq
+        HAVING count(h.seq) <> r.seq OR coalesce(max(h.seq), 0) <> r.seq
+            OR coalesce(min(h.seq), 1) <> 1
+        """,
+    ),
+    Invariant(
+        name="history_is_chained",
+        says="Every line's hash covers the line before it.",
+        sql="""
+        SELECT c.tenant_id, c.run_id, 'line ' || c.seq AS subject, 'the hash does not verify' AS detail
+        FROM (SELECT h.*, coalesce(lag(h.hash) OVER run, '') AS before
+            FROM history h WHERE $RUNS(h.run_id)
+            WINDOW run AS (PARTITION BY h.tenant_id, h.run_id ORDER BY h.seq)) c
+        WHERE c.hash <> sha256(c.before || convert_to(concat_ws('|', c.run_id, c.seq,
+            (extract(epoch FROM c.at) * 1000000)::bigint, c.kind, c.format, c.body::text,
+            coalesce(c.payload_id, '')), 'UTF8'))
+        """,
+    ),
+    Invariant(
+        name="head_holds_the_last_hash",
+        says="The head of a run holds the hash of its last line.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
+            'the head is not of line ' || r.seq AS detail
+        FROM run r LEFT JOIN history h ON h.tenant_id = r.tenant_id AND h.run_id = r.id
+            AND h.seq = r.seq
+        WHERE r.hash <> coalesce(h.hash, '') AND $RUNS(r.id)
+        """,
+    ),
+    Invariant(
+        name="payload_matches_its_line",
+        says="The users' data that a line points to is there, and is what its digest says.",
+        sql="""
+        SELECT h.tenant_id, h.run_id, h.payload_id AS subject,
+            CASE WHEN p.id IS NULL THEN 'line ' || h.seq || ' points to it, and it is gone'
+                ELSE 'is not what line ' || h.seq || ' says' END AS detail
+        FROM history h LEFT JOIN payload p ON p.tenant_id = h.tenant_id AND p.run_id = h.run_id
+            AND p.id = h.payload_id
+        WHERE h.payload_id IS NOT NULL AND $RUNS(h.run_id) AND h.body->>'digest'
+            IS DISTINCT FROM encode(sha256(p.salt || convert_to(p.body::text, 'UTF8')), 'hex')
+        """,
+    ),
+    Invariant(
+        name="snapshot_has_its_line",
+        says="A snapshot is of a line of its run, and the head knows of the last one.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, 'snapshot' AS subject,
+            'the head says line ' || r.snapshot_seq || ', the last one is of line '
+                || coalesce(max(c.seq), 0) AS detail
+        FROM run r LEFT JOIN checkpoint c ON c.tenant_id = r.tenant_id AND c.run_id = r.id
+        WHERE $RUNS(r.id)
+        GROUP BY r.tenant_id, r.id, r.seq, r.snapshot_seq
+        HAVING coalesce(max(c.seq), 0) <> r.snapshot_seq OR r.snapshot_seq > r.seq
+        """,
+    ),
+    Invariant(
+        name="call_has_its_attempt",
+        says="Every call was made by an attempt that began, and every value is of such a call.",
+        sql="""
+        SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
+            'attempt ' || c.attempt || ' never began' AS detail
+        FROM call c LEFT JOIN attempt a ON a.tenant_id = c.tenant_id AND a.run_id = c.run_id
+            AND a.step = c.step AND a.attempt = c.attempt
+        WHERE a.step IS NULL AND $RUNS(c.run_id)
+        UNION ALL
+        SELECT x.tenant_id, x.run_id, x.step || ' call ' || x.ordinal,
+            'attempt ' || x.attempt || ' recorded how it ended, and never that it began'
+        FROM call_result x LEFT JOIN call c ON c.tenant_id = x.tenant_id AND c.run_id = x.run_id
+            AND c.step = x.step AND c.ordinal = x.ordinal AND c.attempt = x.attempt
+        WHERE c.step IS NULL AND $RUNS(x.run_id)
+        """,
+    ),
+    Invariant(
+        name="effect_happens_once",
+        says="An effect that may happen once only is not started again while it may have happened.",
+        sql="""
+        SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
+            c.tool || ' was started in attempt ' || c.attempt || ' and, without a recorded failure,'
+                || ' again in attempt ' || min(later.attempt) AS detail
+        FROM call c JOIN call later ON later.tenant_id = c.tenant_id AND later.run_id = c.run_id
+            AND later.step = c.step AND later.ordinal = c.ordinal AND later.attempt > c.attempt
+        LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
+            AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
+        WHERE c.effect IN ('at_most_once', 'compensable') AND x.reason IS NULL AND $RUNS(c.run_id)
+        GROUP BY c.tenant_id, c.run_id, c.step, c.ordinal, c.tool, c.attempt
+        """,
+    ),
+    Invariant(
+        name="row_has_its_run",
+        says="Every row that belongs to a run belongs to one that exists, of the same tenant.",
+        sql=" UNION ALL ".join(
+            f"""
+        (SELECT o.tenant_id, o.run_id, '{table}' AS subject, count(*) || ' rows of no run' AS detail
+        FROM {table} o WHERE $RUNS(o.run_id) AND NOT EXISTS (SELECT FROM run r
+            WHERE r.tenant_id = o.tenant_id AND r.id = o.run_id)
+        GROUP BY o.tenant_id, o.run_id)"""  # noqa: S608  # our own constants
+            for table in _UNBOUND
+        ),
+    ),
+)
+
+
+def violations(
+    connection: Connection, invariant: Invariant, runs: Sequence[str] | None = None
+) -> Sequence[Row[Any]]:
+    """The rows for which it does not hold, among the given runs or all, oldest run first."""
+    sql = _looking_at(invariant.sql, runs)
+    return _ask(
+        connection,
+        f"SELECT tenant_id, run_id::text AS run_id, subject, detail FROM ({sql}) broken"  # noqa: S608  # our own constants
+        f" ORDER BY run_id, subject LIMIT {MOST_ROWS}",
+        runs,
+    ).all()
+
+
+def sample(connection: Connection, size: int) -> tuple[str, ...]:
+    """Some runs, drawn by chance."""
+    statement = text("SELECT id::text FROM run ORDER BY random() LIMIT :size")
+    return tuple(connection.execute(statement, {"size": size}).scalars())
+
+
+def heads(connection: Connection, runs: Sequence[str] | None = None) -> Iterator[Row[Any]]:
+    """The heads of the given runs or of all, as turns write them, a few at a time."""
+    sql = """
+        SELECT r.tenant_id, r.id::text AS id, r.status, r.seq, r.head::text AS head,
+            r.variables::text AS variables, r.reason, r.message, r.ended_step
+        FROM run r WHERE $RUNS(r.id) ORDER BY r.id
+        """
+    yield from _ask(connection, _looking_at(sql, runs), runs, stream_results=True)
+
+
+def snapshots(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
+    """Every snapshot of a run, oldest first."""
+    statement = text(
+        "SELECT seq, state::text AS state FROM checkpoint"
+        " WHERE tenant_id = :tenant AND run_id = CAST(:run AS uuid) ORDER BY seq"
+    )
+    return connection.execute(statement, {"tenant": run.tenant, "run": run.run}).all()
+
+
+def take_time(connection: Connection) -> None:
+    """Let the statements of this transaction run as long as they need."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+
+
+def _looking_at(sql: str, runs: Sequence[str] | None) -> str:
+    sql = sql.replace("$TERMINAL", _TERMINAL)
+    sql = sql.replace("$OVERDUE", f"interval '{OVERDUE_SECONDS} seconds'")
+    condition = "true" if runs is None else "{} = ANY(CAST(:runs AS uuid[]))"
+    return re.sub(r"\$RUNS\(([\w.]+)\)", lambda match: condition.format(match[1]), sql)
+
+
+def _ask(
+    connection: Connection, sql: str, runs: Sequence[str] | None, **options: Any
+) -> CursorResult[Any]:
+    if runs is None:
+        return connection.execute(text(sql), execution_options=options)
+    statement = text(sql).bindparams(bindparam("runs", type_=ARRAY(Text)))
+    return connection.execute(statement, {"runs": list(runs)}, execution_options=options)
