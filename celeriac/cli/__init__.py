@@ -1,0 +1,39 @@
+"""The command line `celeriac`: what people type, and what their scripts read.
+
+    celeriac up                        the whole platform on this machine, until Ctrl-C
+    celeriac run flow.yaml -i n=3      publish, submit, watch; exit code 1 if the run fails
+    celeriac runs --status failed --json | jq -r '.items[].id'
+
+Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`,
+`graphs`, `functions`, `tools`, `register`) speak REST, as anybody's program would, with
+`celeriac.Client`: to `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform of
+`CELERIAC_HOME`. Those that are a process (`worker`, `coordinator`, `beat`, `web`, `flower`) or look
+after the database (`db`, `doctor`) go to `DATABASE_URL` and `BROKER_URL`, else to the embedded
+platform's own servers. `schema`, `validate` and `version` need nothing.
+
+**Output.** What was asked for goes to stdout, all else to stderr: errors, notes, and a run's steps
+where its result is what was asked for. `--json`, on every command that reads, prints what the API
+answers, as one JSON document, or one a line where it follows; its shape is the API's. Text is
+coloured on a terminal only, and whatever users wrote is printed without the control characters that
+a terminal would obey.
+
+**Exit codes**, the same everywhere:
+
+| code | means |
+|---|---|
+| 0 | done |
+| 1 | the thing asked for failed: the run failed, the document has problems, there is no such run |
+| 2 | wrong usage: an option, an argument, a setting |
+| 3 | not reachable: the platform, its database, its broker |
+| 130 | ended by Ctrl-C |
+
+**Start-up.** `commands` knows every command by name and one line of help; the module that carries a
+command out is imported when that command is typed, so `celeriac --help` imports click alone, and
+`celeriac worker` does not load Flask. A module per noun therefore imports what it needs at its top.
+"""
+
+from __future__ import annotations
+
+from celeriac.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,94 @@
+"""Every command by name, and the group that imports one when it is typed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from celeriac.cli import failures
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command: the module that carries it out under its own name, and what `--help` says of it."""
+
+    module: str
+    help: str
+
+
+#: As `--help` lists them. The one line is the first of the command's own docstring.
+SECTIONS: Mapping[str, Mapping[str, Entry]] = {
+    "This machine": {
+        "demo": Entry("demo", "Review a Python file with the Code Review agent, live."),
+        "up": Entry("embedded", "Run the whole platform on this machine, until Ctrl-C."),
+        "down": Entry("embedded", "End the platform that runs on this machine."),
+    },
+    "Workflows and runs": {
+        "run": Entry("run", "Start a run of a workflow, by file or by name, and watch it."),
+        "runs": Entry("runs", "List runs, the newest first."),
+        "show": Entry("runs", "Show a run: its state, its steps, why it ended."),
+        "logs": Entry("logs", "Print what the steps of a run have printed."),
+        "cancel": Entry("runs", "Stop a run."),
+        "graphs": Entry("workflows", "List workflows and their versions."),
+        "functions": Entry("functions", "List the functions that nodes can use."),
+        "tools": Entry("functions", "List the tools that running steps can call."),
+        "register": Entry("functions", "Register a function or a tool from its source."),
+    },
+    "Documents": {
+        "validate": Entry(
+            "documents", "Check a workflow's document: every problem, with its place."
+        ),
+        "schema": Entry("documents", "Print the JSON Schema of workflow documents."),
+    },
+    "A fleet's processes": {
+        "web": Entry("web", "Serve the API."),
+        "worker": Entry("fleet", "Run a worker, which carries steps out."),
+        "coordinator": Entry("fleet", "Run a coordinator, which decides what follows."),
+        "beat": Entry("fleet", "Run beat, which only reminds coordinators."),
+        "flower": Entry("flower", "Run Flower, which shows Celery's side, on this machine."),
+    },
+    "Upkeep": {
+        "db": Entry("database", "Look after the database's schema."),
+        "doctor": Entry("doctor", "Check what must always hold of the stored runs."),
+        "version": Entry("version", "Print the version."),
+    },
+}
+
+
+class Commands(click.Group):
+    """The commands of the table above; each is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return [name for section in SECTIONS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # see above
+        for section in SECTIONS.values():
+            if cmd_name in section:
+                module = importlib.import_module(f"celeriac.cli.{section[cmd_name].module}")
+                command = getattr(module, cmd_name)
+                assert isinstance(command, click.Command)
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # see above
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<11}", entry.help) for name, entry in section.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with failures.translated(ctx):
+            return super().invoke(ctx)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"Exit codes: {failures.EXPLAINED}.",
+)
+@click.version_option(None, "--version", package_name="celeriac", message="%(package)s %(version)s")
+def main() -> None:
+    """Agentic workflows that nothing can make forget: carried out by Celery, remembered by Postgres."""

@@ -1,0 +1,49 @@
+"""`celeriac validate` and `celeriac schema`: the document language, without a platform."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import BinaryIO
+
+import click
+
+from celeriac.cli import printing
+from celeriac.cli.failures import FAILED
+from engine import documents
+from engine.core import schema as language
+from engine.errors import Invalid
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"))
+@printing.json_option
+@click.pass_context
+def validate(ctx: click.Context, *, file: BinaryIO, as_json: bool) -> None:
+    """Check a workflow's document: every problem, with its place.
+
+    FILE is YAML or JSON, `-` stdin. Whether the functions and tools that it names are registered only
+    a platform knows; it says so when the document is published.
+    """
+    try:
+        graph = documents.read_graph(file.read())
+    except Invalid as invalid:
+        if as_json:
+            printing.document({"valid": False, "problems": list(map(asdict, invalid.problems))})
+        else:
+            printing.problems(file.name, invalid.problems)
+        ctx.exit(FAILED)
+    if as_json:
+        printing.document({"valid": True, "problems": []})
+    else:
+        nodes, edges = len(graph.nodes), len(graph.edges)
+        click.echo(f"{file.name}: {graph.workflow} is valid: {nodes} nodes, {edges} edges")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of workflow documents.
+
+    An editor checks YAML by it: `# yaml-language-server: $schema=workflow.schema.json`.
+    """
+    click.echo(json.dumps(language.document_schema(), indent=2, ensure_ascii=False))
