@@ -39,6 +39,7 @@ def register(
     code: str,
     *,
     description: str = "",
+    effect: str = "pure",
     by: str,
 ) -> Function:
     """Register source as a function or tool; the version that it is. Raises `Invalid`."""
@@ -51,6 +52,7 @@ def register(
         source=code,
         description=description or source.summary(code, name),
         parameters=source.parameters(code, name),
+        effect=effect,
         checksum="",
         created_by=by,
     )
