@@ -24,12 +24,10 @@ from pathlib import Path
 import migrations
 from celeriac.embedded import folders, postgres, processes, valkey
 from celeriac.embedded.folders import Home
+from celeriac.embedded.install import install
 from celeriac.embedded.processes import Running
 from engine.errors import Conflict, Unavailable
-from engine.platform import DatabaseRole
-from engine.runs import access
 from engine.settings import Settings
-from engine.store import session
 
 Report = Callable[[str], None]
 
@@ -66,11 +64,11 @@ def up(
     def asked(_signal: int, _frame: object) -> None:
         (hurry if stop.is_set() else stop).set()
 
-    with _handling(asked), _platform(settings, workers, report, hurry=hurry, stop=stop) as platform:
+    with _handling(asked), _platform(settings, workers, report, hurry=hurry, stop=stop) as whole:
         if not stop.is_set():
-            ready(platform.state)
+            ready(whole.state)
         while not stop.wait(_LOOK):
-            platform.tend()
+            whole.tend()
 
 
 @contextlib.contextmanager
@@ -83,8 +81,8 @@ def running(
         yield state
         return
     never = threading.Event()
-    with _platform(settings, workers, report, hurry=never, stop=never) as platform:
-        yield platform.state
+    with _platform(settings, workers, report, hurry=never, stop=never) as whole:
+        yield whole.state
 
 
 @contextlib.contextmanager
@@ -93,8 +91,8 @@ def servers(settings: Settings, *, report: Report = lambda _: None) -> Iterator[
     if settings.database_url is not None or status(settings) is not None:
         yield attach(settings)
         return
-    with _alone(settings) as home, _servers(settings, home, report) as platform:
-        yield platform.settings
+    with _alone(settings) as home, _servers(settings, home, report) as whole:
+        yield whole.settings
 
 
 def attach(settings: Settings) -> Settings:
@@ -230,43 +228,43 @@ def _platform(
     with _alone(settings) as home:
         home.state.unlink(missing_ok=True)
         settings = replace(settings, port=_free_port(settings), supervised=settings.embedded)
-        with _servers(settings, home, report) as platform:
-            _prepare(platform, home)
-            platform.children = list(_children(platform.settings, home, workers))
+        with _servers(settings, home, report) as whole:
+            _prepare(whole.settings, home)
+            whole.children = list(_children(whole.settings, home, workers))
             try:
-                for child in platform.children:
+                for child in whole.children:
                     child.start()
-                _wait_for_web(platform, stop)
-                folders.write_private(home.state, json.dumps(_plain(platform.state)))
-                yield platform
+                _wait_for_web(whole, stop)
+                folders.write_private(home.state, json.dumps(_plain(whole.state)))
+                yield whole
             finally:
                 home.state.unlink(missing_ok=True)
-                _end_children(platform, hurry)
+                _end_children(whole, hurry)
 
 
 @contextlib.contextmanager
 def _servers(settings: Settings, home: Home, report: Report) -> Iterator[_Platform]:
     """Both servers, on whatever was left behind; those of a fleet are given."""
-    platform = _Platform(settings, report)
+    whole = _Platform(settings, report)
     if settings.database_url is not None:
-        yield platform
+        yield whole
         return
     _end_orphans(home, report)
     cluster, server = _located(home)
     database = _Kept("postgres", cluster.log, lambda: postgres.start(cluster))
     broker = _Kept("valkey", server.log, lambda: valkey.start(server))
-    platform.servers = [database, broker]
+    whole.servers = [database, broker]
     try:
         broker.start()
         database.start()
-        platform.settings = replace(
+        whole.settings = replace(
             settings,
             database_url=postgres.ensure_database(cluster),
             broker_url=server.broker_url(),
             redis_url=server.redis_url(),
             supervised=True,
         )
-        yield platform
+        yield whole
     finally:
         if database.running is not None:
             postgres.stop(cluster, database.running)
@@ -281,19 +279,13 @@ def _located(home: Home) -> tuple[postgres.Cluster, valkey.Server]:
     )
 
 
-def _prepare(platform: _Platform, home: Home) -> None:
-    """What must be there before anything else starts: the schema, and the key of who owns the folder."""
-    assert platform.settings.database_url is not None
-    migrations.upgrade(platform.settings.database_url)
-    if platform.settings.supervised:
-        database = session.connect(
-            platform.settings.database_url, role=DatabaseRole.CONTROL, size=1
-        )
-        try:
-            access.ensure_local(database)
-            access.ensure_local_admin(database, home.admin_key)
-        finally:
-            database.dispose()
+def _prepare(settings: Settings, home: Home) -> None:
+    """What must be there before anything else starts; of a fleet's tenants we know nothing."""
+    assert settings.database_url is not None
+    if settings.supervised:
+        install(settings, key_file=home.admin_key)
+    else:
+        migrations.upgrade(settings.database_url)
 
 
 def _children(settings: Settings, home: Home, workers: int) -> Iterator[_Kept]:
@@ -321,19 +313,19 @@ def _children(settings: Settings, home: Home, workers: int) -> Iterator[_Kept]:
         yield _Kept(name, log, launch)
 
 
-def _wait_for_web(platform: _Platform, stop: threading.Event, *, seconds: float = 60) -> None:
+def _wait_for_web(whole: _Platform, stop: threading.Event, *, seconds: float = 60) -> None:
     """Wait until the API takes connections; a child that ends meanwhile is started again."""
     deadline = time.monotonic() + seconds
-    web = platform.children[0]
-    while not stop.is_set() and not _connects(platform.settings.host, platform.settings.port):
+    web = whole.children[0]
+    while not stop.is_set() and not _connects(whole.settings.host, whole.settings.port):
         if time.monotonic() > deadline:
             raise Unavailable(f"web did not start; {web.log} ends with\n{processes.tail(web.log)}")
-        platform.tend()
+        whole.tend()
         stop.wait(0.05)
 
 
-def _end_children(platform: _Platform, hurry: threading.Event) -> None:
-    running = [(child, child.running) for child in platform.children if child.running is not None]
+def _end_children(whole: _Platform, hurry: threading.Event) -> None:
+    running = [(child, child.running) for child in whole.children if child.running is not None]
     for _, process in running:
         if processes.alive(process):
             os.kill(process.pid, signal.SIGTERM)
@@ -343,7 +335,7 @@ def _end_children(platform: _Platform, hurry: threading.Event) -> None:
     )
     for child, process in running:
         if processes.alive(process):
-            platform.report(f"{child.name} did not end in time and is killed; see {child.log}")
+            whole.report(f"{child.name} did not end in time and is killed; see {child.log}")
             processes.end(process, signal.SIGKILL, seconds=5)
         child.sweep()
 
