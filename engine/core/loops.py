@@ -76,7 +76,9 @@ def components(nodes: Iterable[N], edges: Iterable[tuple[N, N]]) -> Iterator[fro
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[node])
                 if low[node] == index[node]:
-                    cut = stack.index(node)
+                    cut = len(stack) - 1
+                    while stack[cut] != node:
+                        cut -= 1
                     component, stack[cut:] = frozenset(stack[cut:]), []
                     on_stack -= component
                     yield component
@@ -95,13 +97,18 @@ def _nested(nodes: list[N], edges: list[tuple[N, N]]) -> Iterator[frozenset[N]]:
     waiting = [(nodes, edges, 1)]
     while waiting:
         members, links, depth = waiting.pop()
-        for component in components(members, links):
-            inside = [(s, t) for s, t in links if s in component and t in component]
-            if not inside:
-                continue
-            yield component
-            entered = {t for s, t in links if t in component and s not in component}
-            heads = entered or {min(component, key=rank.__getitem__)}
+        together = {n: loop for loop in components(members, links) for n in loop}
+        inside: dict[frozenset[N], list[tuple[N, N]]] = {}
+        entered: dict[frozenset[N], set[N]] = {}
+        for source, target in links:
+            loop = together[target]
+            if together[source] is loop:
+                inside.setdefault(loop, []).append((source, target))
+            else:
+                entered.setdefault(loop, set()).add(target)
+        for loop, turns in inside.items():
+            yield loop
+            heads = entered.get(loop) or {min(loop, key=rank.__getitem__)}
             if depth < MAX_NESTING:
-                within = [(s, t) for s, t in inside if t not in heads]
-                waiting.append((sorted(component, key=rank.__getitem__), within, depth + 1))
+                within = [(s, t) for s, t in turns if t not in heads]
+                waiting.append((sorted(loop, key=rank.__getitem__), within, depth + 1))

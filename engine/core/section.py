@@ -86,6 +86,8 @@ class Section:
     def integer(self, name: str, least: int, most: int, default: int) -> int:
         """An integer between two bounds."""
         value = self.fields.get(name, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if type(value) is int and least <= value <= most:
             return value
         self._misfit(name, value, f"an integer from {least} to {most}")

@@ -137,11 +137,9 @@ def digest(value: Json, *, salt: bytes = b"") -> str:
 
 def plain(value: Value) -> Json:
     """The JSON value of an inline one, or a reference as JSON data."""
-    match value:
-        case Inline(value=inner):
-            return inner
-        case Ref(sha256=sha256, size=length):
-            return {"$blob": sha256, "size": length}
+    if isinstance(value, Inline):
+        return value.value
+    return {"$blob": value.sha256, "size": value.size}
 
 
 class _Refused(Exception):
