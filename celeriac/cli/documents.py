@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import BinaryIO
 
 import click
 
@@ -16,28 +15,30 @@ from engine.errors import Invalid
 
 
 @click.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @printing.json_option
 @click.pass_context
-def validate(ctx: click.Context, *, file: BinaryIO, as_json: bool) -> None:
+def validate(ctx: click.Context, *, file: str, as_json: bool) -> None:
     """Check a workflow's document: every problem, with its place.
 
     FILE is YAML or JSON, `-` stdin. Whether the functions and tools that it names are registered only
     a platform knows; it says so when the document is published.
     """
+    with click.open_file(file, "rb") as opened:
+        text = opened.read()
     try:
-        graph = documents.read_graph(file.read())
+        graph = documents.read_graph(text)
     except Invalid as invalid:
         if as_json:
             printing.document({"valid": False, "problems": list(map(asdict, invalid.problems))})
         else:
-            printing.problems(file.name, invalid.problems)
+            printing.problems(file, invalid.problems)
         ctx.exit(FAILED)
     if as_json:
         printing.document({"valid": True, "problems": []})
     else:
         nodes, edges = len(graph.nodes), len(graph.edges)
-        click.echo(f"{file.name}: {graph.workflow} is valid: {nodes} nodes, {edges} edges")
+        click.echo(f"{file}: {graph.workflow} is valid: {nodes} nodes, {edges} edges")
 
 
 @click.command()

@@ -49,4 +49,4 @@ def translated(ctx: click.Context) -> Iterator[None]:
 def failure(error: CeleriacError) -> Failure:
     """An error as the command line says it."""
     kind = Unreachable if isinstance(error, Unavailable) else Failure
-    return kind(str(error))
+    return kind(str(error).strip())

@@ -34,7 +34,7 @@ def flower(host: str, port: int, basic_auth: str | None) -> None:
     settings = environment.attached()
     if settings.broker_url is None:
         raise Unavailable("BROKER_URL is not set; set it, or start the platform with: celeriac up")
-    options = [f"--address={host}", f"--port={port}", "--inspect_timeout=2000"]
+    options = [f"--address={host}", f"--port={port}"]
     if basic_auth is not None:
         options.append(f"--basic_auth={basic_auth}")
     click.echo(f"Flower listens on http://{host}:{port}; Ctrl-C ends it.", err=True)
