@@ -36,7 +36,7 @@ class Invariant:
 _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 
 #: The tables whose rows belong to a run, and that no foreign key binds to it.
-_UNBOUND = (
+UNBOUND = (
     *("inbox", "history", "payload", "attempt", "result", "refusal", "call", "call_result"),
     *("pin", "log", "checkpoint", "idempotency"),
 )
@@ -292,7 +292,7 @@ INVARIANTS = (
         FROM {table} o WHERE $RUNS(o.run_id) AND NOT EXISTS (SELECT FROM run r
             WHERE r.tenant_id = o.tenant_id AND r.id = o.run_id)
         GROUP BY o.tenant_id, o.run_id)"""  # noqa: S608  # our own constants
-            for table in _UNBOUND
+            for table in UNBOUND
         ),
     ),
 )

@@ -1,0 +1,436 @@
+"""Every invariant, broken by hand where our own roles cannot, is found and named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import InternalError
+
+from engine.core.values import Json
+from engine.platform import DatabaseRole, Platform
+from engine.runs import calls, control, doctor, launch, logs, views
+from engine.runs.attempts import Failed
+from engine.settings import Settings
+from engine.store import invariants, reads, session
+from tests.integration.test_roles import ROWS, RUN
+from tests.support import platforms, services
+from tests.support.platforms import LINE, TENANT, Sent, finish, publish, register, submit, take
+from tests.support.services import Services
+
+LOOP: dict[str, Json] = {
+    "workflow": "loop",
+    "nodes": {"a": {"uses": "noop"}},
+    "edges": [{"from": "a", "to": "a", "label": "loop", "when": "$n < 6"}, "a -> end"],
+}
+RETRIED: dict[str, Json] = {
+    "workflow": "retried",
+    "nodes": {"a": {"uses": "noop", "retry": {"attempts": 2, "backoff": 3600}}},
+    "edges": ["a -> end"],
+}
+
+
+class World(NamedTuple):
+    """A database with a run in every situation, by name."""
+
+    database: str
+    runs: Mapping[str, str]
+
+
+class Plant(NamedTuple):
+    """One violation: the situation it is planted in, how, and what of the run it is named by."""
+
+    run: str
+    sql: str
+    subject: str = ""
+
+
+_FUTURE = "clock_timestamp() + interval '1 day'"
+_LONG_AGO = "clock_timestamp() - interval '61 seconds'"
+_LINE = "INSERT INTO history SELECT tenant_id, run_id, seq + 1000, at, kind, format, body, payload_id, hash FROM history WHERE run_id = :run"
+
+PLANTS: Mapping[str, list[Plant]] = {
+    "ended_run_is_empty": [
+        Plant(
+            "done",
+            f"INSERT INTO step {ROWS['step']}".replace(f"'{RUN}'", ":run").replace(
+                "'acme'", "'local'"
+            ),
+            "a#1",
+        ),
+        Plant(
+            "done",
+            """UPDATE run SET head = '{"tokens": [{}], "scopes": {}}' WHERE id = :run""",
+            "head",
+        ),
+        Plant(
+            "cancelled",
+            """UPDATE run SET head = '{"tokens": [], "scopes": {"": {"live": {"a": 1}}}}' WHERE id = :run""",
+            "head",
+        ),
+    ],
+    "live_run_waits_for_something": [
+        Plant("queued", "DELETE FROM inbox WHERE run_id = :run"),
+        Plant("ready", "DELETE FROM step WHERE run_id = :run"),
+        Plant(
+            "leased",
+            "UPDATE step SET status = 'reported', begun = false, worker = NULL, lease_until = NULL WHERE run_id = :run",
+        ),
+    ],
+    "reported_step_has_its_event": [
+        Plant(
+            "leased",
+            "UPDATE step SET status = 'reported', begun = false, worker = NULL, lease_until = NULL WHERE run_id = :run",
+            "a#1",
+        ),
+    ],
+    "ready_step_is_sent": [
+        Plant("ready", f"UPDATE step SET wake_at = {_LONG_AGO} WHERE run_id = :run", "a#1"),
+        Plant("retrying", f"UPDATE step SET wake_at = {_LONG_AGO} WHERE run_id = :run", "a#1"),
+    ],
+    "lease_is_swept": [
+        Plant("leased", f"UPDATE step SET lease_until = {_LONG_AGO} WHERE run_id = :run", "a#1"),
+    ],
+    "event_is_taken": [
+        Plant(
+            "queued",
+            f"UPDATE inbox SET received_at = {_LONG_AGO} WHERE run_id = :run",
+            "RunSubmitted",
+        ),
+    ],
+    "begun_lease_has_its_attempt": [
+        Plant("leased", "DELETE FROM attempt WHERE run_id = :run", "a#1"),
+        Plant("leased", "UPDATE attempt SET fence = fence + 1 WHERE run_id = :run", "a#1"),
+    ],
+    "result_has_its_attempt": [
+        Plant("done", "DELETE FROM attempt WHERE run_id = :run AND step = 'a#2'", "a#2/1"),
+        Plant(
+            "done",
+            "UPDATE attempt SET fence = fence + 1 WHERE run_id = :run AND step = 'a#2'",
+            "a#2/1",
+        ),
+        Plant("retrying", "DELETE FROM attempt WHERE run_id = :run", "a#1/1"),
+    ],
+    "result_is_accepted_once": [
+        Plant(
+            "done",
+            "DROP INDEX result_accepted_once; INSERT INTO result SELECT tenant_id, run_id, step, 2, 2, outcome FROM result WHERE run_id = :run AND step = 'a#2'",
+            "a#2",
+        ),
+    ],
+    "settled_step_has_its_result": [
+        Plant("done", "DELETE FROM result WHERE run_id = :run AND step = 'a#3'", "a#3"),
+        Plant("done", "UPDATE result SET fence = 7 WHERE run_id = :run AND step = 'a#3'", "a#3"),
+        Plant(
+            "done",
+            "UPDATE result SET outcome = 'failed', reason = 'error' WHERE run_id = :run AND step = 'a#3'",
+            "a#3",
+        ),
+    ],
+    "step_settles_once": [
+        Plant("done", f"{_LINE} AND kind = 'TakeEdges' AND body->>'step' = 'a#2'", "a#2"),
+        Plant("done", f"{_LINE} AND kind = 'AttemptSucceeded' AND body->>'step' = 'a#2'", "a#2"),
+    ],
+    "nothing_follows_the_end": [
+        Plant("cancelled", f"{_LINE} AND kind = 'RequestStart'", "line 10"),
+        Plant("done", f"{_LINE} AND kind = 'FinishRun'", "line 10"),
+    ],
+    "history_is_gapless": [
+        Plant("done", "DELETE FROM history WHERE run_id = :run AND seq = 1", "history"),
+        Plant("done", "DELETE FROM history WHERE run_id = :run AND seq = 5", "history"),
+        Plant(
+            "done",
+            "DELETE FROM history h USING run r WHERE h.run_id = :run AND r.id = h.run_id AND h.seq = r.seq",
+            "history",
+        ),
+        Plant("done", "DELETE FROM history WHERE run_id = :run", "history"),
+        Plant("done", f"{_LINE} AND seq = 3", "history"),
+        Plant("queued", "UPDATE run SET seq = 1 WHERE id = :run", "history"),
+    ],
+    "history_is_chained": [
+        Plant("done", "UPDATE history SET body = '{}' WHERE run_id = :run AND seq = 4", "line 4"),
+        Plant(
+            "done",
+            "UPDATE history SET body = (body::text || ' ')::json WHERE run_id = :run AND seq = 4",
+            "line 4",
+        ),
+        Plant(
+            "done",
+            "UPDATE history SET at = at + interval '1 microsecond' WHERE run_id = :run AND seq = 4",
+            "line 4",
+        ),
+        Plant(
+            "done",
+            "UPDATE history SET kind = 'Refused' WHERE run_id = :run AND kind = 'Admitted'",
+            "line",
+        ),
+        Plant("done", "UPDATE history SET format = 2 WHERE run_id = :run AND seq = 1", "line 1"),
+        Plant(
+            "done", "UPDATE history SET payload_id = NULL WHERE run_id = :run AND seq = 1", "line 1"
+        ),
+        Plant(
+            "done",
+            "UPDATE history SET hash = sha256(hash) WHERE run_id = :run AND seq = 2",
+            "line 2",
+        ),
+        Plant("done", "DELETE FROM history WHERE run_id = :run AND seq = 5", "line 6"),
+    ],
+    "head_holds_the_last_hash": [
+        Plant("done", "UPDATE run SET hash = sha256(hash) WHERE id = :run", "run"),
+        Plant("queued", "UPDATE run SET hash = 'x' WHERE id = :run", "run"),
+    ],
+    "payload_matches_its_line": [
+        Plant(
+            "done",
+            """UPDATE payload SET body = '{"inputs": {"n": 5}}' WHERE run_id = :run AND id = 'input'""",
+            "input",
+        ),
+        Plant(
+            "done", "UPDATE payload SET salt = 'x' WHERE run_id = :run AND id = 'a#2/1'", "a#2/1"
+        ),
+        Plant("done", "DELETE FROM payload WHERE run_id = :run AND id = 'a#2/1'", "a#2/1"),
+    ],
+    "snapshot_has_its_line": [
+        Plant("done", "DELETE FROM checkpoint WHERE run_id = :run", "snapshot"),
+        Plant(
+            "queued",
+            "INSERT INTO checkpoint (tenant_id, run_id, seq, state) VALUES ('local', :run, 1, '{}')",
+            "snapshot",
+        ),
+    ],
+    "call_has_its_attempt": [
+        Plant("done", "DELETE FROM attempt WHERE run_id = :run AND step = 'a#1'", "a#1 call 1"),
+        Plant("done", "DELETE FROM call WHERE run_id = :run", "a#1 call 1"),
+    ],
+    "effect_happens_once": [
+        Plant(
+            "done",
+            "UPDATE call SET effect = 'at_most_once' WHERE run_id = :run; INSERT INTO call SELECT tenant_id, run_id, step, ordinal, 2, tool, version, effect, digest, arguments FROM call WHERE run_id = :run",
+            "a#1 call 1",
+        ),
+        Plant(
+            "done",
+            "UPDATE call SET effect = 'at_most_once' WHERE run_id = :run; DELETE FROM call_result WHERE run_id = :run; INSERT INTO call SELECT tenant_id, run_id, step, ordinal, 2, tool, version, effect, digest, arguments FROM call WHERE run_id = :run",
+            "a#1 call 1",
+        ),
+    ],
+    "row_has_its_run": [
+        Plant(
+            "nobody",
+            f"INSERT INTO {table} {ROWS[table]}".replace(f"'{RUN}'", ":run").replace(
+                "'acme'", "'local'"
+            ),
+            table,
+        )
+        for table in invariants.UNBOUND
+    ]
+    + [
+        Plant(
+            "queued",
+            "INSERT INTO tenant (id, name) VALUES ('other', 'Other'); UPDATE inbox SET tenant_id = 'other' WHERE run_id = :run",
+            "inbox",
+        ),
+    ],
+    doctor.FOLD: [
+        Plant("done", """UPDATE run SET variables = '{"n": 99}' WHERE id = :run""", "variables"),
+        Plant("done", "UPDATE run SET status = 'failed' WHERE id = :run", "status"),
+        Plant("done", "UPDATE run SET reason = 'magic' WHERE id = :run", "ending"),
+        Plant(
+            "ready",
+            """UPDATE run SET head = (jsonb_set(head::jsonb, '{visited}', '7'))::json WHERE id = :run""",
+            "visited",
+        ),
+        Plant("ready", "UPDATE step SET attempt = 2 WHERE run_id = :run", "a#1"),
+        Plant("ready", "DELETE FROM step WHERE run_id = :run", "a#1"),
+        Plant("retrying", "UPDATE step SET errors = 0 WHERE run_id = :run", "a#1"),
+        Plant("retrying", "UPDATE step SET status = 'ready' WHERE run_id = :run", "a#1"),
+        Plant("done", "DELETE FROM history WHERE run_id = :run AND seq > 5", "history"),
+        Plant(
+            "done",
+            "UPDATE history SET kind = 'Nonsense' WHERE run_id = :run AND seq = 1",
+            "history",
+        ),
+    ],
+    doctor.SNAPSHOT: [
+        Plant(
+            "done",
+            """UPDATE checkpoint SET state = (jsonb_set(state::jsonb, '{visited}', '7'))::json WHERE run_id = :run""",
+            "line",
+        ),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    url = services.create_database(shared_services)
+    home = tmp_path_factory.mktemp("home")
+    number = services.take_valkey_database(shared_services)
+    settings = Settings(
+        database_url=url,
+        broker_url=shared_services.valkey.broker_url(number),
+        redis_url=shared_services.valkey.redis_url(number),
+        blob_url=(Path(home) / "blobs").as_uri(),
+        home=Path(home),
+    )
+    with (
+        platforms.platform(settings) as built,
+        platforms.platform(settings, DatabaseRole.WORKER) as worker,
+    ):
+        main = dataclasses.replace(built, broker=Sent(app=built.broker.app))
+        runs = _runs(main, worker)
+    owner = session.connect(url)
+    with session.transaction(owner) as connection:
+        # However long the tests take, nothing becomes overdue by itself.
+        for table, column in (
+            ("step", "wake_at"),
+            ("step", "lease_until"),
+            ("inbox", "received_at"),
+        ):
+            connection.execute(
+                text(f"UPDATE {table} SET {column} = {_FUTURE} WHERE {column} IS NOT NULL")
+            )
+    owner.dispose()
+    yield World(url, runs)
+    services.drop_database(shared_services, url)
+
+
+def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
+    """A run in every situation."""
+    register(main, "noop")
+    register(main, "lookup", namespace="tool")
+    line, loop, retried = (publish(main, document) for document in (dict(LINE), LOOP, RETRIED))
+
+    done = submit(main, loop, n=0)
+    first = take(worker, done, "a#1")
+    assert isinstance(calls.authorise(worker, first, 1, "lookup", {"q": 1}), calls.Authorised)
+    calls.settle(worker, first, 1, calls.Answer(value=[1]))
+    log = logs.Log(worker, first)
+    log.add("stdout", "hello")
+    log.flush()
+    finish(main, worker, first, n=1)
+    for lap in range(2, 7):
+        finish(main, worker, take(worker, done, f"a#{lap}"), n=lap, text=f"{lap}" * 6_000)
+
+    cancelled = submit(main, line)
+    take(worker, cancelled, "a#1")
+    control.cancel(main, cancelled, by="ada")
+    failed = submit(main, line)
+    finish(main, worker, take(worker, failed, "a#1"), Failed(reason="error", message="boom"))
+    retrying = submit(main, retried)
+    finish(main, worker, take(worker, retrying, "a#1"), Failed(reason="error", message="boom"))
+    leased = submit(main, line)
+    take(worker, leased, "a#1")
+    ready = submit(main, line)
+    queued = launch.submit(main, TENANT, line, {}, by="ada").run
+    assert [views.status(main, run).status for run in (done, cancelled, failed, retrying)] == [
+        "completed",
+        "cancelled",
+        "failed",
+        "running",
+    ]
+    return {
+        "done": done.run,
+        "cancelled": cancelled.run,
+        "failed": failed.run,
+        "retrying": retrying.run,
+        "leased": leased.run,
+        "ready": ready.run,
+        "queued": queued.run,
+        "nobody": RUN,
+    }
+
+
+@pytest.fixture
+def copied(shared_services: Services, world: World) -> Iterator[Callable[..., Engine]]:
+    """A copy of the world for one test; engines on it by role."""
+    name = f"copy_{uuid4().hex[:12]}"
+    template = world.database.partition("?")[0].rpartition("/")[2]
+    services._execute(shared_services.cluster, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    url = shared_services.cluster.url(name)
+    made: list[Engine] = []
+
+    def connect(role: str | None = None) -> Engine:
+        made.append(session.connect(url, role=role))
+        return made[-1]
+
+    yield connect
+    for engine in made:
+        engine.dispose()
+    services.drop_database(shared_services, url)
+
+
+@pytest.mark.parametrize(
+    ("invariant", "plant"),
+    [
+        pytest.param(name, plant, id=f"{name}-{plant.run}-{number}")
+        for name, plants in PLANTS.items()
+        for number, plant in enumerate(plants)
+    ],
+)
+def test_a_violation_is_found_and_named(
+    copied: Callable[..., Engine], world: World, invariant: str, plant: Plant
+) -> None:
+    engine, run = copied(), world.runs[plant.run]
+    with session.transaction(engine) as connection:
+        for statement in plant.sql.split(";"):
+            values = {"run": run} if ":run" in statement else {}
+            done = connection.execute(text(statement.replace(":run", "CAST(:run AS uuid)")), values)
+            assert done.rowcount, statement
+    found = [f for f in doctor.examine(engine) if f.invariant == invariant]
+    assert {finding.run for finding in found} == {run}
+    assert any(finding.subject.startswith(plant.subject) for finding in found), found
+    assert all(finding.detail for finding in found)
+
+
+def test_nothing_is_found_where_nothing_is_wrong(copied: Callable[..., Engine]) -> None:
+    assert doctor.examine(copied()) == ()
+
+
+def test_the_doctor_needs_no_more_than_the_coordinators_role(copied: Callable[..., Engine]) -> None:
+    assert doctor.examine(copied("celeriac_control")) == ()
+
+
+def test_every_invariant_has_its_violation_here() -> None:
+    names = [invariant.name for invariant in invariants.INVARIANTS]
+    assert sorted(PLANTS) == sorted([*names, doctor.FOLD, doctor.SNAPSHOT])
+    assert all(PLANTS.values())
+
+
+def test_a_stuck_runs_events_may_wait(copied: Callable[..., Engine], world: World) -> None:
+    engine = copied()
+    with session.transaction(engine) as connection:
+        values = {"run": world.runs["queued"]}
+        connection.execute(text(f"UPDATE inbox SET received_at = {_LONG_AGO}"))
+        connection.execute(
+            text(f"UPDATE run SET stuck_error = 'boom', stuck_until = {_FUTURE} WHERE id = :run"),
+            values,
+        )
+    assert doctor.examine(engine) == ()
+
+
+def test_a_sample_looks_at_no_more_runs_than_were_asked_for(
+    copied: Callable[..., Engine], world: World
+) -> None:
+    engine = copied()
+    with session.transaction(engine) as connection:
+        connection.execute(text("UPDATE run SET hash = 'x'"))
+        connection.execute(text("""UPDATE run SET variables = '{"n": 99}'"""))
+    assert doctor.examine(engine, sample=0) == ()
+    assert len({finding.run for finding in doctor.examine(engine, sample=2)}) == 2
+    everything = {finding.run for finding in doctor.examine(engine)}
+    assert everything == set(world.runs.values()) - {RUN}
+    assert {finding.run for finding in doctor.examine(engine, sample=1000)} == everything
+
+
+def test_whoever_examines_can_write_nothing(copied: Callable[..., Engine]) -> None:
+    with (
+        reads.reading(copied()) as connection,
+        pytest.raises(InternalError, match="read-only transaction"),
+    ):
+        connection.execute(text("DELETE FROM step"))
