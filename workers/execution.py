@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import structlog
 
 from engine import faults
+from engine.errors import Unavailable
 from engine.platform import Platform
 from engine.runs import attempts, turns
 from engine.runs.attempts import Failed, Leased, Outcome
 from engine.runs.logs import Log
+from engine.store import session
 from engine.store.ids import StepId
 from workers.keeper import Keeper
 from workers.kinds import KINDS
@@ -63,9 +65,13 @@ def _attempt(worker: Worker, lease: Leased, since: float) -> None:
         outcome = _run(execution)
         log.flush()
     platform.fault(faults.EFFECT_DONE)
-    if not attempts.report(platform, worker.name, [(lease, outcome)]):
+    # Safe to repeat: whatever commit went through before finds its fence gone.
+    accepted = session.insist(
+        lambda: attempts.report(platform, worker.name, [(lease, outcome)]),
+        seconds=platform.settings.lease_seconds,
+    )
+    if not accepted:
         _log.info("report.refused", fence=lease.fence)
-        return
     _log.info(
         "attempt.ended",
         node=lease.node,
@@ -87,6 +93,9 @@ def _run(execution: Execution) -> Outcome:
         )
     try:
         return kind(execution)
+    except Unavailable:
+        # No fault of the step: its lease runs out, and another attempt follows.
+        raise
     except Exception as error:
         _log.exception("attempt.defect", node=execution.node.id)
         return Failed(reason="defect", message=f"{type(error).__name__}: {error}")

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-
+from engine.errors import Unavailable
 from engine.platform import Platform
 from engine.runs import attempts
 from engine.runs.attempts import Leased
@@ -77,7 +76,7 @@ class Keeper:
                 continue
             try:
                 self._check(kept)
-            except SQLAlchemyError as error:
+            except Unavailable as error:
                 _log.warning("keeper.database", error=str(error))
             self._give_up(kept)
 

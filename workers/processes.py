@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 import structlog
 from celery import Celery
-from sqlalchemy.exc import SQLAlchemyError
 
 from engine import telemetry
 from engine.broker import COORDINATE, STEPS
+from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
 from engine.runs.sweep import sweep
 from engine.settings import Settings
@@ -111,6 +111,7 @@ def _serve(
 ) -> None:
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={threads}",
@@ -130,7 +131,7 @@ def _sweep_until(platform: Platform, stopped: threading.Event) -> None:
     while True:
         try:
             full = sweep(platform).full
-        except SQLAlchemyError as error:
+        except Unavailable as error:
             # The database is away: nothing can be overdue that would not be so afterwards.
             _log.warning("sweep.database", error=str(error))
             full = False

@@ -5,9 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
+import structlog
+
+from engine.errors import Unavailable
 from engine.platform import Platform
 from engine.runs.attempts import Leased
 from engine.store import logs, session
+
+_log = structlog.get_logger(__name__)
 
 #: Lines are written when so many wait, or the oldest has waited so long.
 _LINES = 100
@@ -40,10 +45,20 @@ class Log:
         with self._lock:
             if not self._waiting:
                 return
-            with session.transaction(self._platform.database) as connection:
-                logs.append(
-                    connection, self._lease.step, self._lease.attempt, self._written, self._waiting
-                )
+            try:
+                with session.transaction(self._platform.database) as connection:
+                    logs.append(
+                        connection,
+                        self._lease.step,
+                        self._lease.attempt,
+                        self._written,
+                        self._waiting,
+                    )
+            except Unavailable as error:
+                # The lines stay for the next flush: no result is lost for its log.
+                _log.warning("log.delayed", lines=len(self._waiting), error=str(error))
+                self._since = time.monotonic()
+                return
             self._written += len(self._waiting)
             self._waiting = []
         self._platform.live.publish([self._lease.step.run_id])

@@ -19,7 +19,6 @@ from typing import Any
 import orjson
 import structlog
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from engine import faults
 from engine.broker import Hint
@@ -31,6 +30,7 @@ from engine.core.policy import Policy
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import canonical
+from engine.errors import Unavailable
 from engine.platform import Platform
 from engine.runs import admission, graphs, states
 from engine.store import checkpoints, history, inbox, runs, session, steps
@@ -66,14 +66,13 @@ class _Taken:
 def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = False) -> int:
     """Bring runs as far as they can go; the number of turns taken.
 
-    Raises what the database raises when it cannot be reached: then nothing has changed, and
-    the sweeper comes back to it.
+    Raises `Unavailable` when the database cannot be reached; the sweeper comes back to it.
     """
     taken = 0
     while waiting:
         try:
             turned = _commit(platform, waiting, force=force)
-        except (OperationalError, InterfaceError):
+        except Unavailable:
             raise
         except Exception as error:
             if len(waiting) == 1:

@@ -49,6 +49,7 @@ _END = session.Statement(
     INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, reason, message, value,
         usage)
     VALUES ($1, $2::uuid, $3, $4, $5, $6, $7, $8::json, $9::json)
+    ON CONFLICT DO NOTHING
     """,
 )
 
@@ -116,7 +117,7 @@ def end(
     value: str | None,
     usage: str,
 ) -> None:
-    """Record how a call ended; `reason` None means that it succeeded."""
+    """Record how a call ended; `reason` None means that it succeeded. Safe to repeat."""
     session.run(connection, _END, *step, ordinal, attempt, reason, message, value, usage)
 
 

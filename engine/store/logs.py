@@ -16,6 +16,7 @@ _APPEND = session.Statement(
     INSERT INTO log (tenant_id, run_id, step, attempt, line, stream, text)
     SELECT $1, $2::uuid, $3, $4, $5 + n, stream, said
     FROM unnest($6, $7) WITH ORDINALITY AS l (stream, said, n)
+    ON CONFLICT DO NOTHING
     """,
 )
 
@@ -27,7 +28,7 @@ def append(
     after: int,
     lines: Sequence[tuple[str, str]],
 ) -> None:
-    """Keep lines (stream, text), numbered from `after` + 1."""
+    """Keep lines (stream, text), numbered from `after` + 1. Safe to repeat."""
     session.run(
         connection,
         _APPEND,

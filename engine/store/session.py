@@ -6,13 +6,19 @@ caller's transaction, so what belongs together commits together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, create_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
+
+from engine.errors import Unavailable
+
+T = TypeVar("T")
 
 #: A statement that runs longer has lost its plan or its lock order; it must not hold others up.
 STATEMENT_TIMEOUT_MS = 15_000
@@ -50,9 +56,33 @@ def connect(url: str, *, role: str | None = None, size: int = 8) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction: committed when the block ends, rolled back when it raises."""
-    with engine.begin() as connection:
-        yield connection
+    """One transaction: committed when the block ends, rolled back when it raises.
+
+    Raises `Unavailable` when the database cannot be reached, or gives up on the transaction
+    (a deadlock, a time-out, a restart). Whether it was committed is then unknown.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        away = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+        if not away:
+            raise
+        raise Unavailable(f"the database did not carry out a transaction: {error.orig}") from error
+
+
+def insist(action: Callable[[], T], *, seconds: float) -> T:
+    """Repeat what is safe to repeat for so long as the database cannot be reached."""
+    deadline = time.monotonic() + seconds
+    pause = 0.05
+    while True:
+        try:
+            return action()
+        except Unavailable:
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
 
 
 def run(connection: Connection, statement: Statement, *parameters: Any) -> Sequence[Row[Any]]:

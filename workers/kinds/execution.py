@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from engine.core import expressions
 from engine.core.graph import Node, NodeId
@@ -91,7 +92,10 @@ class Execution:
                 return self._denied(allowed)
             case calls.Authorised(definition=definition, idempotency_key=key):
                 answer = self._carry_out(definition, arguments, key)
-                calls.settle(self.platform, self.lease, ordinal, answer)
+                session.insist(
+                    partial(calls.settle, self.platform, self.lease, ordinal, answer),
+                    seconds=self.platform.settings.lease_seconds,
+                )
                 return CallAnswer(
                     ok=answer.reason is None,
                     value=answer.value,

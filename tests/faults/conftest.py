@@ -1,0 +1,114 @@
+"""A fleet of real processes with servers of its own, on a short fuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import migrations
+from engine.platform import Platform
+from engine.runs import launch, views
+from engine.settings import Settings
+from engine.store.ids import RunId
+from tests.support import platforms
+from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
+from tests.support.services import OwnServers
+
+NODES = ("a", "b", "c", "d")
+CHAIN = {
+    "workflow": "chain",
+    "nodes": {name: {"uses": "visit"} for name in NODES},
+    "edges": [" -> ".join((*NODES, "end"))],
+}
+LOOPING = {
+    "workflow": "looping",
+    "nodes": {"a": {"uses": "visit"}, "b": {"uses": "visit", "max_iterations": 3}},
+    "edges": ["a -> b", {"from": "b", "to": "a", "label": "loop"}, "b -> end"],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a fault test plays on."""
+
+    settings: Settings
+    platform: Platform
+    fleet: Fleet
+    servers: OwnServers
+    witness: Path
+    chain: str
+    looping: str
+
+    def submit(self, version: str | None = None, *, seconds: float = 0.0) -> RunId:
+        """A run through the platform of a process that only submits."""
+        inputs = {"witness": str(self.witness), "seconds": seconds, "n": 0}
+        run = launch.submit(
+            self.platform, platforms.TENANT, version or self.chain, inputs, by="ada"
+        ).run
+        self.platform.broker.nudge([run])
+        return run
+
+    def arm(self, point: str) -> Path:
+        """Have the next process that passes a point die there; the file is gone when one has."""
+        assert self.settings.fault_dir is not None
+        armed = self.settings.fault_dir / point
+        armed.touch()
+        return armed
+
+    def ran(self, run: RunId) -> dict[tuple[str, int], list[int]]:
+        """Attempts that ran, for each visit to a node."""
+        seen = witnessed(self.witness)
+        return {(node, lap): tries for (of, node, lap), tries in seen.items() if of == run.run}
+
+    def check(self, runs: list[RunId], *, seconds: float = 60) -> None:
+        """Every run completes by itself, and no step ran again after its result was accepted."""
+        wait_for_end(self.platform, runs, seconds=seconds)
+        for run in runs:
+            status = views.status(self.platform, run)
+            assert status.status == "completed", views.run(self.platform, run)
+            ran = self.ran(run)
+            assert views.run(self.platform, run).variables["n"] == len(ran)
+            for step in views.steps(self.platform, run):
+                tries = ran.get((step.node, step.iteration))
+                if tries is None:
+                    continue
+                (accepted,) = [a.attempt for a in step.attempts if a.outcome == "succeeded"]
+                assert max(tries) == accepted, f"{step.key} ran again: {tries}, {accepted} counted"
+                assert len(tries) == len(set(tries)), f"{step.key}: an attempt ran twice: {tries}"
+
+
+@pytest.fixture
+def stage(request, own_servers, short_folder, tmp_path):
+    migrations.upgrade(own_servers.database_url)
+    fault_dir = tmp_path / "faults"
+    fault_dir.mkdir()
+    settings = Settings(
+        database_url=own_servers.database_url,
+        broker_url=own_servers.broker_url,
+        redis_url=own_servers.redis_url,
+        blob_url=(tmp_path / "blobs").as_uri(),
+        home=tmp_path,
+        lease_seconds=2.0,
+        sweep_seconds=0.2,
+        resend_seconds=1.0,
+        fault_dir=fault_dir,
+    )
+    names = getattr(request, "param", ("worker1", "worker2", "coordinator1", "coordinator2"))
+    # Only the fleet's processes may die at an armed point.
+    with platforms.platform(replace(settings, fault_dir=None)) as platform:
+        platforms.register(platform, "visit", library="tests.support.witness:visit")
+        with fleet(settings, names, tmp_path) as running:
+            yield Stage(
+                settings=settings,
+                platform=platform,
+                fleet=running,
+                servers=own_servers,
+                witness=tmp_path / "witness",
+                chain=platforms.publish(platform, CHAIN),
+                looping=platforms.publish(platform, LOOPING),
+            )
+
+
+__all__ = ["CHAIN", "LOOPING", "Stage", "wait_until"]
