@@ -1,1 +1,78 @@
-"""Celeriac: the face of the project, what users import and type: SDK, client, CLI, testing."""
+"""Celeriac: durable workflows over Celery and Postgres.
+
+What users import:
+
+- `WorkflowGraph`, `NodeType`: build a graph from Python functions on a `WorkflowState`.
+- `WorkflowEngine`: run it here and now, without services.
+- `tool`, `get_global_registry`, `invoke`, `ToolError`: functions that steps call by name.
+- `celeriac.testing`: run any workflow in memory, with fake tools, faults and no waiting.
+
+    from celeriac import NodeType, WorkflowEngine, WorkflowGraph, WorkflowState
+
+    graph = WorkflowGraph(name="double")
+
+    def double(state: WorkflowState) -> WorkflowState:
+        state.set("output", state.get("input", 0) * 2)
+        return state
+
+    graph.add_node("start", node_type=NodeType.START)
+    graph.add_node("double", func=double)
+    graph.add_node("end", node_type=NodeType.END)
+    graph.add_edge("start", "double")
+    graph.add_edge("double", "end")
+
+    engine = WorkflowEngine()
+    engine.register_graph(graph)
+    result = asyncio.run(engine.run(graph_id=graph.graph_id, initial_state={"input": 5}))
+    result["final_state"]["data"]["output"]  # 10
+
+Names are loaded when they are first used, so that `import celeriac` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celeriac.sdk.engine import RunResult, WorkflowEngine
+    from celeriac.sdk.graph import NodeType, WorkflowGraph
+    from celeriac.sdk.state import Context, WorkflowState
+    from celeriac.sdk.tools import ToolError, get_global_registry, invoke, tool
+
+_HOMES = {
+    "Context": "celeriac.sdk.state",
+    "NodeType": "celeriac.sdk.graph",
+    "RunResult": "celeriac.sdk.engine",
+    "ToolError": "celeriac.sdk.tools",
+    "WorkflowEngine": "celeriac.sdk.engine",
+    "WorkflowGraph": "celeriac.sdk.graph",
+    "WorkflowState": "celeriac.sdk.state",
+    "get_global_registry": "celeriac.sdk.tools",
+    "invoke": "celeriac.sdk.tools",
+    "tool": "celeriac.sdk.tools",
+}
+
+__all__ = [
+    "Context",
+    "NodeType",
+    "RunResult",
+    "ToolError",
+    "WorkflowEngine",
+    "WorkflowGraph",
+    "WorkflowState",
+    "get_global_registry",
+    "invoke",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'celeriac' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,244 @@
+"""Carrying attempts out in this process, as the kinds of node do it in a worker's sandbox.
+
+Functions get the state they would get there and leave what they would leave, values cross
+by copy, and conditions are asked in the same order. What is missing are the walls: a function
+can read, import and break whatever this process can.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from celeriac.sdk import tools as registry
+from celeriac.testing import calling
+from celeriac.testing.calling import Died
+from celeriac.testing.calls import Call, Caller
+from celeriac.testing.fault import Fault, hitting
+from celeriac.testing.runner import Attempt, Report
+from engine.core import codec, expressions
+from engine.core import messages as msg
+from engine.core.values import Inline, Json, plain
+from workers.sandbox.inside.calls import Calls, ToolError, Tools
+from workers.sandbox.inside.state import Changes, Context, WorkflowState
+
+#: A choice is the name of a node or a label.
+CHOICE_BYTES = 1024
+
+
+class Performer:
+    """Calls given functions and tools, and makes given attempts fail."""
+
+    def __init__(
+        self,
+        *,
+        functions: Mapping[str, Callable[..., object]],
+        tools: Mapping[str, Callable[..., object]],
+        faults: Sequence[Fault] = (),
+    ) -> None:
+        self._functions = functions
+        self._tools = tools
+        self._faults = faults
+        #: Every tool call that was carried out, in order.
+        self.calls: list[Call] = []
+
+    async def perform(self, attempt: Attempt) -> Report:
+        """Carry an attempt out, and say how it ended."""
+        fault = hitting(self._faults, attempt.step, attempt.attempt)
+        if fault is not None and not fault.after:
+            return _struck(attempt, fault)
+        report: Report
+        try:
+            report = await self._carry_out(attempt)
+        except Died as death:
+            report = _failed(attempt, death)
+        return report if fault is None else _struck(attempt, fault)
+
+    async def _carry_out(self, attempt: Attempt) -> msg.AttemptSucceeded:
+        facts = _facts(attempt)
+        caller = Caller(
+            self._tools, self.calls, step=attempt.step, attempt=attempt.attempt, facts=facts
+        )
+        context = Context(facts, invoke=caller.invoke, tools=Tools(cast("Calls", caller)))
+        try:
+            with registry.calling(caller.invoke):
+                if attempt.node.kind == "tool":
+                    return _tool(attempt, caller)
+                report = await self._function(attempt, context)
+                if caller.doomed is not None:
+                    raise caller.doomed
+                return await self._choose(attempt, context, report)
+        except Died as death:
+            raise (caller.doomed or death) from None
+
+    async def _function(self, attempt: Attempt, context: Context) -> msg.AttemptSucceeded:
+        """Call the node's function, if it has one, on the state."""
+        node = attempt.node
+        if node.uses is None:
+            return _succeeded(attempt)
+        function = self._named(node.uses)
+        given = _given(attempt)
+        state = WorkflowState(copy.deepcopy({**attempt.variables, **given}))
+        changes = Changes(state)
+        value = await calling.on_state(function, state, context, seconds=node.timeout)
+        try:
+            if isinstance(value, Mapping) and value is not state:
+                changes.absorb(value)
+            result = None if value is state else calling.plain(value, what="result")
+            patch = calling.plain(changes.patch(), what="state")
+        except ValueError as error:
+            raise calling.died(error, function) from error
+        return _saved(
+            attempt,
+            _succeeded(
+                attempt,
+                result=patch if value is state else result,
+                patch=patch,
+                removed=tuple(changes.removed()),
+            ),
+        )
+
+    async def _choose(
+        self, attempt: Attempt, context: Context, report: msg.AttemptSucceeded
+    ) -> msg.AttemptSucceeded:
+        """Ask in order, until an answer makes the choice."""
+        node = attempt.node
+        spent = attempt.visits.get(node.id, 0) >= node.max_iterations
+        said: bool | str | None = None
+        for question in attempt.graph.questions(node.id, spent=spent):
+            function = self._named(question.function)
+            state = WorkflowState(copy.deepcopy(_left(attempt, report)))
+            answer = await calling.on_state(function, state, context, seconds=node.timeout)
+            found = _choice(function, answer)
+            if question.take is None:
+                said = found
+                if said is not False:
+                    break
+            elif found:
+                return replace(report, choice=question.take)
+        return replace(report, choice=said)
+
+    def _named(self, uses: str) -> Callable[..., object]:
+        """The function of a name, else the tool of that name."""
+        name = uses.partition("@")[0]
+        return self._functions[name] if name in self._functions else self._tools[name]
+
+
+def _choice(function: Callable[..., object], answer: object) -> bool | str:
+    """The answer of a condition, if it is one."""
+    if not isinstance(answer, bool | str):
+        what = "the state" if isinstance(answer, WorkflowState) else repr(answer)[:100]
+        raise Died(
+            "error",
+            f"{calling.name_of(function)}: a condition returns True, False or the name of a node; "
+            f"this one gave {what}",
+        )
+    try:
+        calling.plain(answer, what="the condition's answer", limit=CHOICE_BYTES)
+    except ValueError as error:
+        raise calling.died(error, function) from error
+    return answer
+
+
+def _tool(attempt: Attempt, caller: Caller) -> msg.AttemptSucceeded:
+    """Call the node's tool with its inputs as named arguments; its answer is the result."""
+    assert attempt.node.uses is not None
+    try:
+        value = caller.invoke(attempt.node.uses.partition("@")[0], **_given(attempt))
+    except ToolError as error:
+        message = str(error).removeprefix(f"{error.tool}: ")
+        raise Died(error.reason, message) from error
+    return _saved(attempt, _succeeded(attempt, result=value))
+
+
+def _given(attempt: Attempt) -> dict[str, Json]:
+    """What the node's `with` gives it."""
+    if attempt.node.inputs is None:
+        return {}
+    try:
+        given = attempt.node.inputs.evaluate(_scope(attempt))
+    except expressions.EvaluationError as error:
+        message = f"node {attempt.node.id}, with: {error}"
+        raise Died("input_failed", message, terminal=True) from error
+    assert isinstance(given, dict)
+    return given
+
+
+def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
+    """The report with what the node's `save` makes of its result, where it has one."""
+    if not attempt.node.save:
+        return report
+    scope = _scope(attempt, plain(report.result))
+    patch: dict[str, Json] = {}
+    for name, template in attempt.node.save.items():
+        try:
+            patch[name] = template.evaluate(scope)
+        except expressions.EvaluationError as error:
+            message = f"node {attempt.node.id}, save.{name}: {error}"
+            raise Died("save_failed", message, terminal=True) from error
+    return replace(report, patch=patch, removed=())
+
+
+def _scope(attempt: Attempt, result: Json = None) -> Mapping[str, Json]:
+    return {**attempt.variables, "result": result, "run": {"id": attempt.run}}
+
+
+def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
+    """The state as the node left it."""
+    kept = {name: value for name, value in attempt.variables.items() if name not in report.removed}
+    return {**kept, **report.patch}
+
+
+def _facts(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "run_id": attempt.run,
+        "step": attempt.step,
+        "node": attempt.node.id,
+        "iteration": attempt.iteration,
+        "attempt": attempt.attempt,
+        "idempotency_key": f"{attempt.run}/{attempt.step}",
+    }
+
+
+def _succeeded(
+    attempt: Attempt,
+    *,
+    result: Json = None,
+    patch: Mapping[str, Json] | None = None,
+    removed: tuple[str, ...] = (),
+) -> msg.AttemptSucceeded:
+    return msg.AttemptSucceeded(
+        at=codec.UNTIMED,
+        step=attempt.step,
+        attempt=attempt.attempt,
+        fence=attempt.attempt,
+        result=Inline(value=result),
+        patch=patch or {},
+        removed=removed,
+    )
+
+
+def _failed(attempt: Attempt, death: Died) -> msg.AttemptFailed:
+    return msg.AttemptFailed(
+        at=codec.UNTIMED,
+        step=attempt.step,
+        attempt=attempt.attempt,
+        fence=attempt.attempt,
+        reason=death.reason,
+        message=str(death)[:2000],
+        terminal=death.terminal,
+    )
+
+
+def _struck(attempt: Attempt, fault: Fault) -> Report:
+    if fault.reason == "lost":
+        return msg.AttemptLost(
+            at=codec.UNTIMED,
+            step=attempt.step,
+            attempt=attempt.attempt,
+            fence=attempt.attempt,
+            worker="memory",
+        )
+    return _failed(attempt, Died(fault.reason, fault.message, terminal=fault.terminal))

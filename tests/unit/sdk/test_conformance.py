@@ -1,0 +1,105 @@
+"""A function leaves in memory what it leaves in a worker's sandbox."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from celeriac.testing import run
+from engine.core import messages as msg
+from workers.sandbox.inside import child, perform
+from workers.sandbox.inside.calls import Calls
+
+#: Bodies of `def f(state…)`.
+FUNCTIONS = {
+    "state is returned": "def f(state):\n state.set('n', 2)\n return state",
+    "nothing is returned": "def f(state):\n state['list'].append(1)",
+    "a mapping is returned": "def f(state):\n state['a'] = 1\n return {'n': 5}",
+    "the whole state is returned as a dict": "def f(state):\n return {**state, 'n': 5}",
+    "a value is returned": "def f(state):\n return [1, 'two', None]",
+    "a key is deleted": "def f(state):\n del state['n']\n state['m'] = 1",
+    "a key is popped and set again": "def f(state):\n state['n'] = state.pop('n') + 1",
+    "without parameters": "def f():\n return {'n': 9}",
+    "with the context": "def f(state, context):\n return [context.node, context.attempt]",
+    "with the context by name": "def f(state, *, context):\n return context.step",
+    "with a default": "def f(state, more=3):\n return more",
+    "with star arguments": "def f(*args):\n return len(args)",
+    "tuples become lists": "def f(state):\n state['t'] = (1, (2,))",
+    "a set is refused": "def f(state):\n state['s'] = {1}",
+    "deep in a list": "def f(state):\n return {'a': [1, {'b': float('inf')}]}",
+    "it raises": "def f(state):\n raise KeyError('x')",
+    "it exits": "def f(state):\n raise SystemExit(3)",
+    "too much": "def f(state):\n return 'x' * 2_000_000",
+}
+CONDITIONS = {
+    "true": "def judge(state):\n return state['n'] == 1",
+    "a name": "def judge(state):\n return 'end'",
+    "what it sets is lost": "def judge(state):\n state['n'] = 7\n return False",
+    "too long a name": "def judge(state):\n return 'x' * 2000",
+    "the state": "def judge(state):\n return state",
+    "nothing": "def judge(state):\n pass",
+}
+STATE: dict[str, Any] = {"n": 1, "list": []}
+
+
+@pytest.mark.parametrize("source", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_leaves_the_same(source: str) -> None:
+    assert memory(source) == sandbox(source)
+
+
+@pytest.mark.parametrize("judge", CONDITIONS.values(), ids=CONDITIONS)
+def test_a_condition_answers_the_same(judge: str) -> None:
+    source = FUNCTIONS["nothing is returned"]
+    assert memory(source, judge) == sandbox(source, judge)
+
+
+def memory(source: str, judge: str | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = {"WorkflowState": dict}
+    exec(source, found)
+    exec(judge or "", found)
+    node = {"uses": "f", **({"choose": "judge"} if judge else {})}
+    edges = [{"from": "work", "to": "work", "label": "loop"}] if judge else []
+    document = {"workflow": "w", "nodes": {"work": node}, "edges": [*edges, "work -> end"]}
+    functions = {name: found[name] for name in ("f", "judge") if name in found}
+    record = run(document, STATE, functions=functions)
+    step = record.visits("work")[0]
+    (tried,) = step.attempts
+    if tried.outcome == "failed":
+        return {"reason": tried.reason, "message": _without_place(tried.message)}
+    return {
+        "value": tried.result,
+        "patch": tried.patch,
+        "removed": list(record.records(msg.AttemptSucceeded)[0].removed),
+        "choice": step.choice,
+    }
+
+
+def sandbox(source: str, judge: str | None = None) -> dict[str, Any]:
+    job = {
+        "name": "f",
+        "source": source,
+        "library": None,
+        "arguments": {"state": json.loads(json.dumps(STATE))},
+        "choose": {"name": "judge", "source": judge, "library": None} if judge else None,
+        "context": {"node": "work", "step": "work#1", "attempt": 1},
+        "limits": {"result_bytes": 1_048_576},
+    }
+    stage = perform.Stage()
+    try:
+        parts = perform.perform(job, Calls(-1, limit=1_048_576), stage)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # as a child does
+        reason, message = child._failure(error, stage)
+        return {"reason": reason, "message": _without_place(message)}
+    told, result, patch, removed, *choice = map(json.loads, parts)
+    return {
+        "value": patch if told["returned_state"] else result,
+        "patch": patch,
+        "removed": removed,
+        "choice": choice[0] if choice else None,
+    }
+
+
+def _without_place(message: str | None) -> str:
+    return str(message).partition(" (")[0]

@@ -1,0 +1,308 @@
+"""Workflows in memory: `celeriac.testing`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celeriac import Context, NodeType, ToolError, WorkflowGraph, WorkflowState, invoke
+from celeriac.testing import EPOCH, Clock, Fault, Record, run
+from engine.core import messages as msg
+from engine.core.state import State, evolve
+from engine.errors import Invalid
+
+FLAKY = """
+workflow: flaky
+nodes:
+  work: {uses: count, retry: {attempts: 3, backoff: 1h, factor: 2, max: 12h, jitter: 0}}
+edges: [work -> end]
+"""
+CALLING = """
+workflow: calling
+nodes:
+  work: {uses: work, retry: {attempts: 2, backoff: 1s}}
+edges: [work -> end]
+"""
+
+
+def count(state: WorkflowState) -> None:
+    state["n"] = state.get("n", 0) + 1
+
+
+def outcomes(record: Record, node: str = "work") -> list[str | None]:
+    (step,) = record.visits(node)
+    return [tried.reason or tried.outcome for tried in step.attempts]
+
+
+def test_a_document_that_is_wrong_is_refused_with_its_lines() -> None:
+    with pytest.raises(Invalid, match=r"nodes\.work.*line 3"):
+        run("workflow: x\nnodes:\n  work: {used: count}\n")
+
+
+def test_nothing_can_be_called_that_was_not_given() -> None:
+    with pytest.raises(Invalid, match=r"Function not found: count \(pass it in functions=\)"):
+        run(FLAKY)
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(Invalid, match=r"inputs\.n"):
+        run(
+            {
+                "workflow": "x",
+                "inputs": {"n": {"type": "integer"}},
+                "nodes": {"end": {"kind": "end"}},
+            },
+            {"n": "1"},
+        )
+
+
+def test_a_failed_attempt_is_tried_again_and_waiting_takes_no_time() -> None:
+    clock, began = Clock(), time.monotonic()
+    record = run(
+        FLAKY,
+        functions={"count": count},
+        faults=[Fault(node="work", reason="timeout"), Fault(node="work", attempt=2)],
+        clock=clock,
+    )
+    assert (record.status, record.variables) == ("completed", {"n": 1})
+    assert outcomes(record) == ["timeout", "error", "succeeded"]
+    assert clock.now() - EPOCH == timedelta(hours=3)
+    assert time.monotonic() - began < 1
+
+
+def test_a_run_fails_with_the_reason_of_its_last_attempt() -> None:
+    record = run(
+        FLAKY,
+        functions={"count": count},
+        faults=[Fault(node="work", attempt=None, reason="memory", message="too much")],
+    )
+    assert (record.status, record.reason, record.message) == ("failed", "memory", "too much")
+    assert outcomes(record) == ["memory"] * 3
+
+
+def test_a_terminal_fault_is_not_tried_again() -> None:
+    record = run(
+        FLAKY, functions={"count": count}, faults=[Fault(node="work", terminal=True, reason="cpu")]
+    )
+    assert outcomes(record) == ["cpu"]
+    assert record.reason == "cpu"
+
+
+def test_a_worker_that_dies_after_the_effect_has_its_step_done_again() -> None:
+    done: list[int] = []
+    record = run(
+        FLAKY,
+        functions={"count": lambda _: done.append(1)},
+        faults=[Fault(node="work", reason="lost", after=True)],
+    )
+    assert outcomes(record) == ["lost", "succeeded"]
+    assert len(done) == 2
+
+
+def test_a_step_that_kills_every_worker_fails_in_the_end() -> None:
+    record = run(
+        FLAKY, functions={"count": count}, faults=[Fault(node="work", attempt=None, reason="lost")]
+    )
+    assert (record.status, record.reason) == ("failed", "lost")
+
+
+def test_a_function_that_takes_too_long_times_out() -> None:
+    document = "workflow: slow\nnodes:\n  work: {uses: work, timeout: 1ms}\nedges: [work -> end]\n"
+
+    async def asleep(state: WorkflowState) -> None:
+        await asyncio.Event().wait()
+
+    def busy(state: WorkflowState) -> None:
+        until = time.monotonic() + 0.002
+        while time.monotonic() < until:
+            pass
+
+    for slow in (asleep, busy):
+        record = run(document, functions={"work": slow})
+        assert (record.reason, record.message) == ("timeout", "it ran longer than 0.001 s")
+
+
+def test_an_answered_call_is_not_made_again_by_the_next_attempt() -> None:
+    paid: list[int] = []
+
+    def pay(amount: int) -> dict[str, int]:
+        paid.append(amount)
+        return {"receipt": len(paid)}
+
+    def work(state: WorkflowState) -> None:
+        state["receipt"] = invoke("pay", 7)["receipt"]
+
+    record = run(
+        CALLING,
+        functions={"work": work},
+        tools={"pay": pay},
+        faults=[Fault(node="work", after=True)],
+    )
+    assert (record.variables, paid) == ({"receipt": 1}, [7])
+    assert [(call.tool, call.args, call.value) for call in record.calls] == [
+        ("pay", [7], {"receipt": 1})
+    ]
+
+
+def test_a_step_that_calls_otherwise_in_its_second_attempt_fails_for_good() -> None:
+    def work(state: WorkflowState, context: Context) -> None:
+        try:
+            invoke("pay", context.attempt)
+        except ToolError:
+            state["caught"] = True
+
+    record = run(
+        CALLING,
+        functions={"work": work},
+        tools={"pay": lambda amount: amount},
+        faults=[Fault(node="work", after=True)],
+    )
+    assert (record.status, record.reason) == ("failed", "nondeterministic_call")
+
+
+def test_a_tool_reaches_no_other_tool() -> None:
+    def outer(context: Context) -> Any:
+        return context.invoke("inner")
+
+    document = "workflow: w\nnodes:\n  work: {kind: tool, tool: outer}\nedges: [work -> end]\n"
+    record = run(document, tools={"outer": outer, "inner": dict})
+    assert record.reason == "error"
+    assert "a tool cannot call another tool (inner)" in str(record.message)
+
+
+def test_a_tool_node_takes_inputs_and_saves_what_it_is_told_to() -> None:
+    document = """
+        workflow: sums
+        inputs: {n: {type: integer}}
+        nodes:
+          work: {kind: tool, tool: add, with: {left: $n, right: 2}, save: {sum: $result.sum}}
+        edges: [work -> end]
+    """
+    record = run(
+        document, {"n": 3}, tools={"add": lambda left, right: {"sum": left + right, "more": 1}}
+    )
+    assert record.variables == {"n": 3, "sum": 5}
+
+
+def test_an_expression_that_fails_fails_the_step_for_good() -> None:
+    node = {"kind": "tool", "tool": "t", "retry": {"attempts": 3}}
+    for field in ({"with": {"a": "$n.x"}}, {"save": {"a": "$n.x"}}):
+        document = {
+            "workflow": "w",
+            "variables": {"n": {"default": 1}},
+            "nodes": {"work": {**node, **field}},
+            "edges": ["work -> end"],
+        }
+        record = run(document, tools={"t": lambda **given: given})
+        assert record.reason == ("input_failed" if "with" in field else "save_failed")
+        assert len(outcomes(record)) == 1
+
+
+def test_values_cross_by_copy() -> None:
+    kept: list[WorkflowState] = []
+
+    def keep(state: WorkflowState) -> None:
+        kept.append(state)
+        state["list"].append(1)
+
+    document = {
+        "workflow": "w",
+        "nodes": {"a": {"uses": "keep"}, "b": {"uses": "keep"}},
+        "edges": ["a -> b -> end"],
+    }
+    given: dict[str, Any] = {"list": []}
+    record = run(document, given, functions={"keep": keep})
+    kept[0]["list"].append("late")
+    assert (given, record.variables) == ({"list": []}, {"list": [1, 1]})
+    assert kept[1]["list"] == [1, 1]
+
+
+def test_a_deleted_variable_is_gone() -> None:
+    document = {"workflow": "w", "nodes": {"a": {"uses": "drop"}}, "edges": ["a -> end"]}
+
+    def drop(state: WorkflowState) -> None:
+        del state["n"]
+
+    assert run(document, {"n": 1, "m": 2}, functions={"drop": drop}).variables == {"m": 2}
+
+
+def test_the_record_says_which_way_was_taken_and_why_not_the_others() -> None:
+    document = """
+        workflow: ways
+        nodes:
+          a: {uses: count}
+          b: {uses: count}
+        edges:
+          - {from: a, to: b, when: $n > 5}
+          - a -> end
+          - b -> end
+    """
+    record = run(document, functions={"count": count})
+    assert record.path == ("a", "end")
+    (a,) = record.visits("a")
+    assert (a.taken, a.untaken) == (("end",), {"a->b": "condition"})
+
+
+def test_the_history_is_the_platforms_and_folds_to_the_state() -> None:
+    record = run(FLAKY, functions={"count": count}, faults=[Fault(node="work")])
+    assert [type(entry.record).__name__ for entry in record.history] == [
+        "RunSubmitted",
+        *("RequestStart", "Admitted", "AttemptFailed", "RetryStep", "Woke"),
+        *("RequestStart", "Admitted", "AttemptSucceeded", "TakeEdges"),
+        *("PassNode", "TakeEdges", "FinishRun"),
+    ]
+    state = State(run=record.state.run)
+    for entry in record.history:
+        state = evolve(state, entry.record)
+    assert state == record.state
+    assert len(record.records(msg.RetryStep)) == 1
+
+
+def test_the_same_run_gives_the_same_history() -> None:
+    document = FLAKY.replace("jitter: 0", "jitter: 1")
+    first, second = (
+        run(document, functions={"count": count}, faults=[Fault(node="work")]) for _ in range(2)
+    )
+    assert first.history == second.history
+
+
+def test_a_workflow_may_be_a_file_or_a_graph_with_its_own_functions(tmp_path: Path) -> None:
+    path = tmp_path / "flaky.yaml"
+    path.write_text(FLAKY)
+    assert run(path, functions={"count": count}).variables == {"n": 1}
+    graph = WorkflowGraph()
+    graph.add_node("work", func=count)
+    graph.add_node("end", node_type=NodeType.END)
+    graph.add_edge("work", "end")
+    assert run(graph).variables == {"n": 1}
+    assert run(graph, functions={"count": lambda _: {"n": "fake"}}).variables == {"n": "fake"}
+
+
+def test_a_thousand_laps_take_less_than_a_second() -> None:
+    document = {
+        "workflow": "laps",
+        "nodes": {"work": {"uses": "count", "max_iterations": 2000}},
+        "edges": [
+            {"from": "work", "to": "work", "when": "$n < 1000", "label": "loop"},
+            "work -> end",
+        ],
+    }
+    began = time.monotonic()
+    record = run(document, functions={"count": count})
+    assert record.variables == {"n": 1000}
+    assert time.monotonic() - began < 1
+
+
+def test_a_clock_never_goes_back_and_may_run() -> None:
+    still, running = Clock(), Clock.of_the_day()
+    still.advance(60)
+    still.until(EPOCH)
+    assert still.now() == EPOCH + timedelta(minutes=1)
+    before = running.now()
+    running.advance(3600)
+    assert running.now() >= before + timedelta(hours=1)
