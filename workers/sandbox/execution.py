@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -31,6 +32,7 @@ _LEAVE_SECONDS = 1.0
 #: How long the zygote may take to bury a child; then the zygote itself is at fault.
 _BURIAL_SECONDS = 5.0
 _CHUNK = 64 * 1024
+_REPORT_BYTES = 4096
 #: What a message may be longer than its parts: their lengths, and its small head.
 _OVERHEAD = 32 * 1024
 
@@ -133,12 +135,14 @@ class Execution:
         self._kill()
 
     def _kill(self) -> None:
+        if self._buried is not None:
+            return
         self._killed = True
         self._deadline = time.monotonic() + _BURIAL_SECONDS
-        try:
+        # When it cannot be sent, the zygote is dead or has buried the child already: its last
+        # word, or its silence, is about to be read.
+        with contextlib.suppress(OSError):
             self._lane.status.send(b"kill")
-        except OSError:
-            self._lose()
 
     def _lose(self) -> None:
         """The zygote is dead, or as good as dead; its children die with it."""
@@ -167,11 +171,9 @@ class Execution:
 
     def _read_status(self) -> None:
         try:
-            report = self._lane.status.recv(4096)
+            report = self._hear()
         except BlockingIOError:
             return
-        except OSError:
-            report = b""
         if not report:
             self._lose()
             return
@@ -184,6 +186,13 @@ class Execution:
             self._buried = {}
         elif "status" in found:
             self._buried = found
+
+    def _hear(self) -> bytes:
+        try:
+            return self._lane.status.recv(_REPORT_BYTES)
+        except ConnectionResetError:
+            # Our last word has crossed its last word, which lies behind this error.
+            return self._lane.status.recv(_REPORT_BYTES)
 
     def _send(self) -> None:
         if not self._outgoing:
@@ -283,6 +292,9 @@ class Execution:
             self._verdict = Outcome(ok=False, suspended=True, message=answer.message)
             self._kill()
             return
+        self._watch()  # the deadline may have passed meanwhile
+        if self._verdict is not None:
+            return
         reply = {
             "ok": answer.ok,
             "value": answer.value,
@@ -316,7 +328,7 @@ class Execution:
         number = os.waitstatus_to_exitcode(buried["status"])
         allowed = job_cpu_seconds(self._job)
         if number == -signal.SIGXCPU or (number == -signal.SIGKILL and cpu >= allowed):
-            return _failed("cpu", f"it used more than {allowed:g} s of processor time")
+            return _failed("cpu", f"it used more than {allowed} s of processor time")
         if number == child.OUT_OF_MEMORY:
             return _failed("memory", "it needed more memory than its limit")
         if number < 0:
@@ -324,10 +336,10 @@ class Execution:
         return _failed("killed", f"it ended by itself, with exit status {number}, without a result")
 
 
-def job_cpu_seconds(job: Job) -> float:
-    """Processor time that a job may use."""
+def job_cpu_seconds(job: Job) -> int:
+    """Processor time that a job may use: the kernel counts whole seconds."""
     given = job.limits.cpu_seconds
-    return job.limits.seconds / 2 if given is None else given
+    return max(1, math.ceil(job.limits.seconds / 2 if given is None else given))
 
 
 def _letter(job: Job) -> dict[str, Any]:

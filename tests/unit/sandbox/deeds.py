@@ -18,6 +18,11 @@ from pathlib import Path
 from typing import Any
 
 SOCKET = 3
+IMPORTER = os.getpid()
+
+
+def importer(state: Any) -> int:
+    return IMPORTER
 
 
 def leave(state: Any) -> None:

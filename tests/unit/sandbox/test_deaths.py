@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -258,6 +259,30 @@ def test_a_callback_that_raises_ends_the_execution(sandbox: Sandbox) -> None:
     with pytest.raises(OSError, match="cannot be kept"):
         sandbox.run(deed("family", limits=within(30)), on_log=on_log)
     assert watches[0].all_end(5)
+
+
+def test_a_deadline_that_falls_together_with_the_end_disturbs_nobody_else(
+    sandbox: Sandbox,
+) -> None:
+    zygote = sandbox._zygotes[False].pid
+    reasons = {
+        sandbox.run(node("return 1", limits=within(0.002 + turn % 40 / 10_000))).reason
+        for turn in range(200)
+    }
+    assert reasons <= {None, "timeout"}
+    assert sandbox._zygotes[False].pid == zygote
+    assert sandbox.run(node("return 1")).ok
+
+
+def test_the_thread_that_started_a_zygote_may_end() -> None:
+    sandbox = Sandbox()
+    thread = threading.Thread(target=sandbox.start)
+    thread.start()
+    thread.join()
+    with contextlib.closing(sandbox):
+        zygote = sandbox._zygotes[False].pid
+        assert [sandbox.run(node("return 1")).value for _ in range(5)] == [1] * 5
+        assert sandbox._zygotes[False].pid == zygote
 
 
 def test_a_sandbox_that_was_not_started_says_so() -> None:

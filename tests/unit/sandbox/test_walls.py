@@ -32,6 +32,12 @@ def test_library_code_finds_what_it_was_given_and_nothing_of_the_worker(listed: 
     assert "canary" not in str(listed.run(deed("kernel_environment")).value)
 
 
+def test_a_preloaded_library_is_imported_once_and_a_missing_one_hurts_nobody() -> None:
+    with Sandbox(preload=["no.such.module", "tests.unit.sandbox.deeds"]) as sandbox:
+        first, second = (sandbox.run(deed("importer")).value for _ in range(2))
+        assert first == second == sandbox._zygotes[True].pid
+
+
 def test_the_zygote_for_source_was_started_with_two_variables(listed: Sandbox) -> None:
     given = set(listed._variables(library=False))
     assert given - {"LD_LIBRARY_PATH"} == {"LANG", "MALLOC_ARENA_MAX"}

@@ -7,7 +7,6 @@ calls once before it forks. Nothing else in the package needs to know which wall
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 from dataclasses import dataclass
@@ -40,12 +39,11 @@ def prepare(tier: Tier) -> None:
         process.give_up_privileges()
 
 
-def raise_walls(tier: Tier, *, cpu_seconds: float, memory_bytes: int) -> None:
+def raise_walls(tier: Tier, *, cpu_seconds: int, memory_bytes: int) -> None:
     """Limit this process for good."""
-    cpu = max(1, math.ceil(cpu_seconds))
     # The soft limit ends the process with SIGXCPU, which names the reason; the hard one is
     # for code that catches that signal.
-    _limit(resource.RLIMIT_CPU, cpu, cpu + 1)
+    _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)
     memory = _size() + memory_bytes
     _limit(resource.RLIMIT_AS, memory, memory + _LAST_WORDS)
     _limit(resource.RLIMIT_CORE, 0)
