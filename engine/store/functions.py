@@ -125,15 +125,22 @@ def page(
     connection: Connection, tenant: str, namespace: Namespace, *, after: str = "", limit: int = 100
 ) -> tuple[Function, ...]:
     """The newest version of every function, by name, after a name."""
+    later = function.alias()
+    newer = select(later.c.version).where(
+        later.c.tenant_id == function.c.tenant_id,
+        later.c.namespace == function.c.namespace,
+        later.c.name == function.c.name,
+        later.c.version > function.c.version,
+    )
     rows = connection.execute(
         select(function)
         .where(
             function.c.tenant_id == tenant,
             function.c.namespace == namespace,
             function.c.name > after,
+            ~newer.exists(),
         )
-        .distinct(function.c.name)
-        .order_by(function.c.name, function.c.version.desc())
+        .order_by(function.c.name)
         .limit(limit)
     )
     return tuple(_function(row) for row in rows)

@@ -123,12 +123,16 @@ def latest(
     connection: Connection, tenant: str, *, after: str = "", limit: int = 100
 ) -> tuple[WorkflowVersion, ...]:
     """The latest version of every workflow, by name, after a name."""
-    rows = connection.execute(
-        select(workflow_version)
+    rank = func.row_number().over(
+        partition_by=workflow_version.c.workflow, order_by=_latest_first()
+    )
+    ranked = (
+        select(workflow_version, rank.label("rank"))
         .where(workflow_version.c.tenant_id == tenant, workflow_version.c.workflow > after)
-        .distinct(workflow_version.c.workflow)
-        .order_by(workflow_version.c.workflow, *_latest_first())
-        .limit(limit)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(ranked).where(ranked.c.rank == 1).order_by(ranked.c.workflow).limit(limit)
     )
     return tuple(_version(row) for row in rows)
 
