@@ -46,6 +46,10 @@ types: $(STAMP) ## Check types (mypy --strict)
 contracts: $(STAMP) ## Check that imports go downward only
 	@$(BIN)/lint-imports --no-cache --no-logo
 
+.PHONY: coverage
+coverage: $(STAMP) ## Check that the tests of the core reach every branch of it
+	@$(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 tests/unit/core --cov --cov-report=term
+
 .PHONY: check
 check: lint types contracts test ## Everything above: what a change must pass
 

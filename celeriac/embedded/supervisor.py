@@ -37,6 +37,8 @@ _LOOK = 0.2
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 #: A child that ran this long had started well: the next end is a new story.
 _SETTLED = 30.0
+#: A web that ended this often while we waited for it will not come.
+_ENDS_AT_START = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,8 @@ class _Kept:
         self._launch = launch
         self._delay = _FIRST_DELAY
         self._started = self._due = 0.0
+        #: How often it has ended.
+        self.ends = 0
         self.running: Running | None = None
 
     def start(self) -> None:
@@ -172,6 +176,7 @@ class _Kept:
             how = _how(self.running.process.returncode if self.running.process else None)
             self.sweep()
             self.running = None
+            self.ends += 1
             report(f"{self.name} ended{how}; again in {self._wait(now):g} s; see {self.log}")
 
     def sweep(self) -> None:
@@ -318,7 +323,7 @@ def _wait_for_web(whole: _Platform, stop: threading.Event, *, seconds: float = 6
     deadline = time.monotonic() + seconds
     web = whole.children[0]
     while not stop.is_set() and not _connects(whole.settings.host, whole.settings.port):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or web.ends >= _ENDS_AT_START:
             raise Unavailable(f"web did not start; {web.log} ends with\n{processes.tail(web.log)}")
         whole.tend()
         stop.wait(0.05)
