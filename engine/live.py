@@ -103,9 +103,10 @@ class Listener:
         while not self._closed.is_set():
             try:
                 self._subscribe()
-            except (RedisError, OSError) as error:
-                _log.warning("live.lost", error=str(error))
-                self._closed.wait(1.0)
+            # ValueError: the connection was closed under a read that was waiting.
+            except (RedisError, OSError, ValueError) as error:
+                if not self._closed.wait(1.0):
+                    _log.warning("live.lost", error=str(error))
 
     def _subscribe(self) -> None:
         assert self._live.client is not None
