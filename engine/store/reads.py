@@ -204,16 +204,6 @@ def attempts(
     return connection.execute(statement).all()
 
 
-def refusals(connection: Connection, run: RunId, step: str) -> Sequence[Row[Any]]:
-    """Reports on a step that came too late to count."""
-    statement: Select[Any] = (
-        select(t.refusal)
-        .where(_in(t.refusal, run), t.refusal.c.step == step)
-        .order_by(t.refusal.c.at, t.refusal.c.id)
-    )
-    return connection.execute(statement).all()
-
-
 def payload(connection: Connection, run: RunId, id: str) -> Any:  # noqa: A002  # the column's name
     """The users' data that a line of history points to; None when there is none."""
     statement: Select[Any] = select(t.payload.c.body).where(
