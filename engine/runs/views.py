@@ -290,6 +290,14 @@ def result(platform: Platform, run: RunId, key: str) -> Result | None:
     return None
 
 
+def inputs(platform: Platform, run: RunId) -> Mapping[str, Json]:
+    """What a run was submitted with, the defaults of its workflow included. Raises `NotFound`."""
+    with _reading(platform) as connection:
+        _known(connection, run)
+        found = reads.payload(connection, run, "input") or {}
+    return found.get("inputs", {})  # type: ignore[no-any-return]  # JSON objects by name
+
+
 def attempts(platform: Platform, run: RunId, key: str | None = None) -> tuple[Attempt, ...]:
     """Attempts of a step, or of all, in order of their start."""
     with _reading(platform) as connection:
