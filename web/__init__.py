@@ -1,1 +1,25 @@
-"""The web: REST routes, live streams and the API description, thin over `engine.runs`."""
+"""The web: REST routes, live streams and the API's description, thin over `engine.runs`.
+
+Every route parses, calls one function and renders. What they share:
+
+- **Who asks** is settled in one place before a route is entered (`principal`), and the tenant of
+  every query comes from there. Addresses that need nobody are listed one by one (`app.PUBLIC`).
+- **What enters** passes one validator (`body`): bodies, query strings, addresses and headers are
+  read strictly, then against a schema, and every problem is told with its path.
+- **What goes wrong** is one table from error classes to statuses (`errors`), in the shape of
+  RFC 9457 for `/api/v1` and of seed 000 for its routes.
+- **What goes out** is shown through schemas, which also make `/openapi.json`.
+
+**No request waits for the broker.** A submission commits and leaves; nudges and whatever else a
+request causes to be sent go out behind its back (`background`, `engine.broker.Nudger`), and if
+they cannot, the sweeper finds the rows.
+
+**Streams cannot starve the rest.** WebSockets, event streams, `/graph/run` and `/wait` take one
+of `settings.streams` places (`places`); the server has more threads than that (`server`), and who
+finds no place is turned away with 503 and `Retry-After`. A stream reads history by `seq`; the
+live channel only rings its bell (`streams`). It is taken up again after any entry, because each
+line of history gives at most one entry, under its own `seq`.
+
+`api` is `/api/v1`, `seed000` the routes of the simple workflow engine, `schemas` the fields of
+both, `server` the process.
+"""

@@ -1,0 +1,162 @@
+"""Runs: submit, look, wait, cancel."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import request
+
+from engine.core.problem import Problem
+from engine.core.transitions import RunStatus
+from engine.errors import Conflict, Invalid, NotFound
+from engine.runs import catalogue, control, launch, views
+from engine.runs.launch import Submitted
+from engine.runs.views import Detail, Status
+from engine.store.ids import RunId
+from web import body, pagination, principal, site, streams
+from web.routing import Routes
+from web.schemas.pages import page_of
+from web.schemas.runs import (
+    CancelSchema,
+    NewRunSchema,
+    RunsArguments,
+    RunSchema,
+    StatusSchema,
+    WaitArguments,
+    WholeRunSchema,
+)
+
+routes = Routes(
+    "runs",
+    __name__,
+    url_prefix="/api/v1/runs",
+    description="Executions of workflows, from their submission to their end.",
+)
+
+_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "description": "Submissions under one key are one run, however often they are sent",
+    "schema": {"type": "string", "maxLength": body.IDEMPOTENCY_KEY_CHARACTERS},
+}
+
+
+@routes.on("POST", "")
+@routes.described(parameters=[_KEY])
+@routes.takes(NewRunSchema)
+@routes.gives(StatusSchema, HTTPStatus.CREATED)
+@routes.also_gives(
+    HTTPStatus.OK,
+    schema=StatusSchema,
+    description="The run was submitted before, under this key",
+    success=True,
+)
+def submit(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Submit a run."""
+    here, who = site.current(), principal.current()
+    version_id = asked.get("version_id")
+    if version_id is None:
+        named = asked["workflow"], asked.get("version")
+        version_id = catalogue.find(here.platform, who.tenant, *named).id
+    submitted = _submit(version_id, asked["inputs"])
+    here.nudger.nudge(submitted.run)
+    status = views.status(here.platform, submitted.run)
+    headers = {"Location": f"/api/v1/runs/{submitted.run.run}"}
+    if submitted.replayed:
+        headers["Idempotent-Replay"] = "true"
+    code = HTTPStatus.OK if submitted.replayed else HTTPStatus.CREATED
+    return _status(submitted.run, status), code, headers
+
+
+@routes.on("GET", "")
+@routes.query(RunsArguments)
+@routes.gives(page_of(RunSchema))
+def list_runs(arguments: dict[str, Any]) -> dict[str, Any]:
+    """List runs, newest first."""
+    limit = arguments["limit"]
+    found = views.runs(
+        site.current().platform,
+        principal.current().tenant,
+        statuses=[RunStatus(status) for status in arguments["status"]],
+        workflow=arguments.get("workflow"),
+        version_id=body.known_id(arguments.get("version_id"), "version_id"),
+        before=pagination.id_of(arguments.get("cursor")),
+        limit=limit + 1,
+    )
+    return pagination.page(found, limit=limit, key=lambda run: run.id)
+
+
+@routes.on("GET", "/<run_id>")
+@routes.gives(WholeRunSchema)
+def show(run_id: str) -> Detail:
+    """Get a run with its variables and live steps."""
+    return views.run(site.current().platform, named(run_id))
+
+
+@routes.on("POST", "/<run_id>/cancel")
+@routes.takes(CancelSchema, required=False)
+@routes.gives(StatusSchema)
+def cancel(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """Cancel a run. It holds at once; what is under way learns of it shortly."""
+    here, run = site.current(), named(run_id)
+    control.cancel(here.platform, run, by=principal.current().user, reason=asked["reason"])
+    return _status(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/<run_id>/retry")
+@routes.gives(StatusSchema)
+def retry(run_id: str) -> dict[str, Any]:
+    """Take the turn of a run that is stuck now, rather than when its wait is over."""
+    here, run = site.current(), named(run_id)
+    views.status(here.platform, run)
+    control.retry_stuck(here.platform, run)
+    return _status(run, views.status(here.platform, run))
+
+
+@routes.on("GET", "/<run_id>/wait")
+@routes.query(WaitArguments)
+@routes.gives(StatusSchema)
+def wait(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """Wait until a run has ended, or until the time is over: then `ended` is false."""
+    here, run = site.current(), named(run_id)
+    seconds = arguments["seconds"]
+    with here.places.taken():
+        status = streams.until_ended(
+            here, run, seconds=here.platform.settings.wait_seconds if seconds is None else seconds
+        )
+    return _status(run, status)
+
+
+def named(run_id: str) -> RunId:
+    """The run of an address, of whoever asks. Raises `NotFound` for what is no id."""
+    found = body.uuid(run_id)
+    if found is None:
+        raise NotFound(f"Run not found: {run_id}")
+    return RunId(principal.current().tenant, found)
+
+
+def _submit(version_id: str, inputs: dict[str, Any]) -> Submitted:
+    here, who = site.current(), principal.current()
+    found = body.uuid(version_id)
+    if found is None:
+        raise NotFound(f"Workflow version not found: {version_id}")
+    key = body.idempotency_key(request)
+    try:
+        return launch.submit(
+            here.platform, who.tenant, found, inputs, by=who.user, idempotency_key=key
+        )
+    except Conflict as conflict:
+        # The draft of the header asks for 422: sending it again would not help.
+        raise Invalid(
+            [Problem(path="Idempotency-Key", message=conflict.message, remedy="use another key")]
+        ) from conflict
+
+
+def _status(run: RunId, status: Status) -> dict[str, Any]:
+    return {
+        "run_id": run.run,
+        "status": status.status,
+        "seq": status.seq,
+        "terminal": status.terminal,
+    }

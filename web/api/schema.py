@@ -1,0 +1,21 @@
+"""The JSON Schema of workflow documents."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from engine.core import schema
+from web import rendering
+from web.routing import Routes
+
+routes = Routes(
+    "schema", __name__, url_prefix="/api/v1", description="The document language, for tools."
+)
+
+
+@routes.on("GET", "/schema")
+@routes.gives(None)
+@routes.described(security=[])
+def document_schema() -> Response:
+    """Get the JSON Schema of workflow documents, for editors and for whoever validates early."""
+    return rendering.json(schema.document_schema(), media_type="application/schema+json")

@@ -1,0 +1,113 @@
+"""What a run did: its steps, their attempts, calls and logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.core.problem import Problem
+from engine.errors import Invalid, NotFound
+from engine.runs import views
+from engine.runs.views import Result, Step
+from web import pagination, site
+from web.api.runs import named
+from web.routing import Routes
+from web.schemas.pages import PageArguments, page_of
+from web.schemas.steps import (
+    AttemptsSchema,
+    CallsSchema,
+    LogLineSchema,
+    LogsArguments,
+    OfStepArguments,
+    ResultSchema,
+    StepSchema,
+)
+
+routes = Routes(
+    "steps",
+    __name__,
+    url_prefix="/api/v1/runs/<run_id>",
+    description="Visits of a run to nodes. In addresses, write the # of a key as %23.",
+)
+
+
+@routes.on("GET", "/steps")
+@routes.query(PageArguments)
+@routes.gives(page_of(StepSchema))
+def list_steps(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """List steps in the order they were begun."""
+    limit = arguments["limit"]
+    found = views.steps(
+        site.current().platform,
+        named(run_id),
+        after=pagination.seq_of(arguments.get("cursor")),
+        limit=limit + 1,
+    )
+    return pagination.page(found, limit=limit, key=lambda step: step.seq)
+
+
+@routes.on("GET", "/steps/<key>")
+@routes.gives(StepSchema)
+def show(run_id: str, key: str) -> Step:
+    """Get a step."""
+    return views.step(site.current().platform, named(run_id), key)
+
+
+@routes.on("GET", "/steps/<key>/result")
+@routes.gives(ResultSchema)
+def result(run_id: str, key: str) -> Result:
+    """Get what the accepted attempt of a step left."""
+    found = views.result(site.current().platform, named(run_id), key)
+    if found is None:
+        raise NotFound(f"step {key} of run {run_id} has no result")
+    return found
+
+
+@routes.on("GET", "/attempts")
+@routes.query(OfStepArguments)
+@routes.gives(AttemptsSchema)
+def attempts(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """List attempts, of a step or of all, in order of their start."""
+    return {"items": views.attempts(site.current().platform, named(run_id), arguments.get("step"))}
+
+
+@routes.on("GET", "/calls")
+@routes.query(OfStepArguments)
+@routes.gives(CallsSchema)
+def calls(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """List tool calls, of a step or of all, in order of their start."""
+    return {"items": views.calls(site.current().platform, named(run_id), arguments.get("step"))}
+
+
+@routes.on("GET", "/logs")
+@routes.query(LogsArguments)
+@routes.gives(page_of(LogLineSchema))
+def logs(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """List what steps printed, oldest first."""
+    limit = arguments["limit"]
+    after = _read(arguments.get("cursor"))
+    found = views.logs(
+        site.current().platform,
+        named(run_id),
+        key=arguments.get("step"),
+        after=after,
+        limit=limit + 1,
+    )
+    shown = found[:limit]
+    after |= {(line.step, line.attempt): line.line for line in shown}
+    return {"items": shown, "next": _write(after) if len(found) > limit else None}
+
+
+def _write(after: dict[tuple[str, int], int]) -> str:
+    return pagination.cursor([[step, attempt, line] for (step, attempt), line in after.items()])
+
+
+def _read(cursor: str | None) -> dict[tuple[str, int], int]:
+    """The last line read of each attempt."""
+    found = {}
+    for entry in pagination.opened(cursor) if cursor is not None else ():
+        match entry:
+            case [str(step), int(attempt), int(line)]:
+                found[(step, attempt)] = line
+            case _:
+                raise Invalid([Problem(path="cursor", message="is none that was handed out")])
+    return found

@@ -1,0 +1,105 @@
+"""Workflows: publish a document, read what is published."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import request
+
+from engine import documents
+from engine.core.values import Json
+from engine.runs import catalogue
+from engine.store.workflows import WorkflowVersion
+from web import body, pagination, principal, site
+from web.routing import Routes
+from web.schemas.pages import PageArguments, page_of
+from web.schemas.workflows import VersionSchema, WholeVersionSchema
+
+routes = Routes(
+    "workflows",
+    __name__,
+    url_prefix="/api/v1/workflows",
+    description="What can be run: named workflows in versions that never change.",
+)
+
+_YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+_DOCUMENT = {"schema": {"$ref": "/api/v1/schema"}}
+
+
+@routes.on("POST", "")
+@routes.described(
+    requestBody={
+        "required": True,
+        "description": "A workflow document, as JSON or as YAML; its schema is at /api/v1/schema",
+        "content": {"application/json": _DOCUMENT, "application/yaml": {}},
+    }
+)
+@routes.gives(WholeVersionSchema, HTTPStatus.CREATED)
+def publish() -> tuple[WorkflowVersion, int, dict[str, str]]:
+    """Publish a version of a workflow.
+
+    Without a `version` of its own it gets the next patch, unless nothing has changed.
+    """
+    who = principal.current()
+    found = catalogue.publish(site.current().platform, who.tenant, _document(), by=who.user)
+    place = f"/api/v1/workflows/{found.workflow}/versions/{found.version}"
+    return found, HTTPStatus.CREATED, {"Location": body.address(place)}
+
+
+@routes.on("GET", "")
+@routes.query(PageArguments)
+@routes.gives(page_of(VersionSchema))
+def latest(arguments: dict[str, Any]) -> dict[str, Any]:
+    """List workflows by name, each in its latest version."""
+    limit = arguments["limit"]
+    found = catalogue.latest(
+        site.current().platform,
+        principal.current().tenant,
+        after=pagination.key_of(arguments.get("cursor"), str) or "",
+        limit=limit + 1,
+    )
+    return pagination.page(found, limit=limit, key=lambda version: version.workflow)
+
+
+@routes.on("GET", "/<name>")
+@routes.gives(WholeVersionSchema)
+def newest(name: str) -> WorkflowVersion:
+    """Get the latest version of a workflow."""
+    return catalogue.find(site.current().platform, principal.current().tenant, name)
+
+
+@routes.on("GET", "/<name>/versions")
+@routes.query(PageArguments)
+@routes.gives(page_of(VersionSchema))
+def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
+    """List the versions of a workflow, newest first."""
+    platform, tenant, limit = (
+        site.current().platform,
+        principal.current().tenant,
+        arguments["limit"],
+    )
+    found = catalogue.versions(
+        platform,
+        tenant,
+        name=name,
+        before=pagination.id_of(arguments.get("cursor")),
+        limit=limit + 1,
+    )
+    if not found:
+        catalogue.find(platform, tenant, name)
+    return pagination.page(found, limit=limit, key=lambda version: version.id)
+
+
+@routes.on("GET", "/<name>/versions/<version>")
+@routes.gives(WholeVersionSchema)
+def version(name: str, version: str) -> WorkflowVersion:
+    """Get a version of a workflow."""
+    return catalogue.find(site.current().platform, principal.current().tenant, name, version)
+
+
+def _document() -> Json:
+    """The document in the body, from whichever of its two languages."""
+    if request.mimetype in _YAML:
+        return documents.read_text(body.read_bytes(request))
+    return body.read_json(request)

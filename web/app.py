@@ -1,0 +1,137 @@
+"""The Flask app of a platform: routes, their description, and what surrounds every request."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import flask_smorest
+from flask import Flask, Response, request
+from flask.json.provider import JSONProvider
+
+from engine.platform import Platform
+from web import body, docs, envelope, errors, principal, rendering, site
+from web.api import (
+    checkpoints,
+    events,
+    functions,
+    health,
+    history,
+    runs,
+    schema,
+    steps,
+    workflows,
+)
+from web.schemas.problems import ProblemSchema
+from web.seed000 import graphs as seed_graphs
+from web.seed000 import registry, running, streams
+
+#: Whoever asks; every other address needs a principal. WebSockets see to theirs themselves,
+#: because they can only say no after their handshake.
+PUBLIC = frozenset(
+    {
+        "root.index",
+        "docs.page",
+        "docs.asset",
+        "openapi",
+        "health.seed_health",
+        "health.alive",
+        "health.ready",
+        "schema.document_schema",
+        streams.ENDPOINT,
+    }
+)
+
+DESCRIPTION = """\
+Workflows that nothing can make forget: submit a graph, follow its run, read its history.
+
+Everything under `/api/v1` takes a credential: `Authorization: Bearer clr_…`, or `X-API-Key`.
+Errors are `application/problem+json` and list every field with its remedy. Lists page by
+cursor: hand `next` back as `cursor`. A submission with an `Idempotency-Key` may be repeated.
+
+The routes outside of `/api/v1` speak the language of the simple workflow engine: `/graph`,
+`/nodes`, `/tools`.
+"""
+
+
+def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
+    """An app that serves a platform. Close its site (`site.of(app).close()`) when done."""
+    app = Flask("celeriac", static_folder=None, template_folder=None)
+    app.json = _Json(app)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.config.update(
+        MAX_CONTENT_LENGTH=max_bytes,
+        MAX_FORM_PARTS=0,
+        API_TITLE="Celeriac",
+        API_VERSION=version("celeriac"),
+        OPENAPI_VERSION="3.1.0",
+        API_SPEC_OPTIONS=_SPEC,
+    )
+    site.install(app, site.build(platform))
+    envelope.install(app)
+    app.before_request(_admit)
+    app.register_error_handler(Exception, errors.answer)
+    api = _Api(app)
+    for blueprint in (
+        workflows.routes,
+        runs.routes,
+        steps.routes,
+        history.routes,
+        checkpoints.routes,
+        events.routes,
+        functions.routes,
+        functions.tool_routes,
+        schema.routes,
+        health.routes,
+        seed_graphs.routes,
+        running.routes,
+        registry.node_routes,
+        registry.tool_routes,
+    ):
+        api.register_blueprint(blueprint)
+    app.register_blueprint(streams.routes)
+    app.register_blueprint(docs.routes)
+    app.register_blueprint(docs.root)
+    app.add_url_rule("/openapi.json", "openapi", lambda: rendering.json(api.spec.to_dict()))
+    return app
+
+
+class _Api(flask_smorest.Api):  # type: ignore[misc]  # distributed without types
+    """Describes the routes; what goes wrong is answered by `web.errors` alone."""
+
+    ERROR_SCHEMA = ProblemSchema
+
+    def handle_http_exception(self, error: Exception) -> Response:
+        return errors.answer(error)
+
+
+class _Json(JSONProvider):
+    """One way of writing JSON for the whole of the app."""
+
+    def dumps(self, obj: Any, **_: Any) -> str:
+        return rendering.text(obj)
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        return body.strict(s.encode() if isinstance(s, str) else s)
+
+
+def _admit() -> None:
+    """Nothing unknown, and nobody unknown, gets past here."""
+    if request.endpoint is None or request.method == "OPTIONS":
+        return
+    body.check_path(request)
+    if request.endpoint not in PUBLIC:
+        principal.resolve(request)
+
+
+_SPEC = {
+    "info": {"description": DESCRIPTION},
+    "components": {
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+    },
+    "security": [{"bearer": []}, {"key": []}],
+}

@@ -1,0 +1,76 @@
+"""Pages of lists: by key, so that what is inserted meanwhile shifts nothing.
+
+A cursor says where a page ends, and means nothing to those who hand it back.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from engine.core import values
+from engine.core.problem import Problem
+from engine.core.values import InvalidJson, Json
+from engine.errors import Invalid
+from web import body
+
+T = TypeVar("T")
+K = TypeVar("K", int, str)
+
+
+def page(items: Sequence[T], *, limit: int, key: Callable[[T], Json]) -> dict[str, Any]:
+    """A page of at most `limit` of the items, of which the caller read one more than that."""
+    shown = items[:limit]
+    more = len(items) > limit
+    return {"items": shown, "next": cursor(key(shown[-1])) if more else None}
+
+
+def cursor(key: Json) -> str:
+    """The cursor of what follows a key."""
+    return base64.urlsafe_b64encode(values.canonical(key).encode()).decode().rstrip("=")
+
+
+def key_of(text: str | None, kind: type[K]) -> K | None:
+    """The key that a cursor stands for; None where there is no cursor."""
+    if text is None:
+        return None
+    found = opened(text)
+    if type(found) is kind:
+        return found
+    raise _unknown()
+
+
+def id_of(text: str | None) -> str | None:
+    """The id that a cursor stands for."""
+    found = key_of(text, str)
+    if found is not None and body.uuid(found) is None:
+        raise _unknown()
+    return found
+
+
+def seq_of(text: str | None) -> int:
+    """The seq that a cursor stands for; 0 where there is no cursor."""
+    return key_of(text, int) or 0
+
+
+def opened(text: str) -> Any:
+    """What a cursor holds. Raises `Invalid` for one that was never handed out."""
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return values.parse(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, InvalidJson) as error:
+        raise _unknown() from error
+
+
+def _unknown() -> Invalid:
+    return Invalid(
+        [
+            Problem(
+                path="cursor",
+                message="is none that was handed out",
+                remedy="use `next` of the page before as it is, or leave it out",
+            )
+        ]
+    )

@@ -1,0 +1,99 @@
+"""Who asks: the one place where a request becomes a `Principal`.
+
+A credential is a token in `Authorization: Bearer clr_…` or in `X-API-Key`. Without one, and
+only on the embedded platform started with `CELERIAC_ANONYMOUS=local`, the routes of seed 000
+act as the local principal, and only for requests that this machine's user made on purpose:
+from loopback, to a loopback name (a rebound DNS name is not one), from no foreign page, and
+with `application/json` for a body, which no page can send elsewhere without asking first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import cast
+
+import structlog
+from flask import Request, g
+
+from engine.runs import access
+from engine.runs.access import Principal
+from engine.settings import Settings
+from web import body, errors, site
+from web.errors import Unauthenticated, WrongMediaType
+
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+
+
+def resolve(request: Request) -> Principal:
+    """Who makes a request. Raises `Unauthenticated`."""
+    token = _token(request)
+    if token is not None:
+        principal = access.authenticate(site.current().platform.database, token)
+        if principal is None:
+            raise Unauthenticated("the credential is unknown, wrong or expired")
+    else:
+        _check_anonymous(request, site.current().platform.settings)
+        principal = access.LOCAL
+    g.principal = principal
+    structlog.contextvars.bind_contextvars(tenant=principal.tenant, user=principal.user)
+    return principal
+
+
+def current() -> Principal:
+    """Who makes the current request."""
+    return cast("Principal", g.principal)
+
+
+def _token(request: Request) -> str | None:
+    """The token of a request; the empty one where a credential of another kind was sent."""
+    if authorization := request.headers.get("Authorization"):
+        scheme, _, token = authorization.partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
+    return request.headers.get("X-API-Key")
+
+
+def _check_anonymous(request: Request, settings: Settings) -> None:
+    if not (settings.anonymous and settings.embedded and errors.speaks_seed(request.path)):
+        raise Unauthenticated
+    if why := _foreign(request):
+        raise Unauthenticated(
+            f"{why}; without a credential only this machine is served"
+            " (send `Authorization: Bearer clr_…`)"
+        )
+    if body.has_body(request) and request.mimetype != "application/json":
+        raise WrongMediaType
+
+
+def _foreign(request: Request) -> str:
+    """Why a request may not have been made by this machine's user; empty when it was."""
+    # On a unix socket there is no address: whoever may open the socket is the user.
+    if request.remote_addr and not _is_loopback(request.remote_addr):
+        return f"the request comes from {request.remote_addr}"
+    if any(name in request.headers for name in _FORWARDED):
+        return "the request was forwarded by a proxy"
+    host = request.headers.get("Host", "")
+    if not _is_loopback(_name(host)):
+        return "the request names another host"
+    origin = request.headers.get("Origin")
+    if origin is not None and origin not in {f"http://{host}", f"https://{host}"}:
+        return "the request was made by a page from elsewhere"
+    if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        return "the request was made by a page from elsewhere"
+    return ""
+
+
+def _name(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_loopback(name: str) -> bool:
+    if name.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -1,0 +1,52 @@
+"""Blueprints whose routes are read strictly and described for `/openapi.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import flask_smorest
+from marshmallow import Schema
+
+from web import body
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed without types
+    """Routes of one kind of resource."""
+
+    ARGUMENTS_PARSER = body.Parser()
+
+    def on(self, method: str, rule: str) -> Callable[[F], F]:
+        """Answer a method at an address."""
+        found: Callable[[F], F] = self.route(rule, methods=[method])
+        return found
+
+    def query(self, schema: type[Schema]) -> Callable[[F], F]:
+        """Take parameters from the address."""
+        found: Callable[[F], F] = self.arguments(schema, location="query")
+        return found
+
+    def takes(self, schema: type[Schema], *, required: bool = True) -> Callable[[F], F]:
+        """Take a JSON body, or perhaps none where no field of it is required."""
+        found: Callable[[F], F] = self.arguments(schema, required=required)
+        return found
+
+    def gives(
+        self, schema: type[Schema] | None, status: HTTPStatus = HTTPStatus.OK, **options: Any
+    ) -> Callable[[F], F]:
+        """Answer with what a schema shows of what is returned."""
+        found: Callable[[F], F] = self.response(status, schema, **options)
+        return found
+
+    def also_gives(self, status: HTTPStatus, **options: Any) -> Callable[[F], F]:
+        """Describe another answer."""
+        found: Callable[[F], F] = self.alt_response(status, **options)
+        return found
+
+    def described(self, **options: Any) -> Callable[[F], F]:
+        """Add to the description what the code does not say."""
+        found: Callable[[F], F] = self.doc(**options)
+        return found

@@ -1,0 +1,112 @@
+"""Runs, and what can be asked of them."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from webargs.fields import DelimitedList
+
+from engine.core.transitions import RunStatus
+from web.schemas.pages import PageArguments
+
+REASON_CHARACTERS = 2000
+MOST_WAIT_SECONDS = 300
+
+
+class NewRunSchema(Schema):
+    """A run as it is asked for: a workflow by name, or a version of it by id."""
+
+    workflow = fields.String(metadata={"example": "summarize"})
+    version = fields.String(metadata={"description": "The latest, unless one is named"})
+    version_id = fields.String(metadata={"format": "uuid"})
+    inputs = fields.Dict(keys=fields.String(), load_default=dict)
+
+    @validates_schema
+    def _one_of_two(self, data: dict[str, object], **_: object) -> None:
+        if ("workflow" in data) == ("version_id" in data):
+            raise ValidationError("name either this or `version_id`", "workflow")
+        if "version" in data and "workflow" not in data:
+            raise ValidationError("belongs to `workflow`", "version")
+
+
+class CancelSchema(Schema):
+    """Why a run is stopped."""
+
+    reason = fields.String(load_default="", validate=validate.Length(max=REASON_CHARACTERS))
+
+
+class RunsArguments(PageArguments):
+    """Which runs."""
+
+    status = DelimitedList(
+        fields.String(validate=validate.OneOf([status.value for status in RunStatus])),
+        load_default=(),
+        metadata={"description": "One or several, separated by commas"},
+    )
+    workflow = fields.String()
+    version_id = fields.String()
+
+
+class WaitArguments(Schema):
+    """How long to wait."""
+
+    seconds = fields.Float(
+        load_default=None,
+        validate=validate.Range(min=0, max=MOST_WAIT_SECONDS),
+        metadata={"description": "At most so long; the platform's own limit unless given"},
+    )
+
+
+class RunSchema(Schema):
+    """A run in a list."""
+
+    id = fields.String(metadata={"format": "uuid"})
+    workflow = fields.String()
+    version = fields.String()
+    version_id = fields.String(metadata={"format": "uuid"})
+    status = fields.String(validate=validate.OneOf([status.value for status in RunStatus]))
+    seq = fields.Integer(metadata={"description": "The last line of its history"})
+    submitted_by = fields.String()
+    created_at = fields.DateTime()
+    started_at = fields.DateTime(allow_none=True)
+    finished_at = fields.DateTime(allow_none=True)
+    reason = fields.String(allow_none=True)
+    message = fields.String(allow_none=True)
+    ended_step = fields.String(allow_none=True)
+    stuck_error = fields.String(allow_none=True)
+    stuck_until = fields.DateTime(allow_none=True)
+
+
+class LiveStepSchema(Schema):
+    """A step that is not settled, and whom it waits for."""
+
+    key = fields.String(metadata={"example": "increment#1"})
+    node = fields.String()
+    iteration = fields.Integer()
+    status = fields.String()
+    attempt = fields.Integer()
+    errors = fields.Integer()
+    lost = fields.Integer()
+    queue = fields.String(allow_none=True)
+    worker = fields.String(allow_none=True)
+    lease_until = fields.DateTime(allow_none=True)
+    begun = fields.Boolean()
+    wake_at = fields.DateTime(allow_none=True)
+
+
+class WholeRunSchema(RunSchema):
+    """A run, whole."""
+
+    variables = fields.Dict()
+    pins = fields.Dict()
+    steps = fields.List(fields.Nested(LiveStepSchema))
+    changed_at = fields.DateTime()
+    waiting_since = fields.DateTime(allow_none=True)
+
+
+class StatusSchema(Schema):
+    """Where a run stands."""
+
+    run_id = fields.String()
+    status = fields.String()
+    seq = fields.Integer()
+    ended = fields.Boolean(attribute="terminal")

@@ -1,0 +1,101 @@
+"""Steps, their attempts, calls and logs."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields
+
+from web.schemas.pages import PageArguments
+from web.schemas.runs import LiveStepSchema
+
+
+class AttemptSchema(Schema):
+    """One try of a step."""
+
+    step = fields.String()
+    attempt = fields.Integer()
+    fence = fields.Integer()
+    worker = fields.String()
+    started_at = fields.DateTime()
+    ended_at = fields.DateTime(allow_none=True)
+    outcome = fields.String(allow_none=True)
+    reason = fields.String(allow_none=True)
+    message = fields.String(allow_none=True)
+    usage = fields.Dict()
+
+
+class StepSchema(Schema):
+    """One visit of a run to a node."""
+
+    key = fields.String()
+    node = fields.String()
+    iteration = fields.Integer()
+    status = fields.String()
+    seq = fields.Integer()
+    requested_at = fields.DateTime()
+    settled_at = fields.DateTime(allow_none=True)
+    via = fields.String(allow_none=True)
+    choice = fields.Raw(allow_none=True)
+    taken = fields.List(fields.Dict())
+    untaken = fields.List(fields.Dict())
+    attempts = fields.List(fields.Nested(AttemptSchema))
+    live = fields.Nested(LiveStepSchema, allow_none=True)
+
+
+class ResultSchema(Schema):
+    """What the accepted attempt of a step left."""
+
+    result = fields.Raw(allow_none=True)
+    patch = fields.Dict()
+
+
+class CallSchema(Schema):
+    """One tool call of a running step."""
+
+    step = fields.String()
+    ordinal = fields.Integer()
+    attempt = fields.Integer()
+    tool = fields.String()
+    version = fields.Integer()
+    effect = fields.String()
+    arguments = fields.Raw(allow_none=True)
+    started_at = fields.DateTime()
+    ended_at = fields.DateTime(allow_none=True)
+    outcome = fields.String()
+    reason = fields.String(allow_none=True)
+    message = fields.String(allow_none=True)
+    value = fields.Raw(allow_none=True)
+
+
+class LogLineSchema(Schema):
+    """One line that a step printed."""
+
+    step = fields.String()
+    attempt = fields.Integer()
+    line = fields.Integer()
+    stream = fields.String()
+    text = fields.String()
+    at = fields.DateTime()
+
+
+class OfStepArguments(Schema):
+    """Of which step."""
+
+    step = fields.String(metadata={"description": "Its key, such as `increment#1`"})
+
+
+class LogsArguments(PageArguments):
+    """Which lines."""
+
+    step = fields.String(metadata={"description": "A step's key, such as `increment#1`"})
+
+
+class AttemptsSchema(Schema):
+    """Attempts, in order of their start."""
+
+    items = fields.List(fields.Nested(AttemptSchema))
+
+
+class CallsSchema(Schema):
+    """Calls, in order of their start."""
+
+    items = fields.List(fields.Nested(CallSchema))
