@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -19,6 +20,7 @@ from engine.broker import COORDINATE, STEPS
 from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
 from engine.runs.sweep import sweep
+from engine.runs.upkeep import EVERY, upkeep
 from engine.settings import Settings
 from workers import tasks
 from workers.execution import Worker, name_of
@@ -128,9 +130,13 @@ def _serve(
 def _sweep_until(platform: Platform, stopped: threading.Event) -> None:
     """Sweep every so often; again at once while there is more than one sweep takes."""
     seconds = platform.settings.sweep_seconds
+    seen_to = -EVERY
     while True:
         try:
             full = sweep(platform).full
+            if time.monotonic() - seen_to >= EVERY:
+                upkeep(platform)
+                seen_to = time.monotonic()
         except Unavailable as error:
             # The database is away: nothing can be overdue that would not be so afterwards.
             _log.warning("sweep.database", error=str(error))

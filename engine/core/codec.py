@@ -171,11 +171,14 @@ def _record_reader(kind: Any) -> Callable[[Any], Any]:
 
 
 def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """Unions in records are `X | None`, or JSON scalars that need no reviving."""
-    others = [argument for argument in arguments if argument is not type(None)]
-    if len(others) != 1:
+    """Unions in records are `X | None`, a value or None, or JSON that needs no reviving."""
+    others = tuple(argument for argument in arguments if argument is not type(None))
+    if others == typing.get_args(Value):
+        reader = _reader(Value)
+    elif len(others) == 1:
+        reader = _reader(others[0])
+    else:
         return lambda data: data
-    reader = _reader(others[0])
     return lambda data: None if data is None else reader(data)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import transitions
@@ -192,10 +192,9 @@ def _expected(step: Step, event: _StepEvent) -> bool:
             return step.status is StepStatus.READY and step.attempt == event.attempt
         case msg.Woke():
             return step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
-        case msg.Admitted() | msg.Refused() | msg.Deferred():
-            return step.status is StepStatus.REQUESTED
         case _:
-            assert_never(event)
+            answer: msg.Admitted | msg.Refused | msg.Deferred = event  # nothing else is left
+            return step.status is StepStatus.REQUESTED and step.key == answer.step
 
 
 def _reported(state: State, step: Step, event: _StepEvent) -> State:
@@ -217,15 +216,12 @@ def _reported(state: State, step: Step, event: _StepEvent) -> State:
         case msg.Refused(rule=rule, message=message):
             failure = Failure(reason="refused", message=f"{rule}: {message}", terminal=True)
             return _with(state, _failed(step, failure))
-        case msg.Deferred(until=until):
-            return _with(state, replace(step.to(StepStatus.DEFERRED), wake=until))
         case _:
-            assert_never(event)
+            later: msg.Deferred = event  # nothing else is left
+            return _with(state, replace(step.to(StepStatus.DEFERRED), wake=later.until))
 
 
-def _patched(
-    variables: Mapping[str, Json], event: msg.AttemptSucceeded
-) -> Mapping[str, Json]:
+def _patched(variables: Mapping[str, Json], event: msg.AttemptSucceeded) -> Mapping[str, Json]:
     if not event.patch and not event.removed:
         return variables
     kept = {name: value for name, value in variables.items() if name not in event.removed}

@@ -30,6 +30,16 @@ _FIND = session.Statement(
     """,
 )
 
+_FORGET = session.Statement(
+    name="idempotency_forget",
+    types="float8, int",
+    sql="""
+    DELETE FROM idempotency WHERE (tenant_id, key) IN (
+        SELECT tenant_id, key FROM idempotency
+        WHERE created_at < clock_timestamp() - make_interval(secs => $1) LIMIT $2)
+    """,
+)
+
 
 def claim(connection: Connection, key: str, digest: str, run: RunId) -> Row[Any] | None:
     """Give a key to a run; what it stands for already, if somebody was first.
@@ -39,3 +49,8 @@ def claim(connection: Connection, key: str, digest: str, run: RunId) -> Row[Any]
     if session.run(connection, _CLAIM, run.tenant, key, digest, run.run):
         return None
     return session.run(connection, _FIND, run.tenant, key)[0]
+
+
+def forget(connection: Connection, *, older_than: float, limit: int) -> None:
+    """Let keys go that nobody repeats any more; `older_than` in seconds."""
+    session.run(connection, _FORGET, older_than, limit)

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, create_engine
+from sqlalchemy import Connection, Date, Engine, Row, create_engine, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
@@ -83,6 +84,11 @@ def insist(action: Callable[[], T], *, seconds: float) -> T:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, 1.0)
+
+
+def today(connection: Connection) -> date:
+    """The database's date, UTC."""
+    return connection.execute(select(func.timezone("UTC", func.now()).cast(Date))).scalar_one()
 
 
 def run(connection: Connection, statement: Statement, *parameters: Any) -> Sequence[Row[Any]]:

@@ -13,7 +13,7 @@ from engine.core import messages as msg
 from engine.core.transitions import RunStatus
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import DatabaseRole
-from engine.runs import attempts, control, launch, letters, sweep, turns, views
+from engine.runs import attempts, control, launch, letters, sweep, turns, upkeep, views
 from engine.runs.attempts import Failed, Succeeded
 from engine.store import runs as run_rows
 from engine.store import inbox, session
@@ -281,3 +281,26 @@ def test_snapshots_are_taken_when_patches_outweigh_the_state(main, worker):
     assert state.variables["n"] == state.iterations["a"] - 1
     with session.transaction(main.database) as connection:
         assert views.folded(connection, run, kept[-1], snapshot=False) == state
+
+
+def test_upkeep_makes_the_partitions_ahead_and_forgets_old_keys(main, settings):
+    version = publish(main, LINE)
+    for key in ("old", "new"):
+        launch.submit(main, "local", version, {}, by="ada", idempotency_key=key)
+    as_owner(
+        settings,
+        "UPDATE idempotency SET created_at = created_at - interval '8 days' WHERE key = 'old'",
+    )
+    last = _last_partition(main)
+    as_owner(settings, f"DROP TABLE {last}")
+    upkeep.upkeep(main)
+    assert [row.key for row in sql(main, "SELECT key FROM idempotency")] == ["new"]
+    assert _last_partition(main) == last
+
+
+def _last_partition(main):
+    (last,) = sql(
+        main,
+        "SELECT max(relname) FROM pg_class WHERE relname ~ '^history_[0-9]{6}$' AND relkind = 'r'",
+    )
+    return last[0]

@@ -18,7 +18,7 @@ from engine.core.state import State
 from engine.core.transitions import StepStatus
 from tests.support.play import at, commands, edge, fold, graph, node, submitted, turn
 
-EXAMPLES = 150
+EXAMPLES = 60
 CONDITIONS = (None, "$n > 2", "$n % 2 == 0", "$result.ok")
 LABELS = (None, None, "loop", "true", "false", "x")
 NAMES = ("a", "b", "c", "d")
@@ -86,7 +86,11 @@ def _event(state: State, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
         terminal=st.booleans(),
     )
     loss = st.builds(
-        msg.AttemptLost, at=st.just(now), step=keys, attempt=attempts, fence=st.just(1),
+        msg.AttemptLost,
+        at=st.just(now),
+        step=keys,
+        attempt=attempts,
+        fence=st.just(1),
         worker=st.just("w"),
     )
     wake = st.builds(msg.Woke, at=st.just(now), step=keys)

@@ -1,0 +1,20 @@
+"""What must be seen to once in a while, by any process that coordinates."""
+
+from __future__ import annotations
+
+from engine.platform import Platform
+from engine.store import idempotency, partitions, session
+
+#: How often is often enough, in seconds.
+EVERY = 3600.0
+#: How long an Idempotency-Key is remembered, in seconds.
+KEYS_KEPT = 7 * 86_400.0
+_BATCH = 10_000
+
+
+def upkeep(platform: Platform) -> None:
+    """Make the partitions of the months ahead, and forget old keys of submissions."""
+    with session.transaction(platform.database) as connection:
+        partitions.ensure(connection, session.today(connection))
+    with session.transaction(platform.database) as connection:
+        idempotency.forget(connection, older_than=KEYS_KEPT, limit=_BATCH)
