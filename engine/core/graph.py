@@ -99,6 +99,10 @@ class Node:
     notes: str | None = None
 
 
+#: The end that need not be declared.
+END = Node(id=NodeId("end"), kind="end", role=Role.CONTROL)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """A directed link between two nodes."""
@@ -197,8 +201,8 @@ class Graph:
         The id of an edge with an `ask` function leaves that edge alone open; otherwise those
         are closed. True takes the edges labelled `true` or `loop`, else the first that is not
         labelled `false`; false takes those labelled `false`, else all that true does not take.
-        A name is a label first, then a target; edges without a label stand for every other
-        name. No choice leaves all open.
+        A name is a label first, then a target; beside labelled edges, those without a label
+        stand for every other name. No choice leaves all open.
         """
         edges = self.edges_from(node)
         if asked := tuple(edge for edge in edges if edge.ask and edge.id == choice):
@@ -211,10 +215,11 @@ class Graph:
             rest = tuple(edge for edge in edges if edge.label != "false")
             yes = tuple(edge for edge in rest if edge.label in {"true", LOOP}) or rest[:1]
             return yes if choice else no or tuple(edge for edge in rest if edge not in yes)
+        others = tuple(edge for edge in edges if edge.label is None)
         return (
             tuple(edge for edge in edges if edge.label == choice)
             or tuple(edge for edge in edges if edge.target == choice)
-            or tuple(edge for edge in edges if edge.label is None)
+            or (others if len(others) < len(edges) else ())
             or None
         )
 

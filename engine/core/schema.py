@@ -224,14 +224,16 @@ def _object(
         "properties": dict(properties),
         "additionalProperties": False,
     }
-    return {**found, "required": list(required)} if required else found
+    if required:
+        found["required"] = [*required]
+    return found
 
 
 def _by_variable(schema: Json, meaning: str) -> dict[str, Json]:
     return {
         "description": meaning,
         "type": "object",
-        "propertyNames": {"pattern": words.VARIABLE_NAME, "not": {"enum": sorted(RESERVED)}},
+        "propertyNames": {"pattern": words.VARIABLE_NAME, "not": {"enum": [*sorted(RESERVED)]}},
         "additionalProperties": schema,
     }
 

@@ -18,6 +18,9 @@ from engine.core.values import Json
 UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
 
+#: Stands in for an expression that is wrong; graphs that are returned never hold it.
+UNREAD = expressions.compile("false")
+
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
@@ -137,7 +140,7 @@ class Section:
         return [word for word in read if word is not None]
 
     def expression(self, name: str) -> expressions.Expression | None:
-        """An expression; one that is never evaluated stands in for a wrong one."""
+        """An expression; `UNREAD` stands in for a wrong one."""
         if name not in self.fields:
             return None
         value = self.fields[name]
@@ -148,7 +151,7 @@ class Section:
                 self.fail(name, str(error), error.remedy)
         else:
             self.wrong(self.at(name), value, "an expression as text, such as $score > 5")
-        return expressions.compile("false")
+        return UNREAD
 
     def template(self, name: str) -> expressions.Template:
         """Any JSON with expressions in it; an empty one stands in for a wrong one."""

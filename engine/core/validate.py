@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from engine.core import loops
 from engine.core.expressions import Expression, Template
-from engine.core.graph import LOOP, Arrive, Edge, Graph, NodeId, Role
+from engine.core.graph import END, LOOP, Arrive, Edge, Graph, NodeId, Role
 from engine.core.problem import Problem
-from engine.core.section import below, nearest, short, suggestion
+from engine.core.section import UNREAD, below, nearest, short, suggestion
 
 #: Names that are not variables. The second half belongs to the language and not yet to us.
 AVAILABLE = frozenset({"result", "run"})
@@ -28,7 +28,7 @@ def problems(graph: Graph) -> tuple[Problem, ...]:
     so that one slip of the pen is one problem.
     """
     found = list(_dangling(graph))
-    sound = replace(graph, edges=tuple(_mended(graph)))
+    sound = _mended(graph)
     if graph.start in graph.nodes:
         found += _unreachable(sound)
     found += _endless(sound)
@@ -55,19 +55,24 @@ def _dangling(graph: Graph) -> Iterator[Problem]:
                 yield Problem(
                     path=_place(graph, edge.id),
                     message=f"there is no node {short(node)}",
-                    remedy=suggestion(node, [*graph.nodes, "end"]) or f"declare it: {node}: {{…}}",
+                    remedy=suggestion(node, [*graph.nodes, END.id]) or f"declare it: {node}: {{…}}",
                 )
 
 
-def _mended(graph: Graph) -> Iterator[Edge]:
+def _mended(graph: Graph) -> Graph:
+    nodes = dict(graph.nodes)
+    edges = []
     for edge in graph.edges:
         source, target = (_nearest(graph, node) for node in (edge.source, edge.target))
+        if END.id in {source, target}:
+            nodes.setdefault(END.id, END)
         if source is not None and target is not None:
-            yield replace(edge, source=source, target=target)
+            edges.append(replace(edge, source=source, target=target))
+    return replace(graph, nodes=nodes, edges=tuple(edges))
 
 
 def _nearest(graph: Graph, node: NodeId) -> NodeId | None:
-    near = node if node in graph.nodes else nearest(node, graph.nodes)
+    near = node if node in graph.nodes else nearest(node, [*graph.nodes, END.id])
     return None if near is None else NodeId(near)
 
 
@@ -151,7 +156,7 @@ def _never_taken(graph: Graph) -> Iterator[Problem]:
                     message=f"{edge.source} -> {edge.target} is there twice",
                     remedy=f"remove one; the other is at {_place(graph, twin.id)}",
                 )
-            elif certain is not None:
+            elif certain is not None and edge.when is not UNREAD:
                 yield Problem(
                     path=_place(graph, edge.id),
                     message=f"{edge.source} -> {edge.target} is never taken: {certain.source} -> "

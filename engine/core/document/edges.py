@@ -6,12 +6,11 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from engine.core import expressions
 from engine.core.document import vocabulary as words
 from engine.core.document.names import reference
 from engine.core.graph import Edge, EdgeId, NodeId
 from engine.core.problem import Problem
-from engine.core.section import Section, short
+from engine.core.section import UNREAD, Section, short
 from engine.core.values import Json
 
 
@@ -69,7 +68,7 @@ def _arrows(section: Section) -> Iterator[Edge]:
     when = section.expression("when")
     if kind is None and "type" in section.fields:
         # Nothing is known of this edge but its ends.
-        when = expressions.compile("false")
+        when = UNREAD
     ask = reference(section, "ask")
     label = section.text("label", words.LABEL, "a label of one line, up to 100 characters")
     for source in _ends_of(section, "from"):

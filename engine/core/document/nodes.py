@@ -47,7 +47,7 @@ def _node(name: NodeId, section: Section) -> Node:
     kind = section.option("kind", words.KINDS, words.LATER_KINDS)
     if kind is None and "kind" in section.fields:
         # What else it has belongs to a kind that is not known here.
-        return Node(id=name, kind="function")
+        return Node(id=name, kind="function", uses="?")
     kind = kind or "function"
     section.known(
         (*words.NODE, *_OWN[kind]), later=words.LATER_NODE, elsewhere={"uses", "tool", *words.WORK}

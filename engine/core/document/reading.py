@@ -9,7 +9,7 @@ from engine.core.document import vocabulary as words
 from engine.core.document.edges import edges
 from engine.core.document.names import templates, variable_name
 from engine.core.document.nodes import nodes
-from engine.core.graph import DEFAULT_STEPS, Graph, Limits, Node, NodeId, Role
+from engine.core.graph import DEFAULT_STEPS, END, Graph, Limits, Node, NodeId
 from engine.core.problem import Problem
 from engine.core.section import Section, below
 from engine.core.values import Json
@@ -48,8 +48,8 @@ def _graph(top: Section) -> Graph | None:
     origin = dict(top.section("origin").fields) or None
     if found is None or drawn is None:
         return None
-    if any("end" in {edge.source, edge.target} for edge, _ in drawn):
-        found.setdefault(NodeId("end"), Node(id=NodeId("end"), kind="end", role=Role.CONTROL))
+    if any(END.id in {edge.source, edge.target} for edge, _ in drawn):
+        found.setdefault(END.id, END)
     return Graph(
         workflow=workflow or "",
         version=version,
