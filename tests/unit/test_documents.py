@@ -168,7 +168,7 @@ def graph() -> Graph:
     return documents.read_graph(WORKFLOW)
 
 
-GIVEN: dict[str, Json] = {"goal": "go", "due": "2026-12-01"}
+GIVEN: dict[str, Any] = {"goal": "go", "due": "2026-12-01"}
 
 
 @pytest.mark.parametrize(
