@@ -47,7 +47,8 @@ class Settings:
     home: Path
     #: Whether the embedded platform's supervisor started this process.
     supervised: bool = False
-    #: Whether requests without a credential act as the local principal; embedded profile only.
+    #: Whether requests without a credential, made by this machine's user, act as the local principal;
+    #: the embedded profile's default, and for it only.
     anonymous: bool = False
     #: Python modules whose functions and tools are installed as trusted library code.
     libraries: tuple[str, ...] = ()
@@ -88,7 +89,7 @@ class Settings:
             "BLOB_URL": self.blob_url,
             "CELERIAC_HOME": str(self.home),
             "CELERIAC_SUPERVISED": "1" if self.supervised else None,
-            "CELERIAC_ANONYMOUS": "local" if self.anonymous else None,
+            "CELERIAC_ANONYMOUS": "local" if self.anonymous else "off",
             "CELERIAC_LIBRARIES": ",".join(self.libraries) or None,
             "CELERIAC_LEASE_SECONDS": str(self.lease_seconds),
             "CELERIAC_SWEEP_SECONDS": str(self.sweep_seconds),
@@ -124,6 +125,9 @@ def _read(environment: Mapping[str, str]) -> Settings:
     database_url = env.database_url("DATABASE_URL", None)
     broker_url = env.broker_url("BROKER_URL", None)
     redis_url = env.redis_url("REDIS_URL", None)
+    anonymous = env.anonymous("CELERIAC_ANONYMOUS", None)
+    if anonymous is None:
+        anonymous = not any((database_url, broker_url, redis_url))
     home = env.folder("CELERIAC_HOME", None) or _default_home(environment)
     values: dict[str, Any] = {
         "database_url": database_url,
@@ -132,7 +136,7 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "blob_url": env.blob_url("BLOB_URL", None) or (home / "blobs").as_uri(),
         "home": home,
         "supervised": env.bool("CELERIAC_SUPERVISED", default=False),
-        "anonymous": env.anonymous("CELERIAC_ANONYMOUS", None) or False,
+        "anonymous": anonymous,
         "libraries": env.modules("CELERIAC_LIBRARIES", None) or (),
         "lease_seconds": env.float("CELERIAC_LEASE_SECONDS", 30.0, validate=positive),
         "sweep_seconds": env.float("CELERIAC_SWEEP_SECONDS", 1.0, validate=positive),
@@ -266,9 +270,9 @@ def _folder(text: str) -> Path:
 
 
 def _anonymous(text: str) -> bool:
-    if text != "local":
-        raise ValidationError(f"is {text!r}; it is either unset or local")
-    return True
+    if text not in {"local", "off"}:
+        raise ValidationError(f"is {text!r}; it is either local or off")
+    return text == "local"
 
 
 def _modules(text: str) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 A credential is a token in `Authorization: Bearer clr_…` or in `X-API-Key`. Without one, and
 only on the embedded platform started with `CELERIAC_ANONYMOUS=local`, the routes of seed 000
-act as the local principal, and only for requests that this machine's user made on purpose:
-from loopback, to a loopback name (a rebound DNS name is not one), from no foreign page, and
-with `application/json` for a body, which no page can send elsewhere without asking first.
+act as the local principal, and only for requests that the platform's own user made on purpose:
+from loopback, by a process of that user (where the kernel tells), to a loopback name (a rebound
+DNS name is not one), from no foreign page, and with `application/json` for a body, which no page
+can send elsewhere without asking first.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from flask import Request, g
 from engine.runs import access
 from engine.runs.access import Principal
 from engine.settings import Settings
-from web import body, errors, site
+from web import body, errors, peer, site
 from web.errors import Unauthenticated, WrongMediaType
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_PORTS = ("REMOTE_PORT", "SERVER_PORT")
 
 
 def resolve(request: Request) -> Principal:
@@ -69,6 +71,8 @@ def _foreign(request: Request) -> str:
     # On a unix socket there is no address: whoever may open the socket is the user.
     if request.remote_addr and not _is_loopback(request.remote_addr):
         return f"the request comes from {request.remote_addr}"
+    if request.remote_addr and _is_other_user(request):
+        return "the request comes from another user of this machine"
     if any(name in request.headers for name in _FORWARDED):
         return "the request was forwarded by a proxy"
     host = request.headers.get("Host", "")
@@ -80,6 +84,11 @@ def _foreign(request: Request) -> str:
     if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
         return "the request was made by a page from elsewhere"
     return ""
+
+
+def _is_other_user(request: Request) -> bool:
+    peer_port, own_port = (int(request.environ.get(name) or 0) for name in _PORTS)
+    return peer.is_same_user(peer_port, own_port) is False
 
 
 def _name(host: str) -> str:

@@ -29,8 +29,8 @@ from engine.settings import Settings
 @click.option(
     "--anonymous/--no-anonymous",
     default=None,
-    help="Let programs on this machine use the routes /graph, /nodes and /tools without a key;"
-    " by default CELERIAC_ANONYMOUS.",
+    help="Let your programs on this machine use the routes /graph, /nodes and /tools without a key;"
+    " by default they may, unless CELERIAC_ANONYMOUS is off.",
 )
 def up(
     *,
@@ -69,7 +69,11 @@ def down() -> None:
 
 def _welcome(settings: Settings, state: State) -> str:
     home = Home(folder=settings.home)
-    without_a_key = "/graph, /nodes and /tools on this machine" if settings.anonymous else "nothing"
+    without_a_key = (
+        "/graph, /nodes and /tools, for your programs on this machine"
+        if settings.anonymous
+        else "nothing"
+    )
     return "\n".join(
         (
             f"Celeriac is up at {state.url}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from engine import documents
+from engine import documents, faults
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.decide import RULES
@@ -78,6 +78,7 @@ def submit(
             payload_id=payload_id,
         )
         inbox.put(connection, [letter])
+    platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=run, replayed=False)
 
 

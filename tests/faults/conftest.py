@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from engine.runs import launch, views
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import platforms
-from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
+from tests.support.fleet import Fleet, fleet, wait_for_end, witnessed
 from tests.support.services import OwnServers
 
 NODES = ("a", "b", "c", "d")
@@ -80,7 +82,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(request, own_servers, short_folder, tmp_path):
+def stage(request, own_servers, tmp_path):
     migrations.upgrade(own_servers.database_url)
     fault_dir = tmp_path / "faults"
     fault_dir.mkdir()
@@ -94,6 +96,7 @@ def stage(request, own_servers, short_folder, tmp_path):
         sweep_seconds=0.2,
         resend_seconds=1.0,
         fault_dir=fault_dir,
+        port=_free_port(),
     )
     names = getattr(request, "param", ("worker1", "worker2", "coordinator1", "coordinator2"))
     # Only the fleet's processes may die at an armed point.
@@ -111,4 +114,8 @@ def stage(request, own_servers, short_folder, tmp_path):
             )
 
 
-__all__ = ["CHAIN", "LOOPING", "Stage", "wait_until"]
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

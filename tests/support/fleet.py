@@ -61,6 +61,13 @@ class Fleet:
                 continue
         return len(executions)
 
+    def kill_forks(self, name: str) -> int:
+        """`kill -9` of the processes that a process has made; how many there were."""
+        forks = _children(self.pid(name))
+        for pid in forks:
+            os.kill(pid, signal.SIGKILL)
+        return len(forks)
+
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
 

@@ -71,7 +71,9 @@ def test_anonymous_requests_are_for_the_embedded_platform_only() -> None:
     assert problems({**FLEET, "CELERIAC_ANONYMOUS": "local"}).keys() == {"CELERIAC_ANONYMOUS"}
     child = {**FLEET, "CELERIAC_ANONYMOUS": "local", "CELERIAC_SUPERVISED": "1"}
     assert Settings.from_environment(child).anonymous
-    assert Settings.from_environment({"CELERIAC_ANONYMOUS": "local"}).anonymous
+    assert Settings.from_environment({}).anonymous
+    assert not Settings.from_environment({"CELERIAC_ANONYMOUS": "off"}).anonymous
+    assert not Settings.from_environment(FLEET).anonymous
 
 
 def test_an_empty_environment_means_the_embedded_platform() -> None:
@@ -82,7 +84,7 @@ def test_an_empty_environment_means_the_embedded_platform() -> None:
     assert settings.database_url is None
     assert settings.broker_url is None
     assert settings.redis_url is None
-    assert not settings.anonymous
+    assert settings.anonymous
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
