@@ -146,6 +146,7 @@ def idempotency_key(request: Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
+    key = key.strip(" ")
     if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARACTERS or not key.isprintable():
         raise Invalid(
             [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from engine.core import values
@@ -18,6 +18,11 @@ from web import body
 
 T = TypeVar("T")
 K = TypeVar("K", int, str)
+
+#: Numbers of attempts and lines are smaller.
+_INT = 2**31
+#: So is every seq.
+_BIGINT = 2**63
 
 
 def page(items: Sequence[T], *, limit: int, key: Callable[[T], Json]) -> dict[str, Any]:
@@ -36,7 +41,7 @@ def key_of(text: str | None, kind: type[K]) -> K | None:
     """The key that a cursor stands for; None where there is no cursor."""
     if text is None:
         return None
-    found = opened(text)
+    found = _opened(text)
     if type(found) is kind:
         return found
     raise _unknown()
@@ -52,10 +57,24 @@ def id_of(text: str | None) -> str | None:
 
 def seq_of(text: str | None) -> int:
     """The seq that a cursor stands for; 0 where there is no cursor."""
-    return key_of(text, int) or 0
+    found = key_of(text, int) or 0
+    if not 0 <= found < _BIGINT:
+        raise _unknown()
+    return found
 
 
-def opened(text: str) -> Any:
+def log_lines(text: str) -> Iterator[tuple[tuple[str, int], int]]:
+    """The lines of logs that a cursor stands for: the last one read of each attempt."""
+    held = _opened(text)
+    for entry in held if isinstance(held, list) else [held]:
+        match entry:
+            case [str(step), int(attempt), int(line)] if 0 <= attempt < _INT and 0 <= line < _INT:
+                yield (step, attempt), line
+            case _:
+                raise _unknown()
+
+
+def _opened(text: str) -> Any:
     """What a cursor holds. Raises `Invalid` for one that was never handed out."""
     try:
         padded = text + "=" * (-len(text) % 4)

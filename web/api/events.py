@@ -179,16 +179,7 @@ def _reader(text: str | None) -> Reader:
     seq, _, rest = text.partition("~")
     if not (seq.isascii() and seq.isdigit() and len(seq) < len(str(LAST)) and int(seq) <= LAST):
         raise _unknown()
-    return Reader(seq=int(seq), logs=dict(_logs(rest)) if rest else {})
-
-
-def _logs(cursor: str) -> Iterator[tuple[_Attempt, int]]:
-    for entry in pagination.opened(cursor):
-        match entry:
-            case [str(step), int(attempt), int(line)]:
-                yield (step, attempt), line
-            case _:
-                raise _unknown()
+    return Reader(seq=int(seq), logs=dict(pagination.log_lines(rest)) if rest else {})
 
 
 def _unknown() -> Invalid:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.core.problem import Problem
-from engine.errors import Invalid, NotFound
+from engine.errors import NotFound
 from engine.runs import views
 from engine.runs.views import Result, Step
 from web import pagination, site
@@ -103,11 +102,4 @@ def _write(after: dict[tuple[str, int], int]) -> str:
 
 def _read(cursor: str | None) -> dict[tuple[str, int], int]:
     """The last line read of each attempt."""
-    found = {}
-    for entry in pagination.opened(cursor) if cursor is not None else ():
-        match entry:
-            case [str(step), int(attempt), int(line)]:
-                found[(step, attempt)] = line
-            case _:
-                raise Invalid([Problem(path="cursor", message="is none that was handed out")])
-    return found
+    return {} if cursor is None else dict(pagination.log_lines(cursor))
