@@ -5,6 +5,7 @@ What users import:
 - `WorkflowGraph`, `NodeType`: build a graph from Python functions on a `WorkflowState`.
 - `WorkflowEngine`: run it here and now, without services.
 - `tool`, `get_global_registry`, `invoke`, `ToolError`: functions that steps call by name.
+- `Client`: publish, submit and follow on a platform, where a run survives whatever dies.
 - `celeriac.testing`: run any workflow in memory, with fake tools, faults and no waiting.
 
     from celeriac import NodeType, WorkflowEngine, WorkflowGraph, WorkflowState
@@ -35,12 +36,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from celeriac.client import Client
     from celeriac.sdk.engine import RunResult, WorkflowEngine
     from celeriac.sdk.graph import NodeType, WorkflowGraph
     from celeriac.sdk.state import Context, WorkflowState
     from celeriac.sdk.tools import ToolError, get_global_registry, invoke, tool
 
 _HOMES = {
+    "Client": "celeriac.client",
     "Context": "celeriac.sdk.state",
     "NodeType": "celeriac.sdk.graph",
     "RunResult": "celeriac.sdk.engine",
@@ -54,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Client",
     "Context",
     "NodeType",
     "RunResult",

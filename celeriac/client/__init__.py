@@ -1,0 +1,61 @@
+"""Speaking to a platform from Python: publish, submit, follow.
+
+    with Client() as client:
+        client.publish(graph)
+        run = client.submit("my_workflow", {"input": 5}).wait()
+        print(run.status, run.variables)
+
+`client` names what can be asked, `run` what can be asked of a run, `records` what is told;
+`sources` makes Python functions travel; `wire` sends, waits and sends again; `errors` is what
+may be answered instead.
+"""
+
+from __future__ import annotations
+
+from celeriac.client.client import Client
+from celeriac.client.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from celeriac.client.records import (
+    Attempt,
+    Call,
+    Checkpoint,
+    Event,
+    Function,
+    Line,
+    LiveStep,
+    LogLine,
+    Result,
+    Step,
+    Version,
+)
+from celeriac.client.run import Run
+
+__all__ = [
+    "ApiError",
+    "Attempt",
+    "Call",
+    "Checkpoint",
+    "Client",
+    "Conflict",
+    "Event",
+    "Forbidden",
+    "Function",
+    "Invalid",
+    "Line",
+    "LiveStep",
+    "LogLine",
+    "NotFound",
+    "Result",
+    "Run",
+    "Step",
+    "Unauthenticated",
+    "Unavailable",
+    "Version",
+]

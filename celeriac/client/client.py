@@ -1,0 +1,354 @@
+"""The client of a platform's API."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx2
+
+from celeriac.client import records, sources, wire
+from celeriac.client.errors import Unavailable
+from celeriac.client.records import (
+    Call,
+    Checkpoint,
+    Event,
+    Function,
+    Line,
+    LogLine,
+    Result,
+    Step,
+    Version,
+)
+from celeriac.client.run import Run
+from celeriac.client.wire import Wire
+from celeriac.sdk.graph import WorkflowGraph
+from celeriac.sdk.tools import get_global_registry
+from engine.core import document, values
+from engine.errors import Invalid
+from engine.settings import Settings
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+#: How long one request waits for a run to end before it is sent again.
+WAIT_SECONDS = 30.0
+_PAGE = 500
+
+T = TypeVar("T")
+
+#: A document as text (YAML or JSON), file or data, or a graph of Python functions.
+Workflow: TypeAlias = str | Path | Mapping[str, Any] | WorkflowGraph
+
+
+class Client:
+    """Speaks to the platform at `url`.
+
+    Without a `url` that is `CELERIAC_URL`, else this machine's; without an `api_key`
+    `CELERIAC_API_KEY`, else, on this machine, the key of the embedded platform. What reads is
+    sent again while the platform cannot answer, and so is a submission, under a key that makes
+    it one run however often it arrives. Errors are classes of `celeriac.client.errors`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        found = (url or os.environ.get("CELERIAC_URL") or DEFAULT_URL).rstrip("/")
+        self._wire = Wire(found, api_key or _key(found), timeout=timeout, transport=transport)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- functions, tools, workflows ----------------------------------------------------------
+
+    def register_function(
+        self,
+        function: Callable[..., Any] | str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+    ) -> Function:
+        """Register a function, or source that defines one; runs submitted from now on use it.
+
+        Raises `Invalid`. Registering the same thing again is the same version.
+        """
+        return self._register("functions", _new(function, name, description))
+
+    def register_tool(
+        self,
+        function: Callable[..., Any] | str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        effect: str = "pure",
+    ) -> Function:
+        """Register a tool: a function that steps call by name.
+
+        `effect` says what a call leaves in the world: `pure`, `idempotent`, `at_most_once` or
+        `compensable`. What a `@tool` says of itself holds where nothing else is given.
+        """
+        registry = get_global_registry()
+        known = next((each for each in registry if registry[each] is function), None)
+        if known is not None:
+            description = description or registry.description(known)
+        return self._register(
+            "tools", {**_new(function, name or known, description), "effect": effect}
+        )
+
+    def publish(self, workflow: Workflow) -> Version:
+        """Publish a version of a workflow.
+
+        Without a version of its own it gets the next patch, unless nothing has changed. The
+        functions of a `WorkflowGraph` are registered first, by their source and under their own
+        names, for all of the tenant. Raises `Invalid` with every problem.
+        """
+        match workflow:
+            case Path():
+                body = self._publish_text(workflow.read_text("utf-8"))
+            case str():
+                body = self._publish_text(workflow)
+            case WorkflowGraph():
+                data = document.write(workflow.lowered())
+                new = [_new(function, name, None) for name, function in workflow.functions.items()]
+                for each in new:
+                    self._register("functions", each)
+                body = self._wire.post("/api/v1/workflows", data)
+            case _:
+                body = self._wire.post("/api/v1/workflows", _sendable(dict(workflow), ""))
+        return records.read(Version, body)
+
+    def workflows(self) -> Iterator[Version]:
+        """Workflows by name, each in its latest version."""
+        return self._pages(Version, "/api/v1/workflows")
+
+    def workflow(self, name: str, version: str | None = None) -> Version:
+        """A version of a workflow with its document, the latest unless one is named."""
+        place = f"/api/v1/workflows/{_quoted(name)}"
+        found = self._wire.get(place if version is None else f"{place}/versions/{_quoted(version)}")
+        return records.read(Version, found)
+
+    def functions(self) -> Iterator[Function]:
+        """Functions by name, each in its newest version."""
+        return self._pages(Function, "/api/v1/functions")
+
+    def tools(self) -> Iterator[Function]:
+        """Tools by name, each in its newest version."""
+        return self._pages(Function, "/api/v1/tools")
+
+    # --- runs ---------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        workflow: str | Version,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Submit a run of a workflow by name, or of a version.
+
+        It is accepted for good when this returns. Submissions under one key are one run.
+        """
+        named: dict[str, Any]
+        if isinstance(workflow, Version):
+            named = {"version_id": workflow.id}
+        else:
+            named = {"workflow": workflow, **({} if version is None else {"version": version})}
+        accepted = self._wire.post(
+            "/api/v1/runs",
+            {**named, "inputs": _sendable(dict(inputs or {}), "inputs")},
+            idempotency_key=idempotency_key or str(uuid4()),
+        )
+        return self.run(accepted["run_id"])
+
+    def runs(self, *, status: str | None = None, workflow: str | None = None) -> Iterator[Run]:
+        """Runs, newest first. `status` may name several, separated by commas."""
+        return self._pages(Run, "/api/v1/runs", status=status, workflow=workflow, client=self)
+
+    def run(self, run: str) -> Run:
+        """A run with its variables and live steps. Raises `NotFound`."""
+        body = self._wire.get(_place(run))
+        return records.read(Run, body, live=body.get("steps"), client=self)
+
+    def wait(self, run: str, timeout: float | None = None) -> Run:
+        """A run when it has ended. Raises `TimeoutError` after so many seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+            if self._ended(run, max(0.0, min(left, WAIT_SECONDS))):
+                return self.run(run)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"run {run} has not ended within {timeout:g} seconds")
+
+    def cancel(self, run: str, reason: str = "") -> Run:
+        """Stop a run; it afterwards. Raises `NotFound`, and `Conflict` when it has ended."""
+        self._wire.post(f"{_place(run)}/cancel", {"reason": reason})
+        return self.run(run)
+
+    def steps(self, run: str) -> Iterator[Step]:
+        """The visits of a run to nodes, in the order they were begun."""
+        return self._pages(Step, f"{_place(run)}/steps")
+
+    def result(self, run: str, step: str) -> Result:
+        """What a step left, by its key (`increment#1`). Raises `NotFound` while there is none."""
+        return records.read(Result, self._wire.get(f"{_place(run)}/steps/{_quoted(step)}/result"))
+
+    def calls(self, run: str, step: str | None = None) -> tuple[Call, ...]:
+        """The tool calls of a step, or of all, in order of their start."""
+        body = self._wire.get(f"{_place(run)}/calls", step=step)
+        return tuple(records.read(Call, entry) for entry in body["items"])
+
+    def history(self, run: str, after: int = 0, *, payloads: bool = False) -> Iterator[Line]:
+        """Lines of a run's history after a seq, in order, up to now."""
+        wanted = "true" if payloads else None
+        following: int | None = after
+        while following is not None:
+            body = self._wire.get(
+                f"{_place(run)}/history", after=following, limit=_PAGE, payloads=wanted
+            )
+            yield from (records.read(Line, entry) for entry in body["items"])
+            following = body["next"]
+
+    def events(
+        self,
+        run: str,
+        after: str | None = None,
+        *,
+        payloads: bool = False,
+        logs: bool = True,
+    ) -> Iterator[Event]:
+        """Follow a run until it has ended: its history, and what its steps print.
+
+        Begins after the event of an id, else at the beginning, and takes a broken connection up
+        again by itself: nothing is missed, nothing comes twice. Raises `Unavailable` when the
+        platform stays away.
+        """
+        query = {"payloads": "true" if payloads else None, "logs": None if logs else "false"}
+        failures = 0
+        while True:
+            try:
+                with self._wire.stream(f"{_place(run)}/events", last=after, **query) as stream:
+                    for event in stream or ():
+                        if event.event == "end":
+                            return
+                        if (found := _event(event)) is not None:
+                            failures, after = 0, found.id
+                            yield found
+                if stream is None:
+                    return
+                error = Unavailable("the stream ended before the run")
+            except Unavailable as broken:
+                error = broken
+            failures += 1
+            if failures == wire.ATTEMPTS:
+                raise error
+            wire.pause(failures, error)
+
+    def logs(self, run: str, step: str | None = None) -> Iterator[LogLine]:
+        """What the steps of a run, or one of them, have printed so far."""
+        return self._pages(LogLine, f"{_place(run)}/logs", step=step)
+
+    def checkpoints(self, run: str) -> Iterator[Checkpoint]:
+        """Places that a run can be taken up from, in order."""
+        return self._pages(Checkpoint, f"{_place(run)}/checkpoints")
+
+    # ------------------------------------------------------------------------------------------
+
+    def _register(self, plural: str, body: Mapping[str, Any]) -> Function:
+        return records.read(Function, self._wire.post(f"/api/v1/{plural}", body))
+
+    def _publish_text(self, text: str) -> Any:
+        return self._wire.post("/api/v1/workflows", content=(text, "application/yaml"))
+
+    def _ended(self, run: str, seconds: float) -> bool:
+        """Whether a run has ended, now or within so many seconds."""
+        try:
+            body = self._wire.get(f"{_place(run)}/wait", patience=seconds, seconds=seconds)
+            return bool(body["ended"])
+        except Unavailable as error:
+            # Too many wait already: then look now and again.
+            wire.pause(1, error)
+            return self.run(run).ended
+
+    def _pages(
+        self, kind: type[T], place: str, *, client: Client | None = None, **query: Any
+    ) -> Iterator[T]:
+        others = {} if client is None else {"client": client}
+        cursor: str | None = None
+        while True:
+            body = self._wire.get(place, cursor=cursor, limit=_PAGE, **query)
+            yield from (records.read(kind, entry, **others) for entry in body["items"])
+            cursor = body["next"]
+            if cursor is None:
+                return
+
+
+def _new(
+    function: Callable[..., Any] | str, name: str | None, description: str | None
+) -> dict[str, Any]:
+    """A function as it is handed in."""
+    code = function if isinstance(function, str) else sources.source_of(function)
+    known_as = name or (sources.name_in(code) if isinstance(function, str) else function.__name__)
+    return {"name": known_as, "code": code, "description": description}
+
+
+def _event(event: httpx2.ServerSentEvent) -> Event | None:
+    """An event that was read; None for one of a kind that is not known here."""
+    kind: type[Line | LogLine] | None = _TOLD.get(event.event)
+    if kind is None:
+        return None
+    return Event(id=event.id, told=records.read(kind, event.json()))
+
+
+_TOLD: Mapping[str, type[Line | LogLine]] = {"history": Line, "log": LogLine}
+
+
+def _sendable(data: dict[str, Any], path: str) -> dict[str, Any]:
+    """Data that is JSON as it stands. Raises `Invalid` with the place of what is not."""
+    if problems := tuple(values.problems(data, path=path)):
+        raise Invalid(problems, "this cannot be sent as JSON")
+    return data
+
+
+def _place(run: str) -> str:
+    return f"/api/v1/runs/{_quoted(run)}"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _key(url: str) -> str | None:
+    """The credential that is at hand; the embedded platform's is for this machine alone."""
+    if given := os.environ.get("CELERIAC_API_KEY"):
+        return given
+    if not wire.is_loopback(url):
+        return None
+    where = {
+        name: os.environ[name] for name in ("CELERIAC_HOME", "XDG_DATA_HOME") if name in os.environ
+    }
+    try:
+        return (Settings.from_environment(where).home / "admin.key").read_text("utf-8").strip()
+    except OSError:
+        return None

@@ -1,0 +1,218 @@
+"""What a platform tells, as frozen records. Fields that are not known here are left out."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A published version of a workflow."""
+
+    id: str
+    workflow: str
+    version: str
+    checksum: str
+    created_by: str
+    created_at: datetime
+    #: None in a list.
+    document: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A version of a function or tool."""
+
+    name: str
+    version: int
+    description: str
+    #: Annotation, default and whether it is required, by name.
+    parameters: Mapping[str, Mapping[str, Any]]
+    #: What a call leaves in the world: `pure, idempotent, at_most_once, compensable`.
+    effect: str
+    checksum: str
+    created_by: str
+    created_at: datetime
+    #: Where installed library code has it.
+    library: str | None = None
+    #: None in a list, and for library code.
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStep:
+    """A step that is not settled, and whom it waits for."""
+
+    key: str
+    node: str
+    iteration: int
+    status: str
+    attempt: int
+    errors: int
+    lost: int
+    queue: str | None
+    worker: str | None
+    lease_until: datetime | None
+    begun: bool
+    wake_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a step."""
+
+    step: str
+    attempt: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    #: `succeeded`, `failed`, `lost`; None while it is under way.
+    outcome: str | None
+    reason: str | None
+    message: str | None
+    usage: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One visit of a run to a node."""
+
+    key: str
+    node: str
+    iteration: int
+    status: str
+    #: The line of history that began it.
+    seq: int
+    requested_at: datetime
+    settled_at: datetime | None
+    #: The edge that led to it.
+    via: str | None
+    choice: bool | str | None
+    taken: tuple[Mapping[str, Any], ...]
+    #: Edges that were not taken, each with the reason.
+    untaken: tuple[Mapping[str, Any], ...]
+    attempts: tuple[Attempt, ...]
+    live: LiveStep | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the accepted attempt of a step left."""
+
+    result: Any
+    patch: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One tool call of a running step."""
+
+    step: str
+    ordinal: int
+    attempt: int
+    tool: str
+    version: int
+    effect: str
+    arguments: Any
+    started_at: datetime
+    ended_at: datetime | None
+    #: `succeeded`, `failed`, or `open`.
+    outcome: str
+    reason: str | None
+    message: str | None
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a run's history: what was reported, or what was decided."""
+
+    seq: int
+    at: datetime
+    kind: str
+    format: int
+    body: Mapping[str, Any]
+    hash: str
+    #: The users' data that the line points to, where it was asked for.
+    payload: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line that a step printed."""
+
+    step: str
+    attempt: int
+    line: int
+    stream: str
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A place in history that a run can be taken up from."""
+
+    seq: int
+    at: datetime
+    step: str | None
+    snapshot: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a run, as a stream tells it."""
+
+    #: How far a reader has come that has read this: where a stream can be taken up.
+    id: str
+    told: Line | LogLine
+
+
+def read(kind: type[T], data: Any, **others: Any) -> T:
+    """A record of an answer's JSON."""
+    reader: Callable[[Any], T] = _reader(typing.cast("Any", kind))
+    return reader({**data, **others})
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """A function that reads JSON data as the annotated type. Built once per type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is datetime:
+        return datetime.fromisoformat
+    if is_dataclass(kind):
+        return _record_reader(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _optional_reader(arguments)
+    if origin is tuple:
+        entry = _reader(arguments[0])
+        return lambda data: tuple(entry(value) for value in data)
+    return lambda data: data
+
+
+#: What records name and cannot import: it reads them itself.
+_ELSEWHERE = {"Client": object}
+
+
+def _record_reader(kind: Any) -> Callable[[Any], Any]:
+    hints = typing.get_type_hints(kind, localns=_ELSEWHERE)
+    readers = {item.name: _reader(hints[item.name]) for item in fields(kind)}
+    return lambda data: kind(
+        **{name: reader(data[name]) for name, reader in readers.items() if name in data}
+    )
+
+
+def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    others = [argument for argument in arguments if argument is not type(None)]
+    if len(others) != 1:
+        return lambda data: data
+    reader = _reader(others[0])
+    return lambda data: None if data is None else reader(data)

@@ -1,0 +1,95 @@
+"""A run on a platform, as it was when it was read, and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from celeriac.client.records import Call, Checkpoint, Event, Line, LiveStep, LogLine, Result, Step
+
+if TYPE_CHECKING:
+    from celeriac.client.client import Client
+
+#: Statuses that nothing follows.
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution of a workflow version. Read it again with `refresh`."""
+
+    id: str
+    workflow: str
+    version: str
+    version_id: str
+    #: `queued, running, completed, failed, cancelled`
+    status: str
+    #: The last line of its history.
+    seq: int
+    submitted_by: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    #: How it ended: `end`, `cancelled`, or why it failed.
+    reason: str | None
+    message: str | None
+    #: The step that it ended for.
+    ended_step: str | None
+    #: Set while its turn fails, and when it is tried again.
+    stuck_error: str | None
+    stuck_until: datetime | None
+    # None in a list:
+    variables: Mapping[str, Any] | None = None
+    #: The version of every function and tool that it uses.
+    pins: Mapping[str, int] | None = None
+    #: Steps that are not settled.
+    live: tuple[LiveStep, ...] | None = None
+    #: Since when nothing is being carried out.
+    waiting_since: datetime | None = None
+    client: Client = field(repr=False, compare=False)
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    def refresh(self) -> Run:
+        """This run as it is now."""
+        return self.client.run(self.id)
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """This run when it has ended. Raises `TimeoutError` after so many seconds."""
+        return self.client.wait(self.id, timeout)
+
+    def cancel(self, reason: str = "") -> Run:
+        """Stop it; this run afterwards. Raises `Conflict` when it has ended."""
+        return self.client.cancel(self.id, reason)
+
+    def steps(self) -> Iterator[Step]:
+        """Its visits to nodes, in the order they were begun."""
+        return self.client.steps(self.id)
+
+    def result(self, step: str) -> Result:
+        """What a step left, by its key (`increment#1`). Raises `NotFound` while there is none."""
+        return self.client.result(self.id, step)
+
+    def calls(self, step: str | None = None) -> tuple[Call, ...]:
+        """The tool calls of a step, or of all."""
+        return self.client.calls(self.id, step)
+
+    def history(self, after: int = 0, *, payloads: bool = False) -> Iterator[Line]:
+        """What happened and what was decided, in order, after a seq."""
+        return self.client.history(self.id, after, payloads=payloads)
+
+    def events(self, after: str | None = None, *, logs: bool = True) -> Iterator[Event]:
+        """Its history, and what its steps print, as it happens, until it has ended."""
+        return self.client.events(self.id, after, logs=logs)
+
+    def logs(self, step: str | None = None) -> Iterator[LogLine]:
+        """What its steps, or one of them, have printed so far."""
+        return self.client.logs(self.id, step)
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """Places that it can be taken up from."""
+        return self.client.checkpoints(self.id)
