@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ STEPS = "steps"
 COORDINATE = "coordinate"
 
 _SOCKET_TIMEOUT = 2.0
+_NUDGED_TOGETHER = 5
 _log = structlog.get_logger(__name__)
 
 
@@ -53,7 +54,7 @@ class Broker:
                     "name": "execute_step",
                     "args": list(hint.step),
                     "queue": hint.queue or STEPS,
-                    "argsrepr": f"{hint.workflow} {hint.step.key} run={hint.step.run}",
+                    "argsrepr": f"{hint.workflow[:80]} {hint.step.key} run={hint.step.run}",
                 }
                 for hint in hints
             ]
@@ -61,10 +62,17 @@ class Broker:
 
     def nudge(self, runs: Sequence[RunId]) -> None:
         """Tell a coordinator that runs have something waiting."""
-        if runs:
-            shown = " ".join(run.run for run in runs[:3]) + (" …" if len(runs) > 3 else "")
-            message = {"name": "coordinate", "args": [[list(run) for run in runs]]}
-            self._publish([{**message, "queue": COORDINATE, "argsrepr": shown}])
+        self._publish(
+            [
+                {
+                    "name": "coordinate",
+                    "args": [[list(run) for run in some]],
+                    "queue": COORDINATE,
+                    "argsrepr": f"{len(some)} runs, {some[0].run} first",
+                }
+                for some in _batches(runs)
+            ]
+        )
 
     def _publish(self, messages: Sequence[dict[str, Any]]) -> None:
         if not messages:
@@ -119,6 +127,12 @@ class Nudger:
                     return
                 runs.append(following)
             self._broker.nudge(runs)
+
+
+def _batches(runs: Sequence[RunId]) -> Iterator[Sequence[RunId]]:
+    """Runs by as many as keep a message under 2 KiB, tenants' names at their longest."""
+    for first in range(0, len(runs), _NUDGED_TOGETHER):
+        yield runs[first : first + _NUDGED_TOGETHER]
 
 
 def celery_app(settings: Settings) -> Celery:
