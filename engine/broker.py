@@ -28,6 +28,8 @@ COORDINATE = "coordinate"
 
 _SOCKET_TIMEOUT = 2.0
 _NUDGED_TOGETHER = 5
+#: Nudges that the background takes at a time.
+_TAKEN_TOGETHER = 100
 _log = structlog.get_logger(__name__)
 
 
@@ -117,7 +119,7 @@ class Nudger:
     def _work(self) -> None:
         while (run := self._waiting.get()) is not None:
             runs = [run]
-            while len(runs) < 100:
+            while len(runs) < _TAKEN_TOGETHER:
                 try:
                     following = self._waiting.get_nowait()
                 except queue.Empty:

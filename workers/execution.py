@@ -96,6 +96,6 @@ def _run(execution: Execution) -> Outcome:
     except Unavailable:
         # No fault of the step: its lease runs out, and another attempt follows.
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # a defect of ours is reported, not lost
         _log.exception("attempt.defect", node=execution.node.id)
         return Failed(reason="defect", message=f"{type(error).__name__}: {error}")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
+
 from engine.errors import Unavailable
 from engine.platform import Platform
 from engine.runs import attempts

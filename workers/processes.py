@@ -141,7 +141,7 @@ def _sweep_until(platform: Platform, stopped: threading.Event) -> None:
             # The database is away: nothing can be overdue that would not be so afterwards.
             _log.warning("sweep.database", error=str(error))
             full = False
-        except Exception:
+        except Exception:  # noqa: BLE001  # the next sweep must come
             _log.exception("sweep.defect")
             full = False
         if stopped.wait(0 if full else seconds):

@@ -23,7 +23,7 @@ from engine.core import expressions
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Graph, Node, NodeId, Retry, Role
 from engine.core.policy import Policy
-from engine.core.state import LOST_REASONS, Failure, State, Step, Token, evolve
+from engine.core.state import LOST_REASONS, State, Step, Token, evolve
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, canonical, digest, plain, size
 
@@ -88,8 +88,8 @@ def _about(
     match step.status:
         case StepStatus.SUCCEEDED:
             return _routes(graph, state, step)
-        case StepStatus.FAILED if step.failure is not None:
-            return _after_failure(graph, policy, state, step, step.failure, now)
+        case StepStatus.FAILED:
+            return _after_failure(graph, policy, state, step, now)
         case StepStatus.RETRYING if step.wake is not None and step.wake <= now:
             return _again(step)
         case StepStatus.DUE:
@@ -168,7 +168,9 @@ def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.Finis
         )
     spent = step.visits.get(node.id, 0) >= node.max_iterations
     if spent and all(graph.leads_back(edge) for edge in chosen):
-        # A choice to go round once more is void at the bound: the ways out stand instead.
+        # A choice to go round once more is void at the bound: the ways out stand instead. What
+        # was chosen is looked at first, so that history says why it was not taken.
+        edges = (*chosen, *(edge for edge in edges if edge not in chosen))
         chosen += tuple(e for e in edges if not graph.leads_back(e) and e.ask is None)
     scope = _scope(state, step)
     taken: list[msg.Taken] = []
@@ -222,9 +224,11 @@ def _seen(value: Json) -> Json:
 
 
 def _after_failure(
-    graph: Graph, policy: Policy, state: State, step: Step, failure: Failure, now: datetime
+    graph: Graph, policy: Policy, state: State, step: Step, now: datetime
 ) -> msg.RetryStep | msg.FinishRun:
     """Try again, or let the run fail with the step's reason."""
+    failure = step.failure
+    assert failure is not None
     retry = graph.nodes[step.node].retry
     if failure.reason in LOST_REASONS:
         again, delay = step.lost <= policy.lost_attempts, 0.0

@@ -24,6 +24,8 @@ MAX_INTEGER = 2**63 - 1
 _MAX_DIGITS = len(str(-MAX_INTEGER))
 #: A value strictly over this many bytes lives outside the row.
 INLINE_BYTES = 1_048_576
+#: What the variables of a run may take in all, as JSON.
+VARIABLES_BYTES = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from engine.store import calls, functions
 from engine.store.functions import Namespace
@@ -47,14 +48,15 @@ def of_run(
 def _load(
     connection: Connection, tenant: str, namespace: Namespace, name: str, version: int
 ) -> Definition | None:
+    known = _known.setdefault(connection.engine, {})
     key = (tenant, namespace, name, version)
-    if key not in _known:
+    if key not in known:
         row = functions.get(connection, tenant, namespace, name, version)
         if row is None:
             return None
-        if len(_known) >= _CACHED:
-            _known.clear()
-        _known[key] = Definition(
+        if len(known) >= _CACHED:
+            known.clear()
+        known[key] = Definition(
             namespace=namespace,
             name=name,
             version=version,
@@ -62,7 +64,9 @@ def _load(
             library=row.library,
             effect=row.effect,
         )
-    return _known[key]
+    return known[key]
 
 
-_known: dict[tuple[str, Namespace, str, int], Definition] = {}
+#: By database: a process may know several.
+_known: WeakKeyDictionary[Engine, dict[tuple[str, Namespace, str, int], Definition]]
+_known = WeakKeyDictionary()

@@ -18,15 +18,12 @@ from engine.core import messages as msg
 from engine.core.decide import RULES
 from engine.core.graph import Graph
 from engine.core.problem import Problem
-from engine.core.values import Json, canonical, digest
+from engine.core.values import VARIABLES_BYTES, Json, canonical, digest, size
 from engine.errors import Conflict, Invalid
 from engine.platform import Platform
 from engine.runs import catalogue, graphs, identity
 from engine.store import idempotency, inbox, payloads, runs, session
 from engine.store.ids import RunId
-
-#: Variables of a run, in all, in bytes of JSON.
-VARIABLES_BYTES = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +85,12 @@ def _checked(graph: Graph, inputs: Mapping[str, Json]) -> dict[str, Json]:
     if problems := documents.input_problems(graph, given):
         raise Invalid(problems, "the inputs do not fit the workflow")
     variables = {**graph.variables, **given}
-    size = len(canonical(variables).encode())
-    if size > VARIABLES_BYTES:
+    if (taken := size(variables)) > VARIABLES_BYTES:
         raise Invalid(
             [
                 Problem(
                     path="inputs",
-                    message=f"inputs and variables take {size} bytes, {VARIABLES_BYTES} are allowed",
+                    message=f"inputs and variables take {taken} bytes, {VARIABLES_BYTES} are allowed",
                     remedy="pass a reference to large data",
                 )
             ]

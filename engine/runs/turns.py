@@ -74,7 +74,7 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
             turned = _commit(platform, waiting, force=force)
         except Unavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must hold up one run alone
             if len(waiting) == 1:
                 _stick(platform, waiting[0], error)
                 return taken
@@ -97,9 +97,7 @@ def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> lis
         if not rows:
             return []
         named = _named_steps(connection, letters)
-        turned = [
-            _turn(connection, platform.policy, row, letters, named) for row in rows
-        ]
+        turned = [_turn(connection, platform.policy, row, letters, named) for row in rows]
         _write(connection, turned, resend_after=platform.settings.resend_seconds)
         platform.fault(faults.TURN_INSIDE)
     return turned
@@ -160,9 +158,7 @@ def _turn(
         for step in turn.state.steps.values()
         if step.status is StepStatus.REQUESTED
     ]:
-        turn = advance(
-            graph, policy, turn.state, admission.admit(connection, requests, row.now)
-        )
+        turn = advance(graph, policy, turn.state, admission.admit(connection, requests, row.now))
         entries += turn.entries
     return _Taken(
         run=run,
@@ -188,29 +184,22 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
 def _lines(one: _Taken) -> list[history.Line]:
     """The turn's entries as rows, chained to the last one there is."""
     received = {id(letter.event): letter for letter in one.letters}
-    seq, before = one.row.seq, bytes(one.row.hash)
-    found = []
-    for entry in one.turn.entries:
-        kind = type(entry.record).__name__
+    before = bytes(one.row.hash)
+    found: list[history.Line] = []
+    for seq, entry in enumerate(one.turn.entries, start=one.row.seq + 1):
         letter = received.get(id(entry.record))
-        body = letter.body if letter else codec.seal(entry.record).body
-        payload_id = letter.payload_id if letter else None
-        seq += 1
-        before = history.row_hash(
-            before, one.run.run, seq, entry.at, kind, codec.FORMAT, body, payload_id
+        line = history.chained(
+            before,
+            run=one.run,
+            seq=seq,
+            at=entry.at,
+            kind=type(entry.record).__name__,
+            format=codec.FORMAT,
+            body=letter.body if letter else codec.seal(entry.record).body,
+            payload_id=letter.payload_id if letter else None,
         )
-        found.append(
-            history.Line(
-                run=one.run,
-                seq=seq,
-                at=entry.at,
-                kind=kind,
-                format=codec.FORMAT,
-                body=body,
-                payload_id=payload_id,
-                hash=before,
-            )
-        )
+        found.append(line)
+        before = line.hash
     return found
 
 

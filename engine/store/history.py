@@ -62,20 +62,30 @@ _READ = session.Statement(
 LAST = 2**62
 
 
-def row_hash(
+def chained(
     before: bytes,
-    run: str,
+    *,
+    run: RunId,
     seq: int,
     at: datetime,
     kind: str,
-    number: int,
+    format: int,  # noqa: A002  # the column's name
     body: str,
     payload_id: str | None,
-) -> bytes:
-    """SHA-256 of a row chained to the one before it; the first follows the empty string."""
+) -> Line:
+    """A row whose SHA-256 covers the row before it; the first follows the empty string."""
     microseconds = (at - _EPOCH) // timedelta(microseconds=1)
-    text = f"{run}|{seq}|{microseconds}|{kind}|{number}|{body}|{payload_id or ''}"
-    return hashlib.sha256(before + text.encode()).digest()
+    text = f"{run.run}|{seq}|{microseconds}|{kind}|{format}|{body}|{payload_id or ''}"
+    return Line(
+        run=run,
+        seq=seq,
+        at=at,
+        kind=kind,
+        format=format,
+        body=body,
+        payload_id=payload_id,
+        hash=hashlib.sha256(before + text.encode()).digest(),
+    )
 
 
 def append(connection: Connection, lines: Sequence[Line]) -> None:

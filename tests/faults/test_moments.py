@@ -66,8 +66,7 @@ def test_runs_complete_by_themselves_whatever_is_killed(
     runs = []
     pause = threading.Event()
     for number in range(MOMENTS):
-        for version in (stage.chain, stage.looping):
-            runs.append(_submit(stage, version))
+        runs += [_submit(stage, version) for version in (stage.chain, stage.looping)]
         pause.wait(rng.uniform(*APART))
         trouble(stage, number)
     stage.check(runs, seconds=120)

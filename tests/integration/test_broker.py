@@ -63,9 +63,7 @@ def test_a_nudge_in_the_background_returns_at_once_whatever_the_broker_does(mute
 def test_the_largest_messages_stay_under_two_kibibytes_on_the_wire(broker, queues):
     run = new_run()
     key = f"{'n' * 64}#1000000"
-    broker.send(
-        [Hint(step=StepId(LONGEST_TENANT, run, key), workflow="w" * 200, queue=STEPS)]
-    )
+    broker.send([Hint(step=StepId(LONGEST_TENANT, run, key), workflow="w" * 200, queue=STEPS)])
     broker.nudge([RunId(LONGEST_TENANT, new_run()) for _ in range(100)])
     step, *more = queues.lrange(STEPS, 0, -1)
     nudges = queues.lrange(COORDINATE, 0, -1)

@@ -15,8 +15,8 @@ from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import DatabaseRole
 from engine.runs import attempts, control, launch, letters, sweep, turns, upkeep, views
 from engine.runs.attempts import Failed, Succeeded
-from engine.store import runs as run_rows
 from engine.store import inbox, session
+from engine.store import runs as run_rows
 from engine.store.ids import RunId, StepId
 from tests.support import platforms
 from tests.support.platforms import LINE, Sent, finish, publish, register, status, submit, take
@@ -137,7 +137,7 @@ def test_a_function_that_is_gone_from_nowhere_is_named(main):
 
 def test_oversize_inputs_are_refused_and_nothing_is_stored(main):
     version = publish(main, LINE)
-    with pytest.raises(Invalid, match="do not fit|bytes"):
+    with pytest.raises(Invalid, match=r"do not fit|bytes"):
         launch.submit(main, "local", version, {"x": "y" * 300_000}, by="ada")
     assert sql(main, "SELECT FROM run") == []
 
@@ -178,8 +178,18 @@ def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
     with session.transaction(main.database) as connection:
         (row,) = run_rows.lock(connection, [run])
         head = run_rows.Head(
-            run=run, was=row.seq - 1, status="running", seq=row.seq, hash=b"", head="{}",
-            variables=None, snapshot_seq=0, patched=0, reason=None, message=None, ended_step=None,
+            run=run,
+            was=row.seq - 1,
+            status="running",
+            seq=row.seq,
+            hash=b"",
+            head="{}",
+            variables=None,
+            snapshot_seq=0,
+            patched=0,
+            reason=None,
+            message=None,
+            ended_step=None,
         )
         with pytest.raises(run_rows.ConcurrentTurn):
             run_rows.save(connection, [head])

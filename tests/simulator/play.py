@@ -137,12 +137,20 @@ def _worker(world: World, run: str, key: str) -> Actor:
 def _outcome(world: World, lease: Lease) -> msg.AttemptSucceeded | msg.AttemptFailed:
     if world.rng.random() < 0.1 and world.runs[lease.run].graph is TRYING:
         return msg.AttemptFailed(
-            at=EPOCH, step=msg.StepKey(lease.key), attempt=lease.attempt, fence=lease.fence,
-            reason="error", message="boom",
+            at=EPOCH,
+            step=msg.StepKey(lease.key),
+            attempt=lease.attempt,
+            fence=lease.fence,
+            reason="error",
+            message="boom",
         )
     return msg.AttemptSucceeded(
-        at=EPOCH, step=msg.StepKey(lease.key), attempt=lease.attempt, fence=lease.fence,
-        result=Inline(value={"n": lease.n + 1}), patch={"n": lease.n + 1},
+        at=EPOCH,
+        step=msg.StepKey(lease.key),
+        attempt=lease.attempt,
+        fence=lease.fence,
+        result=Inline(value={"n": lease.n + 1}),
+        patch={"n": lease.n + 1},
     )
 
 

@@ -114,7 +114,8 @@ class World:
             return []
         named = {e.step for e in letters if hasattr(e, "step")}
         loaded = {
-            row.step.key: replace(row.step, status=_seen(row)) for key, row in it.rows.items()
+            row.step.key: replace(row.step, status=_seen(row))
+            for key, row in it.rows.items()
             if key in named
         }
         before = replace(it.state, steps=loaded)

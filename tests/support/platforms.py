@@ -44,8 +44,13 @@ def platform(settings: Settings, role: DatabaseRole = DatabaseRole.CONTROL) -> I
 
 
 def register(
-    control: Platform, name: str, source: str | None = None, *, library: str | None = None,
-    namespace: Namespace = "function", effect: str = "pure",
+    control: Platform,
+    name: str,
+    source: str | None = None,
+    *,
+    library: str | None = None,
+    namespace: Namespace = "function",
+    effect: str = "pure",
 ) -> None:
     """A new version of a function or tool, whatever its source."""
     if source is None and library is None:
@@ -84,7 +89,10 @@ def take(worker: Platform, run: RunId, key: str, *, name: str = "w1") -> Leased:
 
 
 def finish(
-    control: Platform, worker: Platform, lease: Leased, outcome: Outcome | None = None,
+    control: Platform,
+    worker: Platform,
+    lease: Leased,
+    outcome: Outcome | None = None,
     **patch: Json,
 ) -> bool:
     """Report an attempt and take the turn that follows; whether the report was accepted."""

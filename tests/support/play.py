@@ -26,7 +26,9 @@ def node(name: str, **options: object) -> Node:
     return replace(Node(id=NodeId(name), kind=kind, role=role), **options)  # type: ignore[arg-type]
 
 
-def edge(text: str, *, when: str | None = None, label: str | None = None, final: bool = False) -> Edge:
+def edge(
+    text: str, *, when: str | None = None, label: str | None = None, final: bool = False
+) -> Edge:
     """`a -> b`, with a condition, a label, an arrival."""
     source, target = (NodeId(part.strip()) for part in text.split("->"))
     return Edge(

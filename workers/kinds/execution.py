@@ -9,7 +9,7 @@ from functools import partial
 
 from engine.core import expressions
 from engine.core.graph import Node, NodeId
-from engine.core.values import Json
+from engine.core.values import VARIABLES_BYTES, Json, size
 from engine.platform import Platform
 from engine.runs import calls, definitions
 from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
@@ -66,9 +66,7 @@ class Execution:
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
         with session.transaction(self.platform.database) as connection:
-            return definitions.of_run(
-                connection, self.lease.step, self.lease.pins, namespace, uses
-            )
+            return definitions.of_run(connection, self.lease.step, self.lease.pins, namespace, uses)
 
     def run(self, job: Job) -> Ended:
         """Run user-supplied code in a child; its calls come back here."""
@@ -151,10 +149,38 @@ def finished(execution: Execution, outcome: Ended) -> Outcome:
 
 
 def saved(execution: Execution, outcome: Outcome) -> Outcome:
-    """The outcome with what the node's `save` makes of its result, where it has one."""
-    if isinstance(outcome, Failed) or not execution.node.save:
+    """The outcome with what the node's `save` makes of its result, if the variables can take it."""
+    if isinstance(outcome, Failed):
         return outcome
-    scope = execution.scope(outcome.result)
+    if execution.node.save:
+        patch = _patch(execution, outcome.result)
+        if isinstance(patch, Failed):
+            return replace(patch, usage=outcome.usage)
+        outcome = replace(outcome, patch=patch, removed=())
+    taken = size(left(execution, outcome))
+    if taken > VARIABLES_BYTES:
+        return Failed(
+            reason="variables_too_large",
+            message=(
+                f"node {execution.node.id} would leave {taken} bytes of variables, "
+                f"{VARIABLES_BYTES} are allowed; keep large data elsewhere and pass its name"
+            ),
+            terminal=True,
+            usage=outcome.usage,
+        )
+    return outcome
+
+
+def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
+    """The variables as a step leaves them."""
+    before = execution.lease.variables
+    kept = {name: value for name, value in before.items() if name not in outcome.removed}
+    return {**kept, **outcome.patch}
+
+
+def _patch(execution: Execution, result: Json) -> dict[str, Json] | Failed:
+    """What the node's `save` makes of a result."""
+    scope = execution.scope(result)
     patch: dict[str, Json] = {}
     for name, template in execution.node.save.items():
         try:
@@ -164,9 +190,8 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
                 reason="save_failed",
                 message=f"node {execution.node.id}, save.{name}: {error}",
                 terminal=True,
-                usage=outcome.usage,
             )
-    return replace(outcome, patch=patch, removed=())
+    return patch
 
 
 def choose_job(execution: Execution, definition: Definition, state: Mapping[str, Json]) -> Job:
@@ -176,9 +201,7 @@ def choose_job(execution: Execution, definition: Definition, state: Mapping[str,
         mode=mode,
         name=definition.name,
         arguments={"state": dict(state)},
-        choose=Choose(
-            name=definition.name, source=definition.source, library=definition.library
-        ),
+        choose=Choose(name=definition.name, source=definition.source, library=definition.library),
         limits=execution.limits,
     )
 

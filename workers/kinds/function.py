@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.core import expressions
-from engine.core.values import Json
 from engine.runs.attempts import Failed, Outcome, Succeeded
-from workers.kinds.execution import Execution, choose_job, finished, saved
+from workers.kinds.execution import Execution, choose_job, finished, left, saved
 from workers.sandbox import Job, Mode
 
 
@@ -56,7 +55,7 @@ def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
     """Ask in order, until an answer makes the choice."""
     graph, node = execution.lease.graph, execution.node
     spent = execution.lease.visits.get(node.id, 0) >= node.max_iterations
-    state = _left(execution, outcome)
+    state = left(execution, outcome)
     answer: bool | str | None = None
     for question in graph.questions(node.id, spent=spent):
         definition = execution.definition("function", question.function)
@@ -76,13 +75,3 @@ def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
             if answer is not False:
                 break
     return replace(outcome, choice=answer)
-
-
-def _left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
-    """The state as the node left it."""
-    kept = {
-        name: value
-        for name, value in execution.lease.variables.items()
-        if name not in outcome.removed
-    }
-    return {**kept, **outcome.patch}

@@ -46,7 +46,7 @@ def test_a_value_that_was_shredded_is_missing_and_nothing_else():
 
 def test_an_older_shape_is_lifted_to_todays(monkeypatch):
     monkeypatch.setattr(
-        codec, "UPCASTERS", {0: lambda kind, body: ("Woke", {"step": body["node"] + "#1"})}
+        codec, "UPCASTERS", {0: lambda _kind, body: ("Woke", {"step": body["node"] + "#1"})}
     )
     assert codec.read("Awoken", {"node": "a"}, {}, at=NOW, number=0) == msg.Woke(
         at=NOW, step=msg.StepKey("a#1")

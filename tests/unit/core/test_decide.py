@@ -84,8 +84,12 @@ def test_a_run_that_has_spent_its_steps_fails_with_that_reason():
 
 
 def test_a_circle_of_control_nodes_ends_at_the_step_budget():
-    idle = graph(edge("start -> pass"), edge("pass -> start"), steps=500,
-                 nodes=[node("start", max_iterations=10**6), node("pass", max_iterations=10**6)])
+    idle = graph(
+        edge("start -> pass"),
+        edge("pass -> start"),
+        steps=500,
+        nodes=[node("start", max_iterations=10**6), node("pass", max_iterations=10**6)],
+    )
     ended = play(idle, submitted()).state
     assert ended.ending is not None
     assert ended.ending.reason == "step_budget"
@@ -239,9 +243,7 @@ def test_a_loop_without_a_label_is_left_by_its_component():
         edge("b -> end"),
         nodes=[node("b", max_iterations=2)],
     )
-    done = play(
-        plain, succeeded("a#1"), succeeded("b#1"), succeeded("a#2"), succeeded("b#2")
-    )
+    done = play(plain, succeeded("a#1"), succeeded("b#1"), succeeded("a#2"), succeeded("b#2"))
     assert visited(done) == ["start#1", "a#1", "b#1", "a#2", "b#2", "end#1"]
 
 
@@ -298,14 +300,17 @@ def test_a_large_value_is_recorded_by_its_digest():
 
 def test_the_result_and_the_run_can_be_asked_for():
     asking = graph(
-        edge("start -> a"), edge("a -> end", when='$result.ok and $run.id == "r1" and $run.steps == 2')
+        edge("start -> a"),
+        edge("a -> end", when='$result.ok and $run.id == "r1" and $run.steps == 2'),
     )
     done = play(asking, succeeded("a#1", result={"ok": True}))
     assert visited(done)[-1] == "end#1"
 
 
 def test_a_final_edge_ends_the_run():
-    done = play(FINAL, succeeded("judge#1", result={"again": True}), succeeded("judge#2", result={}))
+    done = play(
+        FINAL, succeeded("judge#1", result={"again": True}), succeeded("judge#2", result={})
+    )
     assert done.state.ending is not None
     assert (done.state.status, done.state.ending.reason) == (RunStatus.COMPLETED, "final")
 
