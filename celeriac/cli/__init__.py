@@ -2,20 +2,20 @@
 
     celeriac up                        the whole platform on this machine, until Ctrl-C
     celeriac run flow.yaml -i n=3      publish, submit, watch; exit code 1 if the run fails
-    celeriac runs --status failed --json | jq -r '.items[].id'
+    celeriac runs --status failed --json | jq -r '.[].id'
 
 Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`,
 `graphs`, `functions`, `tools`, `register`) speak REST, as anybody's program would, with
-`celeriac.Client`: to `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform of
-`CELERIAC_HOME`. Those that are a process (`worker`, `coordinator`, `beat`, `web`, `flower`) or look
+`celeriac.Client`: to `--url` or `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform
+of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`, `web`, `flower`) or look
 after the database (`db`, `doctor`) go to `DATABASE_URL` and `BROKER_URL`, else to the embedded
 platform's own servers. `schema`, `validate` and `version` need nothing.
 
 **Output.** What was asked for goes to stdout, all else to stderr: errors, notes, and a run's steps
-where its result is what was asked for. `--json`, on every command that reads, prints what the API
-answers, as one JSON document, or one a line where it follows; its shape is the API's. Text is
-coloured on a terminal only, and whatever users wrote is printed without the control characters that
-a terminal would obey.
+where what it came to was asked for. `--json`, on every command that reads, prints one JSON document,
+or one a line for logs: the records of `celeriac.client` by their fields, lists as arrays. Text is
+coloured on a terminal only and cut by nobody elsewhere, and whatever users wrote is printed without
+the control characters that a terminal would obey.
 
 **Exit codes**, the same everywhere:
 

@@ -33,7 +33,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "show": Entry("runs", "Show a run: its state, its steps, why it ended."),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
         "cancel": Entry("runs", "Stop a run."),
-        "graphs": Entry("workflows", "List workflows and their versions."),
+        "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),
         "register": Entry("functions", "Register a function or a tool from its source."),
@@ -90,5 +90,11 @@ class Commands(click.Group):
     epilog=f"Exit codes: {failures.EXPLAINED}.",
 )
 @click.version_option(None, "--version", package_name="celeriac", message="%(package)s %(version)s")
-def main() -> None:
+@click.option(
+    "--url",
+    metavar="URL",
+    envvar="CELERIAC_URL",
+    help="The platform to speak to, if not this machine's.",
+)
+def main(url: str | None) -> None:  # `api` reads it where it is needed
     """Agentic workflows that nothing can make forget: carried out by Celery, remembered by Postgres."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from celeriac.cli import printing
+from celeriac.cli import files, printing
 from celeriac.cli.failures import FAILED
 from engine import documents
 from engine.core import schema as language
@@ -24,8 +24,7 @@ def validate(ctx: click.Context, *, file: str, as_json: bool) -> None:
     FILE is YAML or JSON, `-` stdin. Whether the functions and tools that it names are registered only
     a platform knows; it says so when the document is published.
     """
-    with click.open_file(file, "rb") as opened:
-        text = opened.read()
+    text = files.text_of(file)
     try:
         graph = documents.read_graph(text)
     except Invalid as invalid:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,8 @@ _PIPED_WIDTH = 10_000
 #: Both sets of control characters but for newline and tab, and the marks that turn text around.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
+#: As much of a variable as is shown; `--json` has them whole.
+_LEGIBLE = 160
 #: On every command that reads.
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 
@@ -46,13 +49,19 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def document(value: Any) -> None:
-    """One JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document; records are objects of their fields."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
 
 def line(value: Any) -> None:
     """One JSON document on one line, of many."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def record(value: Any) -> dict[str, Any]:
+    """What a record of the client tells, without the client itself."""
+    names = (item.name for item in fields(value) if item.name != "client")
+    return {name: getattr(value, name) for name in names}
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
@@ -62,10 +71,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
         made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(legible(cell)) for cell in row))
-    if made.row_count:
-        console().print(made)
-    else:
+    if not made.row_count:
         click.echo(empty, err=True)
+        return
+    shown = console()
+    with shown.capture() as captured:
+        shown.print(made)
+    # Cells are filled up with spaces, which nobody wants in a pipe.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def variables(found: Mapping[str, Any]) -> None:
+    """A run's variables, a line each, as far as they fit on it."""
+    shown = console()
+    for name, value in found.items():
+        text = legible(value).replace("\n", "⏎")
+        if len(text) > _LEGIBLE:
+            text = f"{text[:_LEGIBLE]}… ({len(text)} characters)"
+        shown.print(Text.assemble(("  ", ""), (legible(name), "cyan"), f"  {text}"), soft_wrap=True)
 
 
 def problems(place: str, found: Sequence[Problem]) -> None:
@@ -90,21 +113,14 @@ def legible(value: object) -> str:
     return _CONTROL.sub(_shown, text)
 
 
-def time(text: str | None) -> str:
-    """A time of the API in the reader's own time zone, to the second."""
-    return "" if text is None else moment(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def time(at: datetime | None) -> str:
+    """A time in the reader's own time zone, to the second."""
+    return "" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def moment(text: str) -> datetime:
-    """A time as the API writes it."""
-    return datetime.fromisoformat(text)
-
-
-def between(start: str | None, end: str | None) -> str:
+def between(start: datetime | None, end: datetime | None) -> str:
     """How long it took, or has taken until now."""
-    if start is None:
-        return ""
-    return duration((moment(end) if end else datetime.now(UTC)) - moment(start))
+    return "" if start is None else duration((end or datetime.now(UTC)) - start)
 
 
 def duration(length: timedelta) -> str:
@@ -117,6 +133,12 @@ def duration(length: timedelta) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return record(value)
 
 
 def _compact(value: object) -> str:

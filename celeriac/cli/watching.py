@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from celeriac.cli import printing
+from celeriac.client import Line, LogLine, Run
 
 #: Why an edge was not taken, where that is worth a word.
 _WHY = {"max_iterations": "no further lap: max_iterations is reached"}
+
+#: Wide enough for most names of steps; grows with longer ones.
+_WIDTH = 24
+
+
+def follow(run: Run, console: Console) -> Run:
+    """Tell a run on the console until it has ended; the run as it then is."""
+    story = Story()
+    with console.status(_Now(story), spinner="dots"):
+        for event in run.events():
+            for line in story.tell(event.told):
+                console.print(line)
+    return run.refresh()
 
 
 class Story:
@@ -20,14 +35,17 @@ class Story:
     def __init__(self) -> None:
         #: Steps that are being carried out or wait for a worker, with the time of their start.
         self.live: dict[str, datetime] = {}
-        #: The width that steps' names have needed so far.
-        self._width = 0
+        #: What steps' names take, so that the rest stands in a column.
+        self._width = _WIDTH
 
-    def tell(self, entry: Mapping[str, Any]) -> Iterator[Text]:
-        """The lines that a reader is shown for a line of history; most are worth none."""
-        body: Mapping[str, Any] = entry["body"]
-        step, at = str(body.get("step", "")), printing.moment(entry["at"])
-        match entry["kind"]:
+    def tell(self, told: Line | LogLine) -> Iterator[Text]:
+        """The lines that a reader is shown for what happened; most is worth none."""
+        if isinstance(told, LogLine):
+            yield _joined(("  | ", "dim"), (told.text, "dim"))
+            return
+        body, at = told.body, told.at
+        step = str(body.get("step", ""))
+        match told.kind:
             case "Admitted":
                 self.live[step] = at
             case "AttemptSucceeded":
@@ -41,10 +59,10 @@ class Story:
             case "Refused":
                 yield self._line("✗", "red", step, f"{body['rule']}: {body['message']}")
             case "Deferred":
-                until = printing.time(body["until"])
+                until = printing.time(_moment(body["until"]))
                 yield self._line("…", "yellow", step, f"not before {until}: {body['rule']}")
             case "RetryStep":
-                wait = printing.duration(printing.moment(body["not_before"]) - at)
+                wait = printing.duration(_moment(body["not_before"]) - at)
                 yield self._line("↻", "yellow", step, f"attempt {body['attempt']} in {wait}")
             case "TakeEdges" if body.get("untaken"):
                 yield from self._edges(body)
@@ -71,14 +89,14 @@ class Story:
         return printing.duration(at - self.live.pop(step, at))
 
 
-def ending(run: Mapping[str, Any]) -> Text:
+def ending(run: Run) -> Text:
     """How a run has ended, or where it stands."""
-    text = Text.assemble(printing.status(run["status"]))
-    if run.get("finished_at"):
-        text.append(f" after {printing.between(run['created_at'], run['finished_at'])}")
-    why = ": ".join(filter(None, (run.get("reason"), run.get("message"))))
-    if why and run["status"] != "completed":
-        where = f" at {run['ended_step']}" if run.get("ended_step") else ""
+    text = Text.assemble(printing.status(run.status))
+    if run.finished_at:
+        text.append(f" after {printing.between(run.created_at, run.finished_at)}")
+    why = ": ".join(filter(None, (run.reason, run.message)))
+    if why and run.status != "completed":
+        where = f" at {run.ended_step}" if run.ended_step else ""
         text.append(printing.legible(f"{where}: {why}"))
     return text
 
@@ -89,6 +107,20 @@ def waiting(story: Story, now: datetime) -> str:
         f"{step} ({printing.duration(max(now - since, timedelta()))})"
         for step, since in story.live.items()
     )
+
+
+class _Now:
+    """The last line on a terminal: it ticks."""
+
+    def __init__(self, story: Story) -> None:
+        self._story = story
+
+    def __rich__(self) -> Text:
+        return Text(printing.legible(waiting(self._story, datetime.now(UTC))), "dim")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _joined(*parts: str | tuple[str, str]) -> Text:

@@ -148,6 +148,10 @@ class Client:
         found = self._wire.get(place if version is None else f"{place}/versions/{_quoted(version)}")
         return records.read(Version, found)
 
+    def versions(self, name: str) -> Iterator[Version]:
+        """The versions of a workflow, newest first. Raises `NotFound`."""
+        return self._pages(Version, f"/api/v1/workflows/{_quoted(name)}/versions")
+
     def functions(self) -> Iterator[Function]:
         """Functions by name, each in its newest version."""
         return self._pages(Function, "/api/v1/functions")

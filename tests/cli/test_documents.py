@@ -26,8 +26,8 @@ edges:
 """
 
 
-def run(*arguments: str, input: str | None = None) -> Result:
-    return CliRunner().invoke(main, arguments, input=input)
+def run(*arguments: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(main, arguments, input=text)
 
 
 @pytest.fixture
@@ -62,21 +62,21 @@ def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
 
 
 def test_text_that_a_terminal_would_obey_is_shown_and_not_obeyed() -> None:
-    result = run("validate", "-", input='workflow: "\x1b[2J"\n')
+    result = run("validate", "-", text='workflow: "\x1b[2J"\n')
 
     assert result.exit_code == 1
     assert "\x1b" not in result.stderr
 
 
 def test_a_valid_document_is_said_to_be_valid() -> None:
-    result = run("validate", "-", input=LINE)
+    result = run("validate", "-", text=LINE)
 
     assert result.exit_code == 0
     assert "line is valid" in result.stdout
 
 
 def test_a_valid_document_is_said_to_be_valid_to_programs() -> None:
-    result = run("validate", "-", "--json", input=LINE)
+    result = run("validate", "-", "--json", text=LINE)
 
     assert json.loads(result.stdout) == {"valid": True, "problems": []}
 

@@ -43,7 +43,17 @@ def test_a_length_of_time_has_the_units_that_matter(seconds: float, shown: str) 
 
 def test_what_has_not_begun_has_taken_no_time() -> None:
     assert printing.between(None, None) == ""
-    assert printing.between("2026-01-01T00:00:00Z", "2026-01-01T00:00:02Z") == "2.0 s"
+
+
+def test_a_variable_is_shown_as_far_as_it_fits_on_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printing.variables({"short": [1, 2], "code": "a\nb" * 1000})
+
+    short, code = capsys.readouterr().out.splitlines()
+    assert short == "  short  [1, 2]"
+    assert code.startswith("  code  a⏎ba⏎b")
+    assert code.endswith("… (3000 characters)")
 
 
 def test_rows_that_are_piped_are_not_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,31 +1,36 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from celeriac.cli import watching
 from celeriac.cli.watching import Story
+from celeriac.client import Client, Line, LogLine, Run
 from engine.core import codec
 from engine.core import messages as msg
 from tests.support import play
 
+#: A step as it stands in its column.
+A = f"{'a#1':<24} "
 
-def line(record: Any, seconds: float = 0) -> Mapping[str, Any]:
-    """A line of history as the API shows it."""
+
+def line(record: Any, seconds: float = 0) -> Line:
+    """A line of history as the client reads it."""
     written = codec.write(record)
-    return {
-        "seq": 1,
-        "at": play.at(seconds).isoformat(),
-        "kind": written.kind,
-        "body": written.body,
-    }
+    return Line(
+        seq=1,
+        at=play.at(seconds),
+        kind=written.kind,
+        format=codec.FORMAT,
+        body=written.body,
+        hash="",
+    )
 
 
-def told(story: Story, *lines: Mapping[str, Any]) -> list[str]:
+def told(story: Story, *lines: Line | LogLine) -> list[str]:
     return [text.plain for each in lines for text in story.tell(each)]
 
 
-def admitted(key: str = "a#1", seconds: float = 0) -> Mapping[str, Any]:
+def admitted(key: str = "a#1", seconds: float = 0) -> Line:
     return line(msg.Admitted(at=play.at(seconds), step=msg.StepKey(key)), seconds)
 
 
@@ -34,14 +39,14 @@ def test_a_failed_attempt_says_why() -> None:
 
     lines = told(story, admitted(), line(play.failed("a#1", reason="timeout"), seconds=2))
 
-    assert lines == ["✗ a#1  2.0 s  timeout: boom"]
+    assert lines == [f"✗ {A} 2.0 s  timeout: boom"]
     assert story.live == {}
 
 
 def test_a_lost_attempt_names_its_worker() -> None:
     lines = told(Story(), admitted(), line(play.lost("a#1"), seconds=31))
 
-    assert lines == ["✗ a#1  lost: its worker is gone (w1)"]
+    assert lines == [f"✗ {A} lost: its worker is gone (w1)"]
 
 
 def test_what_a_step_wrote_cannot_command_the_terminal() -> None:
@@ -63,13 +68,13 @@ def test_what_a_step_wrote_cannot_command_the_terminal() -> None:
 def test_a_retry_says_when() -> None:
     retry = msg.RetryStep(step=msg.StepKey("a#1"), attempt=2, not_before=play.at(5), reason="error")
 
-    assert told(Story(), line(retry, seconds=2)) == ["↻ a#1  attempt 2 in 3.0 s"]
+    assert told(Story(), line(retry, seconds=2)) == [f"↻ {A} attempt 2 in 3.0 s"]
 
 
 def test_a_step_that_succeeded_says_how_long_it_took() -> None:
     lines = told(Story(), admitted(), line(play.succeeded("a#1"), seconds=0.25))
 
-    assert lines == ["✓ a#1  250 ms"]
+    assert lines == [f"✓ {A} 250 ms"]
 
 
 def test_a_choice_names_the_way_taken() -> None:
@@ -111,15 +116,16 @@ def test_what_is_live_is_said_with_its_time() -> None:
     assert watching.waiting(story, play.at(3)) == "a#1 (3.0 s), b#1 (2.0 s)"
 
 
+def test_what_a_step_printed_is_told_as_it_is_but_legible() -> None:
+    printed = LogLine(
+        step="a#1", attempt=1, line=1, stream="stdout", text="50%\x1b[2J", at=play.NOW
+    )
+
+    assert told(Story(), printed) == ["  | 50%\\x1b[2J"]
+
+
 def test_a_run_that_failed_says_where_and_why() -> None:
-    run = {
-        "status": "failed",
-        "created_at": "2026-01-01T00:00:00Z",
-        "finished_at": "2026-01-01T00:00:03Z",
-        "ended_step": "a#1",
-        "reason": "timeout",
-        "message": "took longer than 3 s",
-    }
+    run = ended("failed", step="a#1", reason="timeout", message="took longer than 3 s")
 
     assert watching.ending(run).plain == (
         "failed after 3.0 s at a#1: timeout: took longer than 3 s"
@@ -127,13 +133,27 @@ def test_a_run_that_failed_says_where_and_why() -> None:
 
 
 def test_a_run_that_completed_says_so() -> None:
-    run = {
-        "status": "completed",
-        "created_at": "2026-01-01T00:00:00Z",
-        "finished_at": "2026-01-01T00:00:03Z",
-        "ended_step": "end#1",
-        "reason": "end",
-        "message": None,
-    }
+    run = ended("completed", step="end#1", reason="end", message=None)
 
     assert watching.ending(run).plain == "completed after 3.0 s"
+
+
+def ended(status: str, *, step: str, reason: str, message: str | None) -> Run:
+    return Run(
+        id="r1",
+        workflow="line",
+        version="1.0.0",
+        version_id="v1",
+        status=status,
+        seq=9,
+        submitted_by="ada",
+        created_at=play.NOW,
+        started_at=play.NOW,
+        finished_at=play.at(3),
+        reason=reason,
+        message=message,
+        ended_step=step,
+        stuck_error=None,
+        stuck_until=None,
+        client=Client("http://127.0.0.1:9", "none"),
+    )

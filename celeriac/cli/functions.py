@@ -1,0 +1,99 @@
+"""`celeriac functions`, `tools`, `register`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from celeriac.cli import api, files, printing
+from celeriac.client import Function
+
+_EFFECTS = ("pure", "idempotent", "at_most_once", "compensable")
+
+
+@click.command()
+@printing.json_option
+def functions(*, as_json: bool) -> None:
+    """List the functions that nodes can use."""
+    with api.connected() as client:
+        _list(client.functions(), as_json=as_json, what="functions")
+
+
+@click.command()
+@printing.json_option
+def tools(*, as_json: bool) -> None:
+    """List the tools that running steps can call."""
+    with api.connected() as client:
+        _list(client.tools(), as_json=as_json, what="tools")
+
+
+@click.group()
+def register() -> None:
+    """Register a function or a tool from its source.
+
+    FILE is Python, `-` stdin; it defines a function of the name. Registering what has not changed is
+    the same version; a new version is for the runs submitted from then on.
+    """
+
+
+@register.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--name", help="Of the function; by default that of the only one in the file.")
+@click.option("--description", help="By default the first line of its docstring.")
+@printing.json_option
+def function(*, file: str, name: str | None, description: str | None, as_json: bool) -> None:
+    """Register a function: what a node runs, or chooses by."""
+    source = files.text_of(file)
+    with api.connected() as client:
+        found = client.register_function(source, name=name, description=description)
+    _show(found, as_json=as_json)
+
+
+@register.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--name", help="Of the tool; by default that of the only function in the file.")
+@click.option("--description", help="By default the first line of its docstring.")
+@click.option(
+    "--effect",
+    type=click.Choice(_EFFECTS),
+    default="pure",
+    show_default=True,
+    help="What a call leaves in the world, and so what a retry may do.",
+)
+@printing.json_option
+def tool(
+    *, file: str, name: str | None, description: str | None, effect: str, as_json: bool
+) -> None:
+    """Register a tool: what a running step calls by name."""
+    source = files.text_of(file)
+    with api.connected() as client:
+        found = client.register_tool(source, name=name, description=description, effect=effect)
+    _show(found, as_json=as_json)
+
+
+def _list(found: Iterator[Function], *, as_json: bool, what: str) -> None:
+    if as_json:
+        printing.document(list(found))
+    else:
+        printing.table(
+            ("name", "version", "takes", "description", "from"),
+            map(_row, found),
+            empty=f"There are no {what}.",
+        )
+
+
+def _row(function: Function) -> Sequence[object]:
+    takes = ", ".join(
+        name if about.get("required", True) else f"[{name}]"
+        for name, about in function.parameters.items()
+    )
+    place = function.library or function.created_by
+    return function.name, function.version, takes, function.description, place
+
+
+def _show(function: Function, *, as_json: bool) -> None:
+    if as_json:
+        printing.document(function)
+    else:
+        click.echo(f"{function.name}@{function.version}")

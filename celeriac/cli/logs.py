@@ -1,0 +1,46 @@
+"""`celeriac logs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+from rich.text import Text
+
+from celeriac.cli import api, printing
+from celeriac.client import LogLine, Run
+
+
+@click.command()
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--step", metavar="STEP", help="Of this step alone, such as `draft#1`.")
+@printing.json_option
+def logs(*, run: str, follow: bool, step: str | None, as_json: bool) -> None:
+    """Print what the steps of a run have printed.
+
+    With --json, one object a line.
+    """
+    console = printing.console()
+    with api.connected() as client:
+        found = client.run(run)
+        for line in _followed(found, step) if follow else found.logs(step):
+            if as_json:
+                printing.line(line)
+            else:
+                console.print(_shown(line), soft_wrap=True)
+
+
+def _followed(run: Run, step: str | None) -> Iterator[LogLine]:
+    for event in run.events():
+        told = event.told
+        if isinstance(told, LogLine) and step in {None, told.step}:
+            yield told
+
+
+def _shown(line: LogLine) -> Text:
+    which = line.step if line.attempt == 1 else f"{line.step} (attempt {line.attempt})"
+    style = "red" if line.stream == "stderr" else ""
+    return Text.assemble(
+        (printing.legible(f"{which} | "), "dim"), (printing.legible(line.text), style)
+    )

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import SOURCES, Shell
+
+TWICE = '''
+def twice(n: int, times: int = 2) -> int:
+    """Multiply."""
+    return n * times
+'''
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import os\ndef f(state): return state\n", "Import statements are not allowed"),
+        ("def f(state:\n", "code: "),
+        ("x = 1\n", "code: "),
+    ],
+)
+def test_source_that_is_refused_says_why(shell: Shell, source: str, said: str) -> None:
+    result = shell("register", "function", "-", "--name", "f", text=source)
+
+    assert result.exit_code == 1
+    assert said in result.stderr
+
+
+def test_a_file_that_is_no_text_is_wrong_usage(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "f.py"
+    file.write_bytes(b"\xff")
+
+    result = shell("register", "tool", str(file))
+
+    assert result.exit_code == 2
+    assert "is not UTF-8 at byte 0" in result.stderr
+
+
+def test_a_function_is_registered_under_its_own_name(shell: Shell) -> None:
+    result = shell("register", "function", "-", text=SOURCES["increment"])
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("increment@")
+    listed = json.loads(shell("functions", "--json").stdout)
+    (increment,) = [each for each in listed if each["name"] == "increment"]
+    assert increment["description"] == "Add one to n."
+
+
+def test_a_tool_is_registered_with_its_effect(shell: Shell) -> None:
+    result = shell(
+        "register", "tool", "-", "--name", "twice", "--effect", "idempotent", "--json", text=TWICE
+    )
+
+    assert json.loads(result.stdout)["effect"] == "idempotent"
+    (row,) = [row for row in shell("tools").stdout.splitlines() if row.startswith("twice")]
+    assert "n, [times]" in row
+    assert "Multiply." in row
+
+
+def test_the_versions_of_a_workflow_are_listed(shell: Shell, tmp_path: Path) -> None:
+    shell("register", "function", "-", text=SOURCES["increment"])
+    file = tmp_path / "twofold.yaml"
+    for text in ("edges: [a -> end]", "edges: [a -> b -> end]"):
+        nodes = "  a: {uses: increment}\n" + ("  b: {uses: increment}\n" if "b" in text else "")
+        file.write_text(f"workflow: twofold\nnodes:\n{nodes}{text}\n")
+        assert shell("run", str(file), "--no-wait").exit_code == 0
+
+    assert "twofold" in shell("graphs").stdout
+    versions = json.loads(shell("graphs", "twofold", "--json").stdout)
+    assert [version["version"] for version in versions] == ["1.0.1", "1.0.0"]
