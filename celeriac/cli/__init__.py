@@ -7,9 +7,13 @@
 Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`,
 `graphs`, `functions`, `tools`, `register`) speak REST, as anybody's program would, with
 `celeriac.Client`: to `--url` or `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform
-of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`, `web`, `flower`) or look
-after the database (`db`, `doctor`) go to `DATABASE_URL` and `BROKER_URL`, else to the embedded
-platform's own servers. `schema`, `validate` and `version` need nothing.
+of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`,
+`web`, `flower`) or look after the database (`db`, `doctor`) go to `DATABASE_URL` and `BROKER_URL`,
+else to the embedded platform's own servers. `schema`, `validate` and `version` need nothing.
+
+A database is made ready in one place (`celeriac.embedded.install`): migrations, the local tenant, its
+admin's key, the libraries. `up` and `demo` do that at every start; a fleet does it with `db upgrade`
+before it starts the processes of a release.
 
 **Output.** What was asked for goes to stdout, all else to stderr: errors, notes, and a run's steps
 where what it came to was asked for. `--json`, on every command that reads, prints one JSON document,
