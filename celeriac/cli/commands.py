@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -96,5 +98,9 @@ class Commands(click.Group):
     envvar="CELERIAC_URL",
     help="The platform to speak to, if not this machine's.",
 )
-def main(url: str | None) -> None:  # `api` reads it where it is needed
+def main(url: str | None) -> None:  # noqa: ARG001  # `api` reads it where it is needed
     """Agentic workflows that nothing can make forget: carried out by Celery, remembered by Postgres."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no ✓ is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

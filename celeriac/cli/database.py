@@ -33,7 +33,9 @@ def upgrade(key_file: Path | None) -> None:
     with servers.reached() as settings:
         key = key_file or settings.home / "admin.key"
         install(settings, key_file=key)
-    click.echo(f"The database is at {migrations.head()}; the admin's API key is in {key}", err=True)
+        assert settings.database_url is not None
+        found = migrations.current(settings.database_url)
+    click.echo(f"The database is at {found}; the admin's API key is in {key}", err=True)
 
 
 @db.command()

@@ -12,7 +12,7 @@ from web import server
 @click.option("--host", help="Where to listen; by default CELERIAC_HOST, else 127.0.0.1.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=click.IntRange(1, 65_535),
     help="By default CELERIAC_PORT, else 8000.",
 )
 def web(host: str | None, port: int | None) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -115,6 +118,19 @@ def test_a_run_is_watched_to_its_end(shell: Shell, line: str) -> None:
     assert "  | n is 5" in told
     assert result.stdout.startswith("completed after ")
     assert "  n  7\n" in result.stdout
+
+
+def test_a_terminal_that_knows_few_characters_is_no_reason_to_fail(shell: Shell, line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celeriac", "run", line],
+        env={**os.environ, **shell.environment, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "\\u2713 a#1" in done.stderr
 
 
 def test_a_run_is_told_to_programs(shell: Shell, line: str) -> None:
