@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -22,7 +23,7 @@ from web.api import (
     steps,
     workflows,
 )
-from web.schemas.problems import ProblemSchema
+from web.schemas.problems import ProblemSchema, SeedErrorSchema
 from web.seed000 import graphs as seed_graphs
 from web.seed000 import registry, running, streams
 
@@ -41,6 +42,8 @@ PUBLIC = frozenset(
         streams.ENDPOINT,
     }
 )
+
+_ERRORS = 400
 
 DESCRIPTION = """\
 Workflows that nothing can make forget: submit a graph, follow its run, read its history.
@@ -101,6 +104,17 @@ class _Api(flask_smorest.Api):  # type: ignore[misc]  # distributed without type
     """Describes the routes; what goes wrong is answered by `web.errors` alone."""
 
     ERROR_SCHEMA = ProblemSchema
+
+    def _register_responses(self) -> None:
+        """Errors in their two shapes: that of `/api/v1`, and that of the simple engine."""
+        told = {status.name: status.phrase for status in HTTPStatus if status >= _ERRORS}
+        for name, phrase in {**told, "DEFAULT_ERROR": "Whatever else goes wrong"}.items():
+            content = {
+                errors.PROBLEM: {"schema": ProblemSchema},
+                rendering.JSON: {"schema": SeedErrorSchema},
+            }
+            response = {"description": phrase, "content": content}
+            self.spec.components.response(name, response, lazy=True)
 
     def handle_http_exception(self, error: Exception) -> Response:
         return errors.answer(error)

@@ -15,6 +15,7 @@ from uuid import UUID
 from flask import Request
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from engine.core import values
 from engine.core.problem import Problem
@@ -90,7 +91,12 @@ def read_bytes(request: Request) -> bytes:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # What a few bytes unfold to is nothing to find out here.
         raise WrongMediaType("compressed bodies are not read; send it without Content-Encoding")
-    return request.get_data(cache=False)
+    found = request.get_data(cache=False)
+    limit = request.max_content_length
+    # Of a body without a length, Werkzeug hands out what lies within the limit and is silent.
+    if request.content_length is None and limit is not None and len(found) >= limit:
+        raise RequestEntityTooLarge
+    return found
 
 
 def strict(text: bytes) -> Json:

@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import _DEFER, ThreadWorker
 
 from engine import platform, telemetry
 from engine.platform import DatabaseRole
 from engine.settings import Settings
-from web import site
+from web import connection, site
 from web.app import create_app
 
 #: Threads beside those that streams may hold.
@@ -28,6 +29,9 @@ CONNECTIONS = 16
 #: How long requests that are under way may take when the process is asked to end.
 GRACE_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 30
+#: How long a thread waits for a request on a new connection; gunicorn's five seconds let a few
+#: dozen connections on which nobody asks for anything hold up everybody.
+_FIRST_BYTE_SECONDS = 0.02
 _UNIX = "unix:"
 
 
@@ -43,7 +47,7 @@ def options(settings: Settings) -> Mapping[str, Any]:
     return {
         "bind": [_address(settings)],
         "workers": 1,
-        "worker_class": "gthread",
+        "worker_class": _Worker,
         "threads": settings.streams + SPARE_THREADS,
         "worker_connections": settings.streams + 1000,
         "keepalive": _KEEP_ALIVE_SECONDS,
@@ -75,6 +79,16 @@ class _Application(BaseApplication):  # type: ignore[misc]  # distributed withou
         """Called in the worker, after the fork."""
         built = platform.build(self._settings, DatabaseRole.CONTROL, connections=CONNECTIONS)
         return create_app(built)
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]  # distributed without types
+    """Threads are for requests: a connection on which none has come yet waits without one."""
+
+    def handle(self, conn: Any) -> Any:
+        connection.bound(conn.sock)
+        if not (conn.initialized or conn.data_ready or conn.wait_for_data(_FIRST_BYTE_SECONDS)):
+            return _DEFER
+        return super().handle(conn)
 
 
 class _Log(Logger):  # type: ignore[misc]  # distributed without types

@@ -11,7 +11,7 @@ away it waits on: what it has told stays told.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -57,13 +57,15 @@ def follow(
         bell.wait(LOOK_SECONDS)
 
 
-def until_ended(site: Site, run: RunId, *, seconds: float) -> Status:
-    """Where a run stands when it has ended, or when the time is over."""
+def until_ended(
+    site: Site, run: RunId, *, seconds: float, gone: Callable[[], bool] = lambda: False
+) -> Status:
+    """Where a run stands when it has ended, when the time is over, or when nobody waits any more."""
     deadline = time.monotonic() + seconds
     with site.listener.bell(run) as bell:
         while True:
             status = views.status(site.platform, run)
             left = deadline - time.monotonic()
-            if status.terminal or left <= 0 or site.stopping.is_set():
+            if status.terminal or left <= 0 or site.stopping.is_set() or gone():
                 return status
             bell.wait(min(left, LOOK_SECONDS))

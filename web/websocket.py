@@ -8,7 +8,6 @@ client wakes whoever waits for news of a run.
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +19,9 @@ from simple_websocket.errors import SimpleWebsocketError
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from engine.core.problem import Problem
+from web import connection
 from web.errors import BadRequest
 
-#: A client that has not taken what was sent to it after so long is gone.
-SEND_SECONDS = 20
 #: How often a client is asked whether it is there.
 PING_SECONDS = 25
 #: Clients have little to say.
@@ -111,13 +109,13 @@ class Handled(Response):
 @contextmanager
 def opened(request: Request) -> Iterator[Connection]:
     """A socket for the length of a block; a client that leaves ends the block quietly."""
-    connection = Connection(request)
+    client = Connection(request)
     try:
-        yield connection
+        yield client
     except Closed:
         pass
     finally:
-        connection.left()
+        client.left()
 
 
 def _nobody() -> None:
@@ -154,14 +152,5 @@ class _Whole:
 
 def _whole(environ: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: _Whole(bounded(environ[name]))
-        for name in ("gunicorn.socket", "werkzeug.socket")
-        if name in environ
+        name: _Whole(connection.bound(environ[name])) for name in connection.KEYS if name in environ
     }
-
-
-def bounded(inner: socket.socket) -> socket.socket:
-    """A socket on which sending gives up when the client does not read for long."""
-    with suppress(OSError, AttributeError):
-        inner.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-    return inner

@@ -9,8 +9,9 @@ a browser hands it back by itself (`Last-Event-ID`), others may (`?after=`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from flask import Response, request
@@ -22,7 +23,7 @@ from engine.live import Bell
 from engine.runs import views
 from engine.runs.views import Line, LogLine
 from engine.store.ids import RunId
-from web import pagination, rendering, site, streams, websocket
+from web import connection, pagination, rendering, site, streams
 from web.api.runs import named
 from web.places import Place
 from web.routing import Routes
@@ -82,16 +83,23 @@ def events(arguments: dict[str, Any], run_id: str) -> Response:
         # The one answer after which a browser does not connect again.
         return Response(status=204)
     place = here.places.take()
-    told = _told(here, run, reader, payloads=arguments["payloads"], logs=arguments["logs"])
+    gone = partial(connection.is_gone, request.environ)
+    told = _told(here, run, reader, gone, payloads=arguments["payloads"], logs=arguments["logs"])
     response = Response(_kept(told, place), content_type="text/event-stream", headers=_HEADERS)
     # The generator's own end is not enough: one that was never begun is never ended.
     response.call_on_close(place.leave)
-    if "gunicorn.socket" in request.environ:
-        websocket.bounded(request.environ["gunicorn.socket"])
     return response
 
 
-def _told(here: Site, run: RunId, reader: Reader, *, payloads: bool, logs: bool) -> Iterator[str]:
+def _told(
+    here: Site,
+    run: RunId,
+    reader: Reader,
+    gone: Callable[[], bool],
+    *,
+    payloads: bool,
+    logs: bool,
+) -> Iterator[str]:
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
     spoke = time.monotonic()
     if logs:
@@ -99,6 +107,8 @@ def _told(here: Site, run: RunId, reader: Reader, *, payloads: bool, logs: bool)
             reader.logs.setdefault((step.key, step.attempt), 0)
     with here.listener.bell(run) as bell:
         for batch in _batches(here, run, bell, reader, payloads=payloads):
+            if gone():
+                return
             for event in _of(here, run, batch, reader, logs=logs):
                 yield event
                 spoke = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +15,7 @@ from engine.runs import catalogue, control, launch, views
 from engine.runs.launch import Submitted
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
-from web import body, pagination, principal, site, streams
+from web import body, connection, pagination, principal, site, streams
 from web.routing import Routes
 from web.schemas.pages import page_of
 from web.schemas.runs import (
@@ -120,10 +121,13 @@ def retry(run_id: str) -> dict[str, Any]:
 def wait(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Wait until a run has ended, or until the time is over: then `ended` is false."""
     here, run = site.current(), named(run_id)
-    seconds = arguments["seconds"]
+    given, usual = arguments["seconds"], here.platform.settings.wait_seconds
     with here.places.taken():
         status = streams.until_ended(
-            here, run, seconds=here.platform.settings.wait_seconds if seconds is None else seconds
+            here,
+            run,
+            seconds=usual if given is None else given,
+            gone=partial(connection.is_gone, request.environ),
         )
     return _status(run, status)
 

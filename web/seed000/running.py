@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +12,7 @@ from engine.core.problem import Problem
 from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import control, launch, views
 from engine.store.ids import RunId
-from web import body, pagination, principal, site, streams
+from web import body, connection, pagination, principal, site, streams
 from web.routing import Routes
 from web.schemas.seed000 import (
     CancelledSchema,
@@ -42,7 +43,12 @@ def run(asked: dict[str, Any]) -> Any:
     here = site.current()
     with here.places.taken():
         submitted = _submit(asked)
-        status = streams.until_ended(here, submitted, seconds=here.platform.settings.wait_seconds)
+        status = streams.until_ended(
+            here,
+            submitted,
+            seconds=here.platform.settings.wait_seconds,
+            gone=partial(connection.is_gone, request.environ),
+        )
         if not status.terminal:
             place = {"Location": f"/graph/state/{submitted.run}"}
             return _RUNNING.dump(_started(submitted)), HTTPStatus.ACCEPTED, place

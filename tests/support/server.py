@@ -1,0 +1,98 @@
+"""The web process itself, and clients that speak to it over a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import websocket
+
+from engine.settings import Settings
+from tests.support.fleet import wait_until
+from tests.support.services import ROOT
+
+
+class Socket(websocket.WebSocket):  # type: ignore[misc]  # distributed without types
+    """A WebSocket whose `close` closes it whatever has become of it."""
+
+    def close(self, *given: Any, **options: Any) -> None:
+        super().close(*given, **options)
+        self.shutdown()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A web process that answers."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **options: object) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, timeout=20, **options)  # type: ignore[arg-type]
+
+    def socket(self, path: str, **options: object) -> Socket:
+        """An open WebSocket. Origin and headers are those of a program unless they are given."""
+        options = {"suppress_origin": True, **options}
+        return websocket.create_connection(
+            f"ws://127.0.0.1:{self.port}{path}", timeout=20, class_=Socket, **options
+        )
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+
+@contextlib.contextmanager
+def running(settings: Settings, folder: Path) -> Iterator[Server]:
+    """`celeriac web` for the length of a block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **{name: text for name, text in os.environ.items() if not name.startswith("CELERIAC_")},
+        **replace(settings, port=port).to_environment(),
+        "PYTHONPATH": str(ROOT),
+    }
+    log = folder / "web.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celeriac", "web"],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    server = Server(process=process, port=port, log=log)
+    try:
+        wait_until(lambda: _answers(server), what=f"the API:\n{log.read_text()}")
+        yield server
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _answers(server: Server) -> bool:
+    assert server.process.poll() is None, server.log.read_text()
+    with contextlib.suppress(httpx2.TransportError):
+        return httpx2.get(f"{server.url}/health", timeout=5).is_success
+    return False

@@ -1,0 +1,38 @@
+"""The connection that a request came on: whether somebody is still there, and for how long."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import Any
+
+#: Where servers put it into the environment of a request.
+KEYS = ("gunicorn.socket", "werkzeug.socket")
+#: A client that neither sends what it has begun nor reads what it asked for is gone after this.
+PATIENCE_SECONDS = 15
+
+
+def is_gone(environ: dict[str, Any]) -> bool:
+    """Whether the client has closed its end.
+
+    Who streams or waits looks now and then: a write would tell too, but only the second one.
+    """
+    for key in KEYS:
+        if key in environ:
+            try:
+                return not environ[key].recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except (OSError, ValueError):
+                return True
+    return False
+
+
+def bound(connection: socket.socket) -> socket.socket:
+    """Have reading and writing give up on a client that does its part no more."""
+    time = struct.pack("ll", PATIENCE_SECONDS, 0)
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time)
+    return connection
