@@ -1,0 +1,79 @@
+"""`python -m benchmarks`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks import fleet, machine, raw_celery, report, servers, workloads
+from benchmarks.report import RAW, Measured
+from benchmarks.servers import Servers
+from benchmarks.workloads import QUICK, WHOLE, Size
+
+_NAMES = {False: "Celeriac", True: "Celeriac, worker turns"}
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Small, one round: only to see that it works.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.IntRange(1),
+    default=1800,
+    show_default=True,
+    help="No round begins that would probably end later.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=tempfile.gettempdir(),
+    show_default=True,
+    help="On the disk that the database is to lie on.",
+)
+def main(*, quick: bool, rounds: int, seconds: int, folder: Path) -> None:
+    """Measure a durable step beside a raw Celery chain: a table, then one line of JSON."""
+    console = Console(stderr=True, width=120)
+    size, wanted = (QUICK, 1) if quick else (WHOLE, rounds)
+    measured: list[Measured] = []
+    with servers.started(folder) as both:
+        host, configured = machine.describe(both.folder), both.configuration()
+        about = {
+            "benchmark": "celeriac",
+            "quick": quick,
+            "versions": machine.versions(),
+            "machine": host,
+            "servers": configured,
+            "raw_celery": {**raw_celery.CONFIGURATION, "worker": list(raw_celery.WORKER)},
+            "fleet": dict(fleet.PROCESSES),
+        }
+        for name, value in {**host, **configured}.items():
+            console.print(f"{name}: {value}", style="dim")
+        since = time.monotonic()
+        for number in range(wanted):
+            measured += _round(both, size, console)
+            passed = time.monotonic() - since
+            if passed / (number + 1) * (number + 2) > seconds:
+                break
+    report.show(measured, console)
+    click.echo(report.line(measured, **about))
+
+
+def _round(both: Servers, size: Size, console: Console) -> Iterator[Measured]:
+    """Raw Celery before each of ours: A B A C."""
+    for worker_turns, name in _NAMES.items():
+        with raw_celery.started(both) as rival:
+            raw = workloads.measure(rival, size, both.pids())
+        console.print(f"{RAW}: {raw['steps_per_second']:.0f} steps/s", style="dim")
+        yield Measured(system=RAW, figures=raw, raw=raw)
+        for code, figures in fleet.measure(both, size, worker_turns=worker_turns).items():
+            console.print(f"{name}, {code}: {figures['steps_per_second']:.0f} steps/s", style="dim")
+            yield Measured(system=f"{name}, {code}", figures=figures, raw=raw)
+
+
+if __name__ == "__main__":
+    main()
