@@ -9,8 +9,10 @@ from typing import Any
 
 #: Where servers put it into the environment of a request.
 KEYS = ("gunicorn.socket", "werkzeug.socket")
-#: A client that neither sends what it has begun nor reads what it asked for is gone after this.
-PATIENCE_SECONDS = 15
+#: A client that does not send what it has begun is gone after this,
+RECEIVE_SECONDS = 5
+#: and one that does not read what it asked for after this.
+SEND_SECONDS = 20
 
 
 def is_gone(environ: dict[str, Any]) -> bool:
@@ -31,8 +33,12 @@ def is_gone(environ: dict[str, Any]) -> bool:
 
 def bound(connection: socket.socket) -> socket.socket:
     """Have reading and writing give up on a client that does its part no more."""
-    time = struct.pack("ll", PATIENCE_SECONDS, 0)
     with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, time)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, time)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _time(RECEIVE_SECONDS))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _time(SEND_SECONDS))
     return connection
+
+
+def _time(seconds: int) -> bytes:
+    """A `struct timeval`."""
+    return struct.pack("ll", seconds, 0)

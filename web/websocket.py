@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from flask import Request, Response
@@ -49,6 +50,8 @@ class Connection:
                 ping_interval=PING_SECONDS,
                 max_message_size=MESSAGE_BYTES,
                 event_class=lambda: _Ringing(self._wake),
+                # It may outlast the socket's last word; the process must not wait for it.
+                thread_class=partial(threading.Thread, daemon=True),
             )
         except (RemoteProtocolError, SimpleWebsocketError) as error:
             raise BadRequest(

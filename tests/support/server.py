@@ -58,17 +58,25 @@ class Server:
 
 @contextlib.contextmanager
 def running(settings: Settings, folder: Path) -> Iterator[Server]:
-    """`celeriac web` for the length of a block."""
+    """`celeriac web` on a port of its own, for the length of a block; it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    with running_at(replace(settings, port=port), folder) as process:
+        server = Server(process=process, port=port, log=folder / "web.log")
+        wait_until(lambda: _answers(server), what="the API")
+        yield server
+
+
+@contextlib.contextmanager
+def running_at(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`celeriac web` for the length of a block."""
     environment = {
         **{name: text for name, text in os.environ.items() if not name.startswith("CELERIAC_")},
-        **replace(settings, port=port).to_environment(),
+        **settings.to_environment(),
         "PYTHONPATH": str(ROOT),
     }
-    log = folder / "web.log"
-    with log.open("ab") as output:
+    with (folder / "web.log").open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celeriac", "web"],
             env=environment,
@@ -77,10 +85,8 @@ def running(settings: Settings, folder: Path) -> Iterator[Server]:
             stdout=output,
             stderr=output,
         )
-    server = Server(process=process, port=port, log=log)
     try:
-        wait_until(lambda: _answers(server), what=f"the API:\n{log.read_text()}")
-        yield server
+        yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
