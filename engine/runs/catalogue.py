@@ -120,6 +120,13 @@ def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> Workflow
         return publish_graph(connection, tenant, graph, by=by)
 
 
+def publish_text(platform: Platform, tenant: str, text: str | bytes, *, by: str) -> WorkflowVersion:
+    """Publish from YAML or JSON as somebody wrote it: problems then tell their lines. See `publish`."""
+    graph = documents.read_graph(text)
+    with session.transaction(platform.database) as connection:
+        return publish_graph(connection, tenant, graph, by=by)
+
+
 def publish_simple(platform: Platform, tenant: str, body: Json, *, by: str) -> WorkflowVersion:
     """Publish a version of a workflow from the body of `POST /graph/create`. Raises `Invalid`."""
     graph = simple(body)

@@ -120,6 +120,15 @@ def test_cancelling_what_has_ended_is_a_conflict(api: Api, line: str) -> None:
     )
 
 
+def test_a_problem_of_a_yaml_document_tells_its_line(api: Api, line: str) -> None:
+    text = "workflow: y\nnodes:\n  a:\n    uses: noop\n    retries: 3\nedges: [a -> end]\n"
+    response = api.post("/api/v1/workflows", data=text, content_type="application/yaml")
+    assert response.status_code == 422
+    (problem,) = response.json["errors"]
+    assert problem["path"] == "nodes.a.retries"
+    assert "line 5" in problem["message"]
+
+
 def test_a_version_that_is_taken_is_a_conflict(api: Api, line: str) -> None:
     document = {**DOCUMENT, "version": "1.0.0"}
     assert api.post("/api/v1/workflows", json=document).status_code == 201

@@ -7,8 +7,6 @@ from typing import Any
 
 from flask import request
 
-from engine import documents
-from engine.core.values import Json
 from engine.runs import catalogue
 from engine.store.workflows import WorkflowVersion
 from web import body, pagination, principal, site
@@ -41,8 +39,12 @@ def publish() -> tuple[WorkflowVersion, int, dict[str, str]]:
 
     Without a `version` of its own it gets the next patch, unless nothing has changed.
     """
-    who = principal.current()
-    found = catalogue.publish(site.current().platform, who.tenant, _document(), by=who.user)
+    platform, who = site.current().platform, principal.current()
+    if request.mimetype in _YAML:
+        text = body.read_bytes(request)
+        found = catalogue.publish_text(platform, who.tenant, text, by=who.user)
+    else:
+        found = catalogue.publish(platform, who.tenant, body.read_json(request), by=who.user)
     place = f"/api/v1/workflows/{found.workflow}/versions/{found.version}"
     return found, HTTPStatus.CREATED, {"Location": body.address(place)}
 
@@ -96,10 +98,3 @@ def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
 def version(name: str, version: str) -> WorkflowVersion:
     """Get a version of a workflow."""
     return catalogue.find(site.current().platform, principal.current().tenant, name, version)
-
-
-def _document() -> Json:
-    """The document in the body, from whichever of its two languages."""
-    if request.mimetype in _YAML:
-        return documents.read_text(body.read_bytes(request))
-    return body.read_json(request)
