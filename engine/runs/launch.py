@@ -42,21 +42,24 @@ def submit(
     *,
     by: str,
     idempotency_key: str | None = None,
+    asked: Json = None,
 ) -> Submitted:
     """Accept a run of a workflow version.
 
-    Raises `NotFound`, `Invalid` with every problem of the inputs, and `Conflict` when the
+    `asked` is what the key stands for, where that is not the version itself: who asks for the
+    latest version, and asks again, gets the run there is, although another is the latest by
+    then. Raises `NotFound`, `Invalid` with every problem of the inputs, and `Conflict` when the
     key was used for another submission.
     """
     run = RunId(tenant, identity.new_run())
     with session.transaction(platform.database) as connection:
         graph = graphs.load(connection, tenant, version_id)
-        given = _checked(graph, inputs)
         if idempotency_key is not None:
-            asked = digest({"version": version_id, "inputs": dict(inputs)})
-            known = idempotency.claim(connection, idempotency_key, asked, run)
+            said = digest([asked or {"version": version_id}, dict(inputs)])
+            known = idempotency.claim(connection, idempotency_key, said, run)
             if known is not None:
-                return _replayed(tenant, known.run_id, same=known.digest == asked)
+                return _replayed(tenant, known.run_id, same=known.digest == said)
+        given = _checked(graph, inputs)
         pins = _pins(connection, tenant, graph)
         runs.create(
             connection, run, version_id=version_id, rules=RULES, pins=canonical(pins), by=by

@@ -76,6 +76,18 @@ def test_another_submission_under_the_same_key_is_refused(api: Api, line: str) -
     assert len(api.get("/api/v1/runs").json["items"]) == 1
 
 
+def test_a_submission_that_is_repeated_is_the_same_although_a_version_was_published_since(
+    api: Api, control: Platform, line: str
+) -> None:
+    headers = {"Idempotency-Key": "k1"}
+    first = api.post("/api/v1/runs", json={"workflow": "line"}, headers=headers)
+    newer = {**LINE, "inputs": {"needed": {"type": "string"}}}
+    platforms.publish(control, newer)
+    again = api.post("/api/v1/runs", json={"workflow": "line"}, headers=headers)
+    assert (again.status_code, again.json["run_id"]) == (200, first.json["run_id"])
+    assert api.post("/api/v1/runs", json={"workflow": "line"}).status_code == 422
+
+
 def test_a_key_of_another_tenant_is_another_key(api: Api, stranger: Api, line: str) -> None:
     code = "def noop(state):\n    return state"
     assert (

@@ -10,6 +10,7 @@ from flask import request
 
 from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
+from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import catalogue, control, launch, views
 from engine.runs.launch import Submitted
@@ -56,11 +57,15 @@ _KEY = {
 def submit(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Submit a run."""
     here, who = site.current(), principal.current()
+    named: dict[str, Json] = {
+        name: asked[name] for name in ("workflow", "version", "version_id") if name in asked
+    }
     version_id = asked.get("version_id")
     if version_id is None:
-        named = asked["workflow"], asked.get("version")
-        version_id = catalogue.find(here.platform, who.tenant, *named).id
-    submitted = _submit(version_id, asked["inputs"])
+        version_id = catalogue.find(
+            here.platform, who.tenant, asked["workflow"], asked.get("version")
+        ).id
+    submitted = _submit(version_id, asked["inputs"], named)
     here.nudger.nudge(submitted.run)
     status = views.status(here.platform, submitted.run)
     headers = {"Location": f"/api/v1/runs/{submitted.run.run}"}
@@ -140,7 +145,7 @@ def named(run_id: str) -> RunId:
     return RunId(principal.current().tenant, found)
 
 
-def _submit(version_id: str, inputs: dict[str, Any]) -> Submitted:
+def _submit(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> Submitted:
     here, who = site.current(), principal.current()
     found = body.uuid(version_id)
     if found is None:
@@ -148,7 +153,13 @@ def _submit(version_id: str, inputs: dict[str, Any]) -> Submitted:
     key = body.idempotency_key(request)
     try:
         return launch.submit(
-            here.platform, who.tenant, found, inputs, by=who.user, idempotency_key=key
+            here.platform,
+            who.tenant,
+            found,
+            inputs,
+            by=who.user,
+            idempotency_key=key,
+            asked=named,
         )
     except Conflict as conflict:
         # The draft of the header asks for 422: sending it again would not help.
