@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,9 @@ KEYS = ("gunicorn.socket", "werkzeug.socket")
 RECEIVE_SECONDS = 5
 #: and one that does not read what it asked for after this.
 SEND_SECONDS = 20
+#: How much of a body that is refused is read over, and for how long.
+_DRAIN_BYTES = 67_108_864
+_DRAIN_SECONDS = 10.0
 
 
 def is_gone(environ: dict[str, Any]) -> bool:
@@ -29,6 +33,22 @@ def is_gone(environ: dict[str, Any]) -> bool:
             except (OSError, ValueError):
                 return True
     return False
+
+
+def drain(environ: dict[str, Any]) -> None:
+    """Read on over what is left of a body, within reason.
+
+    Many a client looks at an answer only when it has sent everything, and takes a connection
+    that is closed before for a failure of the network.
+    """
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    left = _DRAIN_BYTES
+    with suppress(OSError, ValueError):
+        while left > 0 and time.monotonic() < deadline:
+            chunk = environ["wsgi.input"].read(min(left, 65_536))
+            if not chunk:
+                return
+            left -= len(chunk)
 
 
 def bound(connection: socket.socket) -> socket.socket:

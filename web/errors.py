@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from engine.core.problem import Problem
 from engine.errors import CeleriacError, Conflict, Invalid, NotFound, Unavailable
-from web import envelope, rendering
+from web import connection, envelope, rendering
 
 PROBLEM = "application/problem+json"
 
@@ -79,6 +79,8 @@ def answer(error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.response is not None:
         return error.response  # type: ignore[return-value]  # ours are Flask's
     status = status_of(error)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        connection.drain(request.environ)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         original = getattr(error, "original_exception", None) or error
         _log.error("request.failed", exc_info=original)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.support import platforms, site
 from tests.support.platforms import LINE, finish, take
 from tests.support.site import Api
 from web import site as sites
+from web import streams
 
 DOCUMENT = {"workflow": "w", "nodes": {"a": {"uses": "noop"}}, "edges": ["a -> end"]}
 YAML = """\
@@ -419,16 +420,49 @@ def test_a_run_that_is_stuck_is_shown_and_taken_up_again(
     assert api.post(f"{place}/retry").json["status"] == "running"
 
 
-def test_waiting_ends_with_the_run(
-    api: Api, control: Platform, worker: Platform, line: str
+def hinted(control: Platform, run: RunId, waiting: Future[Any]) -> Any:
+    """What comes of waiting; hints before the listener has subscribed are lost, as they may be."""
+    while not wait([waiting], timeout=0.1).done:
+        control.live.publish([run])
+    return waiting.result()
+
+
+def test_waiting_ends_when_the_run_does_and_not_at_the_next_look(
+    api: Api,
+    control: Platform,
+    worker: Platform,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Looks are an hour apart here: what wakes those who wait is the live channel."""
+    monkeypatch.setattr(streams, "LOOK_SECONDS", 3600)
     run = platforms.submit(control, line)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(api.get, f"/api/v1/runs/{run.run}/wait?seconds=30")
+        waiting = pool.submit(api.get, f"/api/v1/runs/{run.run}/wait?seconds=300")
         finish(control, worker, take(worker, run, "a#1"))
         finish(control, worker, take(worker, run, "b#1"))
-        response = waiting.result(timeout=10)
+        response = hinted(control, run, waiting)
     assert (response.json["status"], response.json["ended"]) == ("completed", True)
+
+
+def test_a_stream_tells_what_happens_when_it_does(
+    app: Flask,
+    control: Platform,
+    worker: Platform,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_SECONDS", 3600)
+    here = sites.of(app)
+    run = platforms.submit(control, line)
+    with here.listener.bell(run) as bell:
+        told = streams.follow(here, run, bell, after=0)
+        first = next(told)
+        assert next(told) == ()
+        finish(control, worker, take(worker, run, "a#1"))
+        with ThreadPoolExecutor(1) as pool:
+            following = hinted(control, run, pool.submit(next, told))
+        assert following[0].seq == first[-1].seq + 1
 
 
 def test_waiting_requests_take_places(app: Flask, api: Api, control: Platform, line: str) -> None:
