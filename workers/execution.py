@@ -23,7 +23,7 @@ from engine.store.ids import StepId
 from workers.keeper import Keeper
 from workers.kinds import KINDS
 from workers.kinds.execution import Execution
-from workers.sandbox import Sandbox
+from workers.sandbox import Sandbox, SandboxUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -64,6 +64,9 @@ def _attempt(worker: Worker, lease: Leased, since: float) -> None:
     with worker.keeper.keeping(lease, execution.stopped, log, since=since):
         outcome = _run(execution)
         log.flush()
+    if execution.stopped.is_set() and isinstance(outcome, Failed):
+        # Not the step's fault: where the lease still holds, the worker says that it lost it.
+        outcome = Failed(reason="lost", message="its worker could not keep the lease")
     platform.fault(faults.EFFECT_DONE)
     # Safe to repeat: whatever commit went through before finds its fence gone.
     accepted = session.insist(
@@ -93,9 +96,10 @@ def _run(execution: Execution) -> Outcome:
         )
     try:
         return kind(execution)
-    except Unavailable:
-        # No fault of the step: its lease runs out, and another attempt follows.
-        raise
+    except (Unavailable, SandboxUnavailable) as error:
+        # No fault of the step. Said at once, nobody has to wait for its lease to run out.
+        _log.warning("attempt.lost", node=execution.node.id, error=str(error))
+        return Failed(reason="lost", message=str(error))
     except Exception as error:  # noqa: BLE001  # a defect of ours is reported, not lost
         _log.exception("attempt.defect", node=execution.node.id)
         return Failed(reason="defect", message=f"{type(error).__name__}: {error}")

@@ -21,7 +21,7 @@ from engine.platform import Platform
 from engine.runs import attempts
 from engine.runs.attempts import Leased
 from engine.runs.logs import Log
-from engine.store.ids import StepId
+from engine.store.steps import Held
 
 _log = structlog.get_logger(__name__)
 
@@ -42,19 +42,23 @@ class Keeper:
         self._platform = platform
         self._seconds = platform.settings.lease_seconds
         self._look = min(1.0, self._seconds / 6)
-        self._kept: dict[StepId, _Kept] = {}
+        self._kept: dict[Held, _Kept] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="keeper", daemon=True)
+        # Apart from the thread that asks the database, which may wait for it without end.
+        self._guard = threading.Thread(target=self._watch, name="keeper guard", daemon=True)
 
     def start(self) -> None:
         """Begin to look after leases."""
         self._thread.start()
+        self._guard.start()
 
     def close(self) -> None:
         """Stop; executions under way lose their keeper."""
         self._closed.set()
-        self._thread.join()
+        self._guard.join()
+        self._thread.join(timeout=self._seconds)
 
     @contextmanager
     def keeping(
@@ -62,12 +66,12 @@ class Keeper:
     ) -> Iterator[None]:
         """Keep a lease that was taken at `since` (monotonic) while the block runs."""
         with self._lock:
-            self._kept[lease.step] = _Kept(lease, stopped, log, since)
+            self._kept[lease.held] = _Kept(lease, stopped, log, since)
         try:
             yield
         finally:
             with self._lock:
-                del self._kept[lease.step]
+                del self._kept[lease.held]
 
     def _work(self) -> None:
         while not self._closed.wait(self._look):
@@ -79,6 +83,13 @@ class Keeper:
                 self._check(kept)
             except Unavailable as error:
                 _log.warning("keeper.database", error=str(error))
+            except Exception:  # noqa: BLE001  # leases that nobody keeps would all be lost
+                _log.exception("keeper.defect")
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._look / 2):
+            with self._lock:
+                kept = list(self._kept.values())
             self._give_up(kept)
 
     def _check(self, kept: list[_Kept]) -> None:
@@ -87,12 +98,12 @@ class Keeper:
         waiting = [one for one in kept if one not in due]
         ours = attempts.beat(self._platform, [one.lease.held for one in due]) if due else set()
         for one in due:
-            if one.lease.step in ours:
+            if one.lease.held in ours:
                 one.renewed = now
         if waiting:
             ours |= attempts.held(self._platform, [one.lease.held for one in waiting])
         for one in kept:
-            if one.lease.step not in ours:
+            if one.lease.held not in ours:
                 one.stopped.set()
             one.log.flush()
 

@@ -231,7 +231,7 @@ def _after_failure(
     assert failure is not None
     retry = graph.nodes[step.node].retry
     if failure.reason in LOST_REASONS:
-        again, delay = step.lost <= policy.lost_attempts, 0.0
+        again, delay = step.lost <= policy.lost_attempts, _recovery(step.lost)
     else:
         again = (
             not failure.terminal
@@ -249,6 +249,15 @@ def _after_failure(
     return msg.FinishRun(
         status=RunStatus.FAILED, reason=failure.reason, message=failure.message, step=step.key
     )
+
+
+def _recovery(lost: int) -> float:
+    """Seconds until a lost attempt is made up for: at once, then ever later.
+
+    What takes workers away, a host without memory or a database that comes and goes, takes a
+    while to end.
+    """
+    return 0.0 if lost <= 1 else 2.0 * 4.0 ** min(lost - 2, 4)
 
 
 def backoff(retry: Retry, errors: int, seed: str) -> float:

@@ -11,7 +11,7 @@ class Policy:
 
     #: How often the attempts of one step may be lost with their workers before it fails.
     #: Without it a step that kills its worker would go round for ever.
-    lost_attempts: int = 3
+    lost_attempts: int = 5
 
 
 DEFAULT = Policy()

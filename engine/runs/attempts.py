@@ -104,13 +104,13 @@ def begin(platform: Platform, leases: Sequence[Leased]) -> tuple[Leased, ...]:
     return tuple(lease for lease in leases if lease.step in begun)
 
 
-def beat(platform: Platform, leases: Sequence[Held]) -> frozenset[StepId]:
+def beat(platform: Platform, leases: Sequence[Held]) -> frozenset[Held]:
     """Extend leases; the steps that are still ours."""
     with session.transaction(platform.database) as connection:
         return steps.beat(connection, leases, platform.settings.lease_seconds)
 
 
-def held(platform: Platform, leases: Sequence[Held]) -> frozenset[StepId]:
+def held(platform: Platform, leases: Sequence[Held]) -> frozenset[Held]:
     """The steps that are still ours, without extending anything."""
     with session.transaction(platform.database) as connection:
         return steps.held(connection, leases)

@@ -77,12 +77,17 @@ def authorise(
                 )
             if earlier.ended and earlier.reason is None:
                 return Recorded(value=orjson.loads(earlier.value))
-            if not earlier.ended and earlier.effect not in _REPEATABLE:
+            if earlier.effect not in _REPEATABLE:
                 return Denied(
                     reason="unknown_outcome",
                     message=(
-                        f"call {ordinal} of {tool} began in attempt {earlier.attempt} and its "
-                        "outcome was never recorded; it may have happened"
+                        f"call {ordinal} of {tool} began in attempt {earlier.attempt} and "
+                        + (
+                            f"ended as {earlier.reason}"
+                            if earlier.ended
+                            else "its outcome was never recorded"
+                        )
+                        + "; it may have happened"
                     ),
                     terminal=True,
                 )

@@ -203,6 +203,9 @@ def pins(connection: Connection, tenant: str, graph: Graph) -> tuple[dict[str, i
             problems.append(_missing(reference))
         elif reference.version is None:
             found[f"{namespace}:{reference.name}"] = known[namespace][reference.name]
+        else:
+            # Pinned too: which of the two namespaces it was must not change under the run.
+            found[f"{namespace}:{reference.name}@{reference.version}"] = reference.version
     return found, problems
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ from engine.store.functions import Namespace
 from engine.store.ids import StepId
 
 _CACHED = 2000
+_VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +40,13 @@ def of_run(
     name, _, fixed = uses.partition("@")
     namespaces: tuple[Namespace, ...] = ("function", "tool")
     for known in namespaces if namespace == "function" else namespaces[1:]:
-        version = int(fixed) if fixed else pins.get(f"{known}:{uses}")
+        version = pins.get(f"{known}:{uses}")
         if version is not None and (found := _load(connection, step.tenant, known, name, version)):
             return found
+    if fixed:
+        if namespace != "tool" or not _VERSION.fullmatch(fixed):
+            return None
+        return _load(connection, step.tenant, namespace, name, int(fixed))
     pinned = calls.pin(connection, step, namespace, name)
     return None if pinned is None else _load(connection, step.tenant, namespace, name, pinned)
 

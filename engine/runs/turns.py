@@ -47,6 +47,8 @@ class _Letter:
     """An event as it was received: what is folded, and the texts that history keeps of it."""
 
     event: msg.AnyEvent
+    kind: str
+    format: int
     body: str
     payload_id: str | None
 
@@ -117,7 +119,13 @@ def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId,
             number=letter.format,
         )
         found.setdefault(RunId(letter.tenant_id, letter.run_id), []).append(
-            _Letter(event=event, body=letter.body, payload_id=letter.payload_id)  # type: ignore[arg-type]  # only events are ever put into an inbox
+            _Letter(
+                event=event,  # type: ignore[arg-type]  # only events are ever put into an inbox
+                kind=letter.kind,
+                format=letter.format,
+                body=letter.body,
+                payload_id=letter.payload_id,
+            )
         )
     return found
 
@@ -193,8 +201,8 @@ def _lines(one: _Taken) -> list[history.Line]:
             run=one.run,
             seq=seq,
             at=entry.at,
-            kind=type(entry.record).__name__,
-            format=codec.FORMAT,
+            kind=letter.kind if letter else type(entry.record).__name__,
+            format=letter.format if letter else codec.FORMAT,
             body=letter.body if letter else codec.seal(entry.record).body,
             payload_id=letter.payload_id if letter else None,
         )

@@ -154,7 +154,7 @@ _BEAT = session.Statement(
         WHERE s.status = 'leased' AND s.fence = w.fence ORDER BY 1, 2, 3 FOR UPDATE OF s)
     UPDATE step s SET lease_until = clock_timestamp() + make_interval(secs => $5)
     FROM mine m WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
-    RETURNING s.tenant_id, s.run_id::text, s.key
+    RETURNING s.tenant_id, s.run_id::text, s.key, s.fence
     """,  # noqa: S608
 )
 
@@ -162,7 +162,7 @@ _HELD = session.Statement(
     name="step_held",
     types="text[], text[], text[], bigint[]",
     sql=f"""
-    SELECT s.tenant_id, s.run_id::text, s.key FROM step s
+    SELECT s.tenant_id, s.run_id::text, s.key, s.fence FROM step s
     JOIN unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence) ON {_SAME}
     WHERE s.status = 'leased' AND s.fence = w.fence
     """,  # noqa: S608
@@ -306,14 +306,14 @@ def begin(connection: Connection, leases: Sequence[Held]) -> frozenset[StepId]:
     return _steps(session.run(connection, _BEGIN, *_held(leases)))
 
 
-def beat(connection: Connection, leases: Sequence[Held], seconds: float) -> frozenset[StepId]:
-    """Extend leases; the steps for which they still hold."""
-    return _steps(session.run(connection, _BEAT, *_held(leases), seconds))
+def beat(connection: Connection, leases: Sequence[Held], seconds: float) -> frozenset[Held]:
+    """Extend leases; those that still hold."""
+    return _leases(session.run(connection, _BEAT, *_held(leases), seconds))
 
 
-def held(connection: Connection, leases: Sequence[Held]) -> frozenset[StepId]:
-    """The steps for which the leases still hold."""
-    return _steps(session.run(connection, _HELD, *_held(leases)))
+def held(connection: Connection, leases: Sequence[Held]) -> frozenset[Held]:
+    """The leases that still hold."""
+    return _leases(session.run(connection, _HELD, *_held(leases)))
 
 
 def give_back(connection: Connection, leases: Sequence[Held]) -> None:
@@ -346,3 +346,9 @@ def _held(leases: Sequence[Held]) -> tuple[list[str], list[str], list[str], list
 
 def _steps(rows: Sequence[Row[Any]]) -> frozenset[StepId]:
     return frozenset(StepId._make(row) for row in rows)
+
+
+def _leases(rows: Sequence[Row[Any]]) -> frozenset[Held]:
+    return frozenset(
+        Held(step=StepId._make(tuple(row)[:3]), fence=tuple(row)[3]) for row in rows
+    )

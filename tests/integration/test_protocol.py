@@ -244,7 +244,7 @@ def test_a_failed_attempt_waits_for_its_backoff_in_the_database(main, worker, se
 def test_a_beat_keeps_a_lease_and_a_step_can_be_handed_back(main, worker):
     run = submit(main, publish(main, LINE))
     (lease,) = attempts.lease(worker, [StepId(*run, "a#1")], "w1")
-    assert attempts.beat(worker, [lease.held]) == {lease.step}
+    assert attempts.beat(worker, [lease.held]) == {lease.held}
     attempts.give_back(worker, [lease.held])
     assert attempts.beat(worker, [lease.held]) == frozenset()
     assert take(worker, run, "a#1").attempt == 1

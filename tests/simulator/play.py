@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
-from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core.graph import Retry
 from engine.core.values import Inline
-from tests.simulator.world import EPOCH, LEASE, Lease, Rules, World
+from tests.simulator.world import EPOCH, LEASE, Actor, Lease, Rules, World
 from tests.support.play import LINE, LOOP, edge, graph, node
-
-Actor: TypeAlias = Generator[None, None, None]
 
 TRYING = graph(
     edge("start -> a"),
@@ -71,6 +67,10 @@ def _trouble(world: World, actors: list[Actor]) -> None:
             world.cancel(rng.choice(list(world.runs)))
         case 7 | 8:
             actors.append(_sweeper(world))
+        case 9 if actors:
+            # As SIGSTOP would, or a machine that sleeps: it goes on later as if nothing had been.
+            until = world.now + rng.choice((1.0, LEASE * 1.2, LEASE * 2))
+            world.stalled.append((until, actors.pop(rng.randrange(len(actors)))))
         case _:
             world.now += 0.05
 
@@ -78,6 +78,10 @@ def _trouble(world: World, actors: list[Actor]) -> None:
 def _step(world: World, actors: list[Actor]) -> None:
     """One actor goes on to where it may die next."""
     rng = world.rng
+    awake = [stalled for stalled in world.stalled if stalled[0] <= world.now]
+    for stalled in awake:
+        world.stalled.remove(stalled)
+        actors.append(stalled[1])
     if world.messages and (not actors or rng.random() < 0.4):
         message = world.messages.pop(rng.randrange(len(world.messages)))
         actors.append(_receive(world, message))

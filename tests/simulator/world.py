@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core.graph import Graph
@@ -14,6 +15,9 @@ from engine.core.policy import Policy
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from tests.support.play import turn
+
+#: A process: it may die, or stand still, wherever it yields.
+Actor: TypeAlias = Generator[None, None, None]
 
 LEASE = 30.0
 RESEND = 5.0
@@ -85,6 +89,8 @@ class World:
     accepted: dict[tuple[str, str], list[tuple[int, int]]] = field(default_factory=dict)
     effects: Counter[tuple[str, str]] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+    #: Actors that stand still, and until when.
+    stalled: list[tuple[float, Actor]] = field(default_factory=list)
 
     def at(self, event_time: float | None = None) -> datetime:
         return EPOCH + timedelta(seconds=self.now if event_time is None else event_time)

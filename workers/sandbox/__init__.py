@@ -55,8 +55,18 @@ Nothing from a child is trusted: it is bounded before it is read, and parsed str
 from __future__ import annotations
 
 from workers.sandbox.execution import OnCall, OnLog
-from workers.sandbox.job import CallAnswer, Choose, Job, Limits, Mode, Outcome, Reason, Stream
-from workers.sandbox.sandbox import Sandbox, SandboxUnavailable
+from workers.sandbox.job import (
+    CallAnswer,
+    Choose,
+    Job,
+    Limits,
+    Mode,
+    Outcome,
+    Reason,
+    SandboxUnavailable,
+    Stream,
+)
+from workers.sandbox.sandbox import Sandbox
 
 __all__ = [
     "CallAnswer",

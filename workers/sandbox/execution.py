@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 from engine.core import values
 from engine.core.values import Json
 from workers.sandbox.inside import child, wire
-from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, Stream
+from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, Stream, SandboxUnavailable
 from workers.sandbox.log import Log
 from workers.sandbox.zygote import Lane, Zygote
 
@@ -180,11 +180,8 @@ class Execution:
         found = json.loads(report)
         self._pid = found.get("pid", self._pid)
         if "failed" in found:
-            self._verdict = Outcome(
-                ok=False, reason="killed", message=f"no process could be made: {found['failed']}"
-            )
-            self._buried = {}
-        elif "status" in found:
+            raise SandboxUnavailable(f"no process could be made: {found['failed']}")
+        if "status" in found:
             self._buried = found
 
     def _hear(self) -> bytes:

@@ -15,6 +15,10 @@ Reason: TypeAlias = Literal[
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
 
+class SandboxUnavailable(Exception):
+    """No process can be had for user code; the message says why, the worker's stderr the rest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one execution may use."""

@@ -12,12 +12,8 @@ from typing import Self
 
 from engine.core.values import Json
 from workers.sandbox.execution import Execution, OnCall, OnLog
-from workers.sandbox.job import CallAnswer, Job, Outcome
+from workers.sandbox.job import CallAnswer, Job, Outcome, SandboxUnavailable
 from workers.sandbox.zygote import Lane, Zygote, ZygoteDied
-
-
-class SandboxUnavailable(Exception):
-    """No clean interpreter can be started; see the worker's standard error for what it says."""
 
 
 class Sandbox:
@@ -86,7 +82,8 @@ class Sandbox:
         """Carry a job out and wait for its end.
 
         `on_log` gets each line as it is printed, `on_call` each tool call; both run in this
-        thread, and what they raise ends the job and is raised here. The deadline goes on
+        thread, and what they raise ends the job and is raised here. Raises `SandboxUnavailable`
+        where this machine has no process to give: that says nothing of the job. The deadline goes on
         during a call and takes effect when the call returns: give `on_call` one of its own.
         """
         if self._owner != os.getpid():
@@ -95,8 +92,8 @@ class Sandbox:
             return Outcome(ok=False, reason="cancelled", message="it was cancelled")
         try:
             zygote, lane = self._begin(library=job.trusted)
-        except ZygoteDied as error:
-            return Outcome(ok=False, reason="killed", message=f"the sandbox cannot start: {error}")
+        except (ZygoteDied, OSError) as error:
+            raise SandboxUnavailable(f"the sandbox cannot start: {error}") from error
         return Execution(
             job,
             lane,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -92,25 +93,28 @@ class Zygote:
         return self._process.pid
 
     def begin(self) -> Lane:
-        """Have a child forked. Raises `ZygoteDied`."""
-        status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        messages, their_messages = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        stdout, their_stdout = os.pipe()
-        stderr, their_stderr = os.pipe()
-        lane = Lane(status=status, messages=messages, stdout=stdout, stderr=stderr)
-        theirs = [their_status.fileno(), their_messages.fileno(), their_stdout, their_stderr]
-        try:
-            with self._order:
-                socket.send_fds(self._control, [b"begin"], theirs)
-        except OSError as error:
-            lane.close()
-            raise ZygoteDied(str(error)) from error
-        finally:
-            their_status.close()
-            their_messages.close()
-            os.close(their_stdout)
-            os.close(their_stderr)
-        return lane
+        """Have a child forked. Raises `ZygoteDied`, and `OSError` when descriptors run out."""
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.callback(status.close)
+            theirs.callback(their_status.close)
+            messages, their_messages = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            ours.callback(messages.close)
+            theirs.callback(their_messages.close)
+            stdout, their_stdout = os.pipe()
+            ours.callback(os.close, stdout)
+            theirs.callback(os.close, their_stdout)
+            stderr, their_stderr = os.pipe()
+            ours.callback(os.close, stderr)
+            theirs.callback(os.close, their_stderr)
+            handed = [their_status.fileno(), their_messages.fileno(), their_stdout, their_stderr]
+            try:
+                with self._order:
+                    socket.send_fds(self._control, [b"begin"], handed)
+            except OSError as error:
+                raise ZygoteDied(str(error)) from error
+            ours.pop_all()
+        return Lane(status=status, messages=messages, stdout=stdout, stderr=stderr)
 
     def kill(self) -> None:
         """End it and all its children at once, and reap it."""

@@ -97,10 +97,11 @@ def test_a_circle_of_control_nodes_ends_at_the_step_budget():
 
 def test_a_step_that_keeps_losing_its_worker_fails():
     state = play(LINE).state
-    for attempt in range(1, 6):
+    for attempt in range(1, 9):
         if state.terminal:
             break
         state = turn(LINE, state, lost("a#1", attempt=attempt)).state
+        state = turn(LINE, state, woke("a#1", seconds=10_000)).state
     assert state.ending is not None
     assert state.ending.reason == "lost"
     assert attempt == DEFAULT.lost_attempts + 2
@@ -369,8 +370,9 @@ def test_a_lost_attempt_is_tried_again_at_once_and_costs_no_retry():
     step = again.steps[msg.StepKey("a#1")]
     assert (step.status, step.attempt, step.errors, step.lost) == (StepStatus.READY, 2, 0, 1)
     killed = turn(LINE, again, failed("a#1", attempt=2, reason="killed")).state
-    assert killed.steps[msg.StepKey("a#1")].attempt == 3
-    assert killed.steps[msg.StepKey("a#1")].lost == 2
+    step = killed.steps[msg.StepKey("a#1")]
+    assert (step.status, step.attempt, step.lost) == (StepStatus.RETRYING, 3, 2)
+    assert step.wake == at(2), "from the second on it waits, ever longer"
 
 
 def test_an_operator_may_forbid_lost_attempts():
