@@ -16,8 +16,6 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
 from engine.settings import Settings
 from engine.store.ids import RunId, StepId
@@ -56,7 +54,7 @@ class Broker:
                     "name": "execute_step",
                     "args": list(hint.step),
                     "queue": hint.queue or STEPS,
-                    "argsrepr": f"{hint.workflow[:80]} {hint.step.key} run={hint.step.run}",
+                    "argsrepr": f"{_plain(hint.workflow)} {hint.step.key} run={hint.step.run}",
                 }
                 for hint in hints
             ]
@@ -85,7 +83,7 @@ class Broker:
                     self.app.send_task(
                         **message, producer=producer, ignore_result=True, retry=False
                     )
-        except (KombuError, RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # each transport has errors of its own
             # The rows stay ready and the events wait: the sweeper finds both.
             _log.warning("broker.unreachable", messages=len(messages), error=str(error))
 
@@ -129,6 +127,11 @@ class Nudger:
                     return
                 runs.append(following)
             self._broker.nudge(runs)
+
+
+def _plain(name: str) -> str:
+    """A name as it may stand in a message: JSON makes twelve bytes of an emoji."""
+    return name.encode("ascii", "replace").decode()[:80]
 
 
 def _batches(runs: Sequence[RunId]) -> Iterator[Sequence[RunId]]:

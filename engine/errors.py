@@ -45,6 +45,10 @@ class Unavailable(CeleriacError):
     """Something that is needed cannot be reached at the moment; try again."""
 
 
+class GaveUp(Unavailable):
+    """The database gave up on a transaction: it took too long, or stood in another's way."""
+
+
 def _line(problem: Problem) -> str:
     place = f"{problem.path}: " if problem.path else ""
     remedy = f" ({problem.remedy})" if problem.remedy else ""

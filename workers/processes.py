@@ -11,9 +11,11 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from celery import Celery
+from celery.beat import Scheduler
 
 from engine import telemetry
 from engine.broker import COORDINATE, STEPS
@@ -97,15 +99,28 @@ def beat(settings: Settings) -> None:
         "sweep": {
             "task": "sweep",
             "schedule": seconds,
-            # With no coordinator to take them they must not pile up.
-            "options": {"queue": COORDINATE, "expires": 2 * seconds, "ignore_result": True},
+            "options": {"queue": COORDINATE, "ignore_result": True},
         }
     }
     app.conf.beat_max_loop_interval = seconds
     beat_process = app.Beat(
-        scheduler_cls="celery.beat:Scheduler", loglevel=settings.log_level, redirect_stdouts=False
+        scheduler_cls=f"{__name__}:{Reminder.__name__}",
+        loglevel=settings.log_level,
+        redirect_stdouts=False,
     )
     beat_process.run()
+
+
+class Reminder(Scheduler):
+    """Reminds of a sweep only where nothing waits: with no coordinator, reminders would pile up."""
+
+    def apply_async(self, entry: Any, *args: Any, **options: Any) -> Any:
+        with self.app.connection_for_write() as connection:
+            queue = self.app.amqp.queues[COORDINATE](connection.default_channel)
+            queue.declare()
+            declared: Any = queue.queue_declare(passive=True)
+            waiting = declared.message_count
+        return None if waiting else super().apply_async(entry, *args, **options)
 
 
 def _serve(

@@ -20,6 +20,11 @@ there is one, is what lines and figures speak of, and `diff` leads from the one 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from celeriac.code_review.agent import FUNCTIONS, GRAPHS, TOOLS
 
-__all__ = ["FUNCTIONS", "GRAPHS", "TOOLS"]
+#: They compute, and touch nothing.
+EFFECTS: Mapping[str, str] = dict.fromkeys(TOOLS, "pure")
+
+__all__ = ["EFFECTS", "FUNCTIONS", "GRAPHS", "TOOLS"]

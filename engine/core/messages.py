@@ -48,6 +48,8 @@ class RunSubmitted(Event):
     """Somebody asked for a run."""
 
     by: str
+    #: The id of the workflow version that it runs.
+    version: str = ""
     inputs: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
     #: The version of every function and tool that the graph names.
     pins: Mapping[str, int] = field(default_factory=dict)

@@ -32,6 +32,7 @@ def problems(graph: Graph) -> tuple[Problem, ...]:
     if graph.start in graph.nodes:
         found += _unreachable(sound)
     found += _endless(sound)
+    found += _idle(sound)
     found += _ends(sound)
     found += _workers(sound)
     # Other languages have their own idea of a mistake; their readers see to it.
@@ -107,6 +108,20 @@ def _endless(graph: Graph) -> Iterator[Problem]:
             message=f"no end can be reached from {some}" if ends else "the graph has no end",
             remedy="add an edge to `end`, or label the way back `loop`",
         )
+
+
+def _idle(graph: Graph) -> Iterator[Problem]:
+    """Loops in which nothing is ever carried out: the coordinator would turn in them by itself."""
+    control = {node for node, known in graph.nodes.items() if known.role is Role.CONTROL}
+    links = [(e.source, e.target) for e in graph.edges if {e.source, e.target} <= control]
+    for loop in loops.components(sorted(control), links):
+        if any(source in loop and target in loop for source, target in links):
+            node = min(loop)
+            yield Problem(
+                path=_place(graph, node),
+                message=f"a loop of nodes that do nothing: {', '.join(sorted(loop))}",
+                remedy="put a node into the loop that does something, or open it",
+            )
 
 
 def _ends(graph: Graph) -> Iterator[Problem]:

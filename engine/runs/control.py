@@ -24,7 +24,8 @@ def cancel(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
     event = msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason)
     with session.transaction(platform.database) as connection:
         inbox.put(connection, [letters.letter(run, event)])
-    turns.take_turns(platform, [run])
+    # By force: a run that was set aside must be stoppable, too.
+    turns.take_turns(platform, [run], force=True)
     return views.status(platform, run).status
 
 

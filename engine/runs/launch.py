@@ -64,7 +64,9 @@ def submit(
         runs.create(
             connection, run, version_id=version_id, rules=RULES, pins=canonical(pins), by=by
         )
-        event = msg.RunSubmitted(at=codec.UNTIMED, by=by, inputs=given, pins=pins)
+        event = msg.RunSubmitted(
+            at=codec.UNTIMED, by=by, version=version_id, inputs=given, pins=pins
+        )
         sealed = codec.seal(event, salt=os.urandom(16))
         payload_id = None
         if sealed.payload is not None:

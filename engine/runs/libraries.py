@@ -1,7 +1,9 @@
 """Trusted library code: what installed Python packages bring along.
 
-A library is a module with any of three constants: `FUNCTIONS` and `TOOLS` (callables by name)
-and `GRAPHS` (documents, or bodies of `POST /graph/create`). It is found by the entry point
+A library is a module with any of these constants: `FUNCTIONS` and `TOOLS` (callables by name),
+`EFFECTS` (by a tool's name, what a call of it leaves in the world: `pure`, `idempotent`,
+`at_most_once`, `compensable`; a tool that says nothing is called at most once) and `GRAPHS`
+(documents, or bodies of `POST /graph/create`). It is found by the entry point
 group `celeriac.libraries` or named in the settings. Of its code only the place is stored; a
 checksum over its files makes a changed library a new version.
 """
@@ -53,6 +55,7 @@ def names(more: Iterable[str] = ()) -> tuple[str, ...]:
 def install_module(connection: Connection, tenant: str, module: ModuleType) -> None:
     """Register what one library brings. Raises `Invalid`."""
     files = _checksum(module)
+    effects: Mapping[str, str] = getattr(module, "EFFECTS", {})
     for namespace, name, function in _callables(module):
         text = inspect.getsource(inspect.getmodule(function) or module)
         new = NewFunction(
@@ -61,6 +64,7 @@ def install_module(connection: Connection, tenant: str, module: ModuleType) -> N
             library=_place(module, name, function),
             description=source.summary(text, function.__name__),
             parameters=source.parameters(text, function.__name__),
+            effect=effects.get(name, "at_most_once") if namespace == "tool" else "pure",
             checksum="",
             created_by=BY,
         )

@@ -30,13 +30,16 @@ from engine.core.policy import Policy
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import canonical
-from engine.errors import Unavailable
+from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
 from engine.runs import admission, graphs, states
 from engine.store import checkpoints, history, inbox, runs, session, steps
 from engine.store.ids import RunId, StepId
 
 _log = structlog.get_logger(__name__)
+
+#: Runs that share a transaction: enough to share its cost, few enough to be held in memory.
+TOGETHER = 20
 
 #: A snapshot is taken when the patches since the last one outweigh the variables by this much.
 SNAPSHOT_BYTES = 16_384
@@ -70,17 +73,25 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
 
     Raises `Unavailable` when the database cannot be reached; the sweeper comes back to it.
     """
+    distinct = list(dict.fromkeys(waiting))
+    return sum(
+        _take(platform, distinct[first : first + TOGETHER], force=force)
+        for first in range(0, len(distinct), TOGETHER)
+    )
+
+
+def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
     taken = 0
     while waiting:
         try:
             turned = _commit(platform, waiting, force=force)
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must hold up one run alone
+        except Exception as error:  # whatever it is, it must hold up one run alone
+            if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
+                raise
             if len(waiting) == 1:
                 _stick(platform, waiting[0], error)
                 return taken
-            return taken + sum(take_turns(platform, [run], force=force) for run in waiting)
+            return taken + sum(_take(platform, [run], force=force) for run in waiting)
         platform.fault(faults.TURN_COMMITTED)
         platform.broker.send([hint for one in turned for hint in _hints(one)])
         changed = [one.run for one in turned]
@@ -161,12 +172,14 @@ def _turn(
     before = states.state(row, named[run])
     turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
     entries = turn.entries
+    # What the admission says was said last, though the lock is older than the last letter.
+    now = max(row.now, letters[run][-1].event.at)
     while requests := [
         admission.Request(run=run, step=step)
         for step in turn.state.steps.values()
         if step.status is StepStatus.REQUESTED
     ]:
-        turn = advance(graph, policy, turn.state, admission.admit(connection, requests, row.now))
+        turn = advance(graph, policy, turn.state, admission.admit(connection, requests, now))
         entries += turn.entries
     return _Taken(
         run=run,

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, Row
 from engine.store import session
 from engine.store.ids import RunId
 
-#: Events that one turn takes of all its runs together; the rest wait for the next.
-BATCH = 1000
+#: Events that one turn takes of all its runs together, each with a result of up to two
+#: mebibytes; the rest wait for the next.
+BATCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

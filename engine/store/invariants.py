@@ -70,6 +70,19 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        name="run_is_what_was_submitted",
+        says="A run has the workflow version and the pins that its history began with.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
+            'has another version, or other pins, than it was submitted with' AS detail
+        FROM run r JOIN history h ON h.tenant_id = r.tenant_id AND h.run_id = r.id AND h.seq = 1
+        WHERE $RUNS(r.id) AND h.kind = 'RunSubmitted'
+            AND (h.body->>'version' IS DISTINCT FROM r.version_id::text
+                OR coalesce(h.body->'pins', '{}'::json)::jsonb <> r.pins::jsonb
+                OR h.body->>'by' IS DISTINCT FROM r.submitted_by)
+        """,
+    ),
+    Invariant(
         name="reported_step_has_its_event",
         says="A step whose attempt has ended has the report waiting in the inbox.",
         sql="""
@@ -270,16 +283,14 @@ INVARIANTS = (
     ),
     Invariant(
         name="effect_happens_once",
-        says="An effect that may happen once only is not started again while it may have happened.",
+        says="An effect that may happen once only is never started again.",
         sql="""
         SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
-            c.tool || ' was started in attempt ' || c.attempt || ' and, without a recorded failure,'
-                || ' again in attempt ' || min(later.attempt) AS detail
+            c.tool || ' was started in attempt ' || c.attempt || ' and again in attempt '
+                || min(later.attempt) AS detail
         FROM call c JOIN call later ON later.tenant_id = c.tenant_id AND later.run_id = c.run_id
             AND later.step = c.step AND later.ordinal = c.ordinal AND later.attempt > c.attempt
-        LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
-            AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
-        WHERE c.effect IN ('at_most_once', 'compensable') AND x.reason IS NULL AND $RUNS(c.run_id)
+        WHERE c.effect IN ('at_most_once', 'compensable') AND $RUNS(c.run_id)
         GROUP BY c.tenant_id, c.run_id, c.step, c.ordinal, c.tool, c.attempt
         """,
     ),

@@ -52,7 +52,7 @@ _LOCK = session.Statement(
     FROM run r JOIN unnest($1, $2) AS wanted (tenant, run)
         ON r.tenant_id = wanted.tenant AND r.id = wanted.run::uuid
     WHERE $3 OR r.stuck_until IS NULL OR r.stuck_until <= clock_timestamp()
-    ORDER BY r.id FOR NO KEY UPDATE OF r SKIP LOCKED
+    ORDER BY r.tenant_id, r.id FOR NO KEY UPDATE OF r SKIP LOCKED
     """,
 )
 

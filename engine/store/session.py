@@ -13,16 +13,27 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
 
+import psycopg2.errors
 from sqlalchemy import Connection, Date, Engine, Row, create_engine, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from engine.errors import Unavailable
+from engine.errors import GaveUp, Unavailable
 
 T = TypeVar("T")
 
+_GAVE_UP = (
+    psycopg2.errors.QueryCanceled,
+    psycopg2.errors.DeadlockDetected,
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.SerializationFailure,
+)
+
 #: A statement that runs longer has lost its plan or its lock order; it must not hold others up.
 STATEMENT_TIMEOUT_MS = 15_000
+#: A transaction in which nothing is said for so long belongs to nobody any more.
+IDLE_TIMEOUT_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +48,12 @@ class Statement:
 
 def connect(url: str, *, role: str | None = None, size: int = 8) -> Engine:
     """A pool of connections that act as a role of ours, or as the login itself."""
-    options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c plan_cache_mode=force_generic_plan"
+    options = (
+        f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c plan_cache_mode=force_generic_plan "
+        # Whoever stands still in a transaction, or is cut off, must not keep its locks.
+        f"-c idle_in_transaction_session_timeout={IDLE_TIMEOUT_MS} "
+        "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    )
     if role is not None:
         options += f" -c role={role}"
     return create_engine(
@@ -50,6 +66,12 @@ def connect(url: str, *, role: str | None = None, size: int = 8) -> Engine:
         connect_args={
             "options": options,
             "connect_timeout": 5,
+            # A server that is cut off is noticed in seconds; a plain socket would wait for hours.
+            "keepalives": 1,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
             "application_name": f"celeriac {role or 'owner'}",
         },
     )
@@ -59,17 +81,23 @@ def connect(url: str, *, role: str | None = None, size: int = 8) -> Engine:
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises.
 
-    Raises `Unavailable` when the database cannot be reached, or gives up on the transaction
-    (a deadlock, a time-out, a restart). Whether it was committed is then unknown.
+    Raises `Unavailable` when the database cannot be reached, and `GaveUp` when it ends the
+    transaction itself (a deadlock, a time-out). Whether it was committed may be unknown.
     """
     try:
         with engine.begin() as connection:
             yield connection
     except DBAPIError as error:
-        away = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-        if not away:
-            raise
-        raise Unavailable(f"the database did not carry out a transaction: {error.orig}") from error
+        message = f"the database did not carry out a transaction: {error.orig}"
+        if isinstance(error.orig, _GAVE_UP):
+            raise GaveUp(message) from error
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            raise Unavailable(message) from error
+        if isinstance(error.orig, psycopg2.errors.ReadOnlySqlTransaction):
+            raise Unavailable(message) from error
+        raise
+    except PoolTimeout as error:
+        raise Unavailable("every connection to the database is in use; try again") from error
 
 
 def insist(action: Callable[[], T], *, seconds: float) -> T:

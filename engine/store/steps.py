@@ -95,14 +95,25 @@ _SAVE = session.Statement(
 _DELETE = session.Statement(
     name="step_delete",
     types="text[], text[], text[]",
-    sql=f"DELETE FROM step s USING unnest($1, $2, $3) AS w ({_COLUMNS}) WHERE {_SAME}",  # noqa: S608
+    sql=f"""
+    WITH gone AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
+        ORDER BY 1, 2, 3 FOR UPDATE OF s)
+    DELETE FROM step s USING gone g
+    WHERE s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
+    """,  # noqa: S608
 )
 _CLEAR = session.Statement(
     name="step_clear",
     types="text[], text[]",
     sql="""
-    DELETE FROM step s USING unnest($1, $2) AS w (tenant, run)
-    WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid
+    WITH gone AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN unnest($1, $2) AS w (tenant, run) ON s.tenant_id = w.tenant AND s.run_id = w.run::uuid
+        ORDER BY 1, 2, 3 FOR UPDATE OF s)
+    DELETE FROM step s USING gone g
+    WHERE s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
     """,
 )
 
@@ -349,6 +360,4 @@ def _steps(rows: Sequence[Row[Any]]) -> frozenset[StepId]:
 
 
 def _leases(rows: Sequence[Row[Any]]) -> frozenset[Held]:
-    return frozenset(
-        Held(step=StepId._make(tuple(row)[:3]), fence=tuple(row)[3]) for row in rows
-    )
+    return frozenset(Held(step=StepId._make(tuple(row)[:3]), fence=tuple(row)[3]) for row in rows)

@@ -362,7 +362,10 @@ GRANT SELECT, INSERT ON tenant, api_key, idempotency, function, workflow, workfl
     TO celeriac_control;
 GRANT UPDATE (expires_at) ON api_key TO celeriac_control;
 GRANT DELETE ON idempotency TO celeriac_control;
-GRANT SELECT, INSERT, UPDATE ON run TO celeriac_control;
+GRANT SELECT, INSERT ON run TO celeriac_control;
+-- What a run was submitted with never changes.
+GRANT UPDATE (status, seq, hash, head, variables, snapshot_seq, patched, started_at, finished_at,
+    reason, message, ended_step, stuck_count, stuck_error, stuck_until) ON run TO celeriac_control;
 GRANT SELECT, INSERT, UPDATE, DELETE ON step, inbox TO celeriac_control;
 GRANT SELECT, INSERT ON history, payload, attempt, result, refusal, call, call_result, pin, log,
     checkpoint TO celeriac_control;

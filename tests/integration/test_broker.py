@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import threading
 import time
 from dataclasses import replace
 
@@ -56,8 +55,7 @@ def test_a_nudge_in_the_background_returns_at_once_whatever_the_broker_does(mute
     for _ in range(20_000):
         nudger.nudge(RunId("local", new_run()))
     assert time.monotonic() - began < 5
-    closing = threading.Thread(target=nudger.close, daemon=True)
-    closing.start()
+    nudger.close()
 
 
 def test_the_largest_messages_stay_under_two_kibibytes_on_the_wire(broker, queues):

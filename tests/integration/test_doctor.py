@@ -82,6 +82,10 @@ PLANTS: Mapping[str, list[Plant]] = {
             "UPDATE step SET status = 'reported', begun = false, worker = NULL, lease_until = NULL WHERE run_id = :run",
         ),
     ],
+    "run_is_what_was_submitted": [
+        Plant("done", """UPDATE run SET pins = '{"function:noop": 7}' WHERE id = :run""", "run"),
+        Plant("ready", "UPDATE run SET submitted_by = 'eve' WHERE id = :run", "run"),
+    ],
     "reported_step_has_its_event": [
         Plant(
             "leased",

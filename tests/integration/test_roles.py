@@ -64,7 +64,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
         **dict.fromkeys((*_APPENDED, "checkpoint"), _READ_AND_APPEND),
         "idempotency": _READ_AND_APPEND | {"DELETE"},
-        "run": _READ_AND_APPEND | {"UPDATE"},
+        "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
         "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },

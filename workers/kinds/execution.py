@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from engine.core import expressions
+from engine.core import expressions, values
 from engine.core.graph import Node, NodeId
 from engine.core.values import VARIABLES_BYTES, Json, size
 from engine.platform import Platform
@@ -19,6 +20,9 @@ from engine.store import session
 from engine.store.functions import Namespace
 from workers.sandbox import CallAnswer, Choose, Job, Limits, Mode, Sandbox
 from workers.sandbox import Outcome as Ended
+
+#: An attempt whose time is over is told so by the sandbox, not by an error of ours.
+_LEAST_SECONDS = 0.05
 
 
 @dataclass(kw_only=True)
@@ -33,6 +37,8 @@ class Execution:
     stopped: threading.Event = field(default_factory=threading.Event)
     #: Calls made so far; the next one's ordinal is one more.
     made: int = 0
+    #: Monotonic seconds: when the attempt began.
+    began: float = field(default_factory=time.monotonic)
     #: Set by a call that left the attempt no way to succeed.
     doomed: Failed | None = None
 
@@ -41,9 +47,16 @@ class Execution:
         return self.lease.graph.nodes[NodeId(self.lease.node)]
 
     @property
-    def limits(self) -> Limits:
+    def whole(self) -> Limits:
+        """What the attempt may use in all."""
         timeout = self.node.timeout
         return Limits() if timeout is None else Limits(seconds=timeout)
+
+    @property
+    def limits(self) -> Limits:
+        """What is left of the attempt's time for whatever it runs next."""
+        left = self.whole.seconds - (time.monotonic() - self.began)
+        return replace(self.whole, seconds=max(left, _LEAST_SECONDS))
 
     @property
     def context(self) -> dict[str, Json]:
@@ -137,9 +150,10 @@ def finished(execution: Execution, outcome: Ended) -> Outcome:
     if execution.doomed is not None:
         return replace(execution.doomed, usage=usage(outcome))
     if not outcome.ok:
-        return Failed(
-            reason=outcome.reason or "error", message=outcome.message, usage=usage(outcome)
-        )
+        message = outcome.message
+        if outcome.reason == "timeout":
+            message = f"node {execution.node.id} ran longer than its {execution.whole.seconds:g} s"
+        return Failed(reason=outcome.reason or "error", message=message, usage=usage(outcome))
     return Succeeded(
         result=outcome.value,
         patch=outcome.patch or {},
@@ -156,6 +170,9 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
         patch = _patch(execution, outcome.result)
         if isinstance(patch, Failed):
             return replace(patch, usage=outcome.usage)
+        for problem in values.problems(patch, path="save"):
+            message = f"node {execution.node.id}, {problem.path}: {problem.message}"
+            return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
         outcome = replace(outcome, patch=patch, removed=())
     taken = size(left(execution, outcome))
     if taken > VARIABLES_BYTES:

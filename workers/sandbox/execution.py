@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 from engine.core import values
 from engine.core.values import Json
 from workers.sandbox.inside import child, wire
-from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, Stream, SandboxUnavailable
+from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, SandboxUnavailable, Stream
 from workers.sandbox.log import Log
 from workers.sandbox.zygote import Lane, Zygote
 
@@ -34,6 +34,8 @@ _BURIAL_SECONDS = 5.0
 _CHUNK = 64 * 1024
 _REPORT_BYTES = 4096
 #: What a message may be longer than its parts: their lengths, and its small head.
+#: Characters of a condition's answer.
+_CHOICE = 1100
 _OVERHEAD = 32 * 1024
 
 
@@ -260,7 +262,7 @@ class Execution:
         patch, removed, *choice = rest
         if not isinstance(patch, dict) or not isinstance(removed, list):
             raise _Forged("its changes are no changes")
-        if choice and not isinstance(choice[0], (bool, str)):
+        if len(str(choice)) > _CHOICE or (choice and not isinstance(choice[0], (bool, str))):
             raise _Forged("its choice is no choice")
         return Outcome(
             ok=True,

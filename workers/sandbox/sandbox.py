@@ -87,7 +87,7 @@ class Sandbox:
         during a call and takes effect when the call returns: give `on_call` one of its own.
         """
         if self._owner != os.getpid():
-            raise RuntimeError("start the sandbox first, in the process that uses it")
+            raise SandboxUnavailable("the sandbox of this process is not started, or closed")
         if cancelled is not None and cancelled.is_set():
             return Outcome(ok=False, reason="cancelled", message="it was cancelled")
         try:

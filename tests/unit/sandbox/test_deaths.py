@@ -286,7 +286,7 @@ def test_the_thread_that_started_a_zygote_may_end() -> None:
 
 
 def test_a_sandbox_that_was_not_started_says_so() -> None:
-    with pytest.raises(RuntimeError, match="start the sandbox"):
+    with pytest.raises(SandboxUnavailable, match="is not started"):
         Sandbox().run(node("return 1"))
 
 
