@@ -8,6 +8,7 @@ most the socket timeouts below, and only those who send after their commit.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,7 @@ class Nudger:
         self._broker = broker
         # Bounded: with the broker mute it fills, and what does not fit is the sweeper's.
         self._waiting: queue.Queue[RunId | None] = queue.Queue(maxsize=10_000)
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="nudger", daemon=True)
         self._thread.start()
 
@@ -110,12 +112,14 @@ class Nudger:
             _log.warning("nudger.full", run=run.run)
 
     def close(self) -> None:
-        """Send what is left, then stop."""
-        self._waiting.put(None)
+        """Send what is left, as far as a few seconds take it, then stop."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=_SOCKET_TIMEOUT)
         self._thread.join(timeout=2 * _SOCKET_TIMEOUT)
+        self._closed.set()
 
     def _work(self) -> None:
-        while (run := self._waiting.get()) is not None:
+        while (run := self._waiting.get()) is not None and not self._closed.is_set():
             runs = [run]
             while len(runs) < _TAKEN_TOGETHER:
                 try:
