@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from engine.errors import Unavailable
 from engine.live import Bell
 from engine.runs import views
 from engine.runs.views import Line, Status
@@ -51,7 +50,7 @@ def follow(
                     continue
             if status.terminal:
                 return
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except Unavailable as error:
             _log.warning("stream.waiting", run=run.run, error=str(error).partition("\n")[0])
         yield ()
         bell.wait(LOOK_SECONDS)

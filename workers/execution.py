@@ -57,7 +57,7 @@ def execute(worker: Worker, step: StepId) -> None:
 
 def _attempt(worker: Worker, lease: Leased, since: float) -> None:
     platform = worker.platform
-    if not attempts.begin(platform, [lease]):
+    if not _begin(worker, lease):
         return
     log = Log(platform, lease)
     execution = Execution(platform=platform, sandbox=worker.sandbox, lease=lease, log=log)
@@ -84,6 +84,28 @@ def _attempt(worker: Worker, lease: Leased, since: float) -> None:
         turns.take_turns(worker.coordinator, [lease.step.run_id])
     else:
         platform.broker.nudge([lease.step.run_id])
+
+
+def _begin(worker: Worker, lease: Leased) -> bool:
+    """Start the attempt; False where somebody else owns the step, or it had to be let go."""
+    try:
+        return bool(attempts.begin(worker.platform, [lease]))
+    except Unavailable as error:
+        # It may have begun all the same, and must not run where nobody knows that.
+        _log.warning("attempt.let_go", error=str(error))
+        session.insist(
+            lambda: _let_go(worker, lease, str(error)),
+            seconds=worker.platform.settings.lease_seconds,
+        )
+        return False
+
+
+def _let_go(worker: Worker, lease: Leased, why: str) -> None:
+    """Give a step back if its attempt has not begun; if it has, say that it is lost."""
+    attempts.give_back(worker.platform, [lease.held])
+    if attempts.held(worker.platform, [lease.held]):
+        lost = Failed(reason="lost", message=why)
+        attempts.report(worker.platform, worker.name, [(lease, lost)])
 
 
 def _run(execution: Execution) -> Outcome:

@@ -9,7 +9,8 @@ from typing import Any
 from flask import request
 
 from engine.core.problem import Problem
-from engine.errors import Conflict, Invalid, NotFound
+from engine.core.transitions import TERMINAL, RunStatus
+from engine.errors import Conflict, Invalid, NotFound, Unavailable
 from engine.runs import control, launch, views
 from engine.store.ids import RunId
 from web import body, connection, pagination, principal, site, streams
@@ -82,11 +83,16 @@ def state(run_id: str) -> dict[str, Any]:
 @routes.gives(CancelledSchema)
 def cancel(run_id: str) -> dict[str, str]:
     """Cancel a run."""
+    refusal = f"Run not found or not cancellable: {run_id}"
     try:
-        control.cancel(site.current().platform, named(run_id), by=principal.current().user)
+        found = control.cancel(site.current().platform, named(run_id), by=principal.current().user)
     except (NotFound, Conflict) as error:
-        raise NotFound(f"Run not found or not cancellable: {run_id}") from error
-    return {"run_id": run_id, "status": "cancelled"}
+        raise NotFound(refusal) from error
+    if found == RunStatus.CANCELLED:
+        return {"run_id": run_id, "status": shape.status(RunStatus.CANCELLED)}
+    if found in TERMINAL:  # it has ended by itself meanwhile
+        raise NotFound(refusal)
+    raise Unavailable(f"run {run_id} is asked to stop and could not be stopped yet; ask again")
 
 
 @routes.on("GET", "/runs")
