@@ -117,9 +117,12 @@ class Reminder(Scheduler):
     def apply_async(self, entry: Any, *args: Any, **options: Any) -> Any:
         with self.app.connection_for_write() as connection:
             queue = self.app.amqp.queues[COORDINATE](connection.default_channel)
-            queue.declare()
-            declared: Any = queue.queue_declare(passive=True)
-            waiting = declared.message_count
+            try:
+                declared: Any = queue.queue_declare(passive=True)
+                waiting = bool(declared.message_count)
+            except connection.channel_errors:
+                # On Redis a queue in which nothing waits is none.
+                waiting = False
         return None if waiting else super().apply_async(entry, *args, **options)
 
 

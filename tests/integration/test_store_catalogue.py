@@ -304,7 +304,12 @@ def test_a_run_keeps_to_the_versions_of_its_submission(main: Platform) -> None:
         pins = connection.execute(
             text("SELECT pins FROM run WHERE id = CAST(:id AS uuid)"), {"id": run.run}
         ).scalar_one()
-    assert pins == {"function:grow": 2, "tool:twice": 1, "function:twice": 1}
+    assert pins == {
+        "function:grow": 2,
+        "function:grow@1": 1,
+        "tool:twice": 1,
+        "function:twice": 1,
+    }
 
 
 def _at_once(act: Callable[[int], Any], count: int) -> list[Any]:

@@ -613,5 +613,5 @@ def test_a_failure_is_the_same_here_and_there(
 
 def decided(kind: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """A line of history without what a lease, a user or a database has put into it."""
-    others = {"digest", "fence", "usage", "by", "pins"}
+    others = {"digest", "fence", "usage", "by", "pins", "version"}
     return kind, {name: value for name, value in body.items() if name not in others}
