@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,20 +135,9 @@ def test_a_demo_reviews_a_file_from_nothing_and_leaves_nothing_running(home: Hom
     assert "Nothing runs" in home.types("down").stderr
 
 
-@pytest.mark.long
-def test_a_demo_that_finds_everything_there_takes_less_than_ten_seconds(home: Home) -> None:
-    home.types("demo")
-
-    began = time.monotonic()
-    result = home.types("demo")
-
-    assert result.returncode == 0
-    assert time.monotonic() - began < 10
-
-
 def test_ctrl_c_ends_a_demo_in_order(home: Home) -> None:
     with home.starts("demo") as process:
-        said(process, "✓ extract_functions#1 ")
+        said(process, "run ")
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
 
