@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from engine.core import codec
 from engine.core import messages as msg
 from engine.errors import Conflict
@@ -9,6 +11,10 @@ from engine.platform import Platform
 from engine.runs import letters, turns, views
 from engine.store import inbox, session
 from engine.store.ids import RunId
+
+#: How long a cancel waits for a turn that somebody else is just taking, and takes the event.
+_PATIENCE = 1.0
+_GLANCE = 0.02
 
 
 def cancel(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
@@ -26,7 +32,10 @@ def cancel(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
         inbox.put(connection, [letters.letter(run, event)])
     # By force: a run that was set aside must be stoppable, too.
     turns.take_turns(platform, [run], force=True)
-    return views.status(platform, run).status
+    deadline = time.monotonic() + _PATIENCE
+    while not (found := views.status(platform, run)).terminal and time.monotonic() < deadline:
+        time.sleep(_GLANCE)
+    return found.status
 
 
 def retry_stuck(platform: Platform, run: RunId) -> str:

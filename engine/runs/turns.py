@@ -84,7 +84,7 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
     taken = 0
     while waiting:
         try:
-            turned = _commit(platform, waiting, force=force)
+            held, turned = _commit(platform, waiting, force=force)
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
@@ -94,26 +94,29 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
             return taken + sum(_take(platform, [run], force=force) for run in waiting)
         platform.fault(faults.TURN_COMMITTED)
         platform.broker.send([hint for one in turned for hint in _hints(one)])
-        changed = [one.run for one in turned]
-        platform.live.publish(changed)
+        platform.live.publish([one.run for one in turned])
         taken += len(turned)
         with session.transaction(platform.database) as connection:
-            waiting = inbox.waiting(connection, changed) if changed else ()
+            waiting = inbox.waiting(connection, held) if turned else ()
     return taken
 
 
-def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> list[_Taken]:
+def _commit(
+    platform: Platform, waiting: Sequence[RunId], *, force: bool
+) -> tuple[list[RunId], list[_Taken]]:
+    """The runs that were ours, and the turns of those that had something waiting in reach."""
     with session.transaction(platform.database) as connection:
         rows = runs.lock(connection, waiting, force=force)
+        held = [RunId(row.tenant_id, row.id) for row in rows]
         letters = _letters(connection, rows)
         rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
         if not rows:
-            return []
+            return held, []
         named = _named_steps(connection, letters)
         turned = [_turn(connection, platform.policy, row, letters, named) for row in rows]
         _write(connection, turned, resend_after=platform.settings.resend_seconds)
         platform.fault(faults.TURN_INSIDE)
-    return turned
+    return held, turned
 
 
 def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[_Letter]]:

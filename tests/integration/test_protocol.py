@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -11,15 +12,30 @@ from sqlalchemy import text
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.transitions import RunStatus
-from engine.errors import Conflict, Invalid, NotFound
-from engine.platform import DatabaseRole
-from engine.runs import attempts, control, launch, letters, sweep, turns, upkeep, views
+from engine.errors import Conflict, GaveUp, Invalid, NotFound, Unavailable
+from engine.platform import DatabaseRole, build
+from engine.runs import attempts, control, doctor, launch, letters, sweep, turns, upkeep, views
 from engine.runs.attempts import Failed, Succeeded
-from engine.store import inbox, session
+from engine.store import inbox, session, steps
 from engine.store import runs as run_rows
 from engine.store.ids import RunId, StepId
 from tests.support import platforms
-from tests.support.platforms import LINE, Sent, finish, publish, register, status, submit, take
+from tests.support.fleet import wait_until
+from tests.support.hands import beside
+from tests.support.platforms import (
+    LINE,
+    TENANT,
+    Sent,
+    as_owner,
+    finish,
+    lose_leases,
+    publish,
+    register,
+    sql,
+    status,
+    submit,
+    take,
+)
 
 RETRIED = {
     "workflow": "retried",
@@ -40,18 +56,6 @@ def main(settings):
 def worker(settings, main):
     with platforms.platform(settings, DatabaseRole.WORKER) as built:
         yield built
-
-
-def sql(platform, statement, **values):
-    with platform.database.begin() as connection:
-        return connection.execute(text(statement), values).all()
-
-
-def as_owner(settings, statement, **values):
-    owner = session.connect(settings.database_url)
-    with owner.begin() as connection:
-        connection.execute(text(statement), values)
-    owner.dispose()
 
 
 # --- sad paths ------------------------------------------------------------------------------
@@ -75,7 +79,7 @@ def test_a_message_for_a_step_that_is_gone_finds_nothing(main, worker):
 def test_a_late_report_is_refused_and_kept(main, worker, settings):
     run = submit(main, publish(main, LINE))
     late = take(worker, run, "a#1")
-    as_owner(settings, "UPDATE step SET lease_until = clock_timestamp() - interval '1 second'")
+    lose_leases(settings)
     sweep.sweep(main)
     second = take(worker, run, "a#1", name="w2")
     assert (late.attempt, second.attempt) == (1, 2)
@@ -99,7 +103,7 @@ def test_a_report_is_counted_once_however_often_it_is_sent(main, worker):
 def test_a_lease_that_never_began_costs_no_attempt(main, worker, settings):
     run = submit(main, publish(main, LINE))
     (lease,) = attempts.lease(worker, [StepId(*run, "a#1")], "w1")
-    as_owner(settings, "UPDATE step SET lease_until = clock_timestamp() - interval '1 second'")
+    lose_leases(settings)
     sweep.sweep(main)
     assert attempts.begin(worker, [lease]) == ()
     assert take(worker, run, "a#1", name="w2").attempt == 1
@@ -171,6 +175,129 @@ def test_a_run_whose_turn_fails_is_set_aside_and_holds_nobody_up(main, worker, s
     assert control.retry_stuck(main, bad) == "running"
     assert finish(main, worker, take(worker, bad, "b#1"))
     assert status(main, bad) == "completed"
+
+
+def test_a_turn_that_can_only_time_out_holds_up_no_other(main, worker, settings, monkeypatch):
+    version = publish(main, LINE)
+    bad = submit(main, version)
+    good = [launch.submit(main, TENANT, version, {}, by="ada").run for _ in range(3)]
+    take(worker, bad, "a#1")
+    put(main, bad, msg.CancelRequested(at=codec.UNTIMED, by="ada"))
+    monkeypatch.setattr(session, "STATEMENT_TIMEOUT_MS", 500)
+    with platforms.platform(settings) as hasty, locked(settings, bad):
+        assert turns.take_turns(replace(hasty, broker=main.broker), [bad, *good]) == len(good)
+    assert [status(main, run) for run in (bad, *good)] == ["running"] * 4
+    (stuck,) = sql(main, "SELECT id::text, stuck_error FROM run WHERE stuck_error IS NOT NULL")
+    assert stuck.id == bad.run
+    assert "GaveUp" in stuck.stuck_error
+    assert control.retry_stuck(main, bad) == "cancelled"
+
+
+def test_a_deadlock_is_told_from_a_database_that_is_away(main):
+    version = publish(main, LINE)
+    runs = [submit(main, version) for _ in range(2)]
+    met = threading.Barrier(2)
+    raised = []
+
+    def cross(first, second):
+        try:
+            with session.transaction(main.database) as connection:
+                steps.clear(connection, [first])
+                met.wait(10)
+                steps.clear(connection, [second])
+        except GaveUp as error:
+            raised.append(error)
+
+    with beside(cross, *runs), beside(cross, *reversed(runs)):
+        pass
+    assert len(raised) == 1
+    assert "deadlock" in raised[0].message
+
+
+def test_connections_that_are_all_in_use_set_no_run_aside(main, settings):
+    run = launch.submit(main, TENANT, publish(main, LINE), {}, by="ada").run
+    busy = build(settings, DatabaseRole.CONTROL, connections=1)
+    busy.database.pool._timeout = 0.05
+    with busy.database.connect(), busy.database.connect():
+        with pytest.raises(Unavailable, match="every connection"):
+            turns.take_turns(busy, [run])
+    busy.close()
+    assert sql(main, "SELECT FROM run WHERE stuck_error IS NOT NULL") == []
+    assert turns.take_turns(main, [run]) == 1
+
+
+def test_who_stands_still_in_a_turn_does_not_keep_its_runs(main, settings, monkeypatch):
+    run = launch.submit(main, TENANT, publish(main, LINE), {}, by="ada").run
+    inside, go, ends = threading.Event(), threading.Event(), []
+
+    def fault(point):
+        if point == "turn.inside":
+            inside.set()
+            go.wait(30)
+
+    def stand_still(platform):
+        with pytest.raises(Unavailable) as raised:
+            turns.take_turns(platform, [run])
+        ends.append(raised.value.message)
+
+    monkeypatch.setattr(session, "IDLE_TIMEOUT_MS", 500)
+    with platforms.platform(settings) as still:
+        with beside(stand_still, replace(still, fault=fault)):
+            assert inside.wait(10)
+            wait_until(lambda: turns.take_turns(main, [run]) == 1, seconds=20)
+            go.set()
+    assert status(main, run) == "running"
+    assert len(ends) == 1
+
+
+def test_a_stuck_run_can_be_cancelled(main, worker, settings):
+    run = submit(main, publish(main, LINE))
+    lease = take(worker, run, "a#1")
+    as_owner(
+        settings,
+        "UPDATE run SET stuck_count = 12, stuck_error = 'boom',"
+        " stuck_until = clock_timestamp() + interval '1 hour'",
+    )
+    assert control.cancel(main, run, by="ada") == "cancelled"
+    assert attempts.held(worker, [lease.held]) == frozenset()
+
+
+def test_a_cancel_that_cannot_be_carried_out_waits_and_says_so(main, settings):
+    run = submit(main, publish(main, LINE))
+    (row,) = sql(main, "SELECT head::text AS head FROM run")
+    as_owner(settings, """UPDATE run SET head = '{"nonsense": 1}'""")
+    assert control.cancel(main, run, by="ada") == "running"
+    as_owner(settings, "UPDATE run SET head = :head", head=row.head)
+    assert control.retry_stuck(main, run) == "cancelled"
+
+
+@pytest.mark.parametrize("moved", ["clear", "delete"])
+def test_leases_are_kept_and_ended_in_one_order(main, worker, settings, moved):
+    """Whatever the order in which they were made, asked for, or lie in the table."""
+    version = publish(main, LINE)
+    runs = [launch.submit(main, TENANT, version, {}, by="ada").run for _ in range(3)]
+    for run in reversed(runs):
+        turns.take_turns(main, [run])
+    leases = [take(worker, run, "a#1").held for run in reversed(runs)]
+    ends = []
+
+    def beat():
+        ends.append(len(attempts.beat(worker, leases)))
+
+    def end():
+        with session.transaction(main.database) as connection:
+            if moved == "clear":
+                steps.clear(connection, runs)
+            else:
+                steps.delete(connection, [StepId(*run, "a#1") for run in runs])
+            ends.append(moved)
+
+    with contextlib.ExitStack() as stack, locked(settings, runs[1]):
+        for waiting, action in enumerate((end, beat), start=1):
+            stack.enter_context(beside(action))
+            wait_until(lambda waiting=waiting: waiting_for_locks(main) == waiting, seconds=10)
+    assert len(ends) == 2
+    assert moved in ends
 
 
 def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
@@ -250,6 +377,82 @@ def test_a_beat_keeps_a_lease_and_a_step_can_be_handed_back(main, worker):
     assert take(worker, run, "a#1").attempt == 1
 
 
+def test_a_run_is_taken_once_however_often_a_message_names_it(main, monkeypatch):
+    version = publish(main, LINE)
+    runs = [launch.submit(main, TENANT, version, {}, by="ada").run for _ in range(3)]
+    together = counted(monkeypatch, run_rows, "lock")
+    assert turns.take_turns(main, [*runs, *runs]) == 3
+    assert together == [3]
+
+
+def test_many_runs_and_many_events_are_taken_some_at_a_time(main, monkeypatch):
+    version = publish(main, LINE)
+    loud = launch.submit(main, TENANT, version, {}, by="ada").run
+    for _ in range(2 * inbox.BATCH):
+        put(main, loud, msg.Woke(at=codec.UNTIMED, step=msg.StepKey("nowhere#1")))
+    runs = [loud, *(launch.submit(main, TENANT, version, {}, by="ada").run for _ in range(44))]
+    together = counted(monkeypatch, run_rows, "lock")
+    taken = []
+    take_letters = inbox.take
+
+    def seen(connection, of):
+        rows = take_letters(connection, of)
+        taken.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(inbox, "take", seen)
+    turns.take_turns(main, runs)
+    assert max(together) == turns.TOGETHER
+    assert max(taken) == inbox.BATCH
+    assert sum(taken) == len(runs) + 2 * inbox.BATCH
+    assert {status(main, run) for run in runs} == {"running"}
+
+
+def test_an_event_is_kept_as_it_was_written_and_read_as_it_is_meant_now(main, worker, monkeypatch):
+    run = submit(main, publish(main, LINE))
+    attempts.report(
+        worker, "w1", [(take(worker, run, "a#1"), Failed(reason="error", message="boom"))]
+    )
+    (row,) = sql(main, "SELECT body::text AS body FROM inbox")
+    old = row.body.replace('"reason"', '"why"')
+    assert old != row.body
+    sql(main, "UPDATE inbox SET body = CAST(:body AS json) RETURNING id", body=old)
+
+    def lift(kind, body):
+        return kind, {("reason" if name == "why" else name): part for name, part in body.items()}
+
+    monkeypatch.setattr(codec, "FORMAT", 2)
+    monkeypatch.setattr(codec, "UPCASTERS", {1: lift})
+    turns.take_turns(main, [run])
+    (kept,) = sql(
+        main, "SELECT format, body::text AS body FROM history WHERE kind = 'AttemptFailed'"
+    )
+    assert (kept.format, kept.body) == (1, old)
+    assert sql(main, "SELECT DISTINCT format FROM history WHERE kind = 'FinishRun'") == [(2,)]
+    state = views.state_at(main, run, views.status(main, run).seq)
+    assert (state.terminal, state.ending.reason) == (True, "error")
+    assert doctor.examine(main.database) == ()
+
+
+def test_the_times_of_history_never_go_back(main, monkeypatch):
+    """Not even where an event arrives between a turn's lock and its look into the inbox."""
+    run = launch.submit(main, TENANT, publish(main, LINE), {}, by="ada").run
+    lock = run_rows.lock
+
+    def then_one_arrives(connection, runs, **options):
+        rows = lock(connection, runs, **options)
+        put(main, run, msg.Woke(at=codec.UNTIMED, step=msg.StepKey("nowhere#1")))
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_rows, "lock", then_one_arrives)
+        patched.setattr(inbox, "waiting", lambda *_: ())
+        turns.take_turns(main, [run])
+    told = views.history(main, run)
+    assert "Woke" in [line.kind for line in told]
+    assert [line.at for line in told] == sorted(line.at for line in told)
+
+
 def test_who_misses_the_lock_leaves_and_the_holder_takes_its_event(main, worker):
     run = submit(main, publish(main, LINE))
     lease = take(worker, run, "a#1")
@@ -273,6 +476,27 @@ def test_who_misses_the_lock_leaves_and_the_holder_takes_its_event(main, worker)
     holder.join()
     assert sql(main, "SELECT FROM inbox") == []
     assert status(main, run) == "cancelled"
+
+
+def test_a_cancel_during_a_turn_is_answered_after_it(main):
+    run = launch.submit(main, TENANT, publish(main, LINE), {}, by="ada").run
+    inside, go, answers = threading.Event(), threading.Event(), []
+
+    def fault(point):
+        if point == "turn.inside" and not inside.is_set():
+            inside.set()
+            assert go.wait(10)
+
+    def cancel():
+        answers.append(control.cancel(main, run, by="ada"))
+
+    with beside(turns.take_turns, replace(main, fault=fault), [run]):
+        assert inside.wait(10)
+        with beside(cancel):
+            # The first is the submission, which the turn has taken and not yet committed.
+            wait_until(lambda: len(sql(main, "SELECT FROM inbox")) == 2)
+            go.set()
+    assert answers == ["cancelled"]
 
 
 def test_snapshots_are_taken_when_patches_outweigh_the_state(main, worker):
@@ -306,6 +530,44 @@ def test_upkeep_makes_the_partitions_ahead_and_forgets_old_keys(main, settings):
     upkeep.upkeep(main)
     assert [row.key for row in sql(main, "SELECT key FROM idempotency")] == ["new"]
     assert _last_partition(main) == last
+
+
+def put(main, run, event):
+    with session.transaction(main.database) as connection:
+        inbox.put(connection, [letters.letter(run, event)])
+
+
+def counted(monkeypatch, module, name):
+    """How many runs a function of the store is given each time."""
+    found = []
+    real = getattr(module, name)
+
+    def seen(connection, runs, **options):
+        found.append(len(runs))
+        return real(connection, runs, **options)
+
+    monkeypatch.setattr(module, name, seen)
+    return found
+
+
+@contextlib.contextmanager
+def locked(settings, run):
+    """Somebody holds the steps of a run."""
+    owner = session.connect(settings.database_url)
+    with owner.begin() as connection:
+        statement = "SELECT FROM step WHERE run_id = CAST(:run AS uuid) FOR UPDATE"
+        connection.execute(text(statement), {"run": run.run})
+        yield
+    owner.dispose()
+
+
+def waiting_for_locks(main):
+    (row,) = sql(
+        main,
+        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE NOT l.granted AND a.datname = current_database()",
+    )
+    return row[0]
 
 
 def _last_partition(main):

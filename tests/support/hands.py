@@ -11,10 +11,12 @@ from typing import Any
 
 from engine.broker import Broker, Hint
 from engine.platform import DatabaseRole, Platform
-from engine.runs import turns
+from engine.runs import turns, views
+from engine.runs.views import Detail
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import platforms
+from tests.support.platforms import Sent
 from workers.execution import Worker, execute
 from workers.keeper import Keeper
 from workers.sandbox import Sandbox
@@ -71,6 +73,27 @@ def at_work(settings: Settings, sandbox: Sandbox) -> Iterator[Platform]:
             for thread in threads:
                 thread.join(timeout=30)
             keeper.close()
+
+
+def carry_out(main: Platform, worker: Worker, run: RunId) -> Detail:
+    """Whatever a kept message tells of, one step after the other, until nothing is ready."""
+    assert isinstance(main.broker, Sent)
+    while main.broker.hints:
+        execute(worker, main.broker.hints.pop(0).step)
+        turns.take_turns(main, [run])
+    return views.run(main, run)
+
+
+@contextmanager
+def beside(action: Callable[..., object], *arguments: Any) -> Iterator[threading.Thread]:
+    """Something that goes on in a thread of its own, and is over at the end of the block."""
+    thread = threading.Thread(target=action, args=arguments)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(timeout=30)
+        assert not thread.is_alive(), f"{action} does not end"
 
 
 def _thread(source: queue.Queue[Any], work: Callable[[Any], object]) -> threading.Thread:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, text
 
 from engine.broker import Broker, Hint
 from engine.core.values import Json
@@ -103,6 +106,39 @@ def finish(
 
 def status(control: Platform, run: RunId) -> str:
     return views.status(control, run).status
+
+
+def sql(platform: Platform, statement: str, **values: Any) -> Sequence[Row[Any]]:
+    """Rows, as the role of a platform may read them."""
+    with platform.database.begin() as connection:
+        return connection.execute(text(statement), values).all()
+
+
+def as_owner(settings: Settings, statement: str, **values: Any) -> None:
+    """What no role of ours may do."""
+    owner = session.connect(settings.database_url or "")
+    with owner.begin() as connection:
+        connection.execute(text(statement), values)
+    owner.dispose()
+
+
+def lose_leases(settings: Settings) -> None:
+    """As if every worker had been silent for too long; the next sweep finds out."""
+    as_owner(
+        settings,
+        "UPDATE step SET lease_until = clock_timestamp() - interval '1 second'"
+        " WHERE status = 'leased'",
+    )
+
+
+def wake(settings: Settings) -> None:
+    """As if whatever waits had waited long enough; the next sweep finds out."""
+    as_owner(settings, "UPDATE step SET wake_at = clock_timestamp() WHERE wake_at IS NOT NULL")
+
+
+def chain(**nodes: Json) -> dict[str, Json]:
+    """A document whose nodes follow each other."""
+    return {"workflow": "w", "nodes": nodes, "edges": [" -> ".join((*nodes, "end"))]}
 
 
 LINE: Mapping[str, Json] = {
