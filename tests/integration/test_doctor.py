@@ -83,6 +83,11 @@ PLANTS: Mapping[str, list[Plant]] = {
         ),
     ],
     "run_is_what_was_submitted": [
+        Plant(
+            "done",
+            "UPDATE run SET version_id = (SELECT id FROM workflow_version WHERE workflow = 'line') WHERE id = :run",
+            "run",
+        ),
         Plant("done", """UPDATE run SET pins = '{"function:noop": 7}' WHERE id = :run""", "run"),
         Plant("ready", "UPDATE run SET submitted_by = 'eve' WHERE id = :run", "run"),
     ],

@@ -112,6 +112,15 @@ def test_a_worker_moves_its_step_but_never_what_the_coordinator_decided_of_it(
             assert not _allowed(cursor, "celeriac_worker", f"UPDATE step SET {column} = {column}")
 
 
+def test_control_moves_a_run_but_never_what_was_submitted(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for column in ("status", "seq", "head", "variables", "stuck_until", "finished_at"):
+            assert _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
+        for column in ("tenant_id", "id", "version_id", "pins", "submitted_by", "created_at"):
+            assert not _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
+
+
 def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> None:
     with _owner(database) as cursor:
         _fill(cursor)

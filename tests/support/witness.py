@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 
 def visit(state, context):
     """Write `run node iteration attempt` to the witness, in one append."""
-    line = f"{context.run_id} {context.node} {context.iteration} {context.attempt}\n"
-    file = os.open(state["witness"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(file, line.encode())
-    os.close(file)
+    line = f"{context.run_id} {context.node} {context.iteration} {context.attempt}"
+    _write(state["witness"], line)
     if seconds := state.get("seconds", 0):
         time.sleep(seconds)
     return {"n": state.get("n", 0) + 1}
@@ -24,6 +23,28 @@ def wait_for_file(state):
     while not Path(state["go"]).exists():
         time.sleep(0.01)
     return {"waited": True}
+
+
+def stay(state):
+    """Write the process id to the witness and stay."""
+    _write(state["witness"], str(os.getpid()))
+    time.sleep(60)
+
+
+def pay(witness, then):
+    """An effect in the world, and what becomes of the process that had it."""
+    _write(witness, "paid")
+    if then == "hang":
+        time.sleep(60)
+    elif then == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise RuntimeError("after it was paid")
+
+
+def _write(path, line):
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{line}\n".encode())
+    os.close(file)
 
 
 FUNCTIONS = {"visit": visit, "wait_for_file": wait_for_file}

@@ -1,0 +1,40 @@
+"""A worker that needs no Celery: its own code, a real sandbox, a real database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from engine.platform import DatabaseRole, Platform
+from engine.settings import Settings
+from tests.support import platforms
+from tests.support.platforms import Sent
+from workers.execution import Worker, name_of
+from workers.keeper import Keeper
+from workers.sandbox import Sandbox
+
+
+@pytest.fixture
+def main(settings: Settings) -> Iterator[Platform]:
+    """A coordinator's platform; its messages are kept for the test to act on."""
+    with platforms.platform(settings) as built:
+        yield replace(built, broker=Sent(app=built.broker.app))
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as started:
+        yield started
+
+
+@pytest.fixture
+def worker(settings: Settings, main: Platform, sandbox: Sandbox) -> Iterator[Worker]:
+    with platforms.platform(settings, DatabaseRole.WORKER) as built:
+        quiet = replace(built, broker=Sent(app=built.broker.app))
+        keeper = Keeper(quiet)
+        keeper.start()
+        yield Worker(name=name_of(os.getpid()), platform=quiet, sandbox=sandbox, keeper=keeper)
+        keeper.close()
