@@ -233,6 +233,16 @@ BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     ),
     (("edges",), [{"from": "a", "to": "b", "label": "loop"}], "edges[0]", "no way leads from b"),
     (
+        (),
+        {
+            "workflow": "w",
+            "nodes": {"a": {"uses": "f"}, "p": {"kind": "pass"}, "q": {"kind": "pass"}},
+            "edges": ["a -> p -> q", {"from": "q", "to": "p", "label": "loop"}, "q -> end"],
+        },
+        "nodes.p",
+        "a loop of nodes that do nothing: p, q",
+    ),
+    (
         ("edges",),
         [{"from": "a", "to": "b", "ask": "f"}, {"from": "a", "to": "end", "when": "$x"}],
         "edges[0].ask",
