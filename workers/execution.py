@@ -93,9 +93,9 @@ def _begin(worker: Worker, lease: Leased) -> bool:
     except Unavailable as error:
         # It may have begun all the same, and must not run where nobody knows that.
         _log.warning("attempt.let_go", error=str(error))
+        why = str(error)
         session.insist(
-            lambda: _let_go(worker, lease, str(error)),
-            seconds=worker.platform.settings.lease_seconds,
+            lambda: _let_go(worker, lease, why), seconds=worker.platform.settings.lease_seconds
         )
         return False
 
