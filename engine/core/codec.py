@@ -177,6 +177,9 @@ def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
         reader = _reader(Value)
     elif len(others) == 1:
         reader = _reader(others[0])
+    elif any(typing.get_origin(other) is tuple for other in others):
+        # A choice: scalars, or a plan's list of names.
+        return lambda data: tuple(data) if isinstance(data, list) else data
     else:
         return lambda data: data
     return lambda data: None if data is None else reader(data)

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
-from engine.core import expressions
+from engine.core import expressions, joins, overlays
 from engine.core import messages as msg
-from engine.core.graph import Arrive, Graph, Node, NodeId, Retry, Role
+from engine.core.graph import Arrive, Edge, Graph, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
-from engine.core.state import LOST_REASONS, State, Step, Token, evolve
+from engine.core.state import LOST_REASONS, Failure, State, Step, Token, evolve
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, canonical, digest, plain, size
 
@@ -33,6 +34,9 @@ RULES = 1
 
 #: A value that a decision saw is recorded as it is up to this many bytes, else by digest.
 SEEN_BYTES = 256
+
+
+C = TypeVar("C", bound=msg.AnyCommand)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.Any
 
 def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.AnyCommand | None:
     """The next command that follows from `state` at `now`; None when it is settled."""
-    if state.status is not RunStatus.RUNNING:
+    if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
         return None
     if state.stopping is not None:
         return msg.FinishRun(
@@ -72,13 +76,53 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
     for step in state.steps.values():
         if command := _about(graph, policy, state, step, now):
             return command
+    if state.status is RunStatus.PAUSED:
+        return None
     if not state.iterations:
         return _visit(graph, state, graph.nodes[graph.start], None)
-    if state.tokens:
-        return _arrival(graph, state, state.tokens[0])
-    if not state.live:
+    if token := next((token for token in state.tokens if not token.waits), None):
+        return _arrival(graph, state, token)
+    if meeting := joins.meeting(graph, state):
+        return _meets(state, meeting)
+    if (scope := joins.ended(state)) is not None:
+        return _harmless(state, msg.CloseScope(scope=scope), f"the threads of {scope}")
+    if not state.live and not state.tokens:
         return msg.FinishRun(status=RunStatus.COMPLETED, reason="end")
     return None
+
+
+def _meets(
+    state: State, meeting: msg.JoinThreads | msg.AbsorbToken
+) -> msg.JoinThreads | msg.AbsorbToken | msg.FinishRun:
+    """Threads come together, unless they contradict each other or the join starves for good."""
+    if isinstance(meeting, msg.AbsorbToken):
+        return meeting
+    if meeting.because == "starved" and meeting.short is None:
+        return msg.FinishRun(
+            status=RunStatus.FAILED,
+            reason="join_starved",
+            message=(
+                f"node {meeting.node} got {len(meeting.joined)} of the threads that it demands, "
+                "and no more can come; demand fewer, or give it an edge `on: short`"
+            ),
+        )
+    return _harmless(state, meeting, f"the threads that come together at {meeting.node}")
+
+
+def _harmless(state: State, command: C, threads: str) -> C | msg.FinishRun:
+    """A command that merges what threads wrote, unless they wrote the same."""
+    try:
+        evolve(state, command)
+    except overlays.Contradiction as contradiction:
+        return msg.FinishRun(
+            status=RunStatus.FAILED,
+            reason="contradiction",
+            message=(
+                f"{threads} wrote the variable {contradiction.name!r} more than once; "
+                "declare a reducer for it, or let one of them write it"
+            ),
+        )
+    return command
 
 
 def _about(
@@ -90,7 +134,9 @@ def _about(
             return _routes(graph, state, step)
         case StepStatus.FAILED:
             return _after_failure(graph, policy, state, step, now)
-        case StepStatus.RETRYING if step.wake is not None and step.wake <= now:
+        case StepStatus.RETRYING if (
+            step.wake is not None and step.wake <= now and state.status is RunStatus.RUNNING
+        ):
             return _again(step)
         case StepStatus.DUE:
             return _again(step)
@@ -101,7 +147,10 @@ def _about(
 def _arrival(graph: Graph, state: State, token: Token) -> msg.AnyCommand:
     if graph.edge(token.edge).arrive is Arrive.FINAL:
         return msg.FinishRun(
-            status=RunStatus.COMPLETED, reason="final", message=f"edge {token.edge}"
+            status=RunStatus.COMPLETED,
+            reason="final",
+            message=f"edge {token.edge}",
+            thread=token.thread,
         )
     return _visit(graph, state, graph.nodes[token.target], token)
 
@@ -117,11 +166,18 @@ def _visit(graph: Graph, state: State, node: Node, token: Token | None) -> msg.A
     iteration = state.iterations.get(node.id, 0) + 1
     key = msg.step_key(node.id, iteration)
     via = token.edge if token else None
+    parents = token.parents if token else ()
     thread = token.thread if token else msg.ROOT
     visits = _visits(graph, node.id, token)
-    if node.role is Role.CONTROL:
+    if node.role is Role.CONTROL or node.rules:
         return msg.PassNode(
-            step=key, node=node.id, iteration=iteration, via=via, thread=thread, visits=visits
+            step=key,
+            node=node.id,
+            iteration=iteration,
+            via=via,
+            parents=parents,
+            thread=thread,
+            visits=visits,
         )
     return msg.RequestStart(
         step=key,
@@ -130,6 +186,7 @@ def _visit(graph: Graph, state: State, node: Node, token: Token | None) -> msg.A
         attempt=1,
         queue=node.queue,
         via=via,
+        parents=parents,
         thread=thread,
         visits=visits,
     )
@@ -155,66 +212,129 @@ def _visits(graph: Graph, node: NodeId, token: Token | None) -> Mapping[NodeId, 
 
 
 def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.FinishRun:
-    """The edges that a succeeded step leaves its token on, and why not the others."""
+    """The edges that a succeeded step leaves its tokens on, and why not the others."""
     node = graph.nodes[step.node]
-    edges = graph.edges_from(node.id)
-    chosen = graph.answering(node.id, step.choice)
-    if chosen is None:
+    scope = _scope(state, step)
+    try:
+        choice = _ruled(node, scope) if node.rules else step.choice
+        routed = _routed(graph, step, node, choice, scope)
+    except _Unroutable as error:
         return msg.FinishRun(
-            status=RunStatus.FAILED,
-            reason="no_such_choice",
-            message=f"node {node.id} chose {step.choice!r}, which none of its edges answers to",
-            step=step.key,
+            status=RunStatus.FAILED, reason=error.reason, message=str(error), step=step.key
+        )
+    return _left(graph, state, step, routed)
+
+
+def _ruled(node: Node, scope: Mapping[str, Json]) -> tuple[str, ...]:
+    """What a plan of rules chooses: the nodes of the first rule that holds, or none."""
+    for place, rule in enumerate(node.rules):
+        if rule.when is None:
+            return rule.next
+        try:
+            answer = rule.when.evaluate(scope)
+        except expressions.EvaluationError as error:
+            raise _Unroutable(
+                "condition_failed",
+                f"node {node.id}, rule {place + 1}, when {rule.when.source!r}: {error}",
+            ) from error
+        if expressions.holds(answer.value):
+            return rule.next
+    return ()
+
+
+def _routed(
+    graph: Graph, step: Step, node: Node, choice: msg.Choice, scope: Mapping[str, Json]
+) -> msg.TakeEdges:
+    edges = graph.edges_from(node.id)
+    chosen = graph.answering(node.id, choice)
+    if chosen is None:
+        raise _Unroutable(
+            "no_such_choice",
+            f"node {node.id} chose {choice!r}, which none of its edges answers to",
         )
     spent = step.visits.get(node.id, 0) >= node.max_iterations
-    if spent and all(graph.leads_back(edge) for edge in chosen):
+    if spent and chosen and all(graph.leads_back(edge) for edge in chosen):
         # A choice to go round once more is void at the bound: the ways out stand instead. What
         # was chosen is looked at first, so that history says why it was not taken.
         edges = (*chosen, *(edge for edge in edges if edge not in chosen))
         chosen += tuple(e for e in edges if not graph.leads_back(e) and e.ask is None)
-    scope = _scope(state, step)
+    elif isinstance(choice, tuple):
+        edges = (*chosen, *(edge for edge in edges if edge not in chosen))
+    several = node.route is Route.ALL or isinstance(choice, tuple)
     taken: list[msg.Taken] = []
     untaken: list[msg.Untaken] = []
     for edge in edges:
         when = edge.when.source if edge.when else None
-        if taken:
-            untaken.append(msg.Untaken(edge=edge.id, why="earlier", when=when))
-            continue
         if edge not in chosen:
             untaken.append(msg.Untaken(edge=edge.id, why="choice", when=when))
             continue
-        saw: Mapping[str, Json] = {}
-        if edge.when is not None:
-            try:
-                answer = edge.when.evaluate(scope)
-            except expressions.EvaluationError as error:
-                return msg.FinishRun(
-                    status=RunStatus.FAILED,
-                    reason="condition_failed",
-                    message=f"edge {edge.id}, when {edge.when.source!r}: {error}",
-                    step=step.key,
-                )
-            saw = {name: _seen(value) for name, value in answer.saw.items()}
-            if not expressions.holds(answer.value):
-                untaken.append(msg.Untaken(edge=edge.id, why="condition", when=when, saw=saw))
-                continue
-        if spent and graph.leads_back(edge):
+        if taken and not several:
+            untaken.append(msg.Untaken(edge=edge.id, why="earlier", when=when))
+            continue
+        holds, saw = _holds(edge, scope)
+        if not holds:
+            untaken.append(msg.Untaken(edge=edge.id, why="condition", when=when, saw=saw))
+        elif spent and graph.leads_back(edge):
             bound: dict[str, Json] = {"max_iterations": node.max_iterations}
             untaken.append(
                 msg.Untaken(edge=edge.id, why="max_iterations", when=when, saw={**saw, **bound})
             )
-            continue
-        taken.append(msg.Taken(edge=edge.id, target=edge.target, when=when, saw=saw))
-    return msg.TakeEdges(
-        step=step.key, choice=step.choice, taken=tuple(taken), untaken=tuple(untaken)
-    )
+        else:
+            taken.append(_taken(edge, when, saw))
+    return msg.TakeEdges(step=step.key, choice=choice, taken=tuple(taken), untaken=tuple(untaken))
+
+
+def _holds(edge: Edge, scope: Mapping[str, Json]) -> tuple[bool, Mapping[str, Json]]:
+    """Whether an edge's condition holds, and the values that this rests on."""
+    if edge.when is None:
+        return True, {}
+    try:
+        answer = edge.when.evaluate(scope)
+    except expressions.EvaluationError as error:
+        raise _Unroutable(
+            "condition_failed", f"edge {edge.id}, when {edge.when.source!r}: {error}"
+        ) from error
+    return expressions.holds(answer.value), {
+        name: _seen(value) for name, value in answer.saw.items()
+    }
+
+
+def _taken(edge: Edge, when: str | None, saw: Mapping[str, Json]) -> msg.Taken:
+    waits = edge.arrive is Arrive.JOIN
+    return msg.Taken(edge=edge.id, target=edge.target, when=when, saw=saw, waits=waits)
+
+
+def _left(
+    graph: Graph, state: State, step: Step, routed: msg.TakeEdges
+) -> msg.TakeEdges | msg.FinishRun:
+    """What is left of a settled step: a scope is opened where its thread forks.
+
+    A scope whose only thread forks again is replaced, so that depth is bounded by threads that
+    live and not by laps.
+    """
+    forks = len(routed.taken) > 1 or (bool(routed.taken) and step.node in graph.forks)
+    if not forks:
+        return routed
+    opened = replace(routed, opens=step.key)
+    if not joins.is_alone(state, step.thread):
+        return opened
+    closing = replace(opened, closes=step.thread[-1][0])
+    return _harmless(state, closing, f"the threads of {closing.closes}")
+
+
+class _Unroutable(Exception):
+    """A step's edges cannot be decided."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def _scope(state: State, step: Step) -> Mapping[str, Json]:
     """What the names of an expression stand for at a step that has its result."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
     result: Json = plain(step.result) if step.result is not None else None
-    return {**state.variables, "result": result, "run": run}
+    return {**state.view(step.thread), "result": result, "run": run}
 
 
 def _seen(value: Json) -> Json:
@@ -225,8 +345,8 @@ def _seen(value: Json) -> Json:
 
 def _after_failure(
     graph: Graph, policy: Policy, state: State, step: Step, now: datetime
-) -> msg.RetryStep | msg.FinishRun:
-    """Try again, or let the run fail with the step's reason."""
+) -> msg.RetryStep | msg.TakeEdges | msg.FinishRun:
+    """Try again, or take the way for failures, or let the run fail with the step's reason."""
     failure = step.failure
     assert failure is not None
     retry = graph.nodes[step.node].retry
@@ -246,9 +366,33 @@ def _after_failure(
             not_before=now + timedelta(seconds=delay),
             reason=failure.reason,
         )
-    return msg.FinishRun(
+    return _on_error(graph, state, step, failure) or msg.FinishRun(
         status=RunStatus.FAILED, reason=failure.reason, message=failure.message, step=step.key
     )
+
+
+def _on_error(
+    graph: Graph, state: State, step: Step, failure: Failure
+) -> msg.TakeEdges | msg.FinishRun | None:
+    """The way that a step takes which failed for good, if the graph knows one for its reason."""
+    scope: Mapping[str, Json] = {
+        **_scope(state, step),
+        "result": {"reason": failure.reason, "message": failure.message},
+    }
+    for edge in graph.edges_from(step.node, on="error"):
+        if edge.reasons and failure.reason not in edge.reasons:
+            continue
+        try:
+            holds, saw = _holds(edge, scope)
+        except _Unroutable as error:
+            return msg.FinishRun(
+                status=RunStatus.FAILED, reason=error.reason, message=str(error), step=step.key
+            )
+        if holds:
+            when = edge.when.source if edge.when else None
+            routed = msg.TakeEdges(step=step.key, taken=(_taken(edge, when, saw),))
+            return _left(graph, state, step, routed)
+    return None
 
 
 def _recovery(lost: int) -> float:
@@ -278,6 +422,7 @@ def _again(step: Step) -> msg.RequestStart:
         iteration=step.iteration,
         attempt=step.attempt,
         queue=step.queue,
+        parents=step.parents,
         thread=step.thread,
         visits=step.visits,
     )

@@ -13,13 +13,14 @@ the core only ever sees the one choice that came of them (`questions`, `answerin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import NewType
 
-from engine.core import expressions, loops
+from engine.core import expressions, loops, ways
 from engine.core.values import Json
+from engine.core.ways import Ways
 
 NodeId = NewType("NodeId", str)
 EdgeId = NewType("EdgeId", str)
@@ -71,6 +72,43 @@ class Retry:
     on: frozenset[str] = frozenset()
 
 
+class Surplus(StrEnum):
+    """What becomes of the threads that a join did not wait for."""
+
+    CANCEL = "cancel"
+    FINISH = "finish"  #: they go on, and are absorbed when they arrive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """What a node demands of the threads it brings together.
+
+    Without a demand it waits for every thread that can still come, however many that are.
+    """
+
+    #: The node whose fork it joins; by default the nearest one that can be.
+    of: NodeId | None = None
+    #: One token on each of its join edges.
+    all: bool = False
+    #: So many tokens.
+    count: int | None = None
+    #: Such a share of the threads that were forked, over 0 to 1.
+    share: float | None = None
+    surplus: Surplus = Surplus.CANCEL
+
+    @property
+    def demands(self) -> bool:
+        return self.all or self.count is not None or self.share is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule of a plan: if it holds, the plan chooses these nodes."""
+
+    next: tuple[NodeId, ...]
+    when: expressions.Expression | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One place of a graph: what runs there, and within what bounds."""
@@ -93,10 +131,18 @@ class Node:
     timeout: float | None = None
     max_iterations: int = DEFAULT_ITERATIONS
     route: Route = Route.FIRST
+    join: Join = field(default_factory=Join)
+    #: How a plan chooses without running anything, in order.
+    rules: tuple[Rule, ...] = ()
     #: Celery queue; None is the platform's own.
     queue: str | None = None
     title: str | None = None
     notes: str | None = None
+
+    @property
+    def works(self) -> bool:
+        """Whether a worker carries it out. The coordinator passes the others by itself."""
+        return self.role is not Role.CONTROL and not self.rules
 
 
 #: The end that need not be declared.
@@ -116,6 +162,12 @@ class Edge:
     ask: str | None = None
     #: The choice that takes this edge; `loop` marks the way back.
     label: str | None = None
+    #: What it is taken on: `error` (the step failed) or `short` (the join starved).
+    on: str | None = None
+    #: The reasons of failure that it is for; empty means all.
+    reasons: frozenset[str] = frozenset()
+    #: What people call it. It routes nothing.
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,23 +196,35 @@ class Graph:
     nodes: Mapping[NodeId, Node]
     edges: tuple[Edge, ...]
     variables: Mapping[str, Json] = field(default_factory=dict)
+    #: JSON Schemas of the variables that have one.
+    types: Mapping[str, Json] = field(default_factory=dict)
+    #: How contributions to a variable add up, for those that say so.
+    reducers: Mapping[str, str] = field(default_factory=dict)
+    #: Variables that every thread writes at once; each has a reducer that commutes.
+    shared: frozenset[str] = frozenset()
     #: JSON Schema of the inputs, as an object schema.
     inputs: Mapping[str, Json] = field(default_factory=dict)
     outputs: Mapping[str, expressions.Template] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    #: Tasks and plans alternate: what seed 001 asks of a graph holds of this one.
+    strict: bool = False
 
     #: What the document was made from, in the words of the language it was written in.
     origin: Json = None
     #: Where in that document each node and edge stands, for messages.
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+    def place(self, part: str) -> str:
+        """Where a node or an edge stands in the document, for messages."""
+        return self.places.get(part, f"nodes.{part}")
+
     def edge(self, edge: EdgeId) -> Edge:
         """The edge of that id."""
         return self._by_id[edge]
 
-    def edges_from(self, node: NodeId) -> tuple[Edge, ...]:
-        """The edges that leave a node, in declared order."""
-        return self._outgoing[node]
+    def edges_from(self, node: NodeId, *, on: str | None = None) -> tuple[Edge, ...]:
+        """The edges that leave a node, in declared order: when it succeeds, or on something else."""
+        return tuple(edge for edge in self._outgoing[node] if edge.on == on)
 
     def loop_of(self, node: NodeId) -> frozenset[NodeId]:
         """The nodes of the innermost loop that `node` turns in; empty when it is in none."""
@@ -195,7 +259,11 @@ class Graph:
                 break
         return tuple(found)
 
-    def answering(self, node: NodeId, choice: bool | str | None) -> tuple[Edge, ...] | None:  # noqa: FBT001  # a value
+    def answering(
+        self,
+        node: NodeId,
+        choice: bool | str | tuple[str, ...] | None,  # noqa: FBT001  # a value
+    ) -> tuple[Edge, ...] | None:
         """The edges that a choice leaves open, in declared order; None: it names none there is.
 
         The id of an edge with an `ask` function leaves that edge alone open; otherwise those
@@ -205,6 +273,8 @@ class Graph:
         stand for every other name. No choice leaves all open.
         """
         edges = self.edges_from(node)
+        if isinstance(choice, tuple):
+            return _planned(edges, choice)
         if asked := tuple(edge for edge in edges if edge.ask and edge.id == choice):
             return asked
         edges = tuple(edge for edge in edges if edge.ask is None)
@@ -222,6 +292,43 @@ class Graph:
             or (others if len(others) < len(edges) else ())
             or None
         )
+
+    def ways(self, join: NodeId) -> Ways:
+        """How a node can be reached over its join edges."""
+        return self._ways[join]
+
+    def joining(self, node: NodeId) -> tuple[Edge, ...]:
+        """The join edges into a node."""
+        return tuple(
+            edge for edge in self.edges if edge.target == node and edge.arrive is Arrive.JOIN
+        )
+
+    @property
+    def joins(self) -> Mapping[NodeId, NodeId | None]:
+        """The nodes with join edges, each with the node whose fork it joins; None: the run's."""
+        found = ((node, self._ways[node].fork) for node in self.nodes if node in self._ways)
+        return {node: None if fork is None else NodeId(fork) for node, fork in found}
+
+    @cached_property
+    def forks(self) -> frozenset[NodeId]:
+        """The nodes whose threads some join brings together."""
+        return frozenset(NodeId(to.fork) for to in self._ways.values() if to.fork)
+
+    @cached_property
+    def _ways(self) -> dict[NodeId, Ways]:
+        splitting = [
+            node.id
+            for node in self.nodes.values()
+            if node.route is Route.ALL or node.role is Role.PLAN
+        ]
+        edges = [(edge.source, edge.target) for edge in self.edges]
+        found = {}
+        for join in {edge.target for edge in self.edges if edge.arrive is Arrive.JOIN}:
+            sources = [edge.source for edge in self.joining(join)]
+            of = self.nodes[join].join.of
+            to_it = ways.ways(join, sources, edges, splitting)
+            found[join] = to_it if of is None else replace(to_it, forks=frozenset({of}), fork=of)
+        return found
 
     @cached_property
     def _outgoing(self) -> dict[NodeId, tuple[Edge, ...]]:
@@ -241,3 +348,14 @@ class Graph:
         return loops.regions(
             nodes, [(edge.source, edge.target, edge.label == LOOP) for edge in self.edges]
         )
+
+
+def _planned(edges: tuple[Edge, ...], names: tuple[str, ...]) -> tuple[Edge, ...] | None:
+    """The edges to the nodes that a plan names; None when one of them leads nowhere it may go."""
+    found = []
+    for name in names:
+        edge = next((edge for edge in edges if name in (edge.target, edge.label)), None)
+        if edge is None:
+            return None
+        found.append(edge)
+    return tuple(found)

@@ -21,6 +21,8 @@ from engine.core.values import Inline, Json, Value
 
 #: `node#iteration`, unique in its run.
 StepKey = NewType("StepKey", str)
+#: What a step chose: a condition's answer, a label or target, or a plan's list of nodes.
+Choice: TypeAlias = "None | bool | str | tuple[str, ...]"
 #: One line of control: the branches it took, outermost first; `()` is the root.
 Thread: TypeAlias = tuple[tuple[str, int], ...]
 Visits: TypeAlias = Mapping[NodeId, int]
@@ -53,6 +55,10 @@ class RunSubmitted(Event):
     inputs: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
     #: The version of every function and tool that the graph names.
     pins: Mapping[str, int] = field(default_factory=dict)
+    #: How contributions to variables add up.
+    reducers: Mapping[str, str] = field(default_factory=dict)
+    #: Variables that every thread writes at once.
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,7 @@ class AttemptSucceeded(Event):
     patch: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
     #: Variables that the step deleted.
     removed: tuple[str, ...] = field(default=(), metadata=_PAYLOAD)
-    choice: bool | str | None = None
+    choice: Choice = None
     #: Seconds, bytes, tokens, dollars: what was spent, by name.
     usage: Mapping[str, float] = field(default_factory=dict)
 
@@ -109,6 +115,32 @@ class CancelRequested(Event):
 
     by: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested(Event):
+    """Somebody asked for nothing new to start."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested(Event):
+    """Somebody asked for a paused run to go on."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipRequested(Event):
+    """Somebody asked for a live step to count as done, whatever it is at."""
+
+    step: StepKey
+    by: str
+    reason: str = ""
+    choice: Choice = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +191,8 @@ class RequestStart(Command):
     attempt: int
     queue: str | None = None
     via: EdgeId | None = None
+    #: The steps that led to it.
+    parents: tuple[StepKey, ...] = ()
     thread: Thread = ROOT
     visits: Visits = field(default_factory=dict)
 
@@ -171,6 +205,7 @@ class PassNode(Command):
     node: NodeId
     iteration: int
     via: EdgeId | None = None
+    parents: tuple[StepKey, ...] = ()
     thread: Thread = ROOT
     visits: Visits = field(default_factory=dict)
 
@@ -183,6 +218,8 @@ class Taken:
     target: NodeId
     when: str | None = None
     saw: Mapping[str, Json] = field(default_factory=dict)
+    #: The token waits at its target until the threads it belongs with are there.
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +239,50 @@ class TakeEdges(Command):
     """A step is settled: it leaves a token on each edge taken, and is gone."""
 
     step: StepKey
-    choice: bool | str | None = None
+    choice: Choice = None
     taken: tuple[Taken, ...] = ()
     untaken: tuple[Untaken, ...] = ()
+    #: The scope that the fork opens, a branch for each edge taken.
+    opens: str | None = None
+    #: The scope that ends with it: the step was the last of its threads.
+    closes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinThreads(Command):
+    """Threads come together at a node, and go on as one."""
+
+    node: NodeId
+    #: The scope whose threads they are.
+    scope: str
+    #: Edge and thread of every token that is taken up.
+    joined: tuple[tuple[EdgeId, Thread], ...]
+    #: How they go on.
+    thread: Thread
+    #: Nothing else is left of the scope, or nothing else counts any more.
+    closes: bool = False
+    #: Threads that were not waited for are cancelled.
+    cancels: bool = False
+    #: What decided: `demand` (it was met), `last` (nobody else can come), `quiescence` (nobody
+    #: else moves), `starved` (the demand cannot be met any more).
+    because: str = "last"
+    #: The way that starved threads take instead.
+    short: Taken | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsorbToken(Command):
+    """A thread arrives at a join that did not wait for it, and ends."""
+
+    edge: EdgeId
+    thread: Thread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseScope(Command):
+    """The last thread of a scope has ended: what they wrote is kept."""
+
+    scope: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +304,8 @@ class FinishRun(Command):
     message: str = ""
     #: The step that it ended for.
     step: StepKey | None = None
+    #: The thread that ended it by a final edge: what it wrote counts, the others' does not.
+    thread: Thread | None = None
 
 
 AnyEvent: TypeAlias = (
@@ -235,11 +315,23 @@ AnyEvent: TypeAlias = (
     | AttemptLost
     | Woke
     | CancelRequested
+    | PauseRequested
+    | ResumeRequested
+    | SkipRequested
     | Admitted
     | Refused
     | Deferred
 )
-AnyCommand: TypeAlias = RequestStart | PassNode | TakeEdges | RetryStep | FinishRun
+AnyCommand: TypeAlias = (
+    RequestStart
+    | PassNode
+    | TakeEdges
+    | JoinThreads
+    | AbsorbToken
+    | CloseScope
+    | RetryStep
+    | FinishRun
+)
 Record: TypeAlias = AnyEvent | AnyCommand
 
 

@@ -28,14 +28,14 @@ def document_schema() -> dict[str, Json]:
             {
                 "workflow": _text(words.WORKFLOW_NAME, "The name of the workflow."),
                 "version": _text(words.VERSION, "Its version: three numbers, such as 1.2.0."),
+                "strict": _flag("Tasks and plans take turns, and a task comes after one plan."),
                 "inputs": _by_variable(
                     {"type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema"},
                     "What a run must be given: a JSON Schema by name. Without a default it is "
                     "required.",
                 ),
                 "variables": _by_variable(
-                    _object("A variable.", {"default": _any("What it holds when a run begins.")}),
-                    "What a run remembers beside its inputs.",
+                    {"$ref": "#/$defs/variable"}, "What a run remembers beside its inputs."
                 ),
                 "outputs": _by_variable(_template(), "What a run comes to, once it has ended."),
                 "limits": _object(
@@ -59,7 +59,8 @@ def document_schema() -> dict[str, Json]:
                     "additionalProperties": {"$ref": "#/$defs/node"},
                 },
                 "edges": {
-                    "description": "The ways between nodes. A source takes the first that holds.",
+                    "description": "The ways between nodes. A source takes the first that holds, or "
+                    "all if one is parallel.",
                     "type": "array",
                     "maxItems": words.MAX_EDGES,
                     "items": {"$ref": "#/$defs/edge"},
@@ -89,10 +90,13 @@ def document_schema() -> dict[str, Json]:
                 words.REFERENCE, "A registered name, newest or of a fixed version: NAME, NAME@3."
             ),
             "retry": _retry(),
+            "join": _join(),
+            "variable": _variable(),
             "node": {
                 "oneOf": [
-                    _worker("function", "uses", "The function that runs here.", []),
-                    _worker("tool", "tool", "The tool that is called here.", ["kind", "tool"]),
+                    _function(),
+                    _tool(),
+                    _plan(),
                     _object(
                         "A node that the coordinator passes by itself.",
                         {
@@ -113,48 +117,103 @@ def document_schema() -> dict[str, Json]:
                         "type": "string",
                         "pattern": "->",
                     },
-                    _arrow(),
+                    *(_arrow(on, fields) for on, fields in words.EDGES.items()),
                 ]
             },
         },
     }
 
 
-def _worker(kind: str, field: str, meaning: str, required: Sequence[str]) -> dict[str, Json]:
-    """A node that a worker carries out."""
+def _function() -> dict[str, Json]:
     return {
         **_object(
-            f"A node where a {kind} runs.",
+            "A node where a function runs.",
             {
-                "kind": {"description": "How the node runs.", "const": kind},
-                field: _reference(meaning),
-                "role": {
-                    "description": "What the node is for: a task does, a plan chooses.",
-                    "enum": ["task", "plan"],
-                    "default": "task",
-                },
-                "with": {
-                    "description": "What it is given: input to template. Without it, all "
-                    "variables.",
-                    "type": "object",
-                    "additionalProperties": _template(),
-                },
-                "save": _by_variable(
-                    _template(), "What its result leaves in the variables, such as $result.score."
+                "kind": {"description": "How the node runs.", "const": "function"},
+                "uses": _reference(
+                    "The function that runs here. That of a plan answers with a list of nodes."
                 ),
+                "role": _role([*words.ROLES]),
                 "choose": _reference(
                     "The function that is asked next; its answer chooses among the edges: by "
                     "label or target, or true and false."
                 ),
-                "retry": {"$ref": "#/$defs/retry"},
-                "timeout": _seconds("How long one attempt may take."),
-                "queue": _text(words.QUEUE, "The Celery queue it goes to, if not the common one."),
+                **_work(),
                 **_common(),
             },
-            required=required,
         ),
         "if": {"required": ["role"], "properties": {"role": {"const": "plan"}}},
-        "then": {"required": ["choose"]},
+        "then": {"required": ["uses"], "not": {"required": ["choose"]}},
+    }
+
+
+def _tool() -> dict[str, Json]:
+    return _object(
+        "A node where a tool is called.",
+        {
+            "kind": {"description": "How the node runs.", "const": "tool"},
+            "tool": _reference("The tool that is called here."),
+            **_work(),
+            **_common(),
+        },
+        required=["kind", "tool"],
+    )
+
+
+def _plan() -> dict[str, Json]:
+    rule = _object(
+        "A rule of a plan.",
+        {
+            "when": {"$ref": "#/$defs/expression"},
+            "next": {
+                "description": "The nodes that it chooses; none ends the thread here.",
+                "type": "array",
+                "maxItems": words.MAX_THREADS,
+                "items": {"type": "string"},
+            },
+        },
+        required=["next"],
+    )
+    common = _common()
+    return _object(
+        "A plan that chooses by rules, without running anything.",
+        {
+            "role": _role(["plan"]),
+            "rules": {
+                "description": "The first that holds chooses.",
+                "type": "array",
+                "minItems": 1,
+                "maxItems": words.MAX_RULES,
+                "items": rule,
+            },
+            **{name: common[name] for name in words.PLAN if name in common},
+        },
+        required=["role", "rules"],
+    )
+
+
+def _role(roles: Sequence[str]) -> dict[str, Json]:
+    return {
+        "description": "What the node is for: a task does, a plan chooses.",
+        "enum": [*roles],
+        "default": roles[0],
+    }
+
+
+def _work() -> dict[str, Json]:
+    """What a worker needs to know of a node."""
+    return {
+        "with": {
+            "description": "What it is given: input to template. Without it, all variables.",
+            "type": "object",
+            "additionalProperties": _template(),
+        },
+        "save": _by_variable(
+            _template(), "What its result leaves in the variables, such as $result.score."
+        ),
+        "retry": {"$ref": "#/$defs/retry"},
+        "timeout": _seconds("How long one attempt may take."),
+        "queue": _text(words.QUEUE, "The Celery queue it goes to, if not the common one."),
     }
 
 
@@ -168,6 +227,98 @@ def _common() -> dict[str, Json]:
             DEFAULT_ITERATIONS,
             "How often its loop may turn before its ways back are closed.",
         ),
+        "join": {"$ref": "#/$defs/join"},
+        "route": {
+            "description": "Take all edges that hold, though none of them is parallel: they are "
+            "waited for, or final.",
+            "enum": [*words.ROUTES],
+        },
+    }
+
+
+def _join() -> dict[str, Json]:
+    """What a join demands. `join.surplus` means nothing without a demand."""
+    demands: list[Json] = [{"required": [name]} for name in ("all", "first", "share")]
+    return {
+        "description": "What is demanded of the threads that come together here. Without it, "
+        "every thread that can still come is waited for.",
+        "anyOf": [
+            {"description": "One on each edge, or the first that comes.", "enum": [*words.JOINS]},
+            {
+                **_object(
+                    "A demand, whose threads are meant, and what becomes of the others.",
+                    {
+                        "all": {"description": "One on each of its edges.", "const": True},
+                        "first": _integer(1, words.MAX_THREADS, None, "So many, the first."),
+                        "share": _number(
+                            words.MIN_SHARE, 1, None, "Such a share of those that were forked."
+                        ),
+                        "of": _text(
+                            words.NODE_NAME,
+                            "The node whose fork is joined; by default the nearest that can be.",
+                        ),
+                        "surplus": {
+                            "description": "What becomes of the threads that are not waited for: "
+                            "they are cancelled, or finish and end here.",
+                            "enum": [*words.SURPLUS],
+                            "default": words.SURPLUS[0],
+                        },
+                    },
+                ),
+                "minProperties": 1,
+                "if": {"required": ["surplus"]},
+                "then": {"oneOf": demands},
+                "else": {"oneOf": [*demands, {"not": {"anyOf": demands}}]},
+            },
+        ],
+    }
+
+
+def _variable() -> dict[str, Json]:
+    fitting: list[Json] = [
+        {
+            "if": {
+                "required": ["reduce", "type"],
+                "properties": {
+                    "reduce": {"const": reducer},
+                    "type": {"type": "string"},
+                },
+            },
+            "then": {"properties": {"type": {"enum": [*types]}}},
+        }
+        for reducer, types in words.REDUCED_TYPES.items()
+    ]
+    commuting: Json = {
+        "if": {"required": ["shared"], "properties": {"shared": {"const": True}}},
+        "then": {"required": ["reduce"], "properties": {"reduce": {"enum": [*words.COMMUTING]}}},
+    }
+    return {
+        **_object(
+            "A variable.",
+            {
+                "type": {
+                    "description": "What it may hold: the name of a JSON type, or a JSON Schema.",
+                    "anyOf": [
+                        {"enum": [*words.TYPES]},
+                        {
+                            "type": "object",
+                            "$ref": "https://json-schema.org/draft/2020-12/schema",
+                        },
+                    ],
+                },
+                "reduce": {
+                    "description": "How contributions of several steps add up. Without it two "
+                    "threads that write it contradict each other.",
+                    "enum": [*words.REDUCED_TYPES],
+                },
+                "shared": _flag(
+                    "Every thread writes it at once, and sees what the others wrote. Its reducer "
+                    "gives the same in any order."
+                ),
+                "default": _any("What it holds when a run begins."),
+            },
+        ),
+        "allOf": [*fitting, commuting],
     }
 
 
@@ -190,28 +341,46 @@ def _retry() -> dict[str, Json]:
     )
 
 
-def _arrow() -> dict[str, Json]:
+def _arrow(on: str | None, names: Sequence[str]) -> dict[str, Json]:
     ends: dict[str, Json] = {
         "anyOf": [
             {"type": "string"},
             {"type": "array", "minItems": 1, "items": {"type": "string"}},
         ]
     }
-    return _object(
-        "An edge, or several that are alike.",
-        {
-            "from": {"description": "The node or nodes that it leaves.", **ends},
-            "to": {"description": "The node or nodes that it leads to.", **ends},
-            "type": {
-                "description": "What it does at its target: start it, or end the run.",
-                "enum": [*words.EDGE_TYPES],
-                "default": "normal",
-            },
-            "when": {"$ref": "#/$defs/expression"},
-            "ask": _reference("The function that must answer true for it to be taken."),
-            "label": _text(words.LABEL, "The choice that takes it; `loop` marks a way back."),
+    every: dict[str, Json] = {
+        "from": {"description": "The node or nodes that it leaves.", **ends},
+        "to": {"description": "The node or nodes that it leads to.", **ends},
+        "type": {
+            "description": "What it does: start its target; start it beside the others that are "
+            "taken; wait there for the others; end the run.",
+            "enum": [kind for kind in words.EDGE_TYPES if on is None or kind != "parallel"],
+            "default": "normal",
         },
-        required=["from", "to"],
+        "on": {
+            "description": "What it is taken on: its source failed for good, or it is a join that "
+            "was short of what it demands.",
+            "enum": [on],
+        },
+        "reason": {
+            "description": "The reasons of failure that it is for; without it, all.",
+            "type": "array",
+            "items": {"enum": [*words.FAILURES]},
+        },
+        "when": {"$ref": "#/$defs/expression"},
+        "ask": _reference("The function that must answer true for it to be taken."),
+        "label": _text(words.LABEL, "The choice that takes it; `loop` marks a way back."),
+        "title": _text(words.TITLE, "What people call it. It routes nothing."),
+    }
+    named = [name for name in names if on is not None or name != "on"]
+    return _object(
+        {
+            None: "An edge, or several that are alike.",
+            "error": "A way for failures, or several that are alike.",
+            "short": "A way for a join that is short of what it demands.",
+        }[on],
+        {name: every[name] for name in named},
+        required=["from", "to", *(["on"] if on else [])],
     )
 
 
@@ -261,21 +430,25 @@ def _seconds(meaning: str) -> dict[str, Json]:
     return {"description": meaning, "$ref": "#/$defs/seconds"}
 
 
-def _integer(least: int, most: int, default: int, meaning: str) -> dict[str, Json]:
-    return {
-        "description": meaning,
-        "type": "integer",
-        "minimum": least,
-        "maximum": most,
-        "default": default,
-    }
+def _flag(meaning: str) -> dict[str, Json]:
+    return {"description": meaning, "type": "boolean", "default": False}
 
 
-def _number(least: float, most: float, default: float, meaning: str) -> dict[str, Json]:
-    return {
+def _integer(least: int, most: int, default: int | None, meaning: str) -> dict[str, Json]:
+    return _bounded("integer", least, most, default, meaning)
+
+
+def _number(least: float, most: float, default: float | None, meaning: str) -> dict[str, Json]:
+    return _bounded("number", least, most, default, meaning)
+
+
+def _bounded(
+    kind: str, least: float, most: float, default: float | None, meaning: str
+) -> dict[str, Json]:
+    found: dict[str, Json] = {
         "description": meaning,
-        "type": "number",
+        "type": kind,
         "minimum": least,
         "maximum": most,
-        "default": default,
     }
+    return found if default is None else {**found, "default": default}

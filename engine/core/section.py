@@ -86,6 +86,13 @@ class Section:
             self.wrong(self.at(name), value, wanted)
         return None
 
+    def flag(self, name: str) -> bool:
+        """Whether something is said to be true."""
+        value = self.fields.get(name, False)
+        if not isinstance(value, bool):
+            self.wrong(self.at(name), value, "true, or leave it out")
+        return value is True
+
     def integer(self, name: str, least: int, most: int, default: int) -> int:
         """An integer between two bounds."""
         value = self.fields.get(name, default)

@@ -17,6 +17,7 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"  #: submitted; its first turn makes it `running`
     RUNNING = "running"  #: work is under way, or waited for
+    PAUSED = "paused"  #: reports are folded, and nothing new starts until somebody resumes it
     COMPLETED = "completed"  #: an end was reached
     FAILED = "failed"  #: a step failed for good, or a bound was passed
     CANCELLED = "cancelled"  #: somebody asked for it to stop
@@ -28,6 +29,7 @@ class StepStatus(StrEnum):
     REQUESTED = "requested"  #: the core asks for a start; the admission answers in the same turn
     DEFERRED = "deferred"  #: the admission said later; a wake brings it back
     READY = "ready"  #: admitted; a worker may lease it
+    HELD = "held"  #: admitted, and the run is paused: nobody may lease it
     LEASED = "leased"  #: a worker owns it for a while; the worker or the sweeper moves it on
     REPORTED = "reported"  #: its attempt has ended; the report waits in the inbox
     RETRYING = "retrying"  #: the next attempt waits for its time
@@ -38,21 +40,27 @@ class StepStatus(StrEnum):
 
 RUN: Mapping[RunStatus, frozenset[RunStatus]] = {
     RunStatus.QUEUED: frozenset({RunStatus.RUNNING}),
-    RunStatus.RUNNING: frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}),
+    RunStatus.RUNNING: frozenset(
+        {RunStatus.PAUSED, RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
+    ),
+    RunStatus.PAUSED: frozenset({RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED}),
     RunStatus.COMPLETED: frozenset(),
     RunStatus.FAILED: frozenset(),
     RunStatus.CANCELLED: frozenset(),
 }
 
-#: The core never sees LEASED and REPORTED: ownership is no business of deciding, so the
-#: store hands both over as READY.
+#: The core never sees HELD, LEASED and REPORTED: ownership is no business of deciding, so the
+#: store hands all three over as READY.
 STEP: Mapping[StepStatus, frozenset[StepStatus]] = {
     StepStatus.REQUESTED: frozenset({StepStatus.READY, StepStatus.DEFERRED, StepStatus.FAILED}),
-    StepStatus.DEFERRED: frozenset({StepStatus.DUE}),
-    StepStatus.READY: frozenset({StepStatus.LEASED, StepStatus.SUCCEEDED, StepStatus.FAILED}),
+    StepStatus.DEFERRED: frozenset({StepStatus.DUE, StepStatus.SUCCEEDED}),
+    StepStatus.READY: frozenset(
+        {StepStatus.HELD, StepStatus.LEASED, StepStatus.SUCCEEDED, StepStatus.FAILED}
+    ),
+    StepStatus.HELD: frozenset({StepStatus.READY}),
     StepStatus.LEASED: frozenset({StepStatus.READY, StepStatus.REPORTED}),
     StepStatus.REPORTED: frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED}),
-    StepStatus.RETRYING: frozenset({StepStatus.DUE, StepStatus.REQUESTED}),
+    StepStatus.RETRYING: frozenset({StepStatus.DUE, StepStatus.REQUESTED, StepStatus.SUCCEEDED}),
     StepStatus.DUE: frozenset({StepStatus.REQUESTED}),
     StepStatus.SUCCEEDED: frozenset(),
     StepStatus.FAILED: frozenset({StepStatus.RETRYING}),

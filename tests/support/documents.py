@@ -21,7 +21,12 @@ FULL: Document = {
         "goal": {"type": "string", "minLength": 1, "title": "What shall be built?"},
         "tries": {"type": "integer", "default": 3},
     },
-    "variables": {"drafts": {"default": []}, "score": {}},
+    "variables": {
+        "drafts": {"type": "array", "reduce": "append", "default": []},
+        "score": {"type": {"type": "number", "minimum": 0}},
+        "best": {"type": {"type": "number"}, "reduce": "max", "shared": True},
+        "notes": {"reduce": "set"},
+    },
     "outputs": {"best": "$drafts[-1]", "note": {"run": "$run.id", "tries": "$tries + 1"}},
     "limits": {"steps": 500},
     "start": "begin",
@@ -49,20 +54,46 @@ FULL: Document = {
         },
         "search": {"kind": "tool", "tool": "rag.search", "with": {"q": "$goal"}, "timeout": 2.5},
         "grade": {"uses": "grade", "save": {"score": "$result"}, "choose": "is_good"},
-        "decide": {"role": "plan", "choose": "decide@1"},
+        "decide": {"role": "plan", "uses": "decide@1"},
         "ask": {},
         "rest": {"kind": "pass"},
+        "split": {"uses": "split", "choose": "how@2"},
+        "one": {"uses": "one"},
+        "two": {"uses": "two", "route": "all"},
+        "meet": {"uses": "meet", "join": {"first": 2, "of": "split", "surplus": "finish"}},
+        "plan": {
+            "role": "plan",
+            "rules": [
+                {"when": "$score > 5", "next": ["one", "one", "two"]},
+                {"when": "$score < 0", "next": []},
+                {"next": ["rest"]},
+            ],
+            "join": "all",
+            "max_iterations": 3,
+            "title": "Decide",
+        },
         "end": {"kind": "end", "notes": "Done."},
     },
     "edges": [
         "begin -> search -> draft->grade",
         {"from": "grade", "to": "draft", "label": "loop"},
-        {"from": ["grade"], "to": ["decide", "rest"], "label": "done"},
+        {"from": ["grade"], "to": ["decide", "rest"], "label": "done", "title": "It is good."},
         {"from": "decide", "to": ["ask", "rest"]},
         {"from": "ask", "to": "rest", "ask": "may_rest"},
         {"from": "ask", "to": "end", "type": "normal"},
         {"from": "rest", "to": "draft", "when": "$score < 7 and $tries > 0"},
         {"from": "rest", "to": "end", "type": "final"},
+        {"from": "decide", "to": "split"},
+        {"from": "split", "to": ["one", "two"], "type": "parallel", "label": "wide"},
+        {"from": "split", "to": "rest"},
+        {"from": ["one", "two"], "to": "meet", "type": "join"},
+        {"from": "two", "to": "plan", "type": "join", "when": "$result.ok"},
+        {"from": "meet", "to": "plan", "type": "join"},
+        {"from": "meet", "to": "rest", "on": "short"},
+        {"from": "plan", "to": ["one", "two"], "type": "parallel"},
+        "plan -> rest",
+        {"from": "draft", "to": "rest", "on": "error", "reason": ["timeout", "lost"]},
+        {"from": "draft", "to": "end", "type": "final", "on": "error", "when": "$run.id != ''"},
     ],
     "origin": {"language": "test", "lines": [1, 2]},
 }
@@ -92,6 +123,85 @@ GOOD: dict[str, Document] = {
     },
 }
 
+#: A fork of `a` to two nodes, which meet.
+FORKED: Document = {
+    "workflow": "forked",
+    "nodes": {"a": {"uses": "f"}, "b": {"uses": "g"}, "c": {"uses": "g"}, "j": {"uses": "h"}},
+    "edges": [
+        {"from": "a", "to": ["b", "c"], "type": "parallel"},
+        {"from": ["b", "c"], "to": "j", "type": "join"},
+        "j -> end",
+    ],
+}
+
+#: A plan of rules before two nodes.
+PLANNED: Document = {
+    "workflow": "planned",
+    "nodes": {
+        "p": {"role": "plan", "rules": [{"when": "$n > 5", "next": ["a"]}, {"next": ["b"]}]},
+        "a": {"uses": "f"},
+        "b": {"uses": "g"},
+    },
+    "edges": ["p -> a -> end", "p -> b -> end"],
+}
+
+#: What seed 001 would take.
+STRICT: Document = {
+    "workflow": "strict",
+    "strict": True,
+    "nodes": {
+        "p": {"role": "plan", "rules": [{"next": ["a"]}]},
+        "q": {"role": "plan", "uses": "q"},
+        "a": {"uses": "f"},
+        "b": {"uses": "g"},
+    },
+    "edges": ["p -> a -> q -> b -> q -> end"],
+}
+
+TOOLS: Document = {
+    "workflow": "tools",
+    "nodes": {"t": {"kind": "tool", "tool": "t"}},
+    "edges": ["t -> end"],
+}
+
+GOOD |= {
+    "forked": FORKED,
+    "planned": PLANNED,
+    "strict": STRICT,
+    "a fork whose edges are waited for": {
+        "workflow": "w",
+        "nodes": {
+            "f": {"uses": "f"},
+            "s": {"uses": "f", "route": "all"},
+            "t": {"uses": "f", "route": "all"},
+            "j": {"uses": "g"},
+            "k": {"uses": "g", "join": {"share": 0.5, "surplus": "cancel"}},
+        },
+        "edges": [
+            {"from": "f", "to": ["s", "t"], "type": "parallel"},
+            {"from": ["s", "t"], "to": ["j", "k"], "type": "join"},
+        ],
+    },
+    "one edge over which a plan sends several": {
+        "workflow": "w",
+        "nodes": {
+            "p": {"role": "plan", "rules": [{"next": ["a", "a", "a"]}]},
+            "a": {"uses": "f"},
+            "j": {"uses": "g", "join": {"share": 1}},
+        },
+        "edges": ["p -> a", {"from": "a", "to": "j", "type": "join"}],
+    },
+    "a node that is started and waited for": {
+        "workflow": "w",
+        "nodes": {name: {"uses": "f"} for name in "abcdj"},
+        "edges": [
+            {"from": "a", "to": ["b", "c", "d"], "type": "parallel"},
+            {"from": ["b", "c"], "to": "j", "type": "join"},
+            "d -> j",
+        ],
+    },
+}
+
 _GONE: Any = object()
 
 
@@ -114,6 +224,10 @@ def changed(document: Document, path: tuple[str | int, ...], value: Any) -> Any:
 
 def _n(*path: str | int) -> tuple[str | int, ...]:
     return ("nodes", "a", *path)
+
+
+def _on(what: str, **facets: Any) -> Document:
+    return {"from": "a", "to": "b", "on": what, **facets}
 
 
 #: What is changed in SMALL, where the reader must say so, and a part of what it says.
@@ -149,7 +263,37 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_n("use"), "f", "nodes.a.use", "there is no field `use`"),
     (_n("effect"), "none", "nodes.a.effect", "`effect` is not available"),
     (_n("role"), "control", "nodes.a.role", "there is no role 'control'"),
-    (_n("role"), "plan", "nodes.a.choose", "has no `choose`"),
+    (_n(), {"role": "plan"}, "nodes.a.rules", "nothing to choose by"),
+    (_n(), {"role": "plan", "uses": "f", "choose": "g"}, "nodes.a.choose", "its own function"),
+    (_n(), {"kind": "tool", "tool": "t", "choose": "g"}, "nodes.a.choose", "means nothing here"),
+    (_n(), {"kind": "tool", "tool": "t", "role": "plan"}, "nodes.a.role", "means nothing here"),
+    (_n("rules"), [{"next": ["b"]}], "nodes.a.uses", "`uses` means nothing here"),
+    (_n(), {"rules": [{"next": ["b"]}]}, "nodes.a.role", "rules are for a plan"),
+    (_n(), {"role": "task", "rules": [{"next": ["b"]}]}, "nodes.a.role", "rules are for a plan"),
+    (_n(), {"role": "plna", "rules": [{"next": ["b"]}]}, "nodes.a.role", "there is no role"),
+    (_n(), {"role": "plan", "kind": "pass", "rules": [{"next": ["b"]}]}, "nodes.a.kind", "nothing"),
+    (_n(), {"role": "plan", "rules": {}}, "nodes.a.rules", "an object stands here"),
+    (_n(), {"role": "plan", "rules": []}, "nodes.a.rules", "a list stands here"),
+    (_n(), {"role": "plan", "rules": ["b"]}, "nodes.a.rules[0]", "text stands here"),
+    (_n(), {"role": "plan", "rules": [{}]}, "nodes.a.rules[0].next", "chooses nothing"),
+    (_n(), {"role": "plan", "rules": [{"next": "b"}]}, "nodes.a.rules[0].next", "text stands"),
+    (_n(), {"role": "plan", "rules": [{"next": [3]}]}, "nodes.a.rules[0].next", "a list stands"),
+    (_n(), {"role": "plan", "rules": [{"nxt": []}]}, "nodes.a.rules[0].nxt", "no field"),
+    (_n("join"), 3, "nodes.a.join", "a number stands here"),
+    (_n("join"), None, "nodes.a.join", "nothing (null) stands here"),
+    (_n("join"), "every", "nodes.a.join", "there is no join 'every'"),
+    (_n("join"), {}, "nodes.a.join", "it says nothing"),
+    (_n("join"), {"al": True}, "nodes.a.join.al", "no field"),
+    (_n("join"), {"all": False}, "nodes.a.join.all", "a demand that is none"),
+    (_n("join"), {"all": 1}, "nodes.a.join.all", "a number stands here"),
+    (_n("join"), {"first": 0}, "nodes.a.join.first", "out of bounds"),
+    (_n("join"), {"share": 0}, "nodes.a.join.share", "out of bounds"),
+    (_n("join"), {"share": 1.5}, "nodes.a.join.share", "out of bounds"),
+    (_n("join"), {"share": 0.5, "first": 2}, "nodes.a.join.share", "`first` says already"),
+    (_n("join"), {"surplus": "finish"}, "nodes.a.join.surplus", "nobody is left over"),
+    (_n("join"), {"first": 2, "surplus": "keep"}, "nodes.a.join.surplus", "there is no surplus"),
+    (_n("join"), {"of": "a#"}, "nodes.a.join.of", "does not fit"),
+    (_n("route"), "every", "nodes.a.route", "there is no route"),
     (_n("choose"), True, "nodes.a.choose", "true or false stands here"),
     (_n("with"), "$x", "nodes.a.with", "text stands here"),
     (_n("save"), [], "nodes.a.save", "a list stands here"),
@@ -180,20 +324,45 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("edges", 1), {"from": "a"}, "edges[1].to", "no `to`"),
     (("edges", 1), {"from": "a", "to": []}, "edges[1].to", "a list stands here"),
     (("edges", 1), {"from": [3], "to": "b"}, "edges[1].from", "a list stands here"),
-    (("edges", 1), {"from": "a", "to": "b", "type": "join"}, "edges[1].type", "not available"),
     (("edges", 1), {"from": "a", "to": "b", "type": "x"}, "edges[1].type", "no type 'x'"),
-    (("edges", 1), {"from": "a", "to": "b", "on": "error"}, "edges[1].on", "not available"),
+    (("edges", 1), {"from": "a", "to": "b", "on": "eror"}, "edges[1].on", "there is no on 'eror'"),
+    (("edges", 1), {"from": "a", "to": "b", "priority": 1}, "edges[1].priority", "not available"),
+    (("edges", 1), {"from": "a", "to": "b", "reason": []}, "edges[1].reason", "nothing here"),
+    (("edges", 1), _on("error", ask="f"), "edges[1].ask", "means nothing here"),
+    (("edges", 1), _on("error", label="x"), "edges[1].label", "means nothing here"),
+    (("edges", 1), _on("error", type="parallel"), "edges[1].type", "one is taken"),
+    (("edges", 1), _on("error", reason=["timeuot"]), "edges[1].reason[0]", "there is no reason"),
+    (("edges", 1), _on("short", when="$x"), "edges[1].when", "means nothing here"),
+    (("edges", 1), _on("short", reason=["lost"]), "edges[1].reason", "means nothing here"),
     (("edges", 1), {"from": "a", "to": "b", "wen": "$x"}, "edges[1].wen", "no field"),
     (("edges", 0), {"from": "a", "to": "b", "when": True}, "edges[0].when", "true or false"),
     (("edges", 0), {"from": "a", "to": "b", "when": ""}, "edges[0].when", "empty"),
     (("edges", 0), {"from": "a", "to": "b", "ask": "a b"}, "edges[0].ask", "does not fit"),
     (("edges", 0), {"from": "a", "to": "b", "label": ""}, "edges[0].label", "does not fit"),
+    (("edges", 0), {"from": "a", "to": "b", "title": "a\nb"}, "edges[0].title", "does not fit"),
     (("inputs",), [], "inputs", "a list stands here"),
     (("inputs",), {"goal": "string"}, "inputs.goal", "text stands here"),
     (("inputs",), {"1st": {}}, "inputs.1st", "is not a name"),
     (("inputs",), {"env": {}}, "inputs.env", "means something else"),
     (("variables",), {"x": 3}, "variables.x", "a number stands here"),
-    (("variables",), {"x": {"type": "array"}}, "variables.x.type", "not available"),
+    (("variables",), {"x": {"sensitive": True}}, "variables.x.sensitive", "not available"),
+    (("variables",), {"x": {"type": "aray"}}, "variables.x.type", "there is no type 'aray'"),
+    (("variables",), {"x": {"type": 3}}, "variables.x.type", "a number stands here"),
+    (("variables",), {"x": {"reduce": "add"}}, "variables.x.reduce", "there is no reduce 'add'"),
+    (("variables",), {"x": {"shared": "yes"}}, "variables.x.shared", "text stands here"),
+    (("variables",), {"x": {"shared": True}}, "variables.x.shared", "whatever order they come"),
+    (
+        ("variables",),
+        {"x": {"shared": True, "reduce": "append"}},
+        "variables.x.shared",
+        "whatever order they come",
+    ),
+    (
+        ("variables",),
+        {"x": {"type": "string", "reduce": "sum"}},
+        "variables.x.reduce",
+        "adds to a variable of type number or integer, and this is string",
+    ),
     (("variables",), {"x": {"defualt": 1}}, "variables.x.defualt", "no field"),
     (("outputs",), {"a b": 1}, "outputs.a b", "is not a name"),
     (("limits",), {"steps": 0}, "limits.steps", "out of bounds"),
@@ -201,6 +370,7 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("limits",), {"duration": "2h"}, "limits.duration", "not available"),
     (("start",), 3, "start", "a number stands here"),
     (("start",), "a#", "start", "does not fit"),
+    (("strict",), "yes", "strict", "text stands here"),
     (("origin",), "here", "origin", "text stands here"),
 ]
 
@@ -256,4 +426,85 @@ BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
         "stands for itself",
     ),
     (("nodes", "s"), {"kind": "start"}, "nodes.a", "no way leads to it"),
+    (("variables",), {"x": {"type": {"$ref": "#"}}}, "variables.x.type.$ref", "stands for itself"),
+    *(
+        (
+            ("variables",),
+            {"x": {"reduce": reducer, "default": value}},
+            "variables.x.default",
+            f"{what} stands here",
+        )
+        for reducer, value, what in [
+            ("append", "abc", "text"),
+            ("set", {}, "an object"),
+            ("merge", [], "a list"),
+            ("sum", "1", "text"),
+            ("min", True, "true or false"),
+            ("max", [1], "a list"),
+        ]
+    ),
+    (("edges", 1), _on("error", when="$x >"), "edges[1].when", "breaks off"),
+    (_n("join"), "all", "nodes.a.join", "no edge into a waits there"),
+    (_n("route"), "all", "nodes.a.route", "say themselves"),
+    (("nodes", "b", "route"), "all", "nodes.b.route", "say themselves"),
+    (("edges", 1), _on("error", type="join"), "edges[1]", "b joins nothing"),
+    (("edges", 1), {"from": "a", "to": "a", "on": "error"}, "edges[1]", "again for ever"),
+    (("edges", 1), _on("short"), "edges[1].on", "a demands nothing"),
+    (("edges", 1), {"from": "end", "to": "a", "on": "error"}, "edges[1]", "end is an end"),
+    (
+        ("edges",),
+        ["a -> b -> end", _on("error"), {**_on("error", when="$result.reason == 'lost'")}],
+        "edges[2]",
+        "never taken",
+    ),
+    (
+        ("edges",),
+        [
+            "a -> b -> end",
+            _on("error", reason=["lost", "killed"]),
+            _on("error", reason=["timeout"], when="$x"),
+            _on("error", reason=["timeout"]),
+            {"from": "a", "to": "end", "on": "error", "reason": ["timeout", "lost"]},
+        ],
+        "edges[4]",
+        "never taken: a -> b",
+    ),
+]
+
+#: What is wrong with forks, in FORKED; with plans, in PLANNED; with turns, in STRICT.
+ASTRAY: list[tuple[Document, tuple[str | int, ...], Any, str, str]] = [
+    (FORKED, ("edges", 2), {"from": "a", "to": "end"}, "edges[2]", "a -> end is normal"),
+    (FORKED, ("edges", 1), {"from": "b", "to": "j", "type": "join"}, "edges[1]", "joins nothing"),
+    (FORKED, ("edges", 0), {"from": "a", "to": ["b", "c"], "when": "$x"}, "edges[1]", "nothing"),
+    (FORKED, ("edges", 0, "to"), ["b", "c", "b"], "edges[0]", "there twice"),
+    (FORKED, ("nodes", "a", "route"), "all", "nodes.a.route", "say themselves"),
+    (FORKED, ("nodes", "b", "route"), "all", "nodes.b.route", "no two edges"),
+    (FORKED, ("nodes", "j", "join"), {"first": 3}, "nodes.j.join", "never more than 2 come"),
+    (FORKED, ("nodes", "j", "join"), {"of": "d"}, "nodes.j.join.of", "there is no node 'd'"),
+    (FORKED, ("nodes", "j", "join"), {"of": "b"}, "nodes.j.join.of", "from b to c -> j"),
+    (FORKED, ("nodes", "j", "join"), {"of": "j"}, "nodes.j.join.of", "but through j itself"),
+    (FORKED, ("edges", 1, "type"), "jion", "edges[1].type", "there is no type 'jion'"),
+    (FORKED, ("edges", 3), {"from": "j", "to": "b", "on": "short"}, "edges[3].on", "nothing"),
+    (PLANNED, ("nodes", "p", "rules", 0, "next"), ["b"], "edges[0]", "no rule names it"),
+    (PLANNED, ("nodes", "p", "rules", 0, "next"), ["c"], "nodes.p.rules[0].next[0]", "no edge"),
+    (PLANNED, ("nodes", "p", "rules", 0, "when"), "$n >", "nodes.p.rules[0].when", "breaks off"),
+    (PLANNED, ("nodes", "p", "rules", 0), {"next": []}, "nodes.p.rules[1]", "never looked at"),
+    (PLANNED, ("nodes", "p", "rules", 0, "when"), "$result", "nodes.p.rules[0].when", "not known"),
+    (PLANNED, ("edges", 2), "p -> a", "edges[2]", "there twice"),
+    (PLANNED, ("edges", 1), {"from": "p", "to": "b", "ask": "f"}, "edges[1].ask", "without a"),
+    (PLANNED, ("edges", 1), {"from": "p", "to": "b", "when": "$result"}, "edges[1].when", "known"),
+    (STRICT, ("edges", 1), {"from": "q", "to": "a", "ask": "f"}, "edges[1].ask", "a plan, and"),
+    (TOOLS, ("edges", 0), {"from": "t", "to": "end", "ask": "f"}, "edges[0].ask", "a tool, and"),
+    (FORKED, ("start",), "j", "nodes.b", "no way leads to it"),
+    (FORKED, ("start",), "zzz", "start", "there is no node 'zzz'"),
+    (PLANNED, ("edges", 2), {"from": "p", "to": "b", "on": "error"}, "edges[2].on", "never fails"),
+    (PLANNED, ("edges",), ["p -> a -> p", "p -> b -> p"], "edges", "the graph has no end"),
+    (STRICT, ("edges", 1), "a -> b", "edges[1]", "a (task) leads to b (task)"),
+    (STRICT, ("edges", 1), "b -> end", "edges[1]", "b (task) leads to end (end)"),
+    (STRICT, ("edges", 1), "q -> a", "nodes.a", "comes after 2 plans: p, q"),
+    (STRICT, ("edges", 1), {"from": "p", "to": "q", "on": "error"}, "edges[1]", "take turns"),
+    (STRICT, ("start",), "a", "start", "begins with a, a task"),
+    (STRICT, ("nodes", "a"), {"kind": "pass"}, "nodes.a", "neither a task nor a plan"),
+    (STRICT, ("nodes", "class"), {"uses": "f"}, "nodes.class", "not a name that Python"),
+    (STRICT, ("edges",), ["p -> a -> q -> end"], "nodes.q", "leads to no task"),
 ]

@@ -27,21 +27,44 @@ def node(name: str, **options: object) -> Node:
 
 
 def edge(
-    text: str, *, when: str | None = None, label: str | None = None, final: bool = False
+    text: str,
+    *,
+    when: str | None = None,
+    label: str | None = None,
+    final: bool = False,
+    join: bool = False,
+    on: str | None = None,
 ) -> Edge:
     """`a -> b`, with a condition, a label, an arrival."""
     source, target = (NodeId(part.strip()) for part in text.split("->"))
+    arrive = Arrive.FINAL if final else Arrive.JOIN if join else Arrive.START
     return Edge(
         id=EdgeId(f"{source}->{target}" + (f":{label}" if label else "")),
         source=source,
         target=target,
         when=expressions.compile(when) if when else None,
         label=label,
-        arrive=Arrive.FINAL if final else Arrive.START,
+        arrive=arrive,
+        on=on,
     )
 
 
-def graph(*edges: Edge, nodes: Iterable[Node] = (), steps: int = 10_000) -> Graph:
+def fork(source: str, *targets: str) -> list[Edge]:
+    """Edges that are all taken, if the source's node says so."""
+    return [edge(f"{source} -> {target}") for target in targets]
+
+
+def meet(target: str, *sources: str) -> list[Edge]:
+    """Edges whose tokens wait at the target."""
+    return [edge(f"{source} -> {target}", join=True) for source in sources]
+
+
+def graph(
+    *edges: Edge,
+    nodes: Iterable[Node] = (),
+    steps: int = 10_000,
+    reducers: Mapping[str, str] | None = None,
+) -> Graph:
     """A graph of the nodes that its edges name; it starts at the first edge's source."""
     given = {item.id: item for item in nodes}
     names = dict.fromkeys([name for e in edges for name in (e.source, e.target)])
@@ -53,6 +76,7 @@ def graph(*edges: Edge, nodes: Iterable[Node] = (), steps: int = 10_000) -> Grap
         nodes={name: given.get(name) or node(name) for name in names},
         edges=edges,
         limits=Limits(steps=steps),
+        reducers=reducers or {},
     )
 
 
@@ -89,8 +113,8 @@ def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def submitted(**inputs: Json) -> msg.RunSubmitted:
-    return msg.RunSubmitted(at=NOW, by="ada", inputs=inputs)
+def submitted(*, reducers: Mapping[str, str] | None = None, **inputs: Json) -> msg.RunSubmitted:
+    return msg.RunSubmitted(at=NOW, by="ada", inputs=inputs, reducers=reducers or {})
 
 
 def succeeded(

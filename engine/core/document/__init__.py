@@ -17,7 +17,34 @@ A run starts at `start:`, by default at the node of kind `start`, else at the fi
 is declared. `end` need not be declared. The order of edges means something: a source takes
 the first that holds. Objects have no order.
 
-What the language has and this version does not carry out (`parallel`, `llm`, `approval`, …) is
+**Forks.** An edge of `type: parallel` makes its source take every edge that holds; the others
+must then say so too, unless a function or a plan chooses between them. Edges that are waited
+for cannot say both, so where *all* edges of a node are `join` or `final` and all shall be taken,
+the node says `route: all`. A *plan* (`role: plan`) takes the edges to the nodes that it names,
+however many: its rules do (`rules: [{when: $score < 7, next: [draft]}, {next: [a, b]}]`, the
+first that holds, decided without running anything), or what its function answers. A node that
+is named twice is started twice; an empty list ends the thread.
+
+**Joins.** A token on an edge of `type: join` waits at its target for the others; one on a normal
+edge starts it at once, apart from those that wait, and both may lead to one node. Without a word
+a join waits for every thread that can still come, so that what was not woken is not waited for.
+It may demand more or less: `join: all` (one on each edge), `join: any` (the first),
+`join: {first: 2}`, `join: {share: 0.5}`; `surplus` says what becomes of the others (`cancel`, or
+`finish`: they go on and end here), `of: NODE` whose fork is meant if not the nearest. One join
+edge is enough: a plan can send several threads over it. If what is demanded cannot come any
+more, the join takes its edge `on: short`, else the run fails.
+
+**Failures.** `{from: a, to: b, on: error, reason: [timeout]}` is taken when no attempt is left;
+its `when` sees `$result.reason` and `$result.message`. Without one the run fails.
+
+**Variables** have a `type` (the name of a JSON type, or a JSON Schema), a `default`, and, where
+several threads write them, a reducer: `reduce: append|merge|sum|min|max|set|replace`. What a step
+saves there is then what it adds. `shared: true` lets every thread write at once and see what
+others wrote, for reducers that give the same in any order.
+
+**`strict: true`** asks for what seed 001 asks: tasks and plans take turns.
+
+What the language has and this version does not carry out (`llm`, `approval`, `steps`, …) is
 refused by its name: ignoring it would be a promise broken at run time.
 """
 
@@ -25,6 +52,7 @@ from __future__ import annotations
 
 from engine.core.document.names import Reference, names_used
 from engine.core.document.reading import read
+from engine.core.document.variables import wanted
 from engine.core.document.writing import write
 
-__all__ = ["Reference", "names_used", "read", "write"]
+__all__ = ["Reference", "names_used", "read", "wanted", "write"]

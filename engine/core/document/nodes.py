@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from engine.core import expressions
 from engine.core.document import vocabulary as words
 from engine.core.document.names import reference, templates
-from engine.core.graph import DEFAULT_ITERATIONS, Node, NodeId, Retry, Role
-from engine.core.section import Section, short
+from engine.core.graph import (
+    DEFAULT_ITERATIONS,
+    Join,
+    Node,
+    NodeId,
+    Retry,
+    Role,
+    Route,
+    Rule,
+    Surplus,
+)
+from engine.core.problem import Problem
+from engine.core.section import UNREAD, Section, short
 
 
 def nodes(top: Section) -> dict[NodeId, Node] | None:
@@ -34,59 +44,167 @@ def nodes(top: Section) -> dict[NodeId, Node] | None:
     return found
 
 
-_OWN: Mapping[str, tuple[str, ...]] = {
-    "function": ("uses", *words.WORK),
-    "tool": ("tool", *words.WORK),
-    "start": (),
-    "pass": (),
-    "end": (),
-}
-
-
 def _node(name: NodeId, section: Section) -> Node:
+    if "rules" in section.fields:
+        return _ruled(name, section)
     kind = section.option("kind", words.KINDS, words.LATER_KINDS)
     if kind is None and "kind" in section.fields:
         # What else it has belongs to a kind that is not known here.
-        return Node(id=name, kind="function", uses="?")
+        return Node(id=name, kind="function", uses="?", join=join(section))
     kind = kind or "function"
-    section.known(
-        (*words.NODE, *_OWN[kind]), later=words.LATER_NODE, elsewhere={"uses", "tool", *words.WORK}
-    )
-    max_iterations = section.integer("max_iterations", 1, words.MAX_ITERATIONS, DEFAULT_ITERATIONS)
-    title = section.text("title", words.TITLE, "a title of one line, up to 200 characters")
-    notes = section.text("notes", words.NOTES, "up to 4000 characters")
-    if kind not in {"function", "tool"}:
-        return Node(
-            id=name,
-            kind=kind,
-            role=Role.CONTROL,
-            max_iterations=max_iterations,
-            title=title,
-            notes=notes,
-        )
-    role = Role(section.option("role", ("task", "plan"), ()) or "task")
-    field = "tool" if kind == "tool" else "uses"
-    uses = reference(section, field)
-    choose = reference(section, "choose")
-    if kind == "tool" and "tool" not in section.fields:
-        section.fail("tool", "the node names no tool", "write tool: NAME")
-    if role is Role.PLAN and "choose" not in section.fields and "rules" not in section.fields:
-        section.fail("choose", "a plan chooses, and this one has no `choose`", "name a function")
-    return Node(
+    section.known((*words.NODE, *words.OWN[kind]), later=words.LATER_NODE, elsewhere=_ELSEWHERE)
+    every = Node(
         id=name,
         kind=kind,
+        role=Role.TASK if kind in _WORKING else Role.CONTROL,
+        max_iterations=_max_iterations(section),
+        route=_route(section),
+        join=join(section),
+        title=_title(section),
+        notes=_notes(section),
+    )
+    return every if kind not in _WORKING else _working(every, section)
+
+
+#: Fields that nodes of some kind have, so that others can be told that they have them not.
+_ELSEWHERE = frozenset(words.PLAN).union(words.NODE, *words.OWN.values())
+#: Kinds that a worker carries out.
+_WORKING = frozenset({"function", "tool"})
+
+
+def _working(node: Node, section: Section) -> Node:
+    """A node with what a worker needs to know."""
+    if node.kind == "tool" and "tool" not in section.fields:
+        section.fail("tool", "the node names no tool", "write tool: NAME")
+    role, choose = Role.TASK, None
+    if node.kind == "function":
+        role = Role(section.option("role", words.ROLES, ()) or "task")
+        choose = reference(section, "choose")
+    if role is Role.PLAN and choose is not None:
+        section.fail("choose", "a plan chooses by what its own function answers", "write `uses`")
+    elif role is Role.PLAN and "uses" not in section.fields:
+        section.fail(
+            "rules",
+            "a plan chooses, and this one has nothing to choose by",
+            "write rules: [{when: EXPRESSION, next: [NODE]}], or uses: FUNCTION",
+        )
+    return replace(
+        node,
         role=role,
-        uses=uses,
+        uses=reference(section, "tool" if node.kind == "tool" else "uses"),
         choose=choose,
         inputs=_with(section),
         save=templates(section, "save"),
         retry=_retry(section),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
-        max_iterations=max_iterations,
         queue=section.text("queue", words.QUEUE, "a name of letters, digits, _ . and -"),
-        title=title,
-        notes=notes,
     )
+
+
+def _ruled(name: NodeId, section: Section) -> Node:
+    """A plan that chooses by rules, without running anything."""
+    section.known(words.PLAN, later=words.LATER_NODE, elsewhere=_ELSEWHERE)
+    role = section.option("role", words.ROLES, ())
+    if role == "task" or "role" not in section.fields:
+        section.fail("role", "rules are for a plan", "write role: plan")
+    return Node(
+        id=name,
+        kind="plan",
+        role=Role.PLAN,
+        rules=_rules(section),
+        max_iterations=_max_iterations(section),
+        join=join(section),
+        title=_title(section),
+        notes=_notes(section),
+    )
+
+
+def _rules(node: Section) -> tuple[Rule, ...]:
+    given = node.fields["rules"]
+    if not (isinstance(given, list) and 0 < len(given) <= words.MAX_RULES):
+        node.wrong(node.at("rules"), given, f"1 to {words.MAX_RULES} rules: [{{next: [NODE]}}]")
+        # Where rules are unread, nothing is said about where they lead.
+        return (Rule(next=(), when=UNREAD),)
+    found: list[Rule] = []
+    for index, entry in enumerate(given):
+        section = Section(entry, f"{node.at('rules')}[{index}]", node.problems)
+        section.known(words.RULE)
+        if found and found[-1].when is None:
+            problem = Problem(
+                path=section.path,
+                message="the rule is never looked at: the one before it always holds",
+                remedy="give that one a `when`, or remove this one",
+            )
+            node.problems.append(problem)
+        when, chosen = section.expression("when"), _next(section)
+        # Of a rule without its nodes nothing is said further on.
+        found.append(Rule(next=chosen or (), when=when if chosen is not None else UNREAD))
+    return tuple(found)
+
+
+def _next(rule: Section) -> tuple[NodeId, ...] | None:
+    """The nodes that a rule chooses; a node that stands there twice is started twice."""
+    if "next" not in rule.fields:
+        rule.fail("next", "the rule chooses nothing", "write next: [NODE], or next: [] to end here")
+        return None
+    given = rule.fields["next"]
+    if not (
+        isinstance(given, list)
+        and len(given) <= words.MAX_THREADS
+        and all(isinstance(name, str) for name in given)
+    ):
+        rule.wrong(rule.at("next"), given, f"a list of up to {words.MAX_THREADS} nodes")
+        return None
+    return tuple(NodeId(str(name)) for name in given)
+
+
+def join(node: Section) -> Join:
+    """What a node demands of the threads it brings together."""
+    given = node.fields.get("join", {})
+    if isinstance(given, str):
+        word = node.option("join", words.JOINS, ())
+        return Join() if word is None else words.JOINS[word]
+    section = node.section("join")
+    section.known(words.JOIN)
+    demands = [field for field in ("all", "first", "share") if field in section.fields]
+    if isinstance(given, dict) and "join" in node.fields and not given:
+        node.fail("join", "it says nothing", "leave it out: whoever can still come is waited for")
+    for more in demands[1:]:
+        section.fail(more, f"`{demands[0]}` says already what is demanded", "keep one of them")
+    if "surplus" in section.fields and not demands:
+        section.fail(
+            "surplus",
+            "a join that demands nothing waits for whoever can come, and nobody is left over",
+            "demand `all`, `first` or a `share`, or leave it out",
+        )
+    every = section.flag("all")
+    if "all" in demands and not every:
+        section.fail("all", "a demand that is none", "write all: true, or leave it out")
+    surplus = section.option("surplus", words.SURPLUS, ())
+    of = section.text("of", words.NODE_NAME, "the name of a node")
+    return Join(
+        of=None if of is None else NodeId(of),
+        all=every,
+        count=section.integer("first", 1, words.MAX_THREADS, 1) if "first" in demands else None,
+        share=section.number("share", words.MIN_SHARE, 1, 1) if "share" in demands else None,
+        surplus=Surplus(surplus or "cancel"),
+    )
+
+
+def _route(section: Section) -> Route:
+    return Route(section.option("route", words.ROUTES, ()) or Route.FIRST)
+
+
+def _max_iterations(section: Section) -> int:
+    return section.integer("max_iterations", 1, words.MAX_ITERATIONS, DEFAULT_ITERATIONS)
+
+
+def _title(section: Section) -> str | None:
+    return section.text("title", words.TITLE, "a title of one line, up to 200 characters")
+
+
+def _notes(section: Section) -> str | None:
+    return section.text("notes", words.NOTES, "up to 4000 characters")
 
 
 def _with(section: Section) -> expressions.Template | None:

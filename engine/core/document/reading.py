@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from engine.core import validate, values
 from engine.core.document import vocabulary as words
 from engine.core.document.edges import edges
-from engine.core.document.names import templates, variable_name
+from engine.core.document.inputs import input_schema, inputs
+from engine.core.document.names import templates
 from engine.core.document.nodes import nodes
+from engine.core.document.routes import routed
+from engine.core.document.variables import variables
 from engine.core.graph import DEFAULT_STEPS, END, Graph, Limits, Node, NodeId
 from engine.core.problem import Problem
-from engine.core.section import Section, below
+from engine.core.section import Section
 from engine.core.values import Json
 
 
@@ -36,92 +39,37 @@ def _graph(top: Section) -> Graph | None:
     )
     if "workflow" not in top.fields:
         top.fail("workflow", "the workflow has no name", "write workflow: NAME")
-    inputs, variables = _inputs(top), _variables(top)
-    for name in sorted(inputs.keys() & variables.keys()):
+    given, remembered = inputs(top), variables(top)
+    for name in sorted(given.keys() & remembered.defaults.keys()):
         top.fail(f"variables.{name}", f"{name} is an input as well", "keep one of them")
     limits = top.section("limits")
     limits.known(["steps"], later=words.LATER_LIMITS)
     steps = limits.integer("steps", 1, words.MAX_STEPS, DEFAULT_STEPS)
     version = top.text("version", words.VERSION, "three numbers, such as 1.2.0")
-    outputs = templates(top, "outputs")
+    strict, outputs = top.flag("strict"), templates(top, "outputs")
     found, drawn = nodes(top), edges(top)
     origin = dict(top.section("origin").fields) or None
     if found is None or drawn is None:
         return None
-    if any(END.id in {edge.source, edge.target} for edge, _ in drawn):
+    if any(END.id in {each.edge.source, each.edge.target} for each in drawn):
         found.setdefault(END.id, END)
     return Graph(
         workflow=workflow or "",
         version=version,
         start=_start(top, found),
-        nodes=found,
-        edges=tuple(edge for edge, _ in drawn),
-        variables=variables,
-        inputs=_input_schema(inputs),
+        nodes=routed(top, found, drawn),
+        edges=tuple(each.edge for each in drawn),
+        variables=remembered.defaults,
+        types=remembered.types,
+        reducers=remembered.reducers,
+        shared=remembered.shared,
+        inputs=input_schema(given),
         outputs=outputs,
         limits=Limits(steps=steps),
+        strict=strict,
         origin=origin,
-        places={str(edge.id): place for edge, place in drawn},
+        places={str(each.edge.id): each.place for each in drawn},
     )
-
-
-def _inputs(top: Section) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    section = top.section("inputs")
-    for name, schema in section.fields.items():
-        variable_name(section, name)
-        found[name] = schema
-        if not isinstance(schema, dict):
-            section.wrong(section.at(name), schema, "a JSON Schema, such as {type: string}")
-            continue
-        for path in _references(schema, section.at(name)):
-            section.problems.append(
-                Problem(
-                    path=path,
-                    message="the schema of an input stands for itself",
-                    remedy="write out what this refers to",
-                )
-            )
-    return found
-
-
-def _input_schema(properties: Mapping[str, Json]) -> dict[str, Json]:
-    """The JSON Schema of a run's inputs. One without a default must be given."""
-    if not properties:
-        return {}
-    required: list[Json] = [
-        name
-        for name, schema in properties.items()
-        if isinstance(schema, dict) and "default" not in schema
-    ]
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": sorted(required, key=str),
-        "additionalProperties": False,
-    }
-
-
-def _references(schema: Json, path: str) -> Iterator[str]:
-    if isinstance(schema, dict):
-        for key, entry in schema.items():
-            if key in words.REFERRING:
-                yield below(path, key)
-            yield from _references(entry, below(path, key))
-    elif isinstance(schema, list):
-        for index, entry in enumerate(schema):
-            yield from _references(entry, f"{path}[{index}]")
-
-
-def _variables(top: Section) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    section = top.section("variables")
-    for name in section.fields:
-        variable_name(section, name)
-        variable = section.section(name)
-        variable.known(["default"], later=words.LATER_VARIABLE)
-        found[name] = variable.fields.get("default")
-    return found
 
 
 def _start(top: Section, nodes: Mapping[NodeId, Node]) -> NodeId:

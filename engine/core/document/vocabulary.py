@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from engine.core.graph import Arrive
+from engine.core.graph import Arrive, Join
 
 MAX_NODES = 1000
 MAX_EDGES = 5000
 MAX_ITERATIONS = 1_000_000
 MAX_STEPS = 1_000_000
 MAX_ATTEMPTS = 100
+MAX_RULES = 100
+#: Threads that one rule, or one join, speaks of.
+MAX_THREADS = 10_000
+MIN_SHARE = 0.001
 MAX_SECONDS = 30 * 86_400.0
 
 NODE_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_. -]{0,62}[A-Za-z0-9_.-])?$"
@@ -29,32 +33,82 @@ NOTES = r"^[\s\S]{1,4000}$"
 #: Reasons for which an attempt may be tried again. A worker that dies is not among them: its
 #: steps are tried again whatever the node says, and counted apart.
 REASONS = ("error", "timeout", "memory", "cpu", "output_too_large")
+#: Reasons for which a step fails for good.
+FAILURES = (
+    *REASONS,
+    *("killed", "lost", "refused", "input_failed", "save_failed", "variables_too_large"),
+    *("no_plan", "no_such_function", "no_such_tool", "nondeterministic_call", "unknown_outcome"),
+    *("unknown_kind", "defect"),
+)
 
 KINDS = ("function", "tool", "start", "pass", "end")
 LATER_KINDS = (
     *("llm", "template", "http", "sql", "workflow", "approval", "input", "event", "timer"),
     *("map", "python", "agent", "code"),
 )
-EDGE_TYPES: Mapping[str, Arrive] = {"normal": Arrive.START, "final": Arrive.FINAL}
+ROLES = ("task", "plan")
+#: What an edge does at its target. `parallel` says how its source chooses, too: all that hold.
+EDGE_TYPES: Mapping[str, Arrive] = {
+    "normal": Arrive.START,
+    "parallel": Arrive.START,
+    "join": Arrive.JOIN,
+    "final": Arrive.FINAL,
+}
+#: How a source chooses, where its edges do not say it.
+ROUTES = ("all",)
+JOINS: Mapping[str, Join] = {"all": Join(all=True), "any": Join(count=1)}
+#: The demands of a join, and what may stand beside one.
+JOIN = ("all", "first", "share", "of", "surplus")
+SURPLUS = ("cancel", "finish")
+#: JSON types, as JSON Schema names them.
+TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
+#: The types that a variable may have whose contributions add up so.
+REDUCED_TYPES: Mapping[str, tuple[str, ...]] = {
+    "replace": TYPES,
+    "append": ("array",),
+    "set": ("array",),
+    "merge": ("object",),
+    "sum": ("number", "integer"),
+    "min": ("number", "integer"),
+    "max": ("number", "integer"),
+}
+#: Reducers that give the same whoever is first. (Of `set`: the same entries, in order of arrival.)
+COMMUTING = ("sum", "min", "max", "set")
 
 TOP = (
-    *("workflow", "version", "inputs", "variables", "outputs", "limits", "start"),
+    *("workflow", "version", "strict", "inputs", "variables", "outputs", "limits", "start"),
     *("nodes", "edges", "origin"),
 )
-WORK = ("role", "with", "save", "choose", "retry", "timeout", "queue")
-NODE = ("kind", "title", "notes", "max_iterations")
-EDGE = ("from", "to", "type", "when", "ask", "label")
+VARIABLE = ("type", "reduce", "shared", "default")
+NODE = ("kind", "join", "route", "title", "notes", "max_iterations")
+WORK = ("with", "save", "retry", "timeout", "queue")
+#: What the kinds of node have beside what all have.
+OWN: Mapping[str, tuple[str, ...]] = {
+    "function": ("uses", "role", "choose", *WORK),
+    "tool": ("tool", *WORK),
+    "start": (),
+    "pass": (),
+    "end": (),
+}
+#: A plan that its rules decide. It runs nothing, so it has no kind.
+PLAN = ("role", "rules", "join", "title", "notes", "max_iterations")
+RULE = ("when", "next")
+#: The fields of an edge, by what it is taken on.
+EDGES: Mapping[str | None, tuple[str, ...]] = {
+    None: ("from", "to", "type", "on", "when", "ask", "label", "title"),
+    "error": ("from", "to", "type", "on", "reason", "when", "title"),
+    "short": ("from", "to", "type", "on", "title"),
+}
 
-LATER_TOP = ("steps", "strict", "policies", "compensate", "schema")
+LATER_TOP = ("steps", "policies", "compensate", "schema")
 LATER_LIMITS = ("cost_usd", "duration", "tokens")
-LATER_VARIABLE = ("type", "reduce", "shared", "sensitive", "schema")
+LATER_VARIABLE = ("sensitive",)
 LATER_NODE = (
-    *("rules", "effect", "limits", "compensate", "route", "join", "model", "prompt", "form"),
+    *("effect", "limits", "compensate", "model", "prompt", "form"),
     *("show", "of", "from", "expires", "workflow", "over", "as", "do", "at_once", "stop_when"),
-    *("for", "until", "name", "match", "schema", "steps", "strict"),
+    *("for", "until", "name", "match", "schema", "steps"),
 )
-LATER_EDGE = ("on", "reason", "priority")
-LATER_TYPES = ("parallel", "join")
+LATER_EDGE = ("priority",)
 #: They could make a schema reach for something outside of the document.
 REFERRING = ("$ref", "$dynamicRef", "$recursiveRef", "$id", "$schema", "$anchor", "$dynamicAnchor")
 

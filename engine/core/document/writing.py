@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from engine.core.document import vocabulary as words
 from engine.core.expressions import Template
-from engine.core.graph import Arrive, Edge, Graph, Limits, Node, Retry, Role
+from engine.core.graph import (
+    Arrive,
+    Edge,
+    Graph,
+    Join,
+    Limits,
+    Node,
+    Retry,
+    Role,
+    Route,
+    Rule,
+    Surplus,
+)
 from engine.core.values import Json
 
 
@@ -15,26 +28,46 @@ def write(graph: Graph) -> dict[str, Json]:
     return _filled(
         workflow=graph.workflow,
         version=graph.version,
+        strict=graph.strict or None,
         start=graph.start,
         inputs=inputs or None,
-        variables={name: {"default": value} for name, value in graph.variables.items()} or None,
+        variables={name: _write_variable(graph, name) for name in graph.variables} or None,
         outputs=_sources(graph.outputs) or None,
         limits=None if graph.limits == Limits() else {"steps": graph.limits.steps},
-        nodes={node.id: _write_node(node) for node in graph.nodes.values()},
-        edges=[_write_edge(edge) for edge in graph.edges] or None,
+        nodes={node.id: _write_node(graph, node) for node in graph.nodes.values()},
+        edges=[_write_edge(graph, edge) for edge in graph.edges] or None,
         origin=graph.origin,
     )
 
 
-def _write_node(node: Node) -> dict[str, Json]:
+def _write_variable(graph: Graph, name: str) -> dict[str, Json]:
+    return _filled(
+        type=_write_type(graph.types.get(name)),
+        reduce=graph.reducers.get(name),
+        shared=name in graph.shared or None,
+        default=graph.variables[name],
+    )
+
+
+def _write_type(schema: Json) -> Json:
+    """The name of a type, where a schema says nothing else."""
+    if isinstance(schema, dict) and schema.keys() == {"type"}:
+        return next((name for name in words.TYPES if name == schema["type"]), schema)
+    return schema
+
+
+def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
     usual = Node(id=node.id, kind=node.kind)
     return _filled(
-        kind=None if node.kind == "function" else node.kind,
+        kind=None if node.kind == "function" or node.rules else node.kind,
         role=node.role.value if node.role is Role.PLAN else None,
         **{"tool" if node.kind == "tool" else "uses": node.uses},
+        rules=[_write_rule(rule) for rule in node.rules] or None,
         **{"with": None if node.inputs is None else node.inputs.source},
         save=_sources(node.save) or None,
         choose=node.choose,
+        join=_write_join(node.join),
+        route="all" if node.route is Route.ALL and not _forks(graph, node) else None,
         retry=_write_retry(node.retry) or None,
         timeout=None if node.timeout is None else _number(node.timeout),
         max_iterations=None if node.max_iterations == usual.max_iterations else node.max_iterations,
@@ -42,6 +75,30 @@ def _write_node(node: Node) -> dict[str, Json]:
         title=node.title,
         notes=node.notes,
     )
+
+
+def _forks(graph: Graph, node: Node) -> bool:
+    """Whether its edges say that all of them are taken."""
+    return any(edge.arrive is Arrive.START for edge in graph.edges_from(node.id))
+
+
+def _write_rule(rule: Rule) -> dict[str, Json]:
+    when = None if rule.when is None else rule.when.source
+    return _filled(when=when) | {"next": [*rule.next]}
+
+
+def _write_join(join: Join) -> Json:
+    for word, meant in words.JOINS.items():
+        if join == meant:
+            return word
+    written = _filled(
+        of=join.of,
+        all=join.all or None,
+        first=join.count,
+        share=None if join.share is None else _number(join.share),
+        surplus=join.surplus.value if join.surplus is not Surplus.CANCEL else None,
+    )
+    return written or None
 
 
 def _write_retry(retry: Retry) -> dict[str, Json]:
@@ -57,14 +114,24 @@ def _write_retry(retry: Retry) -> dict[str, Json]:
     )
 
 
-def _write_edge(edge: Edge) -> dict[str, Json]:
+def _write_edge(graph: Graph, edge: Edge) -> dict[str, Json]:
     return _filled(
         **{"from": edge.source, "to": edge.target},
-        type=None if edge.arrive is Arrive.START else edge.arrive.value,
+        type=_type(graph, edge),
+        on=edge.on,
+        reason=[*sorted(edge.reasons)] or None,
         when=None if edge.when is None else edge.when.source,
         ask=edge.ask,
         label=edge.label,
+        title=edge.title,
     )
+
+
+def _type(graph: Graph, edge: Edge) -> str | None:
+    if edge.arrive is not Arrive.START:
+        return edge.arrive.value
+    all_hold = edge.on is None and graph.nodes[edge.source].route is Route.ALL
+    return "parallel" if all_hold else None
 
 
 def _sources(templates: Mapping[str, Template]) -> dict[str, Json]:

@@ -406,3 +406,52 @@ def test_visits_are_kept_for_nodes_in_loops_alone():
     (step,) = state.steps.values()
     assert step.visits == {NodeId("outer"): 1, NodeId("inner"): 1}
     assert play(LINE).state.steps[msg.StepKey("a#1")].visits == {}
+
+
+# --- pausing and skipping -------------------------------------------------------------------
+
+
+def paused(*, seconds=0):
+    return msg.PauseRequested(at=at(seconds), by="ada")
+
+
+def resumed(*, seconds=0):
+    return msg.ResumeRequested(at=at(seconds), by="ada")
+
+
+def test_a_paused_run_folds_reports_and_starts_nothing_until_it_is_resumed():
+    held = play(LINE, paused(), succeeded("a#1", patch={"n": 1}))
+    assert held.state.status is RunStatus.PAUSED
+    assert (held.state.steps, held.state.variables) == ({}, {"n": 1})
+    assert [token.target for token in held.state.tokens] == ["b"]
+    going = turn(LINE, held.state, resumed())
+    assert list(going.state.steps) == ["b#1"]
+
+
+def test_a_wake_finds_nobody_in_a_paused_run():
+    waiting = play(RETRYING, failed("a#1"), paused()).state
+    assert turn(RETRYING, waiting, woke("a#1", seconds=20)).state == waiting
+    again = turn(RETRYING, turn(RETRYING, waiting, resumed()).state, woke("a#1", seconds=80))
+    assert again.state.steps[msg.StepKey("a#1")].status is StepStatus.READY
+
+
+def test_a_paused_run_can_be_cancelled_and_can_fail():
+    cancelled = play(LINE, paused(), msg.CancelRequested(at=NOW, by="ada"))
+    assert cancelled.state.status is RunStatus.CANCELLED
+    assert play(LINE, paused(), failed("a#1")).state.status is RunStatus.FAILED
+
+
+def test_pausing_twice_or_resuming_what_runs_changes_nothing():
+    once = play(LINE, paused()).state
+    assert turn(LINE, once, paused()).state == once
+    running = play(LINE).state
+    assert turn(LINE, running, resumed()).state == running
+
+
+def test_a_skipped_step_counts_as_done_with_the_choice_it_is_given():
+    choosing = graph(edge("start -> a"), edge("a -> b", label="x"), edge("a -> end", label="y"))
+    skip = msg.SkipRequested(at=NOW, step=msg.StepKey("a#1"), by="ada", choice="x")
+    skipped = play(choosing, skip)
+    assert list(skipped.state.steps) == ["b#1"]
+    late = turn(choosing, skipped.state, succeeded("a#1", choice="y"))
+    assert late.state == skipped.state

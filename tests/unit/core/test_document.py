@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +12,36 @@ from hypothesis import strategies as st
 from engine.core import document
 from engine.core.document import Reference
 from engine.core.expressions import compile as expression
-from engine.core.graph import Arrive, Graph, Limits, NodeId, Retry, Role
+from engine.core.graph import (
+    Arrive,
+    EdgeId,
+    Graph,
+    Join,
+    Limits,
+    NodeId,
+    Retry,
+    Role,
+    Route,
+    Rule,
+    Surplus,
+)
 from engine.core.problem import Problem
-from tests.support.documents import BAD, BEYOND, FULL, GOOD, SMALL, changed
+from engine.core.schema import document_schema
+from tests.support.documents import (
+    ASTRAY,
+    BAD,
+    BEYOND,
+    FORKED,
+    FULL,
+    GOOD,
+    PLANNED,
+    SMALL,
+    STRICT,
+    Document,
+    changed,
+)
+
+VALIDATOR = jsonschema_rs.Draft202012Validator(document_schema(), offline=True)
 
 
 def graph(data: Any) -> Graph:
@@ -36,17 +65,27 @@ def test_what_is_wrong_is_refused_with_its_path_and_a_remedy(
     assert all(problem.remedy for problem in found)
 
 
+@pytest.mark.parametrize(("document_", "path", "value", "where", "message"), ASTRAY)
+def test_threads_that_go_astray_are_refused_with_their_path_and_a_remedy(
+    document_: Document, path: tuple[str | int, ...], value: Any, where: str, message: str
+) -> None:
+    found = problems(changed(document_, path, value))
+    assert any(problem.path == where and message in problem.message for problem in found), found
+    assert all(problem.remedy for problem in found)
+
+
 def test_every_problem_is_found_at_once() -> None:
     data = {
         "workflow": "w@1",
         "limits": {"cost_usd": 1},
-        "variables": {"n": {"type": "integer"}},
+        "variables": {"n": {"type": "intger"}},
         "nodes": {
             "a": {"kind": "llm", "prompt": "…", "wiht": 3},
             "b": {"uses": "f", "timeout": "5 min", "retry": {"on": ["timeuot"]}},
-            "lost": {"uses": "f", "with": {"x": "$x >"}},
+            "lost": {"uses": "f", "with": {"x": "$x >"}, "join": "every"},
+            "plan": {"role": "plan", "rules": [{"wen": "$x", "next": ["lost"]}]},
         },
-        "edges": ["a -> b -> edn", {"from": "b", "to": "end", "type": "join"}],
+        "edges": ["a -> b -> edn", {"from": "b", "to": "end", "type": "jion"}],
     }
     assert sorted(problem.path for problem in problems(data)) == [
         "edges[0]",
@@ -56,7 +95,11 @@ def test_every_problem_is_found_at_once() -> None:
         "nodes.b.retry.on[0]",
         "nodes.b.timeout",
         "nodes.lost",
+        "nodes.lost.join",
         "nodes.lost.with.x",
+        "nodes.plan",
+        "nodes.plan.rules[0].next[0]",
+        "nodes.plan.rules[0].wen",
         "variables.n.type",
         "workflow",
     ]
@@ -69,7 +112,11 @@ def test_every_problem_is_found_at_once() -> None:
         (("nodes", "a", "timout"), 3, "did you mean timeout?"),
         (("nodes", "a", "kind"), "funtion", "did you mean function?"),
         (("nodes", "a", "retry"), {"on": ["timeuot"]}, "did you mean timeout?"),
-        (("nodes", "a", "zzz"), 3, "it may have kind, title"),
+        (("nodes", "a", "zzz"), 3, "it may have kind, join"),
+        (("nodes", "a", "join"), "al", "did you mean all?"),
+        (("nodes", "a", "join"), {"frist": 2}, "did you mean first?"),
+        (("variables",), {"x": {"reduce": "apend"}}, "did you mean append?"),
+        (("variables",), {"x": {"type": "interger"}}, "did you mean integer?"),
         (("start",), "aa", "did you mean a?"),
         (("edges", 0), "a -> b -> ende", "did you mean end?"),
         (("edges", 0), "a -> zzz", "declare it: zzz"),
@@ -184,6 +231,22 @@ def test_the_greatest_document_is_read_in_time() -> None:
     assert (len(found.nodes), len(found.edges)) == (1001, 5000)
 
 
+def test_a_document_of_many_joins_is_read_in_time() -> None:
+    width, depth = 4, 160
+    edges: list[Any] = []
+    for row in range(depth):
+        here, there = ([f"n{row + step} {n}" for n in range(width)] for step in (0, 1))
+        edges += [{"from": here, "to": there, "type": "join"}]
+    nodes = {f"n{row} {n}": {"uses": "f", "route": "all"} for row in range(depth) for n in range(4)}
+    nodes |= {f"n{depth} {n}": {"uses": "f"} for n in range(width)}
+    nodes["s"] = {"uses": "f"}
+    edges += [{"from": "s", "to": [f"n0 {n}" for n in range(width)], "type": "parallel"}]
+    began = time.perf_counter()
+    found = graph({"workflow": "w", "start": "s", "nodes": nodes, "edges": edges})
+    assert found.joins["n1 0"] == "s"
+    assert time.perf_counter() - began < 10
+
+
 def test_a_document_becomes_a_graph() -> None:
     found = graph(FULL)
     assert (found.workflow, found.version, found.start) == (
@@ -192,7 +255,14 @@ def test_a_document_becomes_a_graph() -> None:
         "begin",
     )
     assert found.limits == Limits(steps=500)
-    assert found.variables == {"drafts": [], "score": None}
+    assert found.variables == {"drafts": [], "score": None, "best": None, "notes": None}
+    assert found.types == {
+        "drafts": {"type": "array"},
+        "score": {"type": "number", "minimum": 0},
+        "best": {"type": "number"},
+    }
+    assert found.reducers == {"drafts": "append", "best": "max", "notes": "set"}
+    assert found.shared == {"best"}
     assert found.inputs == {
         "type": "object",
         "properties": FULL["inputs"],
@@ -212,6 +282,17 @@ def test_a_document_becomes_a_graph() -> None:
     assert draft.inputs is not None
     assert draft.inputs.evaluate({"goal": 1}) == {"goal": 1, "price": "$5", "deep": [{"left": 2}]}
     assert found.nodes[NodeId("decide")].role is Role.PLAN
+    plan = found.nodes[NodeId("plan")]
+    assert (plan.kind, plan.role, plan.works) == ("plan", Role.PLAN, False)
+    assert plan.rules == (
+        Rule(when=expression("$score > 5"), next=(NodeId("one"), NodeId("one"), NodeId("two"))),
+        Rule(when=expression("$score < 0"), next=()),
+        Rule(next=(NodeId("rest"),)),
+    )
+    assert (plan.join, plan.max_iterations, plan.title) == (Join(all=True), 3, "Decide")
+    assert found.nodes[NodeId("meet")].join == Join(
+        of=NodeId("split"), count=2, surplus=Surplus.FINISH
+    )
     assert found.nodes[NodeId("rest")].role is Role.CONTROL
     assert [edge.id for edge in found.edges] == [
         "begin->search",
@@ -226,9 +307,33 @@ def test_a_document_becomes_a_graph() -> None:
         "ask->end",
         "rest->draft",
         "rest->end",
+        "decide->split",
+        "split->one",
+        "split->two",
+        "split->rest",
+        "one->meet",
+        "two->meet",
+        "two->plan",
+        "meet->plan",
+        "meet->rest",
+        "plan->one",
+        "plan->two",
+        "plan->rest",
+        "draft->rest",
+        "draft->end",
     ]
-    assert found.edges[-1].arrive is Arrive.FINAL
-    assert found.edges[-2].when == expression("$score < 7 and $tries > 0")
+    assert found.edge(EdgeId("rest->end")).arrive is Arrive.FINAL
+    assert found.edge(EdgeId("rest->draft")).when == expression("$score < 7 and $tries > 0")
+    assert found.edge(EdgeId("one->meet")).arrive is Arrive.JOIN
+    assert found.edge(EdgeId("meet->rest")).on == "short"
+    failing = found.edges_from(NodeId("draft"), on="error")
+    assert [(edge.reasons, edge.arrive) for edge in failing] == [
+        ({"timeout", "lost"}, Arrive.START),
+        (frozenset(), Arrive.FINAL),
+    ]
+    routes = {node.id for node in found.nodes.values() if node.route is Route.ALL}
+    assert routes == {"split", "two", "plan"}
+    assert found.joins == {"meet": "split", "plan": "two"}
 
 
 def test_an_end_that_is_named_is_declared() -> None:
@@ -268,6 +373,184 @@ def test_a_canonical_document_says_nothing_that_goes_without_saying() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "all",
+        "any",
+        {"all": True, "of": "a"},
+        {"first": 1, "surplus": "finish"},
+        {"first": 2},
+        {"share": 0.5},
+        {"of": "a"},
+    ],
+)
+def test_a_demand_is_said_in_one_way(said: Any) -> None:
+    found = graph(changed(FORKED, ("nodes", "j", "join"), said))
+    assert document.write(found)["nodes"]["j"]["join"] == said  # type: ignore[index, call-overload]
+
+
+@pytest.mark.parametrize(
+    ("said", "one_way"),
+    [
+        ({"all": True}, "all"),
+        ({"first": 1}, "any"),
+        ({"first": 1, "surplus": "cancel"}, "any"),
+        ({"share": 1.0}, {"share": 1}),
+    ],
+)
+def test_a_demand_that_was_said_otherwise_is_written_in_the_one_way(
+    said: Any, one_way: Any
+) -> None:
+    found = graph(changed(FORKED, ("nodes", "j", "join"), said))
+    assert document.write(found)["nodes"]["j"]["join"] == one_way  # type: ignore[index, call-overload]
+
+
+def test_a_source_takes_all_when_one_of_its_edges_is_parallel() -> None:
+    found = graph(FORKED)
+    routes = [node.id for node in found.nodes.values() if node.route is Route.ALL]
+    assert routes == ["a"]
+    kinds = [edge.get("type") for edge in document.write(found)["edges"]]  # type: ignore[union-attr]
+    assert kinds == ["parallel", "parallel", "join", "join", None]
+
+
+def test_a_choice_may_stand_between_normal_and_parallel_edges() -> None:
+    data = changed(FORKED, ("edges", 3), {"from": "a", "to": "end", "label": "no"})
+    assert [problem.path for problem in problems(data)] == ["edges[3]"]
+    assert graph(changed(data, ("nodes", "a", "choose"), "how"))
+    assert graph(changed(data, ("nodes", "a", "role"), "plan"))
+
+
+def test_a_join_is_told_which_fork_it_joins() -> None:
+    assert graph(FORKED).joins == {"j": "a"}
+    assert graph(SMALL).joins == {}
+    several: Document = {
+        "workflow": "w",
+        "nodes": {name: {"uses": "f"} for name in "sabcj"},
+        "edges": [
+            {"from": "s", "to": "a", "when": "$x"},
+            "s -> c",
+            {"from": "a", "to": ["b", "c"], "type": "parallel"},
+            {"from": ["b", "c"], "to": "j", "type": "join"},
+        ],
+    }
+    assert graph(several).joins == {"j": "a"}
+    # From no fork all of its edges can be reached: it joins whoever there is.
+    several["edges"][3]["from"] = ["b", "c", "s2"]
+    several["nodes"]["s2"] = {"uses": "f"}
+    several["edges"][1] = "s -> s2"
+    assert graph(several).joins == {"j": None}
+
+
+@pytest.mark.parametrize(
+    ("edges", "join", "most"),
+    [
+        # One of several is no several.
+        ([{"from": "a", "to": "b", "when": "$x"}, "a -> c"], {"first": 2}, None),
+        # Only those that lead there count.
+        ([{"from": "a", "to": ["b", "c", "d"], "type": "parallel"}, "d -> end"], {"first": 3}, 2),
+        # A loop that leaves nothing behind makes no more.
+        (
+            [
+                {"from": "a", "to": ["b", "c"], "type": "parallel"},
+                {"from": "b", "to": "b", "label": "loop", "when": "$x"},
+            ],
+            {"first": 3},
+            2,
+        ),
+        # A loop around the join forks anew.
+        (
+            [{"from": "a", "to": ["b", "c"], "type": "parallel"}, {"from": "j", "to": "a"}],
+            {"first": 3},
+            2,
+        ),
+        # A failure is another way for the same thread.
+        (
+            [
+                {"from": "a", "to": ["b", "c"], "type": "parallel"},
+                {"from": "b", "to": "c", "on": "error"},
+            ],
+            {"first": 3},
+            2,
+        ),
+    ],
+)
+def test_no_join_demands_more_than_can_come(edges: list[Any], join: Any, most: int | None) -> None:
+    data = {
+        "workflow": "w",
+        "nodes": {
+            **{name: {"uses": "f"} for name in "abcd"},
+            "j": {"uses": "h", "join": join},
+        },
+        "edges": [
+            *edges,
+            {"from": ["b", "c"], "to": "j", "type": "join"},
+            {"from": "j", "to": "end", "when": "$x"},
+        ],
+    }
+    found = {problem.path: problem.message for problem in problems(data)}
+    if most is None:
+        assert "joins nothing" in found["edges[2]"]
+    else:
+        assert f"demands 3 threads, and never more than {most} come" in found["nodes.j.join"]
+
+
+@pytest.mark.parametrize(
+    ("edges", "join"),
+    [
+        # A loop that leaves a thread behind at every lap.
+        ([{"from": "a", "to": ["a", "b"], "type": "parallel"}, "b -> c"], {"first": 9}),
+        # A function names nodes as often as it likes.
+        (["p -> b", "p -> c", "a -> p"], {"first": 9}),
+        # What comes again after the join comes beside what is there.
+        (
+            [
+                {"from": "a", "to": ["b", "c"], "type": "parallel"},
+                {"from": "j", "to": ["b", "c"], "type": "parallel"},
+            ],
+            {"first": 3},
+        ),
+    ],
+)
+def test_where_nobody_knows_how_many_come_any_number_may_be_demanded(
+    edges: list[Any], join: Any
+) -> None:
+    data = {
+        "workflow": "w",
+        "nodes": {
+            **{name: {"uses": "f"} for name in "abc"},
+            **({"p": {"role": "plan", "uses": "p"}} if "a -> p" in edges else {}),
+            "j": {"uses": "h", "join": join},
+        },
+        "edges": [
+            *edges,
+            {"from": "b", "to": "end", "when": "$y"},
+            {"from": ["b", "c"], "to": "j", "type": "join"},
+        ],
+    }
+    found = problems(data) if not isinstance(document.read(data), Graph) else ()
+    assert [problem for problem in found if problem.path == "nodes.j.join"] == []
+
+
+def test_a_plan_may_end_its_thread() -> None:
+    back = changed(PLANNED, ("edges",), ["p -> a -> p", "p -> b -> p"])
+    rules = [{"when": "$n", "next": ["a"]}, {"when": "not $n", "next": ["b"]}]
+    assert graph(changed(back, ("nodes", "p", "rules"), rules))
+    assert graph(changed(back, ("nodes", "p", "rules"), [*rules, {"next": []}]))
+    assert graph(changed(back, ("nodes", "p"), {"role": "plan", "uses": "f"}))
+
+
+def test_a_strict_graph_may_start_and_end_by_name() -> None:
+    data = changed(STRICT, ("nodes", "s"), {"kind": "start"})
+    data["edges"] = ["s -> p", *data["edges"]]
+    assert graph(data).strict
+    data["edges"][0] = "s -> a"
+    assert (
+        "s (start) leads to a (task)"
+        in {problem.path: problem for problem in problems(data)}["edges[0]"].message
+    )
+
+
 def test_an_empty_with_is_no_missing_with() -> None:
     found = graph({"workflow": "w", "nodes": {"a": {"uses": "f", "with": {}}}})
     assert document.read(document.write(found)) == found
@@ -283,16 +566,29 @@ def test_a_graph_knows_the_functions_and_tools_that_it_names() -> None:
         used("tool", "rag.search", "nodes.search.tool"),
         used("function", "grade", "nodes.grade.uses"),
         used("function", "is_good", "nodes.grade.choose"),
-        used("function", "decide", "nodes.decide.choose", 1),
+        used("function", "decide", "nodes.decide.uses", 1),
+        used("function", "split", "nodes.split.uses"),
+        used("function", "how", "nodes.split.choose", 2),
+        used("function", "one", "nodes.one.uses"),
+        used("function", "two", "nodes.two.uses"),
+        used("function", "meet", "nodes.meet.uses"),
         used("function", "may_rest", "edges[4].ask"),
     ]
 
 
 NAMES = st.sampled_from(["a", "b", "c", "end"])
 SECONDS = st.sampled_from(["1s", "500ms", "2m", 3, 0.25, "1d"])
-NODES = st.fixed_dictionaries(
+JOINS = st.sampled_from(
+    [
+        *("all", "any", {"first": 2}, {"share": 0.5, "surplus": "finish"}),
+        *({"all": True, "of": "a"}, {"of": "b"}, {"first": 1, "surplus": "cancel"}),
+    ]
+)
+COMMON = {"title": st.just("A title"), "join": JOINS, "max_iterations": st.integers(1, 1_000_000)}
+WORKING = st.fixed_dictionaries(
     {"uses": st.sampled_from(["f", "g@2"])},
     optional={
+        "role": st.sampled_from(["task", "plan"]),
         "choose": st.just("c"),
         "with": st.just({"x": "$x + 1"}),
         "save": st.just({"y": "$result", "z": "$$"}),
@@ -308,26 +604,137 @@ NODES = st.fixed_dictionaries(
             },
         ),
         "timeout": SECONDS,
-        "max_iterations": st.integers(1, 1_000_000),
-        "title": st.just("A title"),
+        "route": st.just("all"),
+        **COMMON,
     },
 )
-EDGES = st.fixed_dictionaries(
-    {"from": NAMES, "to": NAMES},
+RULES = st.lists(
+    st.fixed_dictionaries(
+        {"next": st.lists(NAMES, max_size=3)}, optional={"when": st.just("$x > 1")}
+    ),
+    min_size=1,
+    max_size=3,
+)
+PLANS = st.fixed_dictionaries({"role": st.just("plan"), "rules": RULES}, optional=COMMON)
+NODES = WORKING | WORKING | PLANS
+WAYS = {"when": st.sampled_from(["$x > 1", "true"]), "title": st.just("A title")}
+TYPES = st.sampled_from(["normal", "final", "join", "join"])
+EDGES = st.one_of(
+    st.fixed_dictionaries(
+        {"from": NAMES, "to": NAMES},
+        optional={
+            **WAYS,
+            "label": st.sampled_from(["loop", "yes"]),
+            "type": st.sampled_from(["normal", "parallel", "parallel", "join", "join", "final"]),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"from": NAMES, "to": NAMES, "on": st.just("error")},
+        optional={
+            **WAYS,
+            "type": TYPES,
+            "reason": st.lists(st.sampled_from(["error", "lost"]), max_size=2),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"from": NAMES, "to": NAMES, "on": st.just("short")}, optional={"type": TYPES}
+    ),
+)
+VARIABLES = st.fixed_dictionaries(
+    {"x": st.just({}), "y": st.just({"default": [1]})},
     optional={
-        "when": st.sampled_from(["$x > 1", "true"]),
-        "label": st.sampled_from(["loop", "yes"]),
-        "type": st.sampled_from(["normal", "final"]),
+        "sum": st.sampled_from(
+            [
+                {"reduce": "sum", "default": 1, "type": "integer", "shared": True},
+                {"reduce": "sum", "type": {"type": "number"}},
+                {"reduce": "sum", "type": {"type": "number", "minimum": 0}, "shared": False},
+            ]
+        ),
+        "list": st.just({"reduce": "append", "default": [], "type": {"type": ["array"]}}),
     },
 )
 DOCUMENTS = st.fixed_dictionaries(
     {
         "workflow": st.just("w"),
-        "nodes": st.fixed_dictionaries({"a": NODES}, optional={"b": NODES, "c": NODES}),
+        "nodes": st.fixed_dictionaries({"a": NODES}, optional={"b": NODES, "c": NODES, "d": NODES}),
         "edges": st.lists(EDGES, max_size=6),
     },
-    optional={"variables": st.just({"x": {}, "y": {"default": [1]}}), "version": st.just("1.0.0")},
+    optional={
+        "variables": VARIABLES,
+        "version": st.just("1.0.0"),
+        "strict": st.booleans(),
+    },
 )
+
+
+@st.composite
+def sound_documents(draw: st.DrawFn) -> Document:
+    """Documents that are right: `a` leads to `b` and `c`, and these to `d`, in some way."""
+    nodes = {name: {**draw(WORKING)} for name in "abcd"}
+    for fields in nodes.values():
+        for field in ("role", "choose", "route", "join"):
+            fields.pop(field, None)
+    waits = draw(st.sampled_from([{"type": "join"}, {"type": "join", "when": "$x > 1"}, {}]))
+    parallel = [{"from": "a", "to": ["b", "c"], "type": "parallel"}]
+    match draw(st.sampled_from(["fork", "rules", "plan", "choose", "route", "choice"])):
+        case "fork":
+            edges: list[Any] = parallel
+        case "rules":
+            rules = [{"when": "$x > 1", "next": ["c", "b", "c"]}, {"next": ["b"]}]
+            nodes["a"] = {"role": "plan", "rules": rules}
+            edges = ["a -> b", "a -> c"]
+        case "plan":
+            nodes["a"]["role"] = "plan"
+            edges = draw(st.sampled_from([parallel, ["a -> b", "a -> c"]]))
+        case "choose":
+            nodes["a"]["choose"] = "how"
+            edges = [{**parallel[0], "label": "wide"}, {"from": "a", "to": "a", "label": "loop"}]
+        case "route":
+            for name in "bc":
+                nodes[name]["route"] = "all"
+            edges = [*parallel, {"from": ["b", "c"], "to": "e", "type": "join"}]
+            nodes["e"], waits = {"kind": "pass", "title": "Meet"}, {"type": "join"}
+        case _:
+            edges, waits = [{"from": "a", "to": "b", "when": "$x > 1"}, "a -> c"], {}
+    edges = [*edges, {"from": ["b", "c"], "to": "d", **waits}]
+    if waits and (demand := draw(st.none() | JOINS.filter(lambda join: join != {"of": "b"}))):
+        nodes["d"]["join"] = demand
+        if demand != {"of": "a"}:
+            edges += draw(st.lists(st.just({"from": "d", "to": "end", "on": "short"}), max_size=1))
+    failing = {"from": "d", "to": "end", "on": "error"}
+    edges += draw(
+        st.lists(
+            st.sampled_from(
+                [
+                    {**failing, "reason": ["timeout", "lost"]},
+                    {**failing, "when": "$result.reason == 'x'", "type": "final"},
+                ]
+            ),
+            unique_by=str,
+        )
+    )
+    found: Document = {"workflow": "w", "nodes": nodes, "edges": edges}
+    return found | draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "variables": VARIABLES.map(lambda known: {**known, "z": {}}),
+                "version": st.just("1.0.0"),
+                "outputs": st.just({"all": ["$x", "$y"]}),
+            },
+        )
+    )
+
+
+@given(sound_documents())
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_right_is_written_and_read_back(data: Document) -> None:
+    found = graph(data)
+    written = document.write(found)
+    assert document.read(written) == found
+    assert document.write(graph(written)) == written
+    for each in (data, written):
+        assert [error.message for error in VALIDATOR.iter_errors(each)] == []
 
 
 @given(DOCUMENTS)
@@ -353,6 +760,8 @@ ANYTHING = st.recursive(
                     *("workflow", "nodes", "edges", "inputs", "variables", "outputs", "limits"),
                     *("start", "origin", "a", "b", "uses", "with", "save", "retry", "on", "kind"),
                     *("from", "to", "when", "label", "type", "timeout", "steps", "default"),
+                    *("role", "rules", "next", "join", "first", "of", "route", "reduce", "shared"),
+                    *("reason", "strict"),
                 ]
             ),
             inner,

@@ -12,16 +12,25 @@ from hypothesis import given, settings
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance
-from engine.core.graph import Edge, Graph, NodeId, Retry
+from engine.core.graph import Edge, Graph, Join, NodeId, Retry, Route, Surplus
 from engine.core.policy import DEFAULT
+from engine.core.scopes import around
 from engine.core.state import State
 from engine.core.transitions import StepStatus
-from tests.support.play import at, commands, edge, fold, graph, node, submitted, turn
+from tests.support.play import at, commands, edge, fold, graph, node, submitted, succeeded, turn
 
 EXAMPLES = 60
 CONDITIONS = (None, "$n > 2", "$n % 2 == 0", "$result.ok")
 LABELS = (None, None, "loop", "true", "false", "x")
 NAMES = ("a", "b", "c", "d")
+JOINS = (
+    Join(),
+    Join(),
+    Join(all=True),
+    Join(count=1),
+    Join(count=2, surplus=Surplus.FINISH),
+    Join(share=0.5),
+)
 
 
 @st.composite
@@ -34,11 +43,14 @@ def graphs(draw: st.DrawFn) -> Graph:
             when=draw(st.sampled_from(CONDITIONS)),
             label=draw(st.sampled_from(LABELS)),
             final=draw(st.integers(0, 9)) == 0,
+            join=draw(st.integers(0, 2)) == 0,
         )
         edges.setdefault(drawn.id, drawn)
     nodes = [
         node(
             name,
+            route=draw(st.sampled_from(Route)),
+            join=draw(st.sampled_from(JOINS)),
             max_iterations=draw(st.integers(1, 4)),
             retry=Retry(attempts=draw(st.integers(1, 3)), backoff=draw(st.sampled_from((0, 5)))),
         )
@@ -53,7 +65,8 @@ def histories(draw: st.DrawFn) -> tuple[Graph, Turn]:
     template = draw(graphs())
     state = State(run="r1")
     entries: tuple[msg.Entry, ...] = ()
-    event: msg.AnyEvent = submitted(n=0)
+    reducers = draw(st.sampled_from(({}, {"n": "max"}, {"n": "sum", "m": "append"})))
+    event: msg.AnyEvent = submitted(reducers=reducers, n=0)
     for moment in range(draw(st.integers(1, 14))):
         taken = turn(template, state, event)
         state, entries = taken.state, entries + taken.entries
@@ -71,7 +84,7 @@ def _event(state: State, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
         step=keys,
         attempt=attempts,
         fence=st.just(1),
-        patch=st.fixed_dictionaries({"n": st.integers(0, 5)}),
+        patch=st.fixed_dictionaries({}, optional={"n": st.integers(0, 5), "m": st.integers(0, 5)}),
         removed=st.sampled_from(((), ("m",))),
         choice=st.sampled_from((None, True, False, "x", "b")),
     )
@@ -151,7 +164,7 @@ def test_a_run_that_is_not_over_waits_for_something(case):
         for step in state.steps.values():
             waits = step.status in (StepStatus.RETRYING, StepStatus.DEFERRED)
             assert step.status is StepStatus.READY or (waits and step.wake is not None)
-    assert not state.tokens
+    assert all(token.waits for token in state.tokens)
 
 
 @settings(max_examples=EXAMPLES)
@@ -193,3 +206,57 @@ def test_iterations_are_numbered_without_a_gap(case):
 
 def _through_json(value: object) -> Any:
     return json.loads(json.dumps(value))
+
+
+@settings(max_examples=EXAMPLES)
+@given(histories())
+def test_no_thread_is_lost_or_made(case):
+    """What stands somewhere stands in every scope around it, and nowhere else."""
+    _, played = case
+    state = played.state
+    threads = [step.thread for step in state.steps.values()]
+    waiting = [token.thread for token in state.tokens]
+    for name, scope in state.scopes.items():
+        inside = [thread for thread in threads if name in around(thread)]
+        assert scope.alive == len(inside)
+        assert name == "" or inside or [t for t in waiting if name in around(t)]
+    for thread in (*threads, *waiting):
+        for depth, (name, branch) in enumerate(thread):
+            assert state.scopes[name].parent == thread[:depth]
+            assert 0 <= branch < state.scopes[name].branches
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.data())
+def test_the_order_in_which_branches_report_changes_nothing(data):
+    """Confluence: without a race that was asked for, any order of arrival ends the same."""
+    width = data.draw(st.integers(2, 4))
+    names = NAMES[:width]
+    inner = data.draw(st.booleans())
+    edges = [edge(f"f -> {name}") for name in names]
+    if inner:
+        edges += [edge("a -> x"), edge("a -> y"), edge("x -> k", join=True)]
+        edges += [edge("y -> k", join=True), edge("k -> j", join=True)]
+    edges += [edge(f"{name} -> j", join=True) for name in names if not (inner and name == "a")]
+    edges += [edge("j -> end")]
+    template = graph(*edges, nodes=[node("f", route=Route.ALL), node("a", route=Route.ALL)])
+    reducers = {"n": data.draw(st.sampled_from(("append", "sum", "max", "replace", "set")))}
+    values = {name: data.draw(st.integers(0, 3)) for name in (*NAMES, "f", "x", "y", "k", "j")}
+    ends = {
+        _ended(template, reducers, values, data.draw(st.randoms(use_true_random=False)))
+        for _ in range(3)
+    }
+    assert len(ends) == 1
+
+
+def _ended(template, reducers, values, rng):
+    """The variables and the edges taken of a run whose live steps report in a drawn order."""
+    state = turn(template, State(run="r1"), submitted(reducers=reducers)).state
+    edges: list[str] = []
+    while not state.terminal:
+        key = rng.choice(sorted(state.steps))
+        report = succeeded(key, patch={"n": values[key.partition("#")[0]]})
+        taken = turn(template, state, report)
+        state = taken.state
+        edges += [t.edge for c in commands(taken) if isinstance(c, msg.TakeEdges) for t in c.taken]
+    return json.dumps([state.variables, state.ending.reason, sorted(edges)])

@@ -5,7 +5,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from engine.core import document
+from engine.core import document, overlays
 from engine.core.document import vocabulary
 from engine.core.schema import document_schema
 from tests.support.documents import BAD, GOOD, SMALL, changed
@@ -39,7 +39,14 @@ def test_every_word_of_the_language_is_explained() -> None:
 
 def test_it_knows_the_words_that_the_reader_knows() -> None:
     named = {name for name, _ in properties(document_schema())}
-    assert named >= {*vocabulary.TOP, *vocabulary.NODE, *vocabulary.WORK, *vocabulary.EDGE}
+    nodes = {name for names in vocabulary.OWN.values() for name in names}
+    edges = {name for names in vocabulary.EDGES.values() for name in names}
+    assert named >= {*vocabulary.TOP, *vocabulary.NODE, *vocabulary.PLAN, *vocabulary.RULE}
+    assert named >= {*vocabulary.JOIN, *vocabulary.VARIABLE, *nodes, *edges}
+
+
+def test_it_knows_the_reducers_that_the_core_knows() -> None:
+    assert {*vocabulary.REDUCED_TYPES} == {*overlays.REDUCERS}
 
 
 def properties(schema: Any) -> list[tuple[str, Any]]:
