@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 import jsonschema_rs
 import yaml
 
-from engine.core import document, values
+from engine.core import document, overlays, values
 from engine.core.graph import Graph
 from engine.core.problem import Problem
-from engine.core.section import below, suggestion
+from engine.core.section import below, named, suggestion
 from engine.core.values import Json
 from engine.errors import Invalid
 
@@ -71,10 +71,72 @@ def input_problems(
     if found := tuple(values.problems(dict(inputs), path=path)):
         return found
     if not graph.inputs:
-        return ()
+        return tuple(islice(_start_problems(graph, inputs, path), MAX_PROBLEMS))
     validator = _validator(values.canonical(graph.inputs))
     errors = validator.iter_errors(with_defaults(graph, inputs))
     return tuple(_input_problem(graph, error, path) for error in islice(errors, MAX_PROBLEMS))
+
+
+def patch_problems(
+    graph: Graph, patch: Mapping[str, Json], removed: Iterable[str] = (), *, path: str = ""
+) -> tuple[Problem, ...]:
+    """What keeps a step from leaving these values in the variables.
+
+    What is contributed to a variable with a reducer is looked at alone, and a single entry of a
+    list as the list of it. Such a variable cannot be deleted: there is nothing to add to then.
+    """
+    return tuple(islice(_patch_problems(graph, patch, removed, path), MAX_PROBLEMS))
+
+
+def _patch_problems(
+    graph: Graph, patch: Mapping[str, Json], removed: Iterable[str], path: str
+) -> Iterator[Problem]:
+    for name, value in patch.items():
+        reducer = graph.reducers.get(name)
+        if reducer is not None and (wanted := overlays.misfit(reducer, value)):
+            yield Problem(
+                path=below(path, name),
+                message=f"{named(value)} cannot be added to it, its reducer is {reducer}",
+                remedy=f"leave {wanted}",
+            )
+            continue
+        one = reducer in {"append", "set"} and not isinstance(value, list)
+        yield from _type_problems(graph, name, [value] if one else value, below(path, name))
+    for name in removed:
+        if name in graph.reducers:
+            yield Problem(
+                path=below(path, name),
+                message=f"it cannot be deleted, its reducer is {graph.reducers[name]}",
+                remedy="leave it as it is",
+            )
+        else:
+            yield from _type_problems(graph, name, None, below(path, name))
+
+
+def _start_problems(graph: Graph, inputs: Mapping[str, Json], path: str) -> Iterator[Problem]:
+    """What keeps declared variables from beginning with what a run is given for them."""
+    for name, value in inputs.items():
+        reducer = graph.reducers.get(name)
+        if reducer is not None and (wanted := document.wanted(reducer, value)):
+            yield Problem(
+                path=below(path, name),
+                message=f"{named(value)} cannot be added to, and its reducer is {reducer}",
+                remedy=f"give {wanted}",
+            )
+        elif value is not None:
+            yield from _type_problems(graph, name, value, below(path, name))
+
+
+def _type_problems(graph: Graph, name: str, value: Json, path: str) -> Iterator[Problem]:
+    if name not in graph.types:
+        return
+    validator = _validator(values.canonical(graph.types[name]))
+    for error in validator.iter_errors(value):
+        yield Problem(
+            path=below(path, _path(error.instance_path)),
+            message=_message(error),
+            remedy=f"the variable {name} is declared so",
+        )
 
 
 def _properties(graph: Graph) -> Mapping[str, Any]:
@@ -84,23 +146,36 @@ def _properties(graph: Graph) -> Mapping[str, Any]:
 
 def _schema_problems(graph: Graph) -> Iterator[Problem]:
     for name, schema in _properties(graph).items():
-        path = f"inputs.{name}"
-        try:
-            validator = _validator(values.canonical(schema))
-        except jsonschema_rs.ValidationError as wrong:
+        default = schema.get("default", _NONE)
+        yield from _declared(schema, f"inputs.{name}", default, f"inputs.{name}.default")
+    for name, schema in graph.types.items():
+        value = graph.variables[name]
+        at, default = f"variables.{name}.type", f"variables.{name}.default"
+        yield from _declared(schema, at, _NONE if value is None else value, default)
+
+
+#: Where no default is.
+_NONE: Any = object()
+
+
+def _declared(schema: Json, path: str, default: Json, default_path: str) -> Iterator[Problem]:
+    """What is wrong with a schema, or with the default of what it is for."""
+    try:
+        validator = _validator(values.canonical(schema))
+    except jsonschema_rs.ValidationError as wrong:
+        yield Problem(
+            path=below(path, _path(wrong.instance_path)),
+            message=f"not a JSON Schema: {_message(wrong)}",
+            remedy="see https://json-schema.org; patterns know no look-around",
+        )
+        return
+    if default is not _NONE:
+        for error in islice(validator.iter_errors(default), MAX_PROBLEMS):
             yield Problem(
-                path=below(path, _path(wrong.instance_path)),
-                message=f"not a JSON Schema: {_message(wrong)}",
-                remedy="see https://json-schema.org; patterns know no look-around",
+                path=below(default_path, _path(error.instance_path)),
+                message=_message(error),
+                remedy="change the default, or the schema",
             )
-            continue
-        if "default" in schema:
-            for error in islice(validator.iter_errors(schema["default"]), MAX_PROBLEMS):
-                yield Problem(
-                    path=below(f"{path}.default", _path(error.instance_path)),
-                    message=_message(error),
-                    remedy="change the default, or the schema",
-                )
 
 
 @lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ from engine.errors import Invalid
 @printing.json_option
 @click.pass_context
 def validate(ctx: click.Context, *, file: str, as_json: bool) -> None:
-    """Check a workflow's document: every problem, with its place.
+    """Check a workflow's document: every problem, with its place; else what its joins join.
 
     FILE is YAML or JSON, `-` stdin. Whether the functions and tools that it names are registered only
     a platform knows; it says so when the document is published.
@@ -34,10 +34,12 @@ def validate(ctx: click.Context, *, file: str, as_json: bool) -> None:
             printing.problems(file, invalid.problems)
         ctx.exit(FAILED)
     if as_json:
-        printing.document({"valid": True, "problems": []})
+        printing.document({"valid": True, "problems": [], "joins": dict(graph.joins)})
     else:
         nodes, edges = len(graph.nodes), len(graph.edges)
         click.echo(f"{file}: {graph.workflow} is valid: {nodes} nodes, {edges} edges")
+        for node, fork in graph.joins.items():
+            click.echo(f"  {node} joins the threads of {fork or 'the whole run'}")
 
 
 @click.command()

@@ -18,8 +18,10 @@ from celeriac.testing.calling import Died
 from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
 from celeriac.testing.runner import Attempt, Report
-from engine.core import codec, expressions
+from engine import documents
+from engine.core import codec, expressions, overlays
 from engine.core import messages as msg
+from engine.core.graph import Role
 from engine.core.values import Inline, Json, plain
 from workers.sandbox.inside.calls import Calls, ToolError, Tools
 from workers.sandbox.inside.state import Changes, Context, WorkflowState
@@ -69,6 +71,8 @@ class Performer:
                 report = await self._function(attempt, context)
                 if caller.doomed is not None:
                     raise caller.doomed
+                if attempt.node.role is Role.PLAN:
+                    return _planned(attempt, report)
                 return await self._choose(attempt, context, report)
         except Died as death:
             raise (caller.doomed or death) from None
@@ -126,6 +130,21 @@ class Performer:
         return self._functions[name] if name in self._functions else self._tools[name]
 
 
+def _planned(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
+    """A plan's answer is the list of the nodes that come next, alone or as `next_task_names`."""
+    answer = plain(report.result)
+    names = answer.get("next_task_names") if isinstance(answer, dict) else answer
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        message = (
+            f"plan {attempt.node.id} answered with no list of nodes; return a list of names, or "
+            '{"next_task_names": [...]}'
+        )
+        raise Died("no_plan", message, terminal=True)
+    return replace(report, choice=tuple(str(name) for name in names))
+
+
 def _choice(function: Callable[..., object], answer: object) -> bool | str:
     """The answer of a condition, if it is one."""
     if not isinstance(answer, bool | str):
@@ -167,10 +186,17 @@ def _given(attempt: Attempt) -> dict[str, Json]:
 
 
 def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
-    """The report with what the node's `save` makes of its result, where it has one."""
-    if not attempt.node.save:
-        return report
-    scope = _scope(attempt, plain(report.result))
+    """The report with what the node's `save` makes of its result, if the variables can take it."""
+    if attempt.node.save:
+        report = replace(report, patch=_patch(attempt, plain(report.result)), removed=())
+    for problem in documents.patch_problems(attempt.graph, report.patch, report.removed):
+        message = f"node {attempt.node.id}, {problem.path}: {problem.message}; {problem.remedy}"
+        raise Died("save_failed", message, terminal=True)
+    return report
+
+
+def _patch(attempt: Attempt, result: Json) -> dict[str, Json]:
+    scope = _scope(attempt, result)
     patch: dict[str, Json] = {}
     for name, template in attempt.node.save.items():
         try:
@@ -178,7 +204,7 @@ def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceed
         except expressions.EvaluationError as error:
             message = f"node {attempt.node.id}, save.{name}: {error}"
             raise Died("save_failed", message, terminal=True) from error
-    return replace(report, patch=patch, removed=())
+    return patch
 
 
 def _scope(attempt: Attempt, result: Json = None) -> Mapping[str, Json]:
@@ -188,7 +214,7 @@ def _scope(attempt: Attempt, result: Json = None) -> Mapping[str, Json]:
 def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
     """The state as the node left it."""
     kept = {name: value for name, value in attempt.variables.items() if name not in report.removed}
-    return {**kept, **report.patch}
+    return dict(overlays.written(kept, report.patch, attempt.graph.reducers))
 
 
 def _facts(attempt: Attempt) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class StepRecord:
     iteration: int
     attempts: tuple[Tried, ...] = ()
     settled: bool = False
-    choice: bool | str | None = None
+    choice: msg.Choice = None
+    #: The steps that led to it.
+    parents: tuple[str, ...] = ()
     #: The nodes that its edges led to.
     taken: tuple[str, ...] = ()
     #: Edges not taken, and why: `choice`, `condition`, `max_iterations`, `earlier`.
@@ -103,7 +105,11 @@ def _note(found: dict[str, StepRecord], record: msg.Record) -> None:
     match record:
         case msg.RequestStart(attempt=1) | msg.PassNode():
             found[record.step] = StepRecord(
-                key=record.step, node=record.node, iteration=record.iteration, untaken={}
+                key=record.step,
+                node=record.node,
+                iteration=record.iteration,
+                parents=record.parents,
+                untaken={},
             )
         case msg.AttemptSucceeded() | msg.AttemptFailed() | msg.AttemptLost():
             step = found[record.step]

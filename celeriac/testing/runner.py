@@ -35,6 +35,7 @@ class Attempt:
     step: msg.StepKey
     iteration: int
     attempt: int
+    #: What its thread sees.
     variables: Mapping[str, Json]
     #: How often this thread has visited the nodes of its loops.
     visits: msg.Visits
@@ -56,7 +57,15 @@ def play(
     variables = {**graph.variables, **given}
     history: list[msg.Entry] = []
     state = State(run=run)
-    events: Iterable[msg.AnyEvent] = [msg.RunSubmitted(at=clock.now(), by=by, inputs=variables)]
+    events: Iterable[msg.AnyEvent] = [
+        msg.RunSubmitted(
+            at=clock.now(),
+            by=by,
+            inputs=variables,
+            reducers=graph.reducers,
+            shared=tuple(sorted(graph.shared)),
+        )
+    ]
     while events:
         state = _turn(graph, policy, state, events, history)
         attempt = _ready(graph, state)
@@ -99,7 +108,7 @@ def _ready(graph: Graph, state: State) -> Attempt | None:
                 step=step.key,
                 iteration=step.iteration,
                 attempt=step.attempt,
-                variables=state.variables,
+                variables=state.view(step.thread),
                 visits=step.visits,
             )
     return None

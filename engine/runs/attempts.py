@@ -18,7 +18,7 @@ from engine.core import messages as msg
 from engine.core.graph import Graph
 from engine.core.values import Inline, Json, canonical
 from engine.platform import Platform
-from engine.runs import graphs
+from engine.runs import graphs, states
 from engine.store import results, session, steps
 from engine.store.ids import StepId
 from engine.store.steps import Held
@@ -53,7 +53,7 @@ class Succeeded:
     result: Json = None
     patch: Mapping[str, Json] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
-    choice: bool | str | None = None
+    choice: msg.Choice = None
     usage: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -86,7 +86,7 @@ def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Le
                 attempt=row.attempt,
                 fence=row.fence,
                 graph=graphs.load(connection, row.tenant_id, row.version_id),
-                variables=orjson.loads(row.variables),
+                variables=states.seen(row),
                 visits=orjson.loads(row.visits),
                 pins=orjson.loads(row.pins),
             )

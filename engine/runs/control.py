@@ -6,13 +6,13 @@ import time
 
 from engine.core import codec
 from engine.core import messages as msg
-from engine.errors import Conflict
+from engine.errors import Conflict, NotFound
 from engine.platform import Platform
 from engine.runs import letters, turns, views
 from engine.store import inbox, session
 from engine.store.ids import RunId
 
-#: How long a cancel waits for a turn that somebody else is just taking, and takes the event.
+#: How long an act waits for a turn that somebody else is just taking, and that takes its event.
 _PATIENCE = 1.0
 _GLANCE = 0.02
 
@@ -24,21 +24,68 @@ def cancel(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
     can be reached. Once it has, no later result of the run is recorded; effects that are
     under way may still complete. Raises `NotFound`, and `Conflict` when the run has ended.
     """
-    status = views.status(platform, run)
-    if status.terminal:
-        raise Conflict(f"run {run.run} has already ended: it is {status.status}")
-    event = msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason)
-    with session.transaction(platform.database) as connection:
-        inbox.put(connection, [letters.letter(run, event)])
-    # By force: a run that was set aside must be stoppable, too.
-    turns.take_turns(platform, [run], force=True)
-    deadline = time.monotonic() + _PATIENCE
-    while not (found := views.status(platform, run)).terminal and time.monotonic() < deadline:
-        time.sleep(_GLANCE)
-    return found.status
+    return _tell(platform, run, msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason))
+
+
+def pause(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
+    """Let nothing new of a run start; what is under way may finish, and is counted.
+
+    Pausing a paused run changes nothing. Raises as `cancel` does.
+    """
+    return _tell(platform, run, msg.PauseRequested(at=codec.UNTIMED, by=by, reason=reason))
+
+
+def resume(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
+    """Let a paused run go on exactly where it was. Raises as `cancel` does."""
+    return _tell(platform, run, msg.ResumeRequested(at=codec.UNTIMED, by=by, reason=reason))
+
+
+def skip(
+    platform: Platform,
+    run: RunId,
+    step: str,
+    *,
+    by: str,
+    reason: str = "",
+    choice: str | None = None,
+) -> str:
+    """Let a live step count as done, with the choice that is given; whoever runs it loses it.
+
+    Raises as `cancel` does, and `NotFound` when no such step is live.
+    """
+    live = {one.key for one in views.run(platform, run).steps}
+    if step not in live and not views.status(platform, run).terminal:
+        raise NotFound(f"run {run.run} has no live step {step}")
+    event = msg.SkipRequested(
+        at=codec.UNTIMED, step=msg.StepKey(step), by=by, reason=reason, choice=choice
+    )
+    return _tell(platform, run, event)
 
 
 def retry_stuck(platform: Platform, run: RunId) -> str:
     """Take the turn of a run that was set aside, now; its status afterwards."""
     turns.take_turns(platform, [run], force=True)
     return views.status(platform, run).status
+
+
+def _tell(platform: Platform, run: RunId, event: msg.AnyEvent) -> str:
+    """Leave an event for a run and take its turn; its status once the event is folded.
+
+    By force: a run that was set aside must be controllable, too. Where somebody else holds the
+    run, its holder folds the event after its own turn: that is waited for, not for long.
+    """
+    status = views.status(platform, run)
+    if status.terminal:
+        raise Conflict(f"run {run.run} has already ended: it is {status.status}")
+    with session.transaction(platform.database) as connection:
+        inbox.put(connection, [letters.letter(run, event)])
+    turns.take_turns(platform, [run], force=True)
+    deadline = time.monotonic() + _PATIENCE
+    while _waits(platform, run) and time.monotonic() < deadline:
+        time.sleep(_GLANCE)
+    return views.status(platform, run).status
+
+
+def _waits(platform: Platform, run: RunId) -> bool:
+    with session.transaction(platform.database) as connection:
+        return bool(inbox.waiting(connection, [run]))

@@ -65,7 +65,13 @@ def submit(
             connection, run, version_id=version_id, rules=RULES, pins=canonical(pins), by=by
         )
         event = msg.RunSubmitted(
-            at=codec.UNTIMED, by=by, version=version_id, inputs=given, pins=pins
+            at=codec.UNTIMED,
+            by=by,
+            version=version_id,
+            inputs=given,
+            pins=pins,
+            reducers=graph.reducers,
+            shared=tuple(sorted(graph.shared)),
         )
         sealed = codec.seal(event, salt=os.urandom(16))
         payload_id = None

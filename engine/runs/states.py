@@ -14,14 +14,14 @@ from engine.core import messages as msg
 from engine.core.graph import NodeId
 from engine.core.state import Ending, State, Step
 from engine.core.transitions import TERMINAL, RunStatus, StepStatus
-from engine.core.values import canonical
+from engine.core.values import Json, canonical
 from engine.store.ids import RunId, StepId
 from engine.store.steps import StepRow
 
 #: The fields of the state that lie in `run.head`.
-_HEAD = ("visited", "iterations", "tokens", "scopes")
+_HEAD = ("visited", "iterations", "tokens", "scopes", "reducers", "shared")
 #: Ownership is no business of the core.
-_OWNED = frozenset({StepStatus.LEASED, StepStatus.REPORTED})
+_OWNED = frozenset({StepStatus.HELD, StepStatus.LEASED, StepStatus.REPORTED})
 
 
 def state(row: Row[Any], live: Mapping[msg.StepKey, Step]) -> State:
@@ -57,10 +57,25 @@ def step(row: Row[Any]) -> Step:
         errors=row.errors,
         lost=row.lost,
         queue=row.queue,
-        thread=tuple((scope, branch) for scope, branch in orjson.loads(row.thread)),
+        parents=tuple(orjson.loads(row.parents)),
+        thread=thread(row),
         visits=orjson.loads(row.visits),
         wake=row.wake_at if status in (StepStatus.DEFERRED, StepStatus.RETRYING) else None,
     )
+
+
+def thread(row: Row[Any]) -> msg.Thread:
+    """The thread of a step's row."""
+    return tuple((scope, branch) for scope, branch in orjson.loads(row.thread))
+
+
+def seen(row: Row[Any]) -> Mapping[str, Json]:
+    """The variables as the thread of a leased step sees them."""
+    variables: dict[str, Json] = orjson.loads(row.variables)
+    if row.head is None:
+        return variables
+    head: State = codec.revive(State, {**orjson.loads(row.head), "run": row.run_id})
+    return replace(head, variables=variables).view(thread(row))
 
 
 def step_row(run: RunId, step: Step) -> StepRow:
@@ -74,6 +89,7 @@ def step_row(run: RunId, step: Step) -> StepRow:
         errors=step.errors,
         lost=step.lost,
         queue=step.queue,
+        parents=canonical(step.parents),
         thread=canonical(step.thread),
         visits=canonical(step.visits),
         wake=step.wake,

@@ -27,8 +27,9 @@ from engine.core import messages as msg
 from engine.core.decide import Turn, advance
 from engine.core.graph import Graph
 from engine.core.policy import Policy
+from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
-from engine.core.transitions import StepStatus
+from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import canonical
 from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
@@ -37,6 +38,9 @@ from engine.store import checkpoints, history, inbox, runs, session, steps
 from engine.store.ids import RunId, StepId
 
 _log = structlog.get_logger(__name__)
+
+#: Events that speak of no step.
+_OF_RUNS = msg.RunSubmitted | msg.CancelRequested | msg.PauseRequested | msg.ResumeRequested
 
 #: Runs that share a transaction: enough to share its cost, few enough to be held in memory.
 TOGETHER = 20
@@ -84,7 +88,7 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
     taken = 0
     while waiting:
         try:
-            held, turned = _commit(platform, waiting, force=force)
+            held, turned, hints = _commit(platform, waiting, force=force)
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
@@ -93,7 +97,7 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
                 return taken
             return taken + sum(_take(platform, [run], force=force) for run in waiting)
         platform.fault(faults.TURN_COMMITTED)
-        platform.broker.send([hint for one in turned for hint in _hints(one)])
+        platform.broker.send(hints)
         platform.live.publish([one.run for one in turned])
         taken += len(turned)
         with session.transaction(platform.database) as connection:
@@ -103,20 +107,20 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
 
 def _commit(
     platform: Platform, waiting: Sequence[RunId], *, force: bool
-) -> tuple[list[RunId], list[_Taken]]:
-    """The runs that were ours, and the turns of those that had something waiting in reach."""
+) -> tuple[list[RunId], list[_Taken], list[Hint]]:
+    """The runs that were ours, the turns of those that had something waiting, and what to send."""
     with session.transaction(platform.database) as connection:
         rows = runs.lock(connection, waiting, force=force)
         held = [RunId(row.tenant_id, row.id) for row in rows]
         letters = _letters(connection, rows)
         rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
         if not rows:
-            return held, []
+            return held, [], []
         named = _named_steps(connection, letters)
         turned = [_turn(connection, platform.policy, row, letters, named) for row in rows]
-        _write(connection, turned, resend_after=platform.settings.resend_seconds)
+        released = _write(connection, turned, resend_after=platform.settings.resend_seconds)
         platform.fault(faults.TURN_INSIDE)
-    return held, turned
+    return held, turned, [*(hint for one in turned for hint in _hints(one)), *released]
 
 
 def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[_Letter]]:
@@ -152,7 +156,7 @@ def _named_steps(
         StepId(*run, letter.event.step)
         for run, received in letters.items()
         for letter in received
-        if not isinstance(letter.event, msg.RunSubmitted | msg.CancelRequested)
+        if not isinstance(letter.event, _OF_RUNS)
     }
     found: dict[RunId, dict[msg.StepKey, Step]] = {run: {} for run in letters}
     if wanted:
@@ -194,15 +198,37 @@ def _turn(
     )
 
 
-def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> None:
+def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> list[Hint]:
+    """Write every turn; hints for steps that were held until now."""
     lines = {one.run: _lines(one) for one in turned}
     history.append(connection, [line for one in turned for line in lines[one.run]])
     ended = [one.run for one in turned if one.turn.state.terminal]
     going = [one for one in turned if not one.turn.state.terminal]
-    steps.clear(connection, ended)
+    cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
+    steps.clear(connection, [*ended, *(run for run, scope in cancelled if scope == ROOT_SCOPE)])
+    steps.clear_scopes(connection, cancelled)
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
+    steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
+    resumed = {
+        one.run: one
+        for one in turned
+        if one.row.status == RunStatus.PAUSED and one.turn.state.status is RunStatus.RUNNING
+    }
+    released = steps.release(connection, list(resumed), resend_after=resend_after)
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
+    return [
+        Hint(
+            step=StepId(row.tenant_id, row.run_id, row.key),
+            workflow=resumed[RunId(row.tenant_id, row.run_id)].graph.workflow,
+            queue=row.queue,
+        )
+        for row in released
+    ]
+
+
+def _became(one: _Taken, status: RunStatus) -> bool:
+    return one.turn.state.status is status and one.row.status != status
 
 
 def _lines(one: _Taken) -> list[history.Line]:
@@ -276,6 +302,15 @@ def _settled(one: _Taken) -> list[StepId]:
     return [StepId(*one.run, key) for key in one.before.steps.keys() - one.turn.state.steps.keys()]
 
 
+def _cancelled(one: _Taken) -> list[str]:
+    """Scopes whose threads a join did not wait for, whether they were at hand or not."""
+    return [
+        entry.record.scope
+        for entry in one.turn.entries
+        if isinstance(entry.record, msg.JoinThreads) and entry.record.cancels
+    ]
+
+
 def _moved(one: _Taken) -> list[steps.StepRow]:
     """Rows of the steps that the turn made or changed."""
     return [
@@ -287,6 +322,8 @@ def _moved(one: _Taken) -> list[steps.StepRow]:
 
 def _hints(one: _Taken) -> list[Hint]:
     """Messages for the steps that became ready."""
+    if one.turn.state.status is not RunStatus.RUNNING:
+        return []
     return [
         Hint(step=StepId(*one.run, step.key), workflow=one.graph.workflow, queue=step.queue)
         for step in one.turn.state.steps.values()

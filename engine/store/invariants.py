@@ -58,11 +58,11 @@ INVARIANTS = (
     ),
     Invariant(
         name="live_run_waits_for_something",
-        says="A run that has not ended has something to wait for, and somebody who will look.",
+        says="A run that has not ended, nor been paused, waits for something that will be looked at.",
         sql="""
         SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
             'is ' || r.status || ', with no event, no step that wakes or is leased' AS detail
-        FROM run r WHERE r.status NOT IN ($TERMINAL) AND $RUNS(r.id)
+        FROM run r WHERE r.status NOT IN ($TERMINAL, 'paused') AND $RUNS(r.id)
             AND r.stuck_until IS NULL
             AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = r.tenant_id AND i.run_id = r.id)
             AND NOT EXISTS (SELECT FROM step s WHERE s.tenant_id = r.tenant_id AND s.run_id = r.id

@@ -34,6 +34,7 @@ class StepRow:
     errors: int
     lost: int
     queue: str | None
+    parents: str
     thread: str
     visits: str
     wake: datetime | None
@@ -55,7 +56,7 @@ _LOAD = session.Statement(
     types="text[], text[], text[]",
     sql=f"""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
-        s.errors, s.lost, s.queue, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
+        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
     FROM step s JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
     """,  # noqa: S608  # our own constants, here and below
 )
@@ -64,7 +65,7 @@ _LOAD_ALL = session.Statement(
     types="text, text",
     sql="""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
-        s.errors, s.lost, s.queue, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
+        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
     FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid ORDER BY s.key
     """,
 )
@@ -73,16 +74,16 @@ _SAVE = session.Statement(
     name="step_save",
     types=(
         "text[], text[], text[], text[], int[], text[], int[], int[], int[], text[], text[], "
-        "text[], timestamptz[], float8"
+        "text[], text[], timestamptz[], float8"
     ),
     sql="""
     INSERT INTO step AS s (tenant_id, run_id, key, node, iteration, status, attempt, errors, lost,
-        queue, thread, visits, wake_at)
+        queue, parents, thread, visits, wake_at)
     SELECT tenant, run::uuid, key, node, iteration, status, attempt, errors, lost, queue,
-        thread::json, visits::json,
-        coalesce(wake, clock_timestamp() + make_interval(secs => $14))
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS n (tenant, run, key,
-        node, iteration, status, attempt, errors, lost, queue, thread, visits, wake)
+        parents::json, thread::json, visits::json,
+        coalesce(wake, clock_timestamp() + make_interval(secs => $15))
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS n (tenant, run,
+        key, node, iteration, status, attempt, errors, lost, queue, parents, thread, visits, wake)
     ORDER BY tenant, run, key
     ON CONFLICT (tenant_id, run_id, key) DO UPDATE SET status = excluded.status,
         attempt = excluded.attempt, errors = excluded.errors, lost = excluded.lost,
@@ -117,6 +118,37 @@ _CLEAR = session.Statement(
     """,
 )
 
+_CLEAR_SCOPES = session.Statement(
+    name="step_clear_scopes",
+    types="text[], text[], text[]",
+    sql="""
+    DELETE FROM step s USING unnest($1, $2, $3) AS w (tenant, run, scope)
+    WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid
+        AND s.thread::jsonb @> jsonb_build_array(jsonb_build_array(w.scope))
+    """,
+)
+
+_HOLD = session.Statement(
+    name="step_hold",
+    types="text[], text[]",
+    sql="""
+    UPDATE step s SET status = 'held', wake_at = NULL
+    FROM unnest($1, $2) AS w (tenant, run)
+    WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.status = 'ready'
+    """,
+)
+_RELEASE = session.Statement(
+    name="step_release",
+    types="text[], text[], float8",
+    sql="""
+    UPDATE step s SET status = 'ready', sends = 0,
+        wake_at = clock_timestamp() + make_interval(secs => $3)
+    FROM unnest($1, $2) AS w (tenant, run)
+    WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.status = 'held'
+    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.queue
+    """,
+)
+
 _LEASE = session.Statement(
     name="step_lease",
     types="text[], text[], text[], text, float8",
@@ -132,7 +164,8 @@ _LEASE = session.Statement(
         AND r.tenant_id = s.tenant_id AND r.id = s.run_id
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
         s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
-        s.visits::text AS visits, r.pins::text AS pins
+        s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins,
+        CASE WHEN s.thread::text <> '[]' THEN r.head::text END AS head
     """,  # noqa: S608
 )
 
@@ -201,9 +234,11 @@ _EXPIRE = session.Statement(
         WHERE lease_until < clock_timestamp()
         ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED)
     UPDATE step s SET fence = s.fence + 1, worker = NULL, lease_until = NULL, begun = false,
-        status = CASE WHEN g.begun THEN 'reported' ELSE 'ready' END,
-        wake_at = CASE WHEN g.begun THEN NULL ELSE clock_timestamp() END
-    FROM gone g WHERE s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
+        status = CASE WHEN g.begun THEN 'reported' WHEN r.status = 'paused' THEN 'held'
+            ELSE 'ready' END,
+        wake_at = CASE WHEN g.begun OR r.status = 'paused' THEN NULL
+            ELSE clock_timestamp() END
+    FROM gone g, run r WHERE r.tenant_id = g.tenant_id AND r.id = g.run_id AND s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.attempt, s.fence - 1 AS fence,
         g.worker, g.begun
     """,
@@ -278,6 +313,7 @@ def save(connection: Connection, rows: Sequence[StepRow], *, resend_after: float
         [row.errors for row in rows],
         [row.lost for row in rows],
         [row.queue for row in rows],
+        [row.parents for row in rows],
         [row.thread for row in rows],
         [row.visits for row in rows],
         [row.wake for row in rows],
@@ -297,6 +333,34 @@ def clear(connection: Connection, runs: Sequence[RunId]) -> None:
     """Remove every step of runs that ended; whoever holds one finds out by its fence."""
     if runs:
         session.run(connection, _CLEAR, [run.tenant for run in runs], [run.run for run in runs])
+
+
+def clear_scopes(connection: Connection, scopes: Sequence[tuple[RunId, str]]) -> None:
+    """Remove every step whose thread runs in a scope that was cancelled."""
+    if scopes:
+        session.run(
+            connection,
+            _CLEAR_SCOPES,
+            [run.tenant for run, _ in scopes],
+            [run.run for run, _ in scopes],
+            [scope for _, scope in scopes],
+        )
+
+
+def hold(connection: Connection, runs: Sequence[RunId]) -> None:
+    """Keep the ready steps of runs that were paused from being leased."""
+    if runs:
+        session.run(connection, _HOLD, [run.tenant for run in runs], [run.run for run in runs])
+
+
+def release(
+    connection: Connection, runs: Sequence[RunId], *, resend_after: float
+) -> Sequence[Row[Any]]:
+    """Make the held steps of runs that go on ready again."""
+    if not runs:
+        return ()
+    named = [run.tenant for run in runs], [run.run for run in runs]
+    return session.run(connection, _RELEASE, *named, resend_after)
 
 
 def lease(

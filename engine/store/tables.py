@@ -229,7 +229,7 @@ run = Table(
     ForeignKeyConstraint(
         ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
     ),
-    _check("status IN ('queued', 'running', 'completed', 'failed', 'cancelled')"),
+    _check("status IN ('queued', 'running', 'paused', 'completed', 'failed', 'cancelled')"),
     _check(
         "(finished_at IS NOT NULL) = (status IN ('completed', 'failed', 'cancelled'))",
         "run_finished_when_terminal",
@@ -252,6 +252,7 @@ step = Table(
     _integer("errors", server_default=text("0")),
     _integer("lost", server_default=text("0")),
     _text("queue", nullable=True),
+    _json("parents", default="[]"),
     _json("thread", default="[]"),
     _json("visits", default="{}"),
     _time("wake_at"),
@@ -263,7 +264,7 @@ step = Table(
     _key("run_id", "key"),
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
     _check("iteration > 0"),
-    _check("status IN ('deferred', 'ready', 'leased', 'reported', 'retrying')"),
+    _check("status IN ('deferred', 'held', 'ready', 'leased', 'reported', 'retrying')"),
     _check("attempt > 0"),
     _check(
         "(status = 'leased') = (lease_until IS NOT NULL)"

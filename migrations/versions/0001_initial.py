@@ -88,7 +88,7 @@ CREATE TABLE run (
     id uuid NOT NULL,
     version_id uuid NOT NULL,
     status text NOT NULL DEFAULT 'queued'
-        CHECK (status IN ('queued', 'running', 'completed', 'failed', 'cancelled')),
+        CHECK (status IN ('queued', 'running', 'paused', 'completed', 'failed', 'cancelled')),
     rules integer NOT NULL,
     pins json NOT NULL DEFAULT '{}',
     seq bigint NOT NULL DEFAULT 0,
@@ -122,11 +122,12 @@ CREATE TABLE step (
     node text NOT NULL,
     iteration integer NOT NULL CHECK (iteration > 0),
     status text NOT NULL
-        CHECK (status IN ('deferred', 'ready', 'leased', 'reported', 'retrying')),
+        CHECK (status IN ('deferred', 'held', 'ready', 'leased', 'reported', 'retrying')),
     attempt integer NOT NULL CHECK (attempt > 0),
     errors integer NOT NULL DEFAULT 0,
     lost integer NOT NULL DEFAULT 0,
     queue text,
+    parents json NOT NULL DEFAULT '[]',
     thread json NOT NULL DEFAULT '[]',
     visits json NOT NULL DEFAULT '{}',
     wake_at timestamptz,

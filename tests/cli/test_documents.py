@@ -17,6 +17,24 @@ nodes:
 edges:
   - a -> end
 """
+FORKED = """
+workflow: forked
+nodes:
+  choose: {uses: f}
+  split: {uses: f}
+  a: {uses: f}
+  b: {uses: f}
+  c: {uses: f}
+  meet: {uses: f}
+  late: {uses: f}
+edges:
+  - {from: choose, to: c, when: $x}
+  - choose -> split
+  - {from: split, to: [a, b], type: parallel}
+  - {from: [a, b], to: late, type: join, when: $result.late}
+  - {from: [a, b], to: meet, type: join}
+  - {from: c, to: late, type: join}
+"""
 BROKEN = """
 workflow: line
 nodes:
@@ -78,7 +96,16 @@ def test_a_valid_document_is_said_to_be_valid() -> None:
 def test_a_valid_document_is_said_to_be_valid_to_programs() -> None:
     result = run("validate", "-", "--json", text=LINE)
 
-    assert json.loads(result.stdout) == {"valid": True, "problems": []}
+    assert json.loads(result.stdout) == {"valid": True, "problems": [], "joins": {}}
+
+
+def test_it_is_said_which_fork_a_join_joins() -> None:
+    result = run("validate", "-", text=FORKED)
+    assert "  meet joins the threads of split\n" in result.stdout
+    assert "  late joins the threads of the whole run\n" in result.stdout
+
+    answer = json.loads(run("validate", "-", "--json", text=FORKED).stdout)
+    assert answer["joins"] == {"meet": "split", "late": None}
 
 
 def test_the_schema_accepts_what_the_reader_accepts() -> None:

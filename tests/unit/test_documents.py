@@ -33,6 +33,17 @@ edges:
   - grade -> end
 """
 
+REDUCING = """\
+workflow: reducing
+variables:
+  drafts: {type: {type: array, items: {type: string}}, reduce: append, default: []}
+  cost: {type: {type: number, minimum: 0}, reduce: sum, shared: true, default: 0}
+  facts: {type: object, reduce: merge}
+  name: {type: string}
+nodes:
+  draft: {uses: write}
+"""
+
 
 def refused(text: str | bytes) -> str:
     with pytest.raises(Invalid) as caught:
@@ -161,6 +172,86 @@ def test_the_schema_of_an_input_must_be_one(schema: Any, path: str, message: str
     (problem,) = caught.value.problems
     assert problem.path == path
     assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "path", "message"),
+    [
+        ({"type": {"type": "strng"}}, "variables.x.type.type", "not a JSON Schema"),
+        ({"type": "integer", "default": "3"}, "variables.x.default", "is not of type"),
+        (
+            {"type": {"items": {"type": "string"}}, "default": ["a", 3]},
+            "variables.x.default[1]",
+            "is not of type",
+        ),
+    ],
+)
+def test_the_type_of_a_variable_must_be_one_and_its_default_of_it(
+    variable: Any, path: str, message: str
+) -> None:
+    nodes: Json = {"a": {"uses": "f"}}
+    variables: Any = {"x": variable, "y": {"type": "array"}}
+    with pytest.raises(Invalid) as caught:
+        documents.graph({"workflow": "w", "variables": variables, "nodes": nodes})
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert message in problem.message
+
+
+@pytest.fixture(scope="module")
+def reducing() -> Graph:
+    return documents.read_graph(REDUCING)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path", "message"),
+    [
+        ({"drafts": "first"}, "inputs.drafts", "text cannot be added to"),
+        ({"cost": True}, "inputs.cost", "true or false cannot be added to"),
+        ({"cost": -1}, "inputs.cost", "less than the minimum"),
+        ({"name": 3}, "inputs.name", "is not of type"),
+        ({"drafts": ["a", 3]}, "inputs.drafts[1]", "is not of type"),
+    ],
+)
+def test_variables_must_be_able_to_begin_with_what_a_run_is_given(
+    reducing: Graph, inputs: dict[str, Json], path: str, message: str
+) -> None:
+    (problem,) = documents.input_problems(reducing, inputs)
+    assert problem.path == path
+    assert message in problem.message
+    assert problem.remedy
+
+
+def test_a_run_may_give_variables_what_they_hold_and_others_anything(reducing: Graph) -> None:
+    given: dict[str, Json] = {"drafts": ["a"], "cost": 1, "name": None, "else": [1]}
+    assert documents.input_problems(reducing, given) == ()
+
+
+@pytest.mark.parametrize(
+    ("patch", "removed", "path", "message"),
+    [
+        ({"cost": "1"}, (), "cost", "text cannot be added to it, its reducer is sum"),
+        ({"facts": [1]}, (), "facts", "a list cannot be added to it, its reducer is merge"),
+        ({"drafts": 3}, (), "drafts[0]", "is not of type"),
+        ({"drafts": ["a", 3]}, (), "drafts[1]", "is not of type"),
+        ({"name": None}, (), "name", "is not of type"),
+        ({}, ("cost",), "cost", "cannot be deleted, its reducer is sum"),
+        ({}, ("name",), "name", "is not of type"),
+    ],
+)
+def test_a_step_must_leave_what_the_variables_can_take(
+    reducing: Graph, patch: dict[str, Json], removed: tuple[str, ...], path: str, message: str
+) -> None:
+    (problem,) = documents.patch_problems(reducing, patch, removed, path="save")
+    assert problem.path == f"save.{path}"
+    assert message in problem.message
+    assert problem.remedy
+
+
+def test_a_step_may_add_one_entry_or_several_and_leave_anything_elsewhere(reducing: Graph) -> None:
+    patch: dict[str, Json] = {"drafts": "a", "cost": 0.5, "facts": {"a": 1}, "else": None}
+    assert documents.patch_problems(reducing, patch, ("nothing",)) == ()
+    assert documents.patch_problems(reducing, {"drafts": ["a", "b"], "name": "x"}) == ()
 
 
 @pytest.fixture(scope="module")

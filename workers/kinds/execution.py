@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from engine.core import expressions, values
+from engine.core import expressions, overlays, values
 from engine.core.graph import Node, NodeId
 from engine.core.values import VARIABLES_BYTES, Json, size
 from engine.platform import Platform
@@ -174,6 +174,17 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
             message = f"node {execution.node.id}, {problem.path}: {problem.message}"
             return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
         outcome = replace(outcome, patch=patch, removed=())
+    for name, reducer in execution.lease.graph.reducers.items():
+        if name in outcome.patch and (wanted := overlays.misfit(reducer, outcome.patch[name])):
+            return Failed(
+                reason="save_failed",
+                message=(
+                    f"node {execution.node.id} contributes to {name!r}, whose reducer is "
+                    f"{reducer}: that takes {wanted}"
+                ),
+                terminal=True,
+                usage=outcome.usage,
+            )
     taken = size(left(execution, outcome))
     if taken > VARIABLES_BYTES:
         return Failed(
@@ -192,7 +203,7 @@ def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
     """The variables as a step leaves them."""
     before = execution.lease.variables
     kept = {name: value for name, value in before.items() if name not in outcome.removed}
-    return {**kept, **outcome.patch}
+    return dict(overlays.written(kept, outcome.patch, execution.lease.graph.reducers))
 
 
 def _patch(execution: Execution, result: Json) -> dict[str, Json] | Failed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.core import expressions
+from engine.core.graph import Role
 from engine.runs.attempts import Failed, Outcome, Succeeded
 from workers.kinds.execution import Execution, choose_job, finished, left, saved
 from workers.sandbox import Job, Mode
@@ -15,7 +16,28 @@ def run(execution: Execution) -> Outcome:
     outcome = saved(execution, _call(execution))
     if isinstance(outcome, Failed):
         return outcome
+    if execution.node.role is Role.PLAN:
+        return _plan(execution, outcome)
     return _choice(execution, outcome)
+
+
+def _plan(execution: Execution, outcome: Succeeded) -> Outcome:
+    """A plan's answer is the list of the nodes that come next, alone or as `next_task_names`."""
+    answer = outcome.result
+    names = answer.get("next_task_names") if isinstance(answer, dict) else answer
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return Failed(
+            reason="no_plan",
+            message=(
+                f"plan {execution.node.id} answered with no list of nodes; return a list of "
+                'names, or {"next_task_names": [...]}'
+            ),
+            terminal=True,
+            usage=outcome.usage,
+        )
+    return replace(outcome, choice=tuple(str(name) for name in names))
 
 
 def _call(execution: Execution) -> Outcome:

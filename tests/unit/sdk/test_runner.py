@@ -306,3 +306,73 @@ def test_a_clock_never_goes_back_and_may_run() -> None:
     before = running.now()
     running.advance(3600)
     assert running.now() >= before + timedelta(hours=1)
+
+
+# --- threads --------------------------------------------------------------------------------
+
+FORKED = """
+workflow: forked
+variables:
+  found: {type: {type: array, items: {type: string}}, reduce: append, default: []}
+  count: {type: integer, reduce: sum, shared: true, default: 0}
+nodes:
+  plan: {role: plan, uses: plan}
+  left: {uses: look, save: {found: $result.node, count: 1}}
+  right: {uses: look, save: {found: $result.node, count: 1}}
+  meet: {uses: meet}
+edges:
+  - {from: plan, to: [left, right], type: parallel}
+  - {from: [left, right], to: meet, type: join}
+"""
+
+
+def forked(plan: Any, **functions: Any) -> Record:
+    given = {"plan": plan, "look": lambda _: {"node": "x"}, "meet": lambda _: None, **functions}
+    return run(FORKED, functions=given)
+
+
+@pytest.mark.parametrize("answer", [None, 3, ["left", 3], {"next": ["left"]}])
+def test_a_plan_that_answers_with_no_nodes_fails(answer: Any) -> None:
+    record = forked(lambda _: answer)
+    assert (record.status, record.reason) == ("failed", "no_plan")
+    assert "answered with no list of nodes" in (record.message or "")
+
+
+def test_what_a_variable_cannot_take_fails_the_step() -> None:
+    record = forked(lambda _: ["left"], look=lambda _: {"node": 3})
+    assert (record.status, record.reason) == ("failed", "save_failed")
+    assert "node left, found[0]: 3 is not of type" in (record.message or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        (["left", "right"], ("left", "right")),
+        ({"next_task_names": ["right"]}, ("right",)),
+        ("left", ("left",)),
+        ([], ()),
+    ],
+)
+def test_a_plan_chooses_the_nodes_that_it_answers(answer: Any, names: tuple[str, ...]) -> None:
+    record = forked(lambda _: answer)
+    assert record.status == "completed"
+    (plan,) = record.visits("plan")
+    assert (plan.choice, plan.taken) == (names, names)
+    assert [step.parents for step in record.visits("meet")] == [
+        tuple(f"{name}#1" for name in names) for _ in names[:1]
+    ]
+
+
+def test_a_step_sees_what_its_own_thread_wrote_and_what_all_share() -> None:
+    saw = []
+
+    def look(state: WorkflowState, context: Context) -> dict[str, Any]:
+        saw.append((context.node, list(state["found"]), state["count"]))
+        return {"node": context.node}
+
+    def meet(state: WorkflowState) -> None:
+        saw.append(("meet", list(state["found"]), state["count"]))
+
+    record = forked(lambda _: ["right", "left"], look=look, meet=meet)
+    assert saw == [("right", [], 0), ("left", [], 1), ("meet", ["right", "left"], 2)]
+    assert record.variables == {"found": ["right", "left"], "count": 2}
