@@ -99,6 +99,18 @@ def test_a_library_brings_functions_tools_and_workflows(
     assert catalogue.find(main, TENANT, "looking").version == "1.0.0"
 
 
+def test_a_tool_of_a_library_is_called_once_at_most_unless_it_says_otherwise(
+    main: Platform, library: MakeLibrary
+) -> None:
+    name = library(
+        "def pay(): ...\ndef look(): ...\n"
+        "TOOLS = {'pay': pay, 'look': look}\nEFFECTS = {'look': 'pure'}"
+    )
+    libraries.install(main.database, TENANT, [name])
+    effects = [catalogue.function(main, TENANT, "tool", tool).effect for tool in ("pay", "look")]
+    assert effects == ["at_most_once", "pure"]
+
+
 def test_installing_again_adds_nothing_and_a_changed_file_is_a_new_version(
     main: Platform, library: MakeLibrary, tmp_path: Path
 ) -> None:

@@ -63,10 +63,14 @@ class Fleet:
 
     def kill_forks(self, name: str) -> int:
         """`kill -9` of the processes that a process has made; how many there were."""
-        forks = _children(self.pid(name))
+        forks = self.forks(name)
         for pid in forks:
             os.kill(pid, signal.SIGKILL)
         return len(forks)
+
+    def forks(self, name: str) -> list[int]:
+        """The processes that a process has made."""
+        return _children(self.pid(name))
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()

@@ -16,6 +16,7 @@ from engine.runs import libraries, views
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import hands, site
+from tests.support.platforms import as_owner, sql
 from tests.support.services import Services
 from web import site as sites
 from workers.sandbox import Sandbox
@@ -221,6 +222,25 @@ def test_a_run_that_has_ended_is_not_cancellable(seed: FlaskClient) -> None:
     told = response.json["detail"]
     assert told == f"Run not found or not cancellable: {found['run_id']}"
     assert seed.get(f"/graph/status/{found['run_id']}").json["status"] == "completed"
+
+
+def test_a_run_that_cannot_be_stopped_now_is_not_said_to_be_cancelled(
+    seed: FlaskClient, control: Platform
+) -> None:
+    register(seed, "long", "time.sleep(10)\nreturn state")
+    run_id = started(seed, linear(seed, "long"))
+    wait_for(control, run_id, lambda run: any(step.begun for step in run.steps))
+    (row,) = sql(control, "SELECT head::text AS head FROM run WHERE id::text = :run", run=run_id)
+    with_head = "UPDATE run SET head = :head WHERE id::text = :run"
+    as_owner(control.settings, with_head, head='{"nonsense": 1}', run=run_id)
+    response = seed.post(f"/graph/cancel/{run_id}")
+    assert response.status_code == 503
+    assert "could not be stopped yet" in response.json["detail"]
+    assert int(response.headers["Retry-After"]) >= 1
+    assert seed.get(f"/graph/status/{run_id}").json["status"] == "running"
+    as_owner(control.settings, with_head, head=row.head, run=run_id)
+    response = seed.post(f"/graph/cancel/{run_id}")
+    assert response.json == {"run_id": run_id, "status": "cancelled"}
 
 
 def test_a_run_that_is_cancelled_is_cancelled_at_once_and_leaves_nothing(

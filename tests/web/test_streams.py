@@ -27,7 +27,7 @@ from engine.store.ids import RunId
 from tests.support import platforms, site
 from tests.support import server as servers
 from tests.support.fleet import wait_until
-from tests.support.platforms import finish, take
+from tests.support.platforms import as_owner, finish, take
 from tests.support.server import Server, Socket
 from tests.support.services import Services
 from web.server import SPARE_THREADS
@@ -279,6 +279,26 @@ def test_fifty_megabytes_are_refused(server: Server, headers: dict[str, str], pa
     for answer in (whole, pieces):
         assert answer.status_code == 413
         assert answer.json()["detail"]
+
+
+def test_a_stream_outlives_its_connections_to_the_database(
+    server: Server, control: Platform, worker: Platform, headers: dict[str, str], play: Play
+) -> None:
+    play.go(2)
+    so_far = whole(server, play.run)
+    socket = server.socket(f"/graph/ws/{play.run.run}")
+    assert receive(socket, len(so_far)) == so_far
+    for platform in (control, worker):
+        platform.database.dispose()
+    as_owner(
+        control.settings,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    play.end()
+    rest, code = until_closed(socket)
+    assert code == 1000
+    assert so_far + rest == whole(server, play.run)
 
 
 # --- WebSocket ---------------------------------------------------------------------------------
