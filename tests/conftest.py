@@ -12,10 +12,13 @@ from engine.settings import Settings
 from tests.support import services
 from tests.support.services import OwnServers, Services
 
-
 # The same examples every time, and none fails for a machine that is busy.
 hypothesis.settings.register_profile(
-    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[*hypothesis.HealthCheck]
+    "suite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[*hypothesis.HealthCheck],
 )
 hypothesis.settings.load_profile("suite")
 

@@ -4,7 +4,7 @@
     celeriac run flow.yaml -i n=3      publish, submit, watch; exit code 1 if the run fails
     celeriac runs --status failed --json | jq -r '.[].id'
 
-Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`,
+Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`, `pause`, `resume`,
 `graphs`, `functions`, `tools`, `register`) speak REST, as anybody's program would, with
 `celeriac.Client`: to `--url` or `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform
 of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`,

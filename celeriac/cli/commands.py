@@ -35,6 +35,10 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "show": Entry("runs", "Show a run: its state, its steps, why it ended."),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
         "cancel": Entry("runs", "Stop a run."),
+        "pause": Entry(
+            "runs", "Let nothing new of a run start; what is being carried out may finish."
+        ),
+        "resume": Entry("runs", "Let a paused run go on exactly where it was."),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),

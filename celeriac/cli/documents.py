@@ -19,7 +19,9 @@ from engine.errors import Invalid
 @printing.json_option
 @click.pass_context
 def validate(ctx: click.Context, *, file: str, as_json: bool) -> None:
-    """Check a workflow's document: every problem, with its place; else what its joins join.
+    """Check a workflow's document: every problem, with its place.
+
+    Without one it says which fork each join brings together.
 
     FILE is YAML or JSON, `-` stdin. Whether the functions and tools that it names are registered only
     a platform knows; it says so when the document is published.

@@ -210,6 +210,16 @@ class Client:
         self._wire.post(f"{_place(run)}/cancel", {"reason": reason})
         return self.run(run)
 
+    def pause(self, run: str, reason: str = "") -> Run:
+        """Let nothing new of a run start; it afterwards. Raises as `cancel` does."""
+        self._wire.post(f"{_place(run)}/pause", {"reason": reason})
+        return self.run(run)
+
+    def resume(self, run: str, reason: str = "") -> Run:
+        """Let a paused run go on; it afterwards. Raises as `cancel` does."""
+        self._wire.post(f"{_place(run)}/resume", {"reason": reason})
+        return self.run(run)
+
     def steps(self, run: str) -> Iterator[Step]:
         """The visits of a run to nodes, in the order they were begun."""
         return self._pages(Step, f"{_place(run)}/steps")

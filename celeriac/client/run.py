@@ -24,7 +24,7 @@ class Run:
     workflow: str
     version: str
     version_id: str
-    #: `queued, running, completed, failed, cancelled`
+    #: `queued, running, paused, completed, failed, cancelled`
     status: str
     #: The last line of its history.
     seq: int
@@ -65,6 +65,14 @@ class Run:
     def cancel(self, reason: str = "") -> Run:
         """Stop it; this run afterwards. Raises `Conflict` when it has ended."""
         return self.client.cancel(self.id, reason)
+
+    def pause(self, reason: str = "") -> Run:
+        """Let nothing new of it start; this run afterwards. Raises `Conflict` when it has ended."""
+        return self.client.pause(self.id, reason)
+
+    def resume(self, reason: str = "") -> Run:
+        """Let it go on after a pause; this run afterwards. Raises `Conflict` when it has ended."""
+        return self.client.resume(self.id, reason)
 
     def steps(self) -> Iterator[Step]:
         """Its visits to nodes, in the order they were begun."""

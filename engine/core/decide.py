@@ -379,8 +379,11 @@ def _on_error(
         **_scope(state, step),
         "result": {"reason": failure.reason, "message": failure.message},
     }
+    spent = step.visits.get(step.node, 0) >= graph.nodes[step.node].max_iterations
     for edge in graph.edges_from(step.node, on="error"):
         if edge.reasons and failure.reason not in edge.reasons:
+            continue
+        if spent and graph.leads_back(edge):
             continue
         try:
             holds, saw = _holds(edge, scope)

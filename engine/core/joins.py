@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.core import messages as msg
-from engine.core.graph import Edge, Graph, NodeId, Surplus
+from engine.core.graph import Arrive, Edge, Graph, NodeId, Surplus
 from engine.core.scopes import ROOT_SCOPE, around, branch_in
 from engine.core.state import State, Token
 
@@ -153,9 +153,14 @@ def _join(
         closes=closes,
         cancels=cancels,
         because=because,
-        short=None if short is None else msg.Taken(edge=short.id, target=short.target),
+        short=None if short is None else _by(short),
     )
 
 
 def _short(graph: Graph, node: NodeId) -> Edge | None:
     return next(iter(graph.edges_from(node, on="short")), None)
+
+
+def _by(short: Edge) -> msg.Taken:
+    waits = short.arrive is Arrive.JOIN
+    return msg.Taken(edge=short.id, target=short.target, waits=waits)

@@ -22,7 +22,7 @@ from engine.core.values import Inline, Json, Value
 #: `node#iteration`, unique in its run.
 StepKey = NewType("StepKey", str)
 #: What a step chose: a condition's answer, a label or target, or a plan's list of nodes.
-Choice: TypeAlias = "None | bool | str | tuple[str, ...]"
+Choice: TypeAlias = "bool | str | tuple[str, ...] | None"
 #: One line of control: the branches it took, outermost first; `()` is the root.
 Thread: TypeAlias = tuple[tuple[str, int], ...]
 Visits: TypeAlias = Mapping[NodeId, int]

@@ -139,12 +139,8 @@ def evolve(state: State, record: msg.Record) -> State:
                 status=RunStatus.CANCELLED, reason="cancelled", message=reason or f"by {by}"
             )
             return replace(state, stopping=ending)
-        case msg.PauseRequested():
-            paused = state.status is RunStatus.RUNNING
-            return replace(state, status=RunStatus.PAUSED) if paused else state
-        case msg.ResumeRequested():
-            paused = state.status is RunStatus.PAUSED
-            return replace(state, status=RunStatus.RUNNING) if paused else state
+        case msg.PauseRequested() | msg.ResumeRequested():
+            return _held(state, record)
         case msg.RequestStart():
             return _requested(state, record)
         case msg.PassNode():
@@ -271,6 +267,15 @@ def _failed(step: Step, failure: Failure) -> Step:
         errors=step.errors + (not lost),
         lost=step.lost + lost,
     )
+
+
+def _held(state: State, event: msg.PauseRequested | msg.ResumeRequested) -> State:
+    """Pause what runs, resume what is paused; anything else is as it was asked to be."""
+    pauses = isinstance(event, msg.PauseRequested)
+    before, after = RunStatus.RUNNING, RunStatus.PAUSED
+    if not pauses:
+        before, after = after, before
+    return replace(state, status=after) if state.status is before else state
 
 
 def _requested(state: State, command: msg.RequestStart) -> State:

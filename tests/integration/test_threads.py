@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from engine.platform import DatabaseRole
 from engine.errors import NotFound
+from engine.platform import DatabaseRole
 from engine.runs import attempts, control, doctor, views
 from engine.store.ids import StepId
 from tests.support import platforms
@@ -144,9 +144,7 @@ def test_a_plan_chooses_by_what_it_answers(main, worker):
         ],
     }
     run = submit(main, publish(main, document))
-    finish(
-        main, worker, take(worker, run, "p#1"), attempts.Succeeded(choice=("c", "a"))
-    )
+    finish(main, worker, take(worker, run, "p#1"), attempts.Succeeded(choice=("c", "a")))
     assert sorted(r.key for r in rows(main, "SELECT key FROM step")) == ["a#1", "c#1"]
     finish(main, worker, take(worker, run, "a#1"))
     finish(main, worker, take(worker, run, "c#1"))

@@ -24,15 +24,68 @@ from engine.core.graph import (
 
 #: Names that some notation or other takes for something else.
 AWKWARD = (
-    *("end", "End", "end_", "graph", "subgraph", "style", "class", "click", "default", "node", "edge"),
-    *("digraph", "strict", "a b", "a  b", "a_b_", "a-b", "a--b", "x", "o", "1", "2.5", "a.b", "_blank"),
+    *(
+        "end",
+        "End",
+        "end_",
+        "graph",
+        "subgraph",
+        "style",
+        "class",
+        "click",
+        "default",
+        "node",
+        "edge",
+    ),
+    *(
+        "digraph",
+        "strict",
+        "a b",
+        "a  b",
+        "a_b_",
+        "a-b",
+        "a--b",
+        "x",
+        "o",
+        "1",
+        "2.5",
+        "a.b",
+        "_blank",
+    ),
     *("start", "-x"[1:], "A->B"[:1], "call", "a_b_2", "direction", "n" * 64),
 )
 #: Text that means something somewhere.
 SIGNS = st.sampled_from(
     [
-        *("end", "<br>", "#35;", "&amp;", '"', "\\", "\\N", "\\n", "`x`", "|", "]]", "))", "-->", "->"),
-        *("%%", ";", "×3", "</svg>", "<script>", "]]>", "&#0;", "\u202e", "\u2028", "\x85", "\uffff"),
+        *(
+            "end",
+            "<br>",
+            "#35;",
+            "&amp;",
+            '"',
+            "\\",
+            "\\N",
+            "\\n",
+            "`x`",
+            "|",
+            "]]",
+            "))",
+            "-->",
+            "->",
+        ),
+        *(
+            "%%",
+            ";",
+            "x3",
+            "</svg>",
+            "<script>",
+            "]]>",
+            "&#0;",
+            "\u202e",
+            "\u2028",
+            "\x85",
+            "\uffff",
+        ),
         *("日本語", "é", " ", "  ", "title:", "---", "$x > 3", "{{", "}}", "//", "/*", "@{", "🙂"),
     ]
 )
@@ -46,7 +99,10 @@ NAMES = st.one_of(
 )
 WORKFLOWS = st.one_of(
     st.just("w"),
-    st.from_regex(r"[^\s@/\x00-\x1f\x7f\ud800-\udfff][^@/\x00-\x1f\x7f\ud800-\udfff]{0,8}[^\s@/\x00-\x1f\x7f\ud800-\udfff]", fullmatch=True),
+    st.from_regex(
+        r"[^\s@/\x00-\x1f\x7f\ud800-\udfff][^@/\x00-\x1f\x7f\ud800-\udfff]{0,8}[^\s@/\x00-\x1f\x7f\ud800-\udfff]",
+        fullmatch=True,
+    ),
 )
 REFERENCES = st.sampled_from(["f", "write.draft@3", "start", "a_b", "x", "end"])
 WHENS = st.sampled_from(["$x > 3", '$x == "a\\\\b"', "$y", '$s == "<br>"']).map(expressions.compile)
@@ -63,7 +119,9 @@ def nodes(draw: st.DrawFn, name: str) -> Node:
         "title": draw(TITLES),
         "notes": draw(st.none() | st.just("Two\nlines.")),
         "max_iterations": draw(st.sampled_from([100, 100, 3])),
-        "join": draw(st.sampled_from([Join(), Join(all=True), Join(count=2, surplus=Surplus.FINISH)])),
+        "join": draw(
+            st.sampled_from([Join(), Join(all=True), Join(count=2, surplus=Surplus.FINISH)])
+        ),
     }
     if kind in {"start", "end", "pass"}:
         return Node(kind=kind, role=Role.CONTROL, **common)  # type: ignore[arg-type]

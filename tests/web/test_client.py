@@ -173,6 +173,18 @@ def test_inputs_that_do_not_fit_are_refused_with_their_path(client: Client) -> N
     assert [problem.path for problem in raised.value.problems] == ["inputs.n"]
 
 
+def test_a_paused_run_goes_on_when_it_is_resumed(client: Client) -> None:
+    client.register_function("def noop(state):\n    return state\n")
+    version = client.publish(
+        {"workflow": "w", "nodes": {"a": {"uses": "noop"}}, "edges": ["a -> end"]}
+    )
+    run = client.submit(version)
+    assert run.pause("look").status in {"queued", "paused"}
+    assert run.refresh().status == "paused"
+    assert run.resume("seen").status == "running"
+    assert [line.kind for line in run.history()].count("PauseRequested") == 1
+
+
 def test_a_run_that_has_ended_cannot_be_cancelled(client: Client) -> None:
     published(client)
     run = client.submit("loop")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.core import messages as msg
 from engine.core.graph import EdgeId, NodeId, Retry
-from engine.core.transitions import RunStatus
+from engine.core.transitions import TERMINAL, RunStatus
 from tests.support import play
 from web.seed000 import shape
 from web.seed000.shape import Entry
@@ -154,6 +154,7 @@ def test_input_and_output_of_a_node_are_the_variables_before_and_after_it() -> N
     [
         (RunStatus.QUEUED, "running"),
         (RunStatus.RUNNING, "running"),
+        (RunStatus.PAUSED, "running"),
         (RunStatus.COMPLETED, "completed"),
         (RunStatus.FAILED, "error"),
         (RunStatus.CANCELLED, "cancelled"),
@@ -161,7 +162,7 @@ def test_input_and_output_of_a_node_are_the_variables_before_and_after_it() -> N
 )
 def test_every_status_has_a_word(status: RunStatus, word: str) -> None:
     assert shape.status(status) == word
-    assert len(RunStatus) == 5
+    assert len(RunStatus) == 6
 
 
 RECORDS: list[msg.Record] = [
@@ -186,7 +187,15 @@ RECORDS: list[msg.Record] = [
         untaken=(msg.Untaken(edge=EdgeId("x"), why="condition"),),
     ),
     msg.RetryStep(step=msg.StepKey("a#1"), attempt=2, not_before=NOW, reason="error"),
-    *(msg.FinishRun(status=status, reason="end") for status in list(RunStatus)[2:]),
+    msg.PauseRequested(at=NOW, by="ada"),
+    msg.ResumeRequested(at=NOW, by="ada"),
+    msg.SkipRequested(at=NOW, step=msg.StepKey("a#1"), by="ada"),
+    msg.JoinThreads(
+        node=NodeId("a"), scope="f#1", joined=((EdgeId("x"), (("f#1", 0),)),), thread=msg.ROOT
+    ),
+    msg.AbsorbToken(edge=EdgeId("x"), thread=(("f#1", 0),)),
+    msg.CloseScope(scope="f#1"),
+    *(msg.FinishRun(status=status, reason="end") for status in sorted(TERMINAL)),
 ]
 
 

@@ -20,8 +20,8 @@ from web import body, connection, pagination, principal, site, streams
 from web.routing import Routes
 from web.schemas.pages import page_of
 from web.schemas.runs import (
-    CancelSchema,
     NewRunSchema,
+    ReasonSchema,
     RunsArguments,
     RunSchema,
     StatusSchema,
@@ -101,12 +101,32 @@ def show(run_id: str) -> Detail:
 
 
 @routes.on("POST", "/<run_id>/cancel")
-@routes.takes(CancelSchema, required=False)
+@routes.takes(ReasonSchema, required=False)
 @routes.gives(StatusSchema)
 def cancel(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Cancel a run. It holds at once; what is under way learns of it shortly."""
     here, run = site.current(), named(run_id)
     control.cancel(here.platform, run, by=principal.current().user, reason=asked["reason"])
+    return _status(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/<run_id>/pause")
+@routes.takes(ReasonSchema, required=False)
+@routes.gives(StatusSchema)
+def pause(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """Let nothing new of a run start; what is under way may finish."""
+    here, run = site.current(), named(run_id)
+    control.pause(here.platform, run, by=principal.current().user, reason=asked["reason"])
+    return _status(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/<run_id>/resume")
+@routes.takes(ReasonSchema, required=False)
+@routes.gives(StatusSchema)
+def resume(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """Let a paused run go on exactly where it was."""
+    here, run = site.current(), named(run_id)
+    control.resume(here.platform, run, by=principal.current().user, reason=asked["reason"])
     return _status(run, views.status(here.platform, run))
 
 

@@ -28,8 +28,8 @@ class NewRunSchema(Schema):
             raise ValidationError("belongs to `workflow`", "version")
 
 
-class CancelSchema(Schema):
-    """Why a run is stopped."""
+class ReasonSchema(Schema):
+    """Why somebody acts on a run; the history keeps it."""
 
     reason = fields.String(load_default="", validate=validate.Length(max=REASON_CHARACTERS))
 

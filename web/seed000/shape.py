@@ -22,6 +22,7 @@ Step = dict[str, Any]
 _STATUSES: Mapping[RunStatus, str] = {
     RunStatus.QUEUED: "running",
     RunStatus.RUNNING: "running",
+    RunStatus.PAUSED: "running",
     RunStatus.COMPLETED: "completed",
     RunStatus.FAILED: "error",
     RunStatus.CANCELLED: "cancelled",

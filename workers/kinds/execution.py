@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from engine import documents
 from engine.core import expressions, overlays, values
 from engine.core.graph import Node, NodeId
 from engine.core.values import VARIABLES_BYTES, Json, size
@@ -174,17 +175,9 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
             message = f"node {execution.node.id}, {problem.path}: {problem.message}"
             return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
         outcome = replace(outcome, patch=patch, removed=())
-    for name, reducer in execution.lease.graph.reducers.items():
-        if name in outcome.patch and (wanted := overlays.misfit(reducer, outcome.patch[name])):
-            return Failed(
-                reason="save_failed",
-                message=(
-                    f"node {execution.node.id} contributes to {name!r}, whose reducer is "
-                    f"{reducer}: that takes {wanted}"
-                ),
-                terminal=True,
-                usage=outcome.usage,
-            )
+    for problem in documents.patch_problems(execution.lease.graph, outcome.patch, outcome.removed):
+        message = f"node {execution.node.id}, {problem.path}: {problem.message}"
+        return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
     taken = size(left(execution, outcome))
     if taken > VARIABLES_BYTES:
         return Failed(

@@ -232,7 +232,7 @@ def test_the_greatest_document_is_read_in_time() -> None:
 
 
 def test_a_document_of_many_joins_is_read_in_time() -> None:
-    width, depth = 4, 160
+    width, depth = 4, 40
     edges: list[Any] = []
     for row in range(depth):
         here, there = ([f"n{row + step} {n}" for n in range(width)] for step in (0, 1))

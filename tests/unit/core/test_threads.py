@@ -28,13 +28,13 @@ from tests.support.play import (
 ALL = {"route": Route.ALL}
 
 
-def diamond(*, join=Join(), middle=("a", "b", "c"), reducers=None):
+def diamond(*, join=None, middle=("a", "b", "c"), reducers=None):
     """`f` forks to every node of the middle, which meet at `j`."""
     return graph(
         *fork("f", *middle),
         *meet("j", *middle),
         edge("j -> end"),
-        nodes=[node("f", **ALL), node("j", join=join)],
+        nodes=[node("f", **ALL), node("j", join=join or Join())],
         reducers=reducers,
     )
 
@@ -154,7 +154,9 @@ def test_a_fork_starts_every_branch_and_a_join_waits_for_every_branch():
 
 
 def test_a_run_with_several_threads_completes_when_the_last_has_ended():
-    apart = graph(*fork("f", "a", "b"), edge("a -> end"), edge("b -> end"), nodes=[node("f", **ALL)])
+    apart = graph(
+        *fork("f", "a", "b"), edge("a -> end"), edge("b -> end"), nodes=[node("f", **ALL)]
+    )
     done = play(apart, succeeded("f#1"), succeeded("a#1", patch={"x": 1}))
     assert done.state.status is RunStatus.RUNNING
     done = play(
@@ -240,9 +242,7 @@ def test_contributions_add_up_in_branch_order_whoever_is_first(reducer, before, 
 
 
 def test_any_of_the_branches_lets_a_join_go_on_and_cancels_the_rest():
-    done = play(
-        diamond(join=Join(count=1)), succeeded("f#1"), succeeded("b#1", patch={"x": 1})
-    )
+    done = play(diamond(join=Join(count=1)), succeeded("f#1"), succeeded("b#1", patch={"x": 1}))
     assert live(done) == ["j#1"]
     assert joins_of(done)[0].because == "demand"
     assert done.state.live == 1
@@ -333,8 +333,12 @@ def test_a_loop_around_a_fork_and_its_join_stays_flat():
     )
     events = [succeeded("f#1")]
     for lap in range(1, 31):
-        events += [succeeded(f"b#{lap}"), succeeded(f"a#{lap}"), succeeded(f"j#{lap}"),
-                   succeeded(f"f#{lap + 1}")]
+        events += [
+            succeeded(f"b#{lap}"),
+            succeeded(f"a#{lap}"),
+            succeeded(f"j#{lap}"),
+            succeeded(f"f#{lap + 1}"),
+        ]
     done = play(lapping, *events)
     assert live(done) == ["a#31", "b#31"]
     assert len(done.state.scopes) == 2

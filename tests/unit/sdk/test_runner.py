@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from celeriac import Context, NodeType, ToolError, WorkflowGraph, WorkflowState, invoke
+from celeriac import Context, NodeType, ToolError, WorkflowGraph, WorkflowState, code_review, invoke
 from celeriac.testing import EPOCH, Clock, Fault, Record, run
 from engine.core import messages as msg
 from engine.core.state import State, evolve
@@ -376,3 +376,69 @@ def test_a_step_sees_what_its_own_thread_wrote_and_what_all_share() -> None:
     record = forked(lambda _: ["right", "left"], look=look, meet=meet)
     assert saw == [("right", [], 0), ("left", [], 1), ("meet", ["right", "left"], 2)]
     assert record.variables == {"found": ["right", "left"], "count": 2}
+
+
+CAREFUL = """
+workflow: careful
+nodes:
+  ask: {uses: noop, retry: {attempts: 2, jitter: 0}}
+  again: {uses: noop}
+  excuse: {uses: noop}
+edges:
+  - ask -> end
+  - {from: ask, to: again, on: error, reason: [timeout]}
+  - {from: ask, to: excuse, on: error, when: $result.message != ""}
+"""
+
+
+@pytest.mark.parametrize(
+    ("reason", "path"), [("timeout", ["ask", "again"]), ("memory", ["ask", "excuse"])]
+)
+def test_a_step_that_failed_for_good_takes_the_way_for_its_reason(
+    reason: str, path: list[str]
+) -> None:
+    faults = [Fault(node="ask", attempt=None, reason=reason)]
+    record = run(CAREFUL, functions={"noop": lambda _: None}, faults=faults)
+    assert (record.status, list(record.path)) == ("completed", path)
+    assert outcomes(record, "ask") == [reason, reason]
+
+
+STARVING = """
+workflow: starving
+inputs: {late: {type: boolean}}
+nodes:
+  ask: {uses: noop}
+  ada: {uses: noop}
+  bob: {uses: noop}
+  both: {uses: noop, join: all}
+  one: {uses: noop}
+edges:
+  - {from: ask, to: [ada, bob], type: parallel}
+  - {from: ada, to: both, type: join}
+  - {from: bob, to: end, when: $late}
+  - {from: bob, to: both, type: join}
+  - {from: both, to: one, on: short}
+"""
+
+
+@pytest.mark.parametrize(("late", "last"), [(False, "both"), (True, "one")])
+def test_a_join_that_is_short_of_its_demand_takes_the_way_for_that(late: bool, last: str) -> None:
+    record = run(STARVING, {"late": late}, functions={"noop": lambda _: None})
+    assert (record.status, record.path[-1]) == ("completed", last)
+    assert ("both" in record.path) is not late
+
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.mark.parametrize(("enough", "last"), [(10, "suggest"), (0, "judge")])
+def test_the_example_of_threads_reviews_code_side_by_side(enough: float, last: str) -> None:
+    record = run(
+        EXAMPLES / "code-review-side-by-side.yaml",
+        {"code": "def f(a):\n    return a * 1234\n", "good_enough": enough},
+        functions=code_review.FUNCTIONS,
+    )
+    assert record.status == "completed", record.message
+    assert {*record.visits("rate")[0].parents} == {"measure#1", "detect#1"}
+    assert last in record.path[-2:]
+    assert record.variables["issues"]
