@@ -89,9 +89,9 @@ def refused(text: str | bytes) -> str:
     ],
 )
 def test_what_is_no_plain_data_is_refused(text: str | bytes, message: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert message in refused(text)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_small_text_cannot_mean_a_great_deal() -> None:
@@ -323,9 +323,9 @@ def test_strangers_patterns_take_no_time() -> None:
         "inputs": {"x": {"type": "string", "pattern": "^(a+)+$"}},
         "nodes": {"a": {"uses": "f"}},
     }
-    began = time.perf_counter()
+    began = time.process_time()
     assert documents.input_problems(documents.graph(data), {"x": "a" * 50_000 + "!"})
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @given(st.text(st.sampled_from("abc:-[]{}#&*!|>'\"%@` \n\t01.~?,"), max_size=40) | st.binary())

@@ -241,10 +241,10 @@ def test_a_document_of_many_joins_is_read_in_time() -> None:
     nodes |= {f"n{depth} {n}": {"uses": "f"} for n in range(width)}
     nodes["s"] = {"uses": "f"}
     edges += [{"from": "s", "to": [f"n0 {n}" for n in range(width)], "type": "parallel"}]
-    began = time.perf_counter()
+    began = time.process_time()
     found = graph({"workflow": "w", "start": "s", "nodes": nodes, "edges": edges})
     assert found.joins["n1 0"] == "s"
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_document_becomes_a_graph() -> None:

@@ -133,10 +133,10 @@ def test_a_misspelt_function_is_told_its_name() -> None:
 @pytest.mark.parametrize("opening", ["(", "[", "-", "!", "not ", "$a[", "len(", "default(1,"])
 def test_a_million_levels_are_refused_at_once(opening: str) -> None:
     deep = opening * 1_000_000
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ExpressionError):
         expressions.compile(deep)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("opening", ["(", "[", "-", "!", "not ", "$a[", "len(", "default(1,"])

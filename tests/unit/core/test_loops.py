@@ -76,10 +76,10 @@ def test_a_graph_made_to_be_hard_is_done_in_time() -> None:
     dense = [
         (nodes[i], nodes[(i * 7 + j * 131) % 1000], j == 0) for i in range(1000) for j in range(5)
     ]
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(loops.regions(nodes, nested)) == 1000
     assert loops.regions(nodes, dense)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_ways_are_followed_from_every_start() -> None:
