@@ -31,7 +31,7 @@ class Group:
 
 
 def meeting(graph: Graph, state: State) -> msg.JoinThreads | msg.AbsorbToken | None:
-    """The threads that come together next, if any may."""
+    """The threads that come together next, if any may; every token waits by now."""
     groups = _groups(graph, state)
     for group in groups:
         if (late := _late(state, group)) is not None:
@@ -70,9 +70,8 @@ def is_alone(state: State, thread: msg.Thread) -> bool:
 def _groups(graph: Graph, state: State) -> Sequence[Group]:
     found: dict[tuple[NodeId, str], list[Token]] = {}
     for token in state.tokens:
-        if token.waits:
-            scope = _scope_of(graph, state, token)
-            found.setdefault((token.target, scope), []).append(token)
+        scope = _scope_of(graph, state, token)
+        found.setdefault((token.target, scope), []).append(token)
     return [
         Group(node=node, scope=scope, tokens=tuple(tokens))
         for (node, scope), tokens in found.items()

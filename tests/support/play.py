@@ -34,6 +34,7 @@ def edge(
     final: bool = False,
     join: bool = False,
     on: str | None = None,
+    reasons: Iterable[str] = (),
 ) -> Edge:
     """`a -> b`, with a condition, a label, an arrival."""
     source, target = (NodeId(part.strip()) for part in text.split("->"))
@@ -46,6 +47,7 @@ def edge(
         label=label,
         arrive=arrive,
         on=on,
+        reasons=frozenset(reasons),
     )
 
 
