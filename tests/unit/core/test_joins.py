@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from engine.core import joins
 from engine.core import messages as msg
-from engine.core.graph import Join, NodeId, Route, Surplus
-from engine.core.state import Token
+from engine.core.graph import Join, Route, Surplus
 from engine.core.transitions import RunStatus
 from tests.support.play import edge, fork, graph, meet, node, play, submitted, succeeded
 
@@ -16,13 +12,6 @@ FORKS = {"route": Route.ALL}
 
 def live(taken):
     return sorted(taken.state.steps)
-
-
-def test_a_token_on_its_way_belongs_to_no_join():
-    template = graph(*fork("f", "a", "b"), *meet("j", "a", "b"), nodes=[node("f", **FORKS)])
-    state = play(template, succeeded("f#1")).state
-    moving = Token(edge=template.edges[0].id, target=NodeId("a"), thread=(("f#1", 0),))
-    assert joins.meeting(template, replace(state, tokens=(moving,))) is None
 
 
 def test_threads_of_an_inner_fork_may_meet_those_of_the_outer_one():
