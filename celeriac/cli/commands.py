@@ -49,6 +49,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "documents", "Check a workflow's document: every problem, with its place."
         ),
         "schema": Entry("documents", "Print the JSON Schema of workflow documents."),
+        "draw": Entry(
+            "drawings", "Draw a workflow, or read a drawing as the document that it stands for."
+        ),
     },
     "A fleet's processes": {
         "web": Entry("web", "Serve the API."),

@@ -23,6 +23,8 @@ def validate(ctx: click.Context, *, file: str, as_json: bool) -> None:
 
     Without one it says which fork each join brings together.
 
+    Without one it says which fork each join brings together.
+
     FILE is YAML or JSON, `-` stdin. Whether the functions and tools that it names are registered only
     a platform knows; it says so when the document is published.
     """

@@ -6,18 +6,19 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from flask import request
+from flask import Response, request
 
 from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
-from engine.runs import catalogue, control, launch, views
+from engine.runs import catalogue, control, diagrams, launch, views
 from engine.runs.launch import Submitted
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
-from web import body, connection, pagination, principal, site, streams
+from web import body, connection, drawing, pagination, principal, site, streams
 from web.routing import Routes
+from web.schemas.diagrams import DiagramArguments
 from web.schemas.pages import page_of
 from web.schemas.runs import (
     NewRunSchema,
@@ -155,6 +156,17 @@ def wait(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
             gone=partial(connection.is_gone, request.environ),
         )
     return _status(run, status)
+
+
+@routes.on("GET", "/<run_id>/diagram")
+@routes.query(DiagramArguments)
+@routes.described(responses=drawing.DESCRIBED)
+@routes.gives(None)
+def diagram(arguments: dict[str, Any], run_id: str) -> Response:
+    """Draw the graph of a run, with the way that it took: what it passed, and how often."""
+    notation = arguments["format"]
+    found = diagrams.of_run(site.current().platform, named(run_id), notation)
+    return drawing.answer(found, notation)
 
 
 def named(run_id: str) -> RunId:

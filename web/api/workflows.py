@@ -5,12 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from flask import request
+from flask import Response, request
 
-from engine.runs import catalogue
+from engine.runs import catalogue, diagrams
 from engine.store.workflows import WorkflowVersion
-from web import body, pagination, principal, site
+from web import body, drawing, pagination, principal, site
 from web.routing import Routes
+from web.schemas.diagrams import DiagramArguments
 from web.schemas.pages import PageArguments, page_of
 from web.schemas.workflows import VersionSchema, WholeVersionSchema
 
@@ -98,3 +99,14 @@ def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
 def version(name: str, version: str) -> WorkflowVersion:
     """Get a version of a workflow."""
     return catalogue.find(site.current().platform, principal.current().tenant, name, version)
+
+
+@routes.on("GET", "/<name>/versions/<version>/diagram")
+@routes.query(DiagramArguments)
+@routes.described(responses=drawing.DESCRIBED)
+@routes.gives(None)
+def diagram(arguments: dict[str, Any], name: str, version: str) -> Response:
+    """Draw a version of a workflow."""
+    here, who, notation = site.current(), principal.current(), arguments["format"]
+    found = diagrams.of_version(here.platform, who.tenant, name, version, notation)
+    return drawing.answer(found, notation)
