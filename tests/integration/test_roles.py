@@ -140,7 +140,7 @@ def test_only_control_makes_partitions(database: str) -> None:
 @pytest.mark.parametrize(
     ("table", "change", "constraint"),
     [
-        ("run", "status = 'paused'", "run_status_check"),
+        ("run", "status = 'resting'", "run_status_check"),
         ("run", "status = 'completed'", "run_finished_when_terminal"),
         ("run", "finished_at = now()", "run_finished_when_terminal"),
         ("run", "stuck_error = 'boom'", "run_stuck_has_error"),
