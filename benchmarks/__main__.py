@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,6 +39,9 @@ _NAMES = {False: "Celeriac", True: "Celeriac, worker turns"}
 )
 def main(*, quick: bool, rounds: int, seconds: int, folder: Path) -> None:
     """Measure a durable step beside a raw Celery chain: a table, then one line of JSON."""
+    # Whoever ends it, the servers and their folder go with it.
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, lambda number, _frame: sys.exit(128 + number))
     console = Console(stderr=True, width=120)
     size, wanted = (QUICK, 1) if quick else (WHOLE, rounds)
     measured: list[Measured] = []
