@@ -21,7 +21,7 @@ import jsonschema_rs
 import yaml
 
 from engine.core import document, overlays, values
-from engine.core.graph import Graph
+from engine.core.graph import Asked, Awaited, Graph
 from engine.core.problem import Problem
 from engine.core.section import below, named, suggestion
 from engine.core.values import Json
@@ -75,6 +75,19 @@ def input_problems(
     validator = _validator(values.canonical(graph.inputs))
     errors = validator.iter_errors(with_defaults(graph, inputs))
     return tuple(_input_problem(graph, error, path) for error in islice(errors, MAX_PROBLEMS))
+
+
+def schema_problems(schema: Json, value: Json, *, path: str) -> tuple[Problem, ...]:
+    """What keeps a value from being of a schema, field by field."""
+    errors = _validator(values.canonical(schema)).iter_errors(value)
+    return tuple(
+        Problem(
+            path=below(path, _path(error.instance_path)),
+            message=_message(error),
+            remedy="send what the schema asks for",
+        )
+        for error in islice(errors, MAX_PROBLEMS)
+    )
 
 
 def patch_problems(
@@ -152,6 +165,15 @@ def _schema_problems(graph: Graph) -> Iterator[Problem]:
         value = graph.variables[name]
         at, default = f"variables.{name}.type", f"variables.{name}.default"
         yield from _declared(schema, at, _NONE if value is None else value, default)
+    for node in graph.nodes.values():
+        place = graph.place(node.id)
+        if isinstance(node.wait, Awaited) and node.wait.schema is not None:
+            yield from _declared(node.wait.schema, f"{place}.schema", _NONE, "")
+        if isinstance(node.wait, Asked):
+            for name, each in node.wait.form.items():
+                usual = each.get("default", _NONE) if isinstance(each, dict) else _NONE
+                at = f"{place}.form.{name}"
+                yield from _declared(each, at, usual, f"{at}.default")
 
 
 #: Where no default is.

@@ -41,6 +41,10 @@ class Conflict(CeleriacError):
     """It has changed meanwhile, or stands in the way of what was asked; read it again, then decide."""
 
 
+class Forbidden(CeleriacError):
+    """Whoever asks may not do this."""
+
+
 class Unavailable(CeleriacError):
     """Something that is needed cannot be reached at the moment; try again."""
 

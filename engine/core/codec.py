@@ -111,6 +111,12 @@ def revive(kind: type[Any], data: Mapping[str, Any]) -> Any:
     return _reader(kind)(data)
 
 
+def value(data: Mapping[str, Any]) -> Value:
+    """A value, inline or elsewhere, from plain data."""
+    found: Value = _reader(Value)(data)
+    return found
+
+
 def _default(item: Any) -> Any:
     if callable(item.default_factory):
         return item.default_factory()

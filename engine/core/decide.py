@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from engine.core import expressions, joins, overlays
+from engine.core import expressions, items, joins, overlays, undo
 from engine.core import messages as msg
-from engine.core.graph import Arrive, Edge, Graph, Node, NodeId, Retry, Role, Route
+from engine.core.graph import Arrive, Edge, Graph, Map, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
 from engine.core.state import LOST_REASONS, Failure, State, Step, Token, evolve
 from engine.core.transitions import RunStatus, StepStatus
@@ -65,6 +65,18 @@ def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.Any
 
 def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.AnyCommand | None:
     """The next command that follows from `state` at `now`; None when it is settled."""
+    command = _decide(graph, policy, state, now)
+    if isinstance(command, msg.FinishRun) and undo.is_due(graph, state, command):
+        return msg.BeginUndo(
+            status=command.status,
+            reason=command.reason,
+            message=command.message,
+            step=command.step,
+        )
+    return command
+
+
+def _decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.AnyCommand | None:
     if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
         return None
     if state.stopping is not None:
@@ -78,6 +90,11 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
             return command
     if state.status is RunStatus.PAUSED:
         return None
+    if state.undoing is not None:
+        return undo.following(graph, state, state.undoing)
+    for key in state.maps:
+        if key in state.steps and (command := items.following(graph, state, state.steps[key])):
+            return command
     if not state.iterations:
         return _visit(graph, state, graph.nodes[graph.start], None)
     if token := next((token for token in state.tokens if not token.waits), None):
@@ -87,8 +104,30 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
     if (scope := joins.ended(state)) is not None:
         return _harmless(state, msg.CloseScope(scope=scope), f"the threads of {scope}")
     if not state.live and not state.tokens:
-        return msg.FinishRun(status=RunStatus.COMPLETED, reason="end")
+        return _completed(graph, state, "end")
     return None
+
+
+def _completed(
+    graph: Graph, state: State, reason: str, message: str = "", thread: msg.Thread | None = None
+) -> msg.FinishRun:
+    """The run has reached an end, if what it should give can be made of its variables."""
+    try:
+        outputs(graph, state.run, state.view(thread or msg.ROOT))
+    except expressions.EvaluationError as error:
+        return msg.FinishRun(status=RunStatus.FAILED, reason="output_failed", message=str(error))
+    return msg.FinishRun(status=RunStatus.COMPLETED, reason=reason, message=message, thread=thread)
+
+
+def outputs(graph: Graph, run: str, variables: Mapping[str, Json]) -> dict[str, Json]:
+    """What a run gives: its declared outputs, or else its variables as they are at its end.
+
+    Raises `EvaluationError`.
+    """
+    if not graph.outputs:
+        return dict(variables)
+    scope: dict[str, Json] = {**variables, "run": {"id": run}}
+    return {name: template.evaluate(scope) for name, template in graph.outputs.items()}
 
 
 def _meets(
@@ -130,28 +169,27 @@ def _about(
 ) -> msg.AnyCommand | None:
     """What follows for one live step."""
     match step.status:
-        case StepStatus.SUCCEEDED:
-            return _routes(graph, state, step)
+        case StepStatus.OPENING if step.wait is None:
+            return msg.OpenWait(step=step.key, kind=graph.node(step.node).kind)
+        case StepStatus.ANSWERED if graph.node(step.node).save:
+            return msg.SaveResult(step=step.key)
+        case StepStatus.SUCCEEDED | StepStatus.ANSWERED:
+            return _settles(state, step) or _routes(graph, state, step)
         case StepStatus.FAILED:
             return _after_failure(graph, policy, state, step, now)
         case StepStatus.RETRYING if (
             step.wake is not None and step.wake <= now and state.status is RunStatus.RUNNING
         ):
-            return _again(step)
+            return _again(graph, step)
         case StepStatus.DUE:
-            return _again(step)
+            return _again(graph, step)
         case _:
             return None
 
 
 def _arrival(graph: Graph, state: State, token: Token) -> msg.AnyCommand:
     if graph.edge(token.edge).arrive is Arrive.FINAL:
-        return msg.FinishRun(
-            status=RunStatus.COMPLETED,
-            reason="final",
-            message=f"edge {token.edge}",
-            thread=token.thread,
-        )
+        return _completed(graph, state, "final", f"edge {token.edge}", token.thread)
     return _visit(graph, state, graph.nodes[token.target], token)
 
 
@@ -189,7 +227,19 @@ def _visit(graph: Graph, state: State, node: Node, token: Token | None) -> msg.A
         parents=parents,
         thread=thread,
         visits=visits,
+        waits=node.wait is not None,
     )
+
+
+def _settles(
+    state: State, step: Step, failure: Failure | None = None
+) -> msg.SettleItem | msg.SettleUndo | None:
+    """The end of a step that stands on no edge; None for the others."""
+    if step.of is None:
+        return None
+    if state.undoing is not None:
+        return msg.SettleUndo(step=step.key, failed=failure.message if failure else "")
+    return msg.SettleItem(step=step.key, failed=failure is not None)
 
 
 def _visits(graph: Graph, node: NodeId, token: Token | None) -> Mapping[NodeId, int]:
@@ -246,7 +296,9 @@ def _routed(
     graph: Graph, step: Step, node: Node, choice: msg.Choice, scope: Mapping[str, Json]
 ) -> msg.TakeEdges:
     edges = graph.edges_from(node.id)
-    chosen = graph.answering(node.id, choice)
+    # What people choose routes where edges are labelled with it; elsewhere it is a result.
+    asks = node.wait is None or any(edge.label for edge in edges)
+    chosen = graph.answering(node.id, choice) if asks else edges
     if chosen is None:
         raise _Unroutable(
             "no_such_choice",
@@ -345,11 +397,11 @@ def _seen(value: Json) -> Json:
 
 def _after_failure(
     graph: Graph, policy: Policy, state: State, step: Step, now: datetime
-) -> msg.RetryStep | msg.TakeEdges | msg.FinishRun:
+) -> msg.AnyCommand:
     """Try again, or take the way for failures, or let the run fail with the step's reason."""
     failure = step.failure
     assert failure is not None
-    retry = graph.nodes[step.node].retry
+    retry = graph.node(step.node).retry
     if failure.reason in LOST_REASONS:
         again, delay = step.lost <= policy.lost_attempts, _recovery(step.lost)
     else:
@@ -366,6 +418,8 @@ def _after_failure(
             not_before=now + timedelta(seconds=delay),
             reason=failure.reason,
         )
+    if settled := _settles(state, step, failure):
+        return settled
     return _on_error(graph, state, step, failure) or msg.FinishRun(
         status=RunStatus.FAILED, reason=failure.reason, message=failure.message, step=step.key
     )
@@ -418,7 +472,7 @@ def backoff(retry: Retry, errors: int, seed: str) -> float:
     return delay * (1 + retry.jitter * (2 * share - 1))
 
 
-def _again(step: Step) -> msg.RequestStart:
+def _again(graph: Graph, step: Step) -> msg.RequestStart:
     return msg.RequestStart(
         step=step.key,
         node=step.node,
@@ -428,4 +482,12 @@ def _again(step: Step) -> msg.RequestStart:
         parents=step.parents,
         thread=step.thread,
         visits=step.visits,
+        waits=_waits(graph.node(step.node), step),
+        of=step.of,
+        index=step.index,
     )
+
+
+def _waits(node: Node, step: Step) -> bool:
+    """Whether an attempt waits. A map whose items are gathered has only them to put together."""
+    return node.wait is not None and (step.index is None or not isinstance(node.wait, Map))

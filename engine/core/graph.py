@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import NewType
+from typing import NewType, TypeAlias
 
 from engine.core import expressions, loops, ways
 from engine.core.values import Json
@@ -110,6 +110,95 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """A node that waits for a time."""
+
+    #: Seconds, or a text such as `10m`, from when it starts.
+    seconds: expressions.Template | None = None
+    #: An instant, as ISO 8601.
+    until: expressions.Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """A node that waits for an event."""
+
+    name: expressions.Template
+    #: What the event must have been sent for, exactly.
+    match: expressions.Template | None = None
+    #: JSON Schema of its payload.
+    schema: Json = None
+    #: What came before it waited does not count.
+    transient: bool = False
+    #: Seconds; None: it waits for as long as it takes.
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A node that waits for what people say."""
+
+    #: What they choose among; empty: they only fill in the form.
+    choices: tuple[str, ...] = ()
+    #: JSON Schemas of the fields that they fill in.
+    form: Mapping[str, Json] = field(default_factory=dict)
+    #: What they are shown.
+    show: expressions.Template | None = None
+    #: Who may answer: `role:NAME`, `user:NAME`; empty: whoever may see the run.
+    who: tuple[str, ...] = ()
+    #: How many must choose the same.
+    quorum: int = 1
+    expires: float | None = None
+
+
+class Orphan(StrEnum):
+    """What becomes of a child run when the step that waits for it is gone."""
+
+    CANCEL = "cancel"
+    FINISH = "finish"  #: it goes on by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A node that runs a workflow, and waits for its end."""
+
+    #: `NAME`, `NAME@1`, `NAME@1.2.0`.
+    workflow: str
+    orphan: Orphan = Orphan.CANCEL
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map:
+    """A node that does the same with every item of a list."""
+
+    over: expressions.Template
+    do: Node
+    #: The variable that an item is, to what is done with it.
+    name: str = "item"
+    at_once: int = 10
+    #: So many may not fail; the map fails with the last of them.
+    most_failed: int = 1
+    #: So many are enough; None: all.
+    enough: expressions.Template | None = None
+
+
+Wait: TypeAlias = Timer | Awaited | Asked | Child | Map
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A name that one thread holds at a time, in its run or in all runs of the tenant."""
+
+    #: Text, or an expression.
+    name: expressions.Template
+    #: The thread keeps it up to and with this node; None: while the step lives.
+    until: NodeId | None = None
+    #: For every run of the tenant, rather than for the threads of this one.
+    tenant: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One place of a graph: what runs there, and within what bounds."""
 
@@ -134,15 +223,32 @@ class Node:
     join: Join = field(default_factory=Join)
     #: How a plan chooses without running anything, in order.
     rules: tuple[Rule, ...] = ()
+    #: What it waits for, rather than work.
+    wait: Wait | None = None
+    #: What must be its thread's alone before it starts.
+    lock: Lock | None = None
+    #: What undoes it, when its run ends otherwise than it should.
+    compensate: Node | None = None
     #: Celery queue; None is the platform's own.
     queue: str | None = None
     title: str | None = None
     notes: str | None = None
 
     @property
+    def passes(self) -> bool:
+        """Whether the coordinator passes it by itself, at once."""
+        return self.role is Role.CONTROL or bool(self.rules)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether what comes of it names the edge to take."""
+        people = isinstance(self.wait, Asked) and bool(self.wait.choices)
+        return self.choose is not None or people
+
+    @property
     def works(self) -> bool:
-        """Whether a worker carries it out. The coordinator passes the others by itself."""
-        return self.role is not Role.CONTROL and not self.rules
+        """Whether a worker carries it out: the others are passed, or wait."""
+        return not self.passes and self.wait is None
 
 
 #: The end that need not be declared.
@@ -217,6 +323,26 @@ class Graph:
     def place(self, part: str) -> str:
         """Where a node or an edge stands in the document, for messages."""
         return self.places.get(part, f"nodes.{part}")
+
+    def node(self, name: NodeId) -> Node:
+        """The node of that name: of the graph, or within one of its nodes."""
+        return self.nodes.get(name) or self._within[name]
+
+    @cached_property
+    def undoes(self) -> bool:
+        """Whether some node has a handler that undoes it."""
+        return any(node.compensate for node in self.nodes.values())
+
+    @cached_property
+    def locks(self) -> bool:
+        """Whether some node asks for a lock."""
+        return any(node.lock for node in self.nodes.values())
+
+    @cached_property
+    def children(self) -> bool:
+        """Whether some node starts runs."""
+        nodes = (*self.nodes.values(), *self._within.values())
+        return any(isinstance(node.wait, Child) for node in nodes)
 
     def edge(self, edge: EdgeId) -> Edge:
         """The edge of that id."""
@@ -313,6 +439,13 @@ class Graph:
     def forks(self) -> frozenset[NodeId]:
         """The nodes whose threads some join brings together."""
         return frozenset(NodeId(to.fork) for to in self._ways.values() if to.fork)
+
+    @cached_property
+    def _within(self) -> dict[NodeId, Node]:
+        """Nodes that stand within others: what a map does with an item, what undoes a node."""
+        found = [node.wait.do for node in self.nodes.values() if isinstance(node.wait, Map)]
+        found += [node.compensate for node in self.nodes.values() if node.compensate]
+        return {node.id: node for node in found}
 
     @cached_property
     def _ways(self) -> dict[NodeId, Ways]:

@@ -26,6 +26,8 @@ Choice: TypeAlias = "bool | str | tuple[str, ...] | None"
 #: One line of control: the branches it took, outermost first; `()` is the root.
 Thread: TypeAlias = tuple[tuple[str, int], ...]
 Visits: TypeAlias = Mapping[NodeId, int]
+#: Locks that a thread holds, each with the node up to which it keeps it (None: this step's own).
+Holds: TypeAlias = tuple[tuple[str, NodeId | None], ...]
 
 ROOT: Thread = ()
 _PAYLOAD = {"payload": True}
@@ -53,8 +55,8 @@ class RunSubmitted(Event):
     #: The id of the workflow version that it runs.
     version: str = ""
     inputs: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
-    #: The version of every function and tool that the graph names.
-    pins: Mapping[str, int] = field(default_factory=dict)
+    #: The version, by number or by id, of every function, tool and workflow that the graph names.
+    pins: Mapping[str, int | str] = field(default_factory=dict)
     #: How contributions to variables add up.
     reducers: Mapping[str, str] = field(default_factory=dict)
     #: Variables that every thread writes at once.
@@ -110,11 +112,93 @@ class Woke(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Event):
+    """A step waits from now on: for its time, an event, people, another run, its items."""
+
+    step: StepKey
+    #: When it stops waiting, whatever has come by then.
+    until: datetime | None = None
+    #: The run that it started.
+    child: str | None = None
+    #: How many items it has to begin with.
+    items: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotOpened(Event):
+    """What a step should have waited for could not be set up."""
+
+    step: StepKey
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitEnded(Event):
+    """What a step waited for has come."""
+
+    step: StepKey
+    attempt: int
+    #: Who or what brought it: users, the id of an event, the id of a run.
+    by: tuple[str, ...] = ()
+    result: Value = field(default=Inline(value=None), metadata=_PAYLOAD)
+    choice: Choice = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitFailed(Event):
+    """What a step waited for will not come."""
+
+    step: StepKey
+    attempt: int
+    by: tuple[str, ...] = ()
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved(Event):
+    """What the result of a wait leaves in the variables."""
+
+    step: StepKey
+    patch: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotSaved(Event):
+    """The variables cannot take what the result of a wait should leave."""
+
+    step: StepKey
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsAdded(Event):
+    """A map gets more items while it runs."""
+
+    step: StepKey
+    by: str
+    items: tuple[Json, ...] = field(default=(), metadata=_PAYLOAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteRequested(Event):
+    """Somebody says that a map has enough: what is done counts, the rest is let go."""
+
+    step: StepKey
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
     """Somebody asked for the run to stop."""
 
     by: str
     reason: str = ""
+    #: What it has done is to be undone first, by the handlers of its nodes.
+    compensate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +232,9 @@ class Admitted(Event):
     """The admission lets an attempt start."""
 
     step: StepKey
+    #: The lock that it was given, and the node up to which its thread keeps it.
+    lock: str | None = None
+    kept_until: NodeId | None = None
     #: What the admission looked at: budgets, counters, limits.
     saw: Mapping[str, Json] = field(default_factory=dict)
 
@@ -169,7 +256,24 @@ class Deferred(Event):
     step: StepKey
     rule: str
     until: datetime
+    #: The lock that somebody else holds.
+    lock: str | None = None
     saw: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoFound(Event):
+    """The last step before `seq` that was done and has a handler to undo it."""
+
+    step: StepKey
+    node: NodeId
+    #: Where history tells that it was done: the next one is looked for before that.
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingToUndo(Event):
+    """Whatever has a handler is undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +299,66 @@ class RequestStart(Command):
     parents: tuple[StepKey, ...] = ()
     thread: Thread = ROOT
     visits: Visits = field(default_factory=dict)
+    #: It waits rather than works: once admitted, no worker carries it out.
+    waits: bool = False
+    #: The map that it is an item of, or the step that it undoes.
+    of: StepKey | None = None
+    #: Its place among the items.
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWait(Command):
+    """What an admitted step waits for should be set up."""
+
+    step: StepKey
+    #: The kind of its node.
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveResult(Command):
+    """What a step waited for has come; what it leaves in the variables should be worked out."""
+
+    step: StepKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddItems(Command):
+    """Items that were sent to a map get their places, from `first` on."""
+
+    step: StepKey
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleItem(Command):
+    """An item of a map is done, or has failed for good, and is gone."""
+
+    step: StepKey
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherItems(Command):
+    """A map waits for no more items: a worker may put their results together.
+
+    `because`: `all` are done, `enough` succeeded, or `asked`. Items under way are let go.
+    """
+
+    step: StepKey
+    count: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailStep(Command):
+    """A step that waits has failed for good: a map of which too many items failed."""
+
+    step: StepKey
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +460,32 @@ class RetryStep(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeginUndo(Command):
+    """Before the run ends, what it has done is undone, last things first.
+
+    Whatever of it is live ends now; how it will end is said here.
+    """
+
+    status: RunStatus
+    reason: str
+    message: str = ""
+    step: StepKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindUndo(Command):
+    """The next step to undo should be looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleUndo(Command):
+    """A handler has undone a step, or failed for good."""
+
+    step: StepKey
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishRun(Command):
     """The run ends; whatever of it is live ends with it."""
 
@@ -314,6 +504,16 @@ AnyEvent: TypeAlias = (
     | AttemptFailed
     | AttemptLost
     | Woke
+    | Opened
+    | NotOpened
+    | WaitEnded
+    | WaitFailed
+    | Saved
+    | NotSaved
+    | ItemsAdded
+    | CompleteRequested
+    | UndoFound
+    | NothingToUndo
     | CancelRequested
     | PauseRequested
     | ResumeRequested
@@ -324,6 +524,15 @@ AnyEvent: TypeAlias = (
 )
 AnyCommand: TypeAlias = (
     RequestStart
+    | OpenWait
+    | SaveResult
+    | AddItems
+    | SettleItem
+    | GatherItems
+    | FailStep
+    | BeginUndo
+    | FindUndo
+    | SettleUndo
     | PassNode
     | TakeEdges
     | JoinThreads

@@ -73,6 +73,12 @@ def document_schema() -> dict[str, Json]:
             required=["workflow", "nodes"],
         ),
         "$defs": {
+            "reference_expression": {
+                "description": "An expression, as $name or $(…).",
+                "type": "string",
+                "pattern": r"^\$",
+                "maxLength": MAX_SOURCE,
+            },
             "expression": {
                 "description": "An expression, such as $score > 5 and not ($verdict == 'spam').",
                 "type": "string",
@@ -89,13 +95,28 @@ def document_schema() -> dict[str, Json]:
             "reference": _text(
                 words.REFERENCE, "A registered name, newest or of a fixed version: NAME, NAME@3."
             ),
-            "retry": _retry(),
+            "retry": _retry(words.REASONS),
+            "retry_child": _retry(words.CHILD_REASONS),
+            "wait": {
+                "description": "A time: seconds, or 500ms, 90s, 10m, 2h, 3d.",
+                "anyOf": [
+                    {"type": "number", "minimum": 0, "maximum": words.MAX_WAIT_SECONDS},
+                    {"type": "string", "pattern": DURATION},
+                ],
+            },
+            "workflow": _text(
+                words.WORKFLOW, "A workflow, its latest version or one: NAME, NAME@1, NAME@1.2.0."
+            ),
+            "inner": _inner(),
+            "handler": _handler(),
+            "lock": _lock(),
             "join": _join(),
             "variable": _variable(),
             "node": {
                 "oneOf": [
                     _function(),
                     _tool(),
+                    *_waiting(),
                     _plan(),
                     _object(
                         "A node that the coordinator passes by itself.",
@@ -214,7 +235,256 @@ def _work() -> dict[str, Json]:
         "retry": {"$ref": "#/$defs/retry"},
         "timeout": _seconds("How long one attempt may take."),
         "queue": _text(words.QUEUE, "The Celery queue it goes to, if not the common one."),
+        **_around(),
     }
+
+
+def _around() -> dict[str, Json]:
+    """What surrounds a step, whether it works or waits."""
+    return {
+        "lock": {"$ref": "#/$defs/lock"},
+        "compensate": {"$ref": "#/$defs/handler"},
+    }
+
+
+def _waiting() -> list[Json]:
+    """The nodes that wait; no worker is held meanwhile."""
+    save = _work()["save"]
+    expires: Json = {
+        "$ref": "#/$defs/wait",
+        "description": "After so long the step fails with the reason `expired`.",
+    }
+    show: Json = {"description": "What people are shown: any template."}
+    form = _by_variable(
+        {"type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema"},
+        "What people fill in: a JSON Schema each; required unless a default is given.",
+    )
+    who: Json = {
+        "description": "Who may answer; without it, whoever may see the run.",
+        "anyOf": [
+            _text(words.WHO, "role:NAME or user:NAME."),
+            {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": words.WHO}},
+        ],
+    }
+    asked: dict[str, Json] = {"show": show, "from": who, "expires": expires, "save": save}
+    kinds: dict[str, tuple[str, dict[str, Json], list[Json]]] = {
+        "timer": (
+            "A node that waits for a time.",
+            {
+                "for": {
+                    "description": "How long: a time, or an expression of seconds.",
+                    "anyOf": [{"$ref": "#/$defs/wait"}, {"$ref": "#/$defs/reference_expression"}],
+                },
+                "until": {
+                    "description": "An instant as ISO 8601, or an expression of one.",
+                    "type": "string",
+                    "maxLength": MAX_SOURCE,
+                },
+            },
+            [],
+        ),
+        "event": (
+            "A node that waits for an event.",
+            {
+                "name": {
+                    "description": "The name of the event, or an expression of it.",
+                    "type": "string",
+                    "maxLength": MAX_SOURCE,
+                },
+                "match": {
+                    "description": "What the event must be about, exactly: {order: $order_id}.",
+                    "type": "object",
+                    "additionalProperties": _template(),
+                },
+                "schema": {
+                    "description": "The JSON Schema of its payload.",
+                    "type": "object",
+                    "$ref": "https://json-schema.org/draft/2020-12/schema",
+                },
+                "transient": _flag("What came before the step waited does not count."),
+                "expires": expires,
+                "save": save,
+            },
+            ["name"],
+        ),
+        "approval": (
+            "A node that waits for people to choose.",
+            {
+                "choices": {
+                    "description": "What they choose among; the edges may be labelled so.",
+                    "type": "array",
+                    "minItems": 2,
+                    "maxItems": words.MAX_CHOICES,
+                    "uniqueItems": True,
+                    "items": {"type": "string", "pattern": words.LABEL},
+                    "default": [*words.CHOICES],
+                },
+                "form": form,
+                "quorum": _integer(
+                    1, words.MAX_QUORUM, 1, "How many must choose the same before it counts."
+                ),
+                **asked,
+            },
+            [],
+        ),
+        "input": (
+            "A node that waits for somebody to fill in a form. Its fields are saved by their names.",
+            {"form": {**form, "minProperties": 1}, **asked},
+            ["form"],
+        ),
+        "workflow": (
+            "A node that runs a workflow as a run of its own, and waits for its end.",
+            {
+                "workflow": {"$ref": "#/$defs/workflow"},
+                "with": {
+                    "description": "Its inputs: name to template.",
+                    "type": "object",
+                    "additionalProperties": _template(),
+                },
+                "orphan": _orphan(),
+                "retry": {"$ref": "#/$defs/retry_child"},
+                "expires": expires,
+                "save": save,
+            },
+            ["workflow"],
+        ),
+        "map": (
+            "A node that does the same with every item of a list, side by side.",
+            {
+                "over": {"description": "The items: an expression of a list, or a list."},
+                "as": _text(
+                    words.VARIABLE_NAME, "What an item is called there; `item` unless said."
+                ),
+                "do": {"$ref": "#/$defs/inner"},
+                "at_once": _integer(1, words.MAX_AT_ONCE, 10, "How many at the same time."),
+                "stop_when": _object(
+                    "When no more items are waited for.",
+                    {
+                        "failed": _integer(
+                            1, words.MAX_ITEMS, 1, "So many have failed: the map fails."
+                        ),
+                        "succeeded": {
+                            "description": "So many have succeeded: they are enough.",
+                            "anyOf": [
+                                {"type": "integer", "minimum": 1, "maximum": words.MAX_ITEMS},
+                                {"$ref": "#/$defs/reference_expression"},
+                            ],
+                        },
+                    },
+                ),
+                "timeout": _seconds("How long putting the results together may take."),
+                "queue": _text(words.QUEUE, "The Celery queue it goes to, if not the common one."),
+                "save": save,
+            },
+            ["over", "do"],
+        ),
+    }
+    found: list[Json] = []
+    for kind, (meaning, fields, required) in kinds.items():
+        node = _object(
+            meaning,
+            {
+                "kind": {"description": "What the node waits for.", "const": kind},
+                **fields,
+                **_around(),
+                **_common(),
+            },
+            required=["kind", *(str(name) for name in required)],
+        )
+        if kind == "timer":
+            node["oneOf"] = [{"required": ["for"]}, {"required": ["until"]}]
+        found.append(node)
+    return found
+
+
+def _orphan() -> dict[str, Json]:
+    return {
+        "description": "What becomes of the run when the step that waits for it is gone.",
+        "enum": [*words.ORPHANS],
+        "default": words.ORPHANS[0],
+    }
+
+
+def _inner() -> dict[str, Json]:
+    """What a map does with an item."""
+    work = _work()
+    common = {name: work[name] for name in ("with", "timeout", "queue")}
+    tried: dict[str, Json] = {**common, "retry": {"$ref": "#/$defs/retry"}}
+    return {
+        "description": "What is done with each: a function, a tool or a workflow.",
+        "anyOf": [
+            _reference("The function that runs."),
+            _object(
+                "A function.",
+                {"kind": _kind("function"), "uses": _reference("The function that runs."), **tried},
+                required=["uses"],
+            ),
+            _object(
+                "A tool.",
+                {"kind": _kind("tool"), "tool": _reference("The tool that is called."), **tried},
+                required=["kind", "tool"],
+            ),
+            _object(
+                "A workflow.",
+                {
+                    "kind": _kind("workflow"),
+                    "workflow": {"$ref": "#/$defs/workflow"},
+                    "orphan": _orphan(),
+                    **common,
+                    "retry": {"$ref": "#/$defs/retry_child"},
+                },
+                required=["kind", "workflow"],
+            ),
+        ],
+    }
+
+
+def _handler() -> dict[str, Json]:
+    """What undoes a step."""
+    inner = _inner()
+    options = inner["anyOf"]
+    assert isinstance(options, list)
+    return {
+        "description": "What undoes the step when its run fails, or is cancelled and asked to undo "
+        "what it did. It sees the step's $result.",
+        "anyOf": options[:3],
+    }
+
+
+def _lock() -> dict[str, Json]:
+    return {
+        "description": "A name that one thread holds at a time.",
+        "anyOf": [
+            {
+                "description": "Held among the threads of the run while the step lives.",
+                "type": "string",
+                "maxLength": MAX_SOURCE,
+            },
+            _object(
+                "How far, and among whom, it is held.",
+                {
+                    "name": {
+                        "description": "Text, or an expression.",
+                        "type": "string",
+                        "maxLength": MAX_SOURCE,
+                    },
+                    "until": _text(
+                        words.NODE_NAME, "The thread keeps it up to and with this node."
+                    ),
+                    "of": {
+                        "description": "Among the threads of the run, or all runs of the tenant.",
+                        "enum": [*words.LOCKS],
+                        "default": words.LOCKS[0],
+                    },
+                },
+                required=["name"],
+            ),
+        ],
+    }
+
+
+def _kind(kind: str) -> dict[str, Json]:
+    return {"description": "How it runs.", "const": kind}
 
 
 def _common() -> dict[str, Json]:
@@ -322,7 +592,7 @@ def _variable() -> dict[str, Json]:
     }
 
 
-def _retry() -> dict[str, Json]:
+def _retry(reasons: Sequence[str]) -> dict[str, Json]:
     usual = Retry()
     return _object(
         "When a failed attempt is tried again.",
@@ -335,7 +605,7 @@ def _retry() -> dict[str, Json]:
             "on": {
                 "description": "Reasons that are tried again; without it, all that can help.",
                 "type": "array",
-                "items": {"enum": [*words.REASONS]},
+                "items": {"enum": [*reasons]},
             },
         },
     )

@@ -49,9 +49,20 @@ class Step:
     parents: tuple[msg.StepKey, ...] = ()
     thread: msg.Thread = msg.ROOT
     visits: msg.Visits = field(default_factory=dict)
-    #: When a deferred or retrying step comes back.
+    #: When a deferred or retrying step comes back, and a waiting one stops waiting.
     wake: datetime | None = None
-    # Only between the fold of a report and the decision on it, hence never stored:
+    #: The kind of its wait, if it waits.
+    wait: str | None = None
+    #: The map that it is an item of, or the step that it undoes.
+    of: msg.StepKey | None = None
+    #: Its place among the items; of a map whose items are gathered, how many there are.
+    index: int | None = None
+    #: The locks that its thread holds, each with the node up to which it keeps it.
+    holds: msg.Holds = ()
+    #: The lock that it was deferred for.
+    awaits: str | None = None
+    # Only within a turn, hence never stored:
+    opens: bool = False
     result: Value | None = None
     choice: msg.Choice = None
     failure: Failure | None = None
@@ -71,6 +82,26 @@ class Token:
     #: The steps that left it.
     parents: tuple[msg.StepKey, ...] = ()
     waits: bool = False
+    holds: msg.Holds = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """How far a map has come with its items."""
+
+    count: int
+    thread: msg.Thread = msg.ROOT
+    #: The first one that has not been started.
+    next: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    #: Sent, and not yet given their places.
+    sent: int = 0
+    #: Somebody said that it has enough.
+    closed: bool = False
+    #: Why its last failed item failed.
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +112,24 @@ class Ending:
     reason: str
     message: str = ""
     step: msg.StepKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undoing:
+    """How far a run has come with undoing what it did."""
+
+    ending: Ending
+    #: Where in history the search goes on; None: at its end.
+    before: int | None = None
+    #: Asked for, and not yet answered.
+    asked: bool = False
+    #: What is to be undone next.
+    found: tuple[msg.StepKey, NodeId] | None = None
+    #: A handler is at work.
+    running: bool = False
+    #: Nothing is left.
+    over: bool = False
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +148,14 @@ class State:
     reducers: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
     steps: Mapping[msg.StepKey, Step] = field(default_factory=dict)
+    #: The maps whose items are under way.
+    maps: Mapping[msg.StepKey, Items] = field(default_factory=dict)
+    #: Set while the run undoes what it did, before it ends.
+    undoing: Undoing | None = None
     #: Set by a request to stop, until the decision that follows it.
     stopping: Ending | None = None
+    #: The request asks for what was done to be undone first.
+    compensate: bool = False
     ending: Ending | None = None
 
     @property
@@ -113,7 +168,7 @@ class State:
 
     @property
     def live(self) -> int:
-        """Live steps, loaded or not."""
+        """Live steps, loaded or not. The items of a map are counted with it, by `maps`."""
         return self.scopes[ROOT_SCOPE].alive
 
 
@@ -132,13 +187,13 @@ def evolve(state: State, record: msg.Record) -> State:
                 reducers=reducers,
                 shared=shared,
             )
-        case msg.CancelRequested(by=by, reason=reason):
+        case msg.CancelRequested(by=by, reason=reason, compensate=compensate):
             if state.terminal:
                 return state
             ending = Ending(
                 status=RunStatus.CANCELLED, reason="cancelled", message=reason or f"by {by}"
             )
-            return replace(state, stopping=ending)
+            return replace(state, stopping=ending, compensate=compensate)
         case msg.PauseRequested() | msg.ResumeRequested():
             return _held(state, record)
         case msg.RequestStart():
@@ -165,17 +220,41 @@ def evolve(state: State, record: msg.Record) -> State:
             return replace(state, scopes=left, variables=variables)
         case msg.RetryStep(step=key, attempt=attempt, not_before=wake):
             step = state.steps[key].to(StepStatus.RETRYING)
-            return _with(state, replace(step, attempt=attempt, wake=wake, failure=None))
+            return _with(state, replace(step, attempt=attempt, wake=wake, failure=None, wait=None))
+        case msg.OpenWait(step=key, kind=kind):
+            return _with(state, replace(state.steps[key], wait=kind))
+        case msg.SaveResult(step=key):
+            return _with(state, state.steps[key].to(StepStatus.SAVING))
+        case msg.FailStep(step=key, reason=reason, message=message):
+            failure = Failure(reason=reason, message=message, terminal=True)
+            return _with(
+                _without_items(state, key), replace(_failed(state.steps[key], failure), wake=None)
+            )
+        case msg.AddItems(step=key, count=count):
+            items = state.maps[key]
+            return _counting(
+                state, key, replace(items, count=items.count + count, sent=items.sent - count)
+            )
+        case msg.SettleItem(step=key, failed=failed):
+            return _item_settled(state, state.steps[key], failed=failed)
+        case msg.GatherItems(step=key, count=count):
+            step = state.steps[key].to(StepStatus.READY)
+            return _with(_without_items(state, key), replace(step, index=count, wait=None))
+        case msg.UndoFound() | msg.NothingToUndo() | msg.FindUndo() | msg.SettleUndo():
+            return _undone(state, record)
+        case msg.BeginUndo(status=status, reason=reason, message=message, step=ended):
+            ending = Ending(status=status, reason=reason, message=message, step=ended)
+            return _emptied(replace(state, undoing=Undoing(ending=ending), stopping=None))
         case msg.FinishRun(status=status, reason=reason, message=message, step=ended):
+            variables = state.view(record.thread or msg.ROOT)
+            ended_so = Ending(status=status, reason=reason, message=message, step=ended)
             return replace(
-                state,
+                _emptied(state),
                 status=transitions.check(transitions.RUN, state.status, status),
-                variables=state.view(record.thread or msg.ROOT),
-                ending=Ending(status=status, reason=reason, message=message, step=ended),
+                variables=variables,
+                ending=ended_so,
                 stopping=None,
-                tokens=(),
-                steps={},
-                scopes={ROOT_SCOPE: Scope()},
+                undoing=None,
             )
         case _:
             step_now = state.steps.get(record.step)
@@ -189,6 +268,14 @@ _StepEvent: TypeAlias = (
     | msg.AttemptFailed
     | msg.AttemptLost
     | msg.Woke
+    | msg.Opened
+    | msg.NotOpened
+    | msg.WaitEnded
+    | msg.WaitFailed
+    | msg.Saved
+    | msg.NotSaved
+    | msg.ItemsAdded
+    | msg.CompleteRequested
     | msg.SkipRequested
     | msg.Admitted
     | msg.Refused
@@ -206,7 +293,17 @@ def _expected(state: State, step: Step, event: _StepEvent) -> bool:
             return step.status is StepStatus.READY and step.attempt == event.attempt
         case msg.Woke():
             waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
-            return waits and state.status is RunStatus.RUNNING
+            return step.status is StepStatus.WAITING or (
+                waits and state.status is RunStatus.RUNNING
+            )
+        case msg.Opened() | msg.NotOpened():
+            return step.status is StepStatus.OPENING
+        case msg.WaitEnded() | msg.WaitFailed():
+            return step.status is StepStatus.WAITING and step.attempt == event.attempt
+        case msg.Saved() | msg.NotSaved():
+            return step.status is StepStatus.SAVING
+        case msg.ItemsAdded() | msg.CompleteRequested():
+            return step.key in state.maps
         case msg.SkipRequested():
             return True
         case _:
@@ -219,42 +316,73 @@ def _reported(state: State, step: Step, event: _StepEvent) -> State:
     match event:
         case msg.AttemptSucceeded(result=result, choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice)
-            return _patched(_with(state, done), step.thread, event)
+            return _patched(_with(state, done), step.thread, event.patch, event.removed)
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
             failure = Failure(reason=reason, message=message, terminal=terminal)
             return _with(state, _failed(step, failure))
         case msg.AttemptLost(worker=worker):
             failure = Failure(reason="lost", message=f"worker {worker} stopped answering")
             return _with(state, _failed(step, failure))
+        case msg.Woke() if step.status is StepStatus.WAITING:
+            return _with(state, _overdue(step))
         case msg.Woke():
             return _with(state, replace(step.to(StepStatus.DUE), wake=None))
+        case msg.Opened(until=until, items=count):
+            waiting = _with(state, replace(step.to(StepStatus.WAITING), wake=until, opens=False))
+            if count is None:
+                return waiting
+            return _counting(waiting, step.key, Items(count=count, thread=step.thread))
+        case msg.WaitEnded(result=result, choice=choice):
+            come = replace(step.to(StepStatus.ANSWERED), wake=None, result=result, choice=choice)
+            return _with(state, come)
+        case (
+            msg.NotOpened(reason=reason, message=message)
+            | msg.NotSaved(reason=reason, message=message)
+        ):
+            failure = Failure(reason=reason, message=message, terminal=True)
+            return _with(state, replace(_failed(step, failure), opens=False))
+        case msg.WaitFailed(reason=reason, message=message):
+            failure = Failure(reason=reason, message=message)
+            return _with(state, replace(_failed(step, failure), wake=None))
+        case msg.Saved(patch=patch):
+            return _patched(_with(state, step.to(StepStatus.SUCCEEDED)), step.thread, patch, ())
+        case msg.ItemsAdded(items=sent):
+            items = state.maps[step.key]
+            return _counting(state, step.key, replace(items, sent=items.sent + len(sent)))
+        case msg.CompleteRequested():
+            return _counting(state, step.key, replace(state.maps[step.key], closed=True))
         case msg.SkipRequested(choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), wake=None, choice=choice)
-            return _with(state, done)
-        case msg.Admitted():
-            return _with(state, step.to(StepStatus.READY))
+            return _with(_without_items(state, step.key), done)
+        case msg.Admitted(lock=lock, kept_until=until):
+            holds = step.holds if lock is None else (*step.holds, (lock, until))
+            status = StepStatus.OPENING if step.opens else StepStatus.READY
+            return _with(state, replace(step.to(status), holds=holds))
         case msg.Refused(rule=rule, message=message):
             failure = Failure(reason="refused", message=f"{rule}: {message}", terminal=True)
-            return _with(state, _failed(step, failure))
+            return _with(state, replace(_failed(step, failure), opens=False))
         case _:
             later: msg.Deferred = event  # nothing else is left
-            return _with(state, replace(step.to(StepStatus.DEFERRED), wake=later.until))
+            deferred = replace(step.to(StepStatus.DEFERRED), wake=later.until, opens=False)
+            return _with(state, replace(deferred, awaits=later.lock))
 
 
-def _patched(state: State, thread: msg.Thread, event: msg.AttemptSucceeded) -> State:
+def _patched(
+    state: State, thread: msg.Thread, patch: Mapping[str, Json], removed: tuple[str, ...]
+) -> State:
     """What a step leaves: in its thread's overlay, or at once where all threads share it.
 
     A variable that a thread deletes is null to it, and to those it is joined with; only the
     root can take it away.
     """
     variables = state.variables
-    own = dict(event.patch)
+    own = dict(patch)
     at_once = {name: own.pop(name) for name in state.shared if name in own}
     variables = overlays.written(variables, at_once, state.reducers)
     if thread == msg.ROOT:
-        variables = {name: kept for name, kept in variables.items() if name not in event.removed}
+        variables = {name: kept for name, kept in variables.items() if name not in removed}
     else:
-        own |= dict.fromkeys(event.removed)
+        own |= dict.fromkeys(removed)
     changed, variables = scopes.written(state.scopes, variables, thread, own, state.reducers)
     return replace(state, scopes=changed, variables=variables)
 
@@ -281,7 +409,9 @@ def _held(state: State, event: msg.PauseRequested | msg.ResumeRequested) -> Stat
 def _requested(state: State, command: msg.RequestStart) -> State:
     known = state.steps.get(command.step)
     if known is not None:
-        return _with(state, known.to(StepStatus.REQUESTED))
+        again = replace(known.to(StepStatus.REQUESTED), opens=command.waits, awaits=None)
+        return _with(state, again)
+    token = next((t for t in state.tokens if _is(t, command.via, command.thread)), None)
     step = Step(
         key=command.step,
         node=command.node,
@@ -292,8 +422,24 @@ def _requested(state: State, command: msg.RequestStart) -> State:
         parents=command.parents,
         thread=command.thread,
         visits=command.visits,
+        of=command.of,
+        index=command.index,
+        opens=command.waits,
+        holds=token.holds if token else (),
     )
+    if step.of is not None:
+        return _begun_for(state, step, step.of)
     return _arrived(state, step, command.via)
+
+
+def _begun_for(state: State, step: Step, of: msg.StepKey) -> State:
+    """A step that stands on no edge: an item of a map, or what undoes a step."""
+    state = replace(_with(state, step), visited=state.visited + 1)
+    if of in state.maps:
+        items = state.maps[of]
+        return _counting(state, of, replace(items, next=items.next + 1, running=items.running + 1))
+    assert state.undoing is not None
+    return replace(state, undoing=replace(state.undoing, found=None, running=True))
 
 
 def _arrived(state: State, step: Step, via: EdgeId | None) -> State:
@@ -327,6 +473,7 @@ def _settled(state: State, step: Step, command: msg.TakeEdges) -> State:
             visits=step.visits,
             parents=(step.key,),
             waits=edge.waits,
+            holds=tuple(held for held in step.holds if held[1] not in (None, step.node)),
         )
         for edge, thread in zip(command.taken, threads, strict=True)
     )
@@ -350,7 +497,7 @@ def _joined(state: State, command: msg.JoinThreads) -> State:
         tokens = _without(tokens, edge, thread)
     threads = [thread for _, thread in command.joined]
     found, patch = scopes.gathered(state.scopes, command.scope, threads, state.reducers)
-    variables, steps, thread = state.variables, state.steps, command.thread
+    variables, steps, maps, thread = state.variables, state.steps, state.maps, command.thread
     if command.scope != ROOT_SCOPE and not command.cancels:
         # As a new branch first: so what threads wrote that ended before is merged beside it.
         scope = found[command.scope]
@@ -360,6 +507,7 @@ def _joined(state: State, command: msg.JoinThreads) -> State:
     if command.cancels:
         tokens = tuple(t for t in tokens if command.scope not in scopes.around(t.thread))
         steps = {k: s for k, s in steps.items() if command.scope not in scopes.around(s.thread)}
+        maps = {k: m for k, m in maps.items() if command.scope not in scopes.around(m.thread)}
         found = scopes.cancelled(found, command.scope)
     found, variables = scopes.written(found, variables, thread, patch, state.reducers)
     if command.closes and not command.cancels:
@@ -374,9 +522,12 @@ def _joined(state: State, command: msg.JoinThreads) -> State:
         thread=command.thread,
         visits=visits,
         parents=tuple(dict.fromkeys(parent for one in taken for parent in one.parents)),
+        holds=tuple(dict.fromkeys(held for one in taken for held in one.holds)),
         waits=onward.waits if onward else False,
     )
-    return replace(state, tokens=(*tokens, token), steps=steps, scopes=found, variables=variables)
+    return replace(
+        state, tokens=(*tokens, token), steps=steps, maps=maps, scopes=found, variables=variables
+    )
 
 
 def _without(tokens: tuple[Token, ...], edge: EdgeId, thread: msg.Thread) -> tuple[Token, ...]:
@@ -389,3 +540,72 @@ def _without(tokens: tuple[Token, ...], edge: EdgeId, thread: msg.Thread) -> tup
 
 def _with(state: State, step: Step) -> State:
     return replace(state, steps={**state.steps, step.key: step})
+
+
+def _is(token: Token, edge: EdgeId | None, thread: msg.Thread) -> bool:
+    return (token.edge, token.thread) == (edge, thread)
+
+
+def _overdue(step: Step) -> Step:
+    """A timer has run down, and that is all it waited for; whatever else was waited for is late."""
+    if step.wait == "timer":
+        return replace(step.to(StepStatus.ANSWERED), wake=None)
+    failure = Failure(
+        reason="expired", message=f"nothing came for node {step.node} in time", terminal=True
+    )
+    return replace(_failed(step, failure), wake=None)
+
+
+def _counting(state: State, key: msg.StepKey, items: Items) -> State:
+    return replace(state, maps={**state.maps, key: items})
+
+
+def _without_items(state: State, key: msg.StepKey) -> State:
+    """Nothing is left of the items of a map, whether they were at hand or not."""
+    if key not in state.maps:
+        return state
+    return replace(
+        state,
+        steps={name: step for name, step in state.steps.items() if step.of != key},
+        maps={name: items for name, items in state.maps.items() if name != key},
+    )
+
+
+def _item_settled(state: State, step: Step, *, failed: bool) -> State:
+    assert step.of is not None
+    items = state.maps[step.of]
+    items = replace(
+        items,
+        running=items.running - 1,
+        succeeded=items.succeeded + (not failed),
+        failed=items.failed + failed,
+        message=step.failure.message if step.failure else items.message,
+    )
+    left = {key: other for key, other in state.steps.items() if key != step.key}
+    return _counting(replace(state, steps=left), step.of, items)
+
+
+def _emptied(state: State) -> State:
+    """Nothing of the run is live any more."""
+    return replace(state, tokens=(), steps={}, maps={}, scopes={ROOT_SCOPE: Scope()})
+
+
+def _undone(
+    state: State, record: msg.UndoFound | msg.NothingToUndo | msg.FindUndo | msg.SettleUndo
+) -> State:
+    """Fold how undoing goes on."""
+    undoing = state.undoing
+    if undoing is None:
+        return state
+    match record:
+        case msg.FindUndo():
+            return replace(state, undoing=replace(undoing, asked=True))
+        case msg.UndoFound(step=key, node=node, seq=seq):
+            found = replace(undoing, asked=False, found=(key, node), before=seq)
+            return replace(state, undoing=found)
+        case msg.NothingToUndo():
+            return replace(state, undoing=replace(undoing, asked=False, over=True))
+        case msg.SettleUndo(step=key, failed=failed):
+            left = {name: step for name, step in state.steps.items() if name != key}
+            counted = replace(undoing, failed=undoing.failed + bool(failed), running=False)
+            return replace(state, steps=left, undoing=counted)

@@ -28,6 +28,10 @@ class StepStatus(StrEnum):
 
     REQUESTED = "requested"  #: the core asks for a start; the admission answers in the same turn
     DEFERRED = "deferred"  #: the admission said later; a wake brings it back
+    OPENING = "opening"  #: admitted; what it waits for is set up in the same turn
+    WAITING = "waiting"  #: for a time, an event, people, another run, its items: no worker
+    ANSWERED = "answered"  #: what it waited for has come
+    SAVING = "saving"  #: what that leaves in the variables is worked out in the same turn
     READY = "ready"  #: admitted; a worker may lease it
     HELD = "held"  #: admitted, and the run is paused: nobody may lease it
     LEASED = "leased"  #: a worker owns it for a while; the worker or the sweeper moves it on
@@ -52,7 +56,21 @@ RUN: Mapping[RunStatus, frozenset[RunStatus]] = {
 #: The core never sees HELD, LEASED and REPORTED: ownership is no business of deciding, so the
 #: store hands all three over as READY.
 STEP: Mapping[StepStatus, frozenset[StepStatus]] = {
-    StepStatus.REQUESTED: frozenset({StepStatus.READY, StepStatus.DEFERRED, StepStatus.FAILED}),
+    StepStatus.REQUESTED: frozenset(
+        {StepStatus.READY, StepStatus.OPENING, StepStatus.DEFERRED, StepStatus.FAILED}
+    ),
+    StepStatus.OPENING: frozenset({StepStatus.WAITING, StepStatus.FAILED}),
+    StepStatus.WAITING: frozenset(
+        {
+            StepStatus.ANSWERED,
+            StepStatus.FAILED,
+            StepStatus.SUCCEEDED,
+            StepStatus.REPORTED,
+            StepStatus.READY,
+        }
+    ),
+    StepStatus.ANSWERED: frozenset({StepStatus.SAVING}),
+    StepStatus.SAVING: frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED}),
     StepStatus.DEFERRED: frozenset({StepStatus.DUE, StepStatus.SUCCEEDED}),
     StepStatus.READY: frozenset(
         {StepStatus.HELD, StepStatus.LEASED, StepStatus.SUCCEEDED, StepStatus.FAILED}

@@ -1,34 +1,53 @@
 """The one port through which every start must pass.
 
-The core asks for a start; a turn puts all its requests to `admit` together, in the
-transaction that decides, and records each answer with the values it saw. Here money will be
-reserved and limits held against; for now nothing bounds a start beyond the run's own step
-budget, which the core itself counts.
+The core asks for a start; a turn puts each of its requests to `admit`, in the transaction
+that decides, and records the answer with the values it saw. A named lock is given here, to
+one thread at a time; who has to wait for it is woken when it is given up (`locks`). Money
+will be reserved here too; the run's own step budget the core itself counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from engine import waiting
 from engine.core import messages as msg
-from engine.core.state import Step
+from engine.core.graph import Graph
+from engine.core.state import State, Step
+from engine.core.values import Json
+from engine.store import locks
 from engine.store.ids import RunId
 
+Answer = msg.Admitted | msg.Refused | msg.Deferred
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A step that should start."""
-
-    run: RunId
-    step: Step
+#: Seconds after which whoever waits for a lock asks again, should nobody have woken it.
+AGAIN_SECONDS = 60.0
 
 
 def admit(
-    _connection: Connection, requests: Sequence[Request], now: datetime
-) -> tuple[msg.Admitted | msg.Refused | msg.Deferred, ...]:
-    """Answer every request, in order."""
-    return tuple(msg.Admitted(at=now, step=request.step.key) for request in requests)
+    connection: Connection, run: RunId, graph: Graph, state: State, step: Step, now: datetime
+) -> Answer:
+    """Answer the request of a step to start."""
+    node = graph.node(step.node)
+    if node.lock is None:
+        return msg.Admitted(at=now, step=step.key)
+    facts: dict[str, Json] = {"id": state.run, "steps": state.visited}
+    scope: dict[str, Json] = {**state.view(step.thread), "run": facts}
+    try:
+        said = waiting.lock_name(node, node.lock.name, scope)
+    except waiting.Unfit as unfit:
+        return msg.Refused(at=now, step=step.key, rule="lock", message=unfit.message)
+    name = f"tenant:{said}" if node.lock.tenant else f"{run.run}:{said}"
+    if any(held == name for held, _ in step.holds):
+        return msg.Admitted(at=now, step=step.key)
+    if locks.take(connection, run, name):
+        return msg.Admitted(at=now, step=step.key, lock=name, kept_until=node.lock.until)
+    return msg.Deferred(
+        at=now,
+        step=step.key,
+        rule=f"lock {said} is held",
+        until=now + timedelta(seconds=AGAIN_SECONDS),
+        lock=name,
+    )

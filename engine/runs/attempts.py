@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
+from sqlalchemy import Connection, Row
 
 from engine import faults
 from engine.core import codec
@@ -18,7 +20,7 @@ from engine.core import messages as msg
 from engine.core.graph import Graph
 from engine.core.values import Inline, Json, canonical
 from engine.platform import Platform
-from engine.runs import graphs, states
+from engine.runs import gathered, graphs, items, states
 from engine.store import results, session, steps
 from engine.store.ids import StepId
 from engine.store.steps import Held
@@ -40,6 +42,10 @@ class Leased:
     visits: Mapping[str, int]
     #: `function:NAME` or `tool:NAME` to the version that this run uses.
     pins: Mapping[str, int]
+    #: Of a map whose items are gathered: how many there are.
+    items: int | None = None
+    #: The result of the step that it undoes.
+    undone: Json = None
 
     @property
     def held(self) -> Held:
@@ -78,23 +84,32 @@ def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Le
     seconds = platform.settings.lease_seconds
     with session.transaction(platform.database) as connection:
         rows = steps.lease(connection, wanted, worker, seconds)
-        leased = tuple(
-            Leased(
-                step=StepId(row.tenant_id, row.run_id, row.key),
-                node=row.node,
-                iteration=row.iteration,
-                attempt=row.attempt,
-                fence=row.fence,
-                graph=graphs.load(connection, row.tenant_id, row.version_id),
-                variables=states.seen(row),
-                visits=orjson.loads(row.visits),
-                pins=orjson.loads(row.pins),
-            )
-            for row in rows
-        )
+        leased = tuple(_leased(connection, row) for row in rows)
     if leased:
         platform.fault(faults.LEASE_COMMITTED)
     return leased
+
+
+def _leased(connection: Connection, row: Row[Any]) -> Leased:
+    graph = graphs.load(connection, row.tenant_id, row.version_id)
+    lease = Leased(
+        step=StepId(row.tenant_id, row.run_id, row.key),
+        node=row.node,
+        iteration=row.iteration,
+        attempt=row.attempt,
+        fence=row.fence,
+        graph=graph,
+        variables=states.seen(row),
+        visits=orjson.loads(row.visits),
+        pins=orjson.loads(row.pins),
+    )
+    if row.of is None:
+        return lease if row.item is None else replace(lease, items=row.item)
+    if row.item is None:
+        undone = gathered.values(connection, lease.step.run_id, [row.of])
+        return replace(lease, undone=undone.get(row.of))
+    names = items.names(connection, lease.step.run_id, graph, row.of, row.item)
+    return replace(lease, variables={**lease.variables, **names})
 
 
 def begin(platform: Platform, leases: Sequence[Leased]) -> tuple[Leased, ...]:

@@ -176,26 +176,37 @@ def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str)
             return found
 
 
-def pins(connection: Connection, tenant: str, graph: Graph) -> tuple[dict[str, int], list[Problem]]:
+def pins(
+    connection: Connection, tenant: str, graph: Graph
+) -> tuple[dict[str, int | str], list[Problem]]:
     """The newest version of everything that a graph names without a version, and what is missing.
 
-    Keys are `function:NAME` and `tool:NAME`. What a node names as its function may be a tool;
-    a function of that name comes first.
+    Keys are `function:NAME`, `tool:NAME` and `workflow:NAME`, the last with the id of a version.
+    What a node names as its function may be a tool; a function of that name comes first.
     """
-    named = tuple(document.names_used(graph))
+    found: dict[str, int | str] = {}
+    problems: list[Problem] = []
+    for reference in document.names_used(graph):
+        if reference.kind == "workflow":
+            prefix = None if reference.version is None else str(reference.version)
+            version = workflows.newest(connection, tenant, reference.name, prefix)
+            if version is not None:
+                found[f"workflow:{reference.text}"] = version
+            elif reference.name != graph.workflow:
+                problems.append(_missing(reference))
+    named = tuple(one for one in document.names_used(graph) if one.kind != "workflow")
     names = sorted({reference.name for reference in named})
     known: dict[Namespace, dict[str, int]] = {
         namespace: functions.newest(connection, tenant, namespace, names)
         for namespace in _NAMESPACES
     }
-    found: dict[str, int] = {}
-    problems: list[Problem] = []
     for reference in named:
+        least = 1 if reference.version is None else int(reference.version)
         namespace = next(
             (
                 namespace
                 for namespace in (_NAMESPACES if reference.kind == "function" else ("tool",))
-                if known[namespace].get(reference.name, 0) >= (reference.version or 1)
+                if known[namespace].get(reference.name, 0) >= least
             ),
             None,
         )
@@ -205,7 +216,7 @@ def pins(connection: Connection, tenant: str, graph: Graph) -> tuple[dict[str, i
             found[f"{namespace}:{reference.name}"] = known[namespace][reference.name]
         else:
             # Pinned too: which of the two namespaces it was must not change under the run.
-            found[f"{namespace}:{reference.name}@{reference.version}"] = reference.version
+            found[f"{namespace}:{reference.text}"] = least
     return found, problems
 
 
@@ -260,10 +271,9 @@ def _name_problems(name: str) -> list[Problem]:
 
 
 def _missing(reference: Reference) -> Problem:
-    name = reference.name if reference.version is None else f"{reference.name}@{reference.version}"
     return Problem(
         path=reference.path,
-        message=f"{reference.kind.capitalize()} not found: {name}",
+        message=f"{reference.kind.capitalize()} not found: {reference.text}",
         remedy=f"register the {reference.kind} first, or correct its name",
     )
 

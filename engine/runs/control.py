@@ -69,21 +69,26 @@ def retry_stuck(platform: Platform, run: RunId) -> str:
 
 
 def _tell(platform: Platform, run: RunId, event: msg.AnyEvent) -> str:
-    """Leave an event for a run and take its turn; its status once the event is folded.
-
-    By force: a run that was set aside must be controllable, too. Where somebody else holds the
-    run, its holder folds the event after its own turn: that is waited for, not for long.
-    """
+    """Leave an event for a run and take its turn; its status once the event is folded."""
     status = views.status(platform, run)
     if status.terminal:
         raise Conflict(f"run {run.run} has already ended: it is {status.status}")
     with session.transaction(platform.database) as connection:
         inbox.put(connection, [letters.letter(run, event)])
+    fold(platform, run)
+    return views.status(platform, run).status
+
+
+def fold(platform: Platform, run: RunId) -> None:
+    """Take the turn of a run, so that what waits for it is folded.
+
+    By force: a run that was set aside must be controllable, too. Where somebody else holds the
+    run, its holder folds the event after its own turn: that is waited for, not for long.
+    """
     turns.take_turns(platform, [run], force=True)
     deadline = time.monotonic() + _PATIENCE
     while _waits(platform, run) and time.monotonic() < deadline:
         time.sleep(_GLANCE)
-    return views.status(platform, run).status
 
 
 def _waits(platform: Platform, run: RunId) -> bool:

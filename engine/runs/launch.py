@@ -6,23 +6,15 @@ background, and may be lost.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
-from engine import documents, faults
-from engine.core import codec
-from engine.core import messages as msg
-from engine.core.decide import RULES
-from engine.core.graph import Graph
-from engine.core.problem import Problem
-from engine.core.values import VARIABLES_BYTES, Json, canonical, digest, size
-from engine.errors import Conflict, Invalid
+from engine import faults
+from engine.core.values import Json, digest
+from engine.errors import Conflict
 from engine.platform import Platform
-from engine.runs import catalogue, graphs, identity
-from engine.store import idempotency, inbox, payloads, runs, session
+from engine.runs import graphs, identity, submission
+from engine.store import idempotency, session
 from engine.store.ids import RunId
 
 
@@ -59,62 +51,9 @@ def submit(
             known = idempotency.claim(connection, idempotency_key, said, run)
             if known is not None:
                 return _replayed(tenant, known.run_id, same=known.digest == said)
-        given = _checked(graph, inputs)
-        pins = _pins(connection, tenant, graph)
-        runs.create(
-            connection, run, version_id=version_id, rules=RULES, pins=canonical(pins), by=by
-        )
-        event = msg.RunSubmitted(
-            at=codec.UNTIMED,
-            by=by,
-            version=version_id,
-            inputs=given,
-            pins=pins,
-            reducers=graph.reducers,
-            shared=tuple(sorted(graph.shared)),
-        )
-        sealed = codec.seal(event, salt=os.urandom(16))
-        payload_id = None
-        if sealed.payload is not None:
-            payload_id = "input"
-            payloads.put(connection, run, payload_id, sealed.salt, sealed.payload)
-        letter = inbox.Letter(
-            run=run,
-            kind=sealed.kind,
-            format=codec.FORMAT,
-            body=sealed.body,
-            payload_id=payload_id,
-        )
-        inbox.put(connection, [letter])
+        submission.enter(connection, tenant, version_id, graph, inputs, by=by, run=run)
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=run, replayed=False)
-
-
-def _checked(graph: Graph, inputs: Mapping[str, Json]) -> dict[str, Json]:
-    """The variables that the run starts with: declared defaults, then the inputs."""
-    given = documents.with_defaults(graph, inputs)
-    if problems := documents.input_problems(graph, given):
-        raise Invalid(problems, "the inputs do not fit the workflow")
-    variables = {**graph.variables, **given}
-    if (taken := size(variables)) > VARIABLES_BYTES:
-        raise Invalid(
-            [
-                Problem(
-                    path="inputs",
-                    message=f"inputs and variables take {taken} bytes, {VARIABLES_BYTES} are allowed",
-                    remedy="pass a reference to large data",
-                )
-            ]
-        )
-    return variables
-
-
-def _pins(connection: Connection, tenant: str, graph: Graph) -> dict[str, int]:
-    """The version of everything that the graph names, for the run to keep to."""
-    found, problems = catalogue.pins(connection, tenant, graph)
-    if problems:
-        raise Invalid(problems, "the workflow names what does not exist")
-    return found
 
 
 def _replayed(tenant: str, run: str, *, same: bool) -> Submitted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,10 @@ from engine.store.ids import RunId, StepId
 from engine.store.steps import StepRow
 
 #: The fields of the state that lie in `run.head`.
-_HEAD = ("visited", "iterations", "tokens", "scopes", "reducers", "shared")
+_HEAD = (
+    *("visited", "iterations", "tokens", "scopes", "reducers", "shared", "maps", "undoing"),
+    "compensate",
+)
 #: Ownership is no business of the core.
 _OWNED = frozenset({StepStatus.HELD, StepStatus.LEASED, StepStatus.REPORTED})
 
@@ -40,6 +43,13 @@ def state(row: Row[Any], live: Mapping[msg.StepKey, Step]) -> State:
     )
 
 
+def maps(row: Row[Any]) -> Sequence[str]:
+    """The maps whose items are under way, by the head of their run."""
+    if '"maps":{}' in row.head:
+        return ()
+    return tuple(orjson.loads(row.head).get("maps", ()))
+
+
 def head(state: State) -> str:
     """What of a state lies in `run.head`."""
     return canonical(codec.plain(state, only=_HEAD))
@@ -52,7 +62,7 @@ def step(row: Row[Any]) -> Step:
         key=msg.StepKey(row.key),
         node=NodeId(row.node),
         iteration=row.iteration,
-        status=StepStatus.READY if status in _OWNED else status,
+        status=_status(status, waits=row.wait is not None),
         attempt=row.attempt,
         errors=row.errors,
         lost=row.lost,
@@ -60,8 +70,23 @@ def step(row: Row[Any]) -> Step:
         parents=tuple(orjson.loads(row.parents)),
         thread=thread(row),
         visits=orjson.loads(row.visits),
-        wake=row.wake_at if status in (StepStatus.DEFERRED, StepStatus.RETRYING) else None,
+        wake=row.wake_at if status in _WAKES else None,
+        wait=row.wait,
+        of=row.of,
+        index=row.item,
+        holds=tuple((name, until) for name, until in orjson.loads(row.holds)),
+        awaits=row.awaits,
     )
+
+
+_WAKES = (StepStatus.DEFERRED, StepStatus.RETRYING, StepStatus.WAITING)
+
+
+def _status(status: StepStatus, *, waits: bool) -> StepStatus:
+    """Where a step stands to the core. What was reported of one that waits ended its wait."""
+    if status in _OWNED:
+        return StepStatus.WAITING if waits else StepStatus.READY
+    return status
 
 
 def thread(row: Row[Any]) -> msg.Thread:
@@ -93,4 +118,9 @@ def step_row(run: RunId, step: Step) -> StepRow:
         thread=canonical(step.thread),
         visits=canonical(step.visits),
         wake=step.wake,
+        wait=step.wait,
+        of=step.of,
+        item=step.index,
+        holds=canonical(step.holds),
+        awaits=step.awaits,
     )

@@ -8,6 +8,7 @@ failure, and beat is only one more that pokes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,10 @@ from engine.broker import Hint
 from engine.core import codec
 from engine.core import messages as msg
 from engine.platform import Platform
-from engine.runs import letters, turns
-from engine.store import inbox, results, session, steps
+from engine.runs import events, letters, turns
+from engine.store import inbox, results, session, steps, waits
 from engine.store.ids import RunId, StepId
+from engine.store.waits import End
 
 #: Rows of one kind that one sweep moves; the next one takes the rest.
 BATCH = 500
@@ -47,6 +49,7 @@ def sweep(platform: Platform) -> Swept:
     """Move on whatever is overdue."""
     with session.transaction(platform.database) as connection:
         expired = steps.expire(connection, BATCH)
+        over = _over(connection)
         woken = steps.wake(connection, BATCH)
         _lose(connection, [row for row in expired if row.begun])
         if woken:
@@ -63,11 +66,12 @@ def sweep(platform: Platform) -> Swept:
             for row in resent
         ]
     )
-    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *expired)}
+    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *expired, *over)}
+    due.update(events.sweep(platform, BATCH))
     with session.transaction(platform.database) as connection:
         due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
     taken = turns.take_turns(platform, sorted(due)) if due else 0
-    return Swept(lost=len(expired), woken=len(woken), resent=len(resent), turns=taken)
+    return Swept(lost=len(expired), woken=len(woken) + len(over), resent=len(resent), turns=taken)
 
 
 def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
@@ -80,6 +84,27 @@ def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
         [(row.attempt, row.fence, row.worker) for row in rows],
     )
     inbox.put(connection, [letters.letter(*_lost(row)) for row in rows])
+
+
+def _over(connection: Connection) -> Sequence[Row[Any]]:
+    """Waits whose time is over, a timer's or that of what never came; nobody has ended them."""
+    rows = waits.due(connection, BATCH)
+    ends = [
+        End(
+            step=StepId(row.tenant_id, row.run_id, row.key),
+            attempt=row.attempt,
+            by="clock",
+            reason=None if row.wait == "timer" else "expired",
+            message=None if row.wait == "timer" else f"nothing came for node {row.node} in time",
+            late=True,
+        )
+        for row in rows
+    ]
+    won = waits.end(connection, ends)
+    found = [row for row in rows if StepId(row.tenant_id, row.run_id, row.key) in won]
+    if found:
+        inbox.put(connection, [letters.letter(*_woke(row)) for row in found])
+    return found
 
 
 def _lost(row: Row[Any]) -> tuple[RunId, msg.AttemptLost]:

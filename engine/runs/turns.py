@@ -12,7 +12,8 @@ wait, its events untouched; nothing else is slowed by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,23 +25,33 @@ from engine import faults
 from engine.broker import Hint
 from engine.core import codec
 from engine.core import messages as msg
-from engine.core.decide import Turn, advance
+from engine.core.decide import Turn, advance, outputs
 from engine.core.graph import Graph
 from engine.core.policy import Policy
 from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
-from engine.core.values import canonical
+from engine.core.values import Json, canonical
 from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
-from engine.runs import admission, graphs, states
-from engine.store import checkpoints, history, inbox, runs, session, steps
+from engine.runs import children, events, graphs, items, locks, requests, states
+from engine.runs.children import Parent
+from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
+from engine.store.payloads import Payload
+from engine.store.waits import Wait
 
 _log = structlog.get_logger(__name__)
 
-#: Events that speak of no step.
-_OF_RUNS = msg.RunSubmitted | msg.CancelRequested | msg.PauseRequested | msg.ResumeRequested
+#: Events that speak of no live step.
+_OF_RUNS = (
+    msg.RunSubmitted
+    | msg.CancelRequested
+    | msg.PauseRequested
+    | msg.ResumeRequested
+    | msg.UndoFound
+    | msg.NothingToUndo
+)
 
 #: Runs that share a transaction: enough to share its cost, few enough to be held in memory.
 TOGETHER = 20
@@ -70,6 +81,24 @@ class _Taken:
     before: State
     turn: Turn
     letters: Sequence[_Letter]
+    #: What its steps wait for from now on.
+    waits: Sequence[Wait]
+    #: The items of maps that got some, each with its place.
+    items: Mapping[msg.StepKey, Sequence[tuple[int, Json]]]
+    #: Runs that it has started.
+    started: Sequence[RunId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Committed:
+    """What a transaction of turns came to."""
+
+    #: Runs that were ours.
+    held: Sequence[RunId]
+    turned: Sequence[_Taken] = ()
+    hints: Sequence[Hint] = ()
+    #: Other runs that were told something.
+    told: Sequence[RunId] = ()
 
 
 def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = False) -> int:
@@ -88,7 +117,7 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
     taken = 0
     while waiting:
         try:
-            held, turned, hints = _commit(platform, waiting, force=force)
+            done = _commit(platform, waiting, force=force)
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
@@ -97,30 +126,39 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
                 return taken
             return taken + sum(_take(platform, [run], force=force) for run in waiting)
         platform.fault(faults.TURN_COMMITTED)
-        platform.broker.send(hints)
-        platform.live.publish([one.run for one in turned])
-        taken += len(turned)
+        platform.broker.send(done.hints)
+        platform.live.publish([one.run for one in done.turned])
+        taken += len(done.turned)
+        told = [*done.told, *_route(platform, done.turned)]
         with session.transaction(platform.database) as connection:
-            waiting = inbox.waiting(connection, held) if turned else ()
+            waiting = inbox.waiting(connection, [*done.held, *told]) if done.turned else ()
     return taken
 
 
-def _commit(
-    platform: Platform, waiting: Sequence[RunId], *, force: bool
-) -> tuple[list[RunId], list[_Taken], list[Hint]]:
-    """The runs that were ours, the turns of those that had something waiting, and what to send."""
+def _route(platform: Platform, turned: Sequence[_Taken]) -> list[RunId]:
+    """Events that came before somebody waited for them; the runs that claimed one."""
+    names = {
+        (one.run.tenant, wait.name) for one in turned for wait in one.waits if wait.kind == "event"
+    }
+    return [run for tenant, name in sorted(names) for run in events.route(platform, tenant, [name])]
+
+
+def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> _Committed:
+    """Take the turns of the runs that nobody holds and that have something waiting."""
     with session.transaction(platform.database) as connection:
         rows = runs.lock(connection, waiting, force=force)
         held = [RunId(row.tenant_id, row.id) for row in rows]
         letters = _letters(connection, rows)
         rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
         if not rows:
-            return held, [], []
-        named = _named_steps(connection, letters)
+            return _Committed(held=held)
+        named = _named_steps(connection, letters, rows)
         turned = [_turn(connection, platform.policy, row, letters, named) for row in rows]
         released = _write(connection, turned, resend_after=platform.settings.resend_seconds)
+        told = _tell(connection, turned)
         platform.fault(faults.TURN_INSIDE)
-    return held, turned, [*(hint for one in turned for hint in _hints(one)), *released]
+    hints = [*(hint for one in turned for hint in _hints(one)), *released]
+    return _Committed(held=held, turned=turned, hints=hints, told=told)
 
 
 def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[_Letter]]:
@@ -149,15 +187,16 @@ def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId,
 
 
 def _named_steps(
-    connection: Connection, letters: Mapping[RunId, Sequence[_Letter]]
+    connection: Connection, letters: Mapping[RunId, Sequence[_Letter]], rows: Sequence[Row[Any]]
 ) -> Mapping[RunId, Mapping[msg.StepKey, Step]]:
-    """The live steps that the events speak of."""
+    """The live steps that the events speak of, and the maps of their runs."""
     wanted = {
         StepId(*run, letter.event.step)
         for run, received in letters.items()
         for letter in received
         if not isinstance(letter.event, _OF_RUNS)
     }
+    wanted |= {StepId(row.tenant_id, row.id, key) for row in rows for key in states.maps(row)}
     found: dict[RunId, dict[msg.StepKey, Step]] = {run: {} for run in letters}
     if wanted:
         for row in steps.load(connection, sorted(wanted)):
@@ -179,15 +218,20 @@ def _turn(
     before = states.state(row, named[run])
     turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
     entries = turn.entries
-    # What the admission says was said last, though the lock is older than the last letter.
+    # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
-    while requests := [
-        admission.Request(run=run, step=step)
-        for step in turn.state.steps.values()
-        if step.status is StepStatus.REQUESTED
-    ]:
-        turn = advance(graph, policy, turn.state, admission.admit(connection, requests, now))
+    parent = Parent.of(row)
+    waiting: list[Wait] = []
+    lists: dict[msg.StepKey, list[tuple[int, Json]]] = {}
+    started: list[RunId] = []
+    while (said := requests.answers(connection, parent, graph, turn.state, now)).events:
+        turn = advance(graph, policy, turn.state, said.events)
         entries += turn.entries
+        waiting += said.waits
+        started += said.started
+        lists |= {key: list(enumerate(found)) for key, found in said.items.items()}
+    for key, added in _added(entries):
+        lists.setdefault(key, []).extend(added)
     return _Taken(
         run=run,
         row=row,
@@ -195,20 +239,53 @@ def _turn(
         before=before,
         turn=replace(turn, entries=entries),
         letters=letters[run],
+        waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
+        items=lists,
+        started=started,
     )
+
+
+def _still_waits(state: State, wait: Wait) -> bool:
+    step = state.steps.get(msg.StepKey(wait.step.key))
+    return step is not None and step.status is StepStatus.WAITING
+
+
+def _added(entries: Sequence[msg.Entry]) -> Iterator[tuple[msg.StepKey, list[tuple[int, Json]]]]:
+    """The items that maps were sent, with the places they got."""
+    sent: list[Json] = []
+    for entry in entries:
+        match entry.record:
+            case msg.ItemsAdded(items=more):
+                sent = list(more)
+            case msg.AddItems(step=key, first=first):
+                yield key, list(enumerate(sent, start=first))
+            case _:
+                pass
 
 
 def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> list[Hint]:
     """Write every turn; hints for steps that were held until now."""
-    lines = {one.run: _lines(one) for one in turned}
+    told = {one.run: _lines(one) for one in turned}
+    lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
-    ended = [one.run for one in turned if one.turn.state.terminal]
+    payloads.put_all(connection, [kept for _, more in told.values() for kept in more])
+    payloads.put_all(connection, [kept for one in turned for kept in _items(one)])
+    ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
     steps.clear(connection, [*ended, *(run for run, scope in cancelled if scope == ROOT_SCOPE)])
     steps.clear_scopes(connection, cancelled)
+    steps.clear_items(
+        connection,
+        [
+            StepId(*one.run, key)
+            for one in going
+            for key in one.before.maps.keys() - one.turn.state.maps.keys()
+        ],
+    )
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
+    waits.put(connection, [wait for one in going for wait in one.waits])
     steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
     resumed = {
         one.run: one
@@ -231,13 +308,57 @@ def _became(one: _Taken, status: RunStatus) -> bool:
     return one.turn.state.status is status and one.row.status != status
 
 
-def _lines(one: _Taken) -> list[history.Line]:
-    """The turn's entries as rows, chained to the last one there is."""
+def _began_undoing(one: _Taken) -> bool:
+    return one.before.undoing is None and one.turn.state.undoing is not None
+
+
+def _items(one: _Taken) -> Iterator[Payload]:
+    """The items that its maps got, each in a row of its own."""
+    for key, found in one.items.items():
+        for index, value in found:
+            name = items.payload_name(key, index)
+            yield Payload(run=one.run, name=name, salt=b"", body=canonical(value))
+
+
+def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:
+    """Let others know what follows for them; the runs that have something waiting now."""
+    endings = [
+        ended
+        for one in turned
+        if one.turn.state.terminal
+        and (ended := children.ended(one.row, one.graph, one.turn.state)) is not None
+    ]
+    told = [run for one in turned for run in one.started]
+    if endings:
+        told += children.tell(connection, endings)
+    if parents := [one.run for one in turned if one.graph.children]:
+        told += children.let_go(connection, parents)
+    if holders := [one for one in turned if one.graph.locks]:
+        told += locks.give_up(
+            connection,
+            {
+                one.run: [name for token in one.turn.state.tokens for name, _ in token.holds]
+                for one in holders
+            },
+        )
+    return told
+
+
+def _lines(one: _Taken) -> tuple[list[history.Line], list[Payload]]:
+    """The turn's entries as rows, chained to the last one there is; users' data beside them."""
     received = {id(letter.event): letter for letter in one.letters}
     before = bytes(one.row.hash)
     found: list[history.Line] = []
+    kept: list[Payload] = []
     for seq, entry in enumerate(one.turn.entries, start=one.row.seq + 1):
         letter = received.get(id(entry.record))
+        sealed = None if letter else codec.seal(entry.record, salt=os.urandom(16))
+        payload_id = letter.payload_id if letter else None
+        if sealed is not None and sealed.payload is not None:
+            payload_id = f"line/{seq}"
+            kept.append(
+                Payload(run=one.run, name=payload_id, salt=sealed.salt, body=sealed.payload)
+            )
         line = history.chained(
             before,
             run=one.run,
@@ -245,12 +366,12 @@ def _lines(one: _Taken) -> list[history.Line]:
             at=entry.at,
             kind=letter.kind if letter else type(entry.record).__name__,
             format=letter.format if letter else codec.FORMAT,
-            body=letter.body if letter else codec.seal(entry.record).body,
-            payload_id=letter.payload_id if letter else None,
+            body=letter.body if letter else sealed.body if sealed else "",
+            payload_id=payload_id,
         )
         found.append(line)
         before = line.hash
-    return found
+    return found, kept
 
 
 def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
@@ -275,7 +396,15 @@ def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
         reason=ending.reason if ending else None,
         message=ending.message if ending else None,
         ended_step=ending.step if ending else None,
+        outputs=_outputs(one) if state.status is RunStatus.COMPLETED else None,
     )
+
+
+def _outputs(one: _Taken) -> str | None:
+    """What the run gives, where its workflow says that; else its variables are what it gives."""
+    if not one.graph.outputs:
+        return None
+    return canonical(outputs(one.graph, one.run.run, one.turn.state.variables))
 
 
 def _patched(turn: Turn) -> int:
@@ -283,14 +412,14 @@ def _patched(turn: Turn) -> int:
     return sum(
         len(canonical(entry.record.patch))
         for entry in turn.entries
-        if isinstance(entry.record, msg.AttemptSucceeded)
+        if isinstance(entry.record, msg.AttemptSucceeded | msg.Saved)
     )
 
 
 def _snapshot(connection: Connection, one: _Taken, seq: int) -> None:
     """Keep the whole state, so that no fold has to begin further back."""
     state = one.turn.state
-    if len(state.steps) < state.live:
+    if len(state.steps) < state.live + sum(items.running for items in state.maps.values()):
         gone = one.before.steps.keys() - state.steps.keys()
         rows = [states.step(row) for row in steps.load_all(connection, one.run)]
         others = {step.key: step for step in rows if step.key not in gone}

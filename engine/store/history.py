@@ -61,6 +61,16 @@ _READ = session.Statement(
 
 LAST = 2**62
 
+_ABOUT = session.Statement(
+    name="history_about",
+    types="text, text, text",
+    sql="""
+    SELECT seq, at, kind, format, body::text AS body, payload_id, hash, NULL::text AS payload
+    FROM history
+    WHERE tenant_id = $1 AND run_id = $2::uuid AND body->>'step' = $3 ORDER BY seq
+    """,
+)
+
 
 def chained(
     before: bytes,
@@ -112,3 +122,8 @@ def read(
 ) -> Sequence[Row[Any]]:
     """Rows with `after` < seq <= `upto`, oldest first, each with its payload's text."""
     return session.run(connection, _READ, run.tenant, run.run, after, upto, limit)
+
+
+def about(connection: Connection, run: RunId, step: str) -> Sequence[Row[Any]]:
+    """The rows that speak of a step, oldest first, without users' data. It reads all of the run's."""
+    return session.run(connection, _ABOUT, run.tenant, run.run, step)

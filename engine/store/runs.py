@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row
 
 from engine.core import transitions
 from engine.store import session
-from engine.store.ids import RunId
+from engine.store.ids import RunId, StepId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +30,17 @@ class Head:
     reason: str | None
     message: str | None
     ended_step: str | None
+    #: What it gives, once it is completed.
+    outputs: str | None = None
 
 
 _CREATE = session.Statement(
     name="run_create",
-    types="text, text, text, int, text, text",
+    types="text, text, text, int, text, text, text, text, int, text, int",
     sql="""
-    INSERT INTO run (tenant_id, id, version_id, rules, pins, submitted_by)
-    VALUES ($1, $2::uuid, $3::uuid, $4, $5::json, $6)
+    INSERT INTO run (tenant_id, id, version_id, rules, pins, submitted_by, parent_run, parent_step,
+        parent_attempt, orphan, depth)
+    VALUES ($1, $2::uuid, $3::uuid, $4, $5::json, $6, $7::uuid, $8, $9, $10, $11)
     """,
 )
 
@@ -48,7 +51,8 @@ _LOCK = session.Statement(
     sql="""
     SELECT r.tenant_id, r.id::text AS id, r.version_id::text AS version_id, r.status, r.rules,
         r.seq, r.hash, r.head::text AS head, r.variables::text AS variables, r.snapshot_seq,
-        r.patched, r.reason, r.message, r.ended_step, clock_timestamp() AS now
+        r.patched, r.reason, r.message, r.ended_step, r.pins::text AS pins, r.submitted_by, r.depth,
+        r.parent_run::text AS parent_run, r.parent_step, r.parent_attempt, clock_timestamp() AS now
     FROM run r JOIN unnest($1, $2) AS wanted (tenant, run)
         ON r.tenant_id = wanted.tenant AND r.id = wanted.run::uuid
     WHERE $3 OR r.stuck_until IS NULL OR r.stuck_until <= clock_timestamp()
@@ -61,18 +65,20 @@ _SAVE = session.Statement(
     name="run_save",
     types=(
         "text[], text[], bigint[], text[], bigint[], bytea[], text[], text[], bigint[], bigint[], "
-        "text[], text[], text[]"
+        "text[], text[], text[], text[]"
     ),
     sql=f"""
     UPDATE run r SET status = n.status, seq = n.seq, hash = n.hash, head = n.head::json,
         variables = coalesce(n.variables::json, r.variables), snapshot_seq = n.snapshot_seq,
         patched = n.patched, reason = n.reason, message = n.message, ended_step = n.ended_step,
+        outputs = coalesce(r.outputs, n.outputs::json),
         started_at = coalesce(r.started_at, clock_timestamp()),
         finished_at = CASE WHEN n.status IN ({_TERMINAL})
             THEN coalesce(r.finished_at, clock_timestamp()) END,
         stuck_count = 0, stuck_error = NULL, stuck_until = NULL
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS n (tenant, run, was,
-        status, seq, hash, head, variables, snapshot_seq, patched, reason, message, ended_step)
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS n (tenant, run, was,
+        status, seq, hash, head, variables, snapshot_seq, patched, reason, message, ended_step,
+        outputs)
     WHERE r.tenant_id = n.tenant AND r.id = n.run::uuid AND r.seq = n.was
         AND (r.status NOT IN ({_TERMINAL}) OR r.status = n.status)
     RETURNING r.id
@@ -98,10 +104,36 @@ class ConcurrentTurn(Exception):
 
 
 def create(
-    connection: Connection, run: RunId, *, version_id: str, rules: int, pins: str, by: str
+    connection: Connection,
+    run: RunId,
+    *,
+    version_id: str,
+    rules: int,
+    pins: str,
+    by: str,
+    origin: tuple[StepId, int, str] | None = None,
+    depth: int = 0,
 ) -> None:
-    """A new run, queued. `pins` is JSON text."""
-    session.run(connection, _CREATE, run.tenant, run.run, version_id, rules, pins, by)
+    """A new run, queued. `pins` is JSON text.
+
+    `origin`: the step that starts it, its attempt, and what becomes of the run without it.
+    """
+    step, attempt, orphan = origin or (None, None, None)
+    session.run(
+        connection,
+        _CREATE,
+        run.tenant,
+        run.run,
+        version_id,
+        rules,
+        pins,
+        by,
+        step.run if step else None,
+        step.key if step else None,
+        attempt,
+        orphan,
+        depth,
+    )
 
 
 def lock(
@@ -134,6 +166,7 @@ def save(connection: Connection, heads: Sequence[Head]) -> None:
         [head.reason for head in heads],
         [head.message for head in heads],
         [head.ended_step for head in heads],
+        [head.outputs for head in heads],
     )
     if len(saved) != len(heads):
         raise ConcurrentTurn(f"{len(heads) - len(saved)} of {len(heads)} runs had moved on")

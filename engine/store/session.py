@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 import psycopg2.errors
@@ -119,14 +119,19 @@ def today(connection: Connection) -> date:
     return connection.execute(select(func.timezone("UTC", func.now()).cast(Date))).scalar_one()
 
 
+def now(connection: Connection) -> datetime:
+    """The time by the database's clock, the only one that decides."""
+    found: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return found
+
+
 def run(connection: Connection, statement: Statement, *parameters: Any) -> Sequence[Row[Any]]:
     """Execute a hot statement; its rows, or none."""
     known = connection.info.setdefault("prepared", set())
     if statement.name not in known:
-        connection.exec_driver_sql(
-            f"PREPARE {statement.name} ({statement.types}) AS {statement.sql}"
-        )
+        types = f"({statement.types}) " if statement.types else ""
+        connection.exec_driver_sql(f"PREPARE {statement.name} {types}AS {statement.sql}")
         known.add(statement.name)
-    marks = ", ".join(["%s"] * len(parameters))
-    result = connection.exec_driver_sql(f"EXECUTE {statement.name} ({marks})", parameters)
+    marks = f"({', '.join(['%s'] * len(parameters))})" if parameters else ""
+    result = connection.exec_driver_sql(f"EXECUTE {statement.name} {marks}", parameters)
     return result.fetchall() if result.returns_rows else ()

@@ -38,6 +38,15 @@ class StepRow:
     thread: str
     visits: str
     wake: datetime | None
+    #: The kind of its wait, while it waits.
+    wait: str | None = None
+    #: The map or step that it belongs to, and its place there.
+    of: str | None = None
+    item: int | None = None
+    #: The locks that its thread holds.
+    holds: str = "[]"
+    #: The lock that it was deferred for.
+    awaits: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +65,8 @@ _LOAD = session.Statement(
     types="text[], text[], text[]",
     sql=f"""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
-        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
+        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
+        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits
     FROM step s JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
     """,  # noqa: S608  # our own constants, here and below
 )
@@ -65,7 +75,8 @@ _LOAD_ALL = session.Statement(
     types="text, text",
     sql="""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
-        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at
+        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
+        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits
     FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid ORDER BY s.key
     """,
 )
@@ -74,21 +85,25 @@ _SAVE = session.Statement(
     name="step_save",
     types=(
         "text[], text[], text[], text[], int[], text[], int[], int[], int[], text[], text[], "
-        "text[], text[], timestamptz[], float8"
+        "text[], text[], timestamptz[], text[], text[], int[], text[], text[], float8"
     ),
     sql="""
     INSERT INTO step AS s (tenant_id, run_id, key, node, iteration, status, attempt, errors, lost,
-        queue, parents, thread, visits, wake_at)
+        queue, parents, thread, visits, wake_at, wait, "of", item, holds, awaits)
     SELECT tenant, run::uuid, key, node, iteration, status, attempt, errors, lost, queue,
         parents::json, thread::json, visits::json,
-        coalesce(wake, clock_timestamp() + make_interval(secs => $15))
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS n (tenant, run,
-        key, node, iteration, status, attempt, errors, lost, queue, parents, thread, visits, wake)
+        CASE WHEN status = 'waiting' THEN wake
+            ELSE coalesce(wake, clock_timestamp() + make_interval(secs => $20)) END,
+        wait, part_of, item, holds::json, awaits
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+        $19) AS n (tenant, run, key, node, iteration, status, attempt, errors, lost, queue,
+        parents, thread, visits, wake, wait, part_of, item, holds, awaits)
     ORDER BY tenant, run, key
     ON CONFLICT (tenant_id, run_id, key) DO UPDATE SET status = excluded.status,
         attempt = excluded.attempt, errors = excluded.errors, lost = excluded.lost,
-        wake_at = excluded.wake_at, sends = 0
-    WHERE s.status IN ('deferred', 'reported', 'retrying')
+        wake_at = excluded.wake_at, sends = 0, wait = excluded.wait, item = excluded.item,
+        holds = excluded.holds, awaits = excluded.awaits
+    WHERE s.status IN ('deferred', 'reported', 'retrying', 'waiting')
     RETURNING s.key
     """,
 )
@@ -128,6 +143,20 @@ _CLEAR_SCOPES = session.Statement(
     """,
 )
 
+_CLEAR_ITEMS = session.Statement(
+    name="step_clear_items",
+    types="text[], text[], text[]",
+    sql="""
+    WITH gone AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN unnest($1, $2, $3) AS w (tenant, run, key)
+            ON s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s."of" = w.key
+        ORDER BY 1, 2, 3 FOR UPDATE OF s)
+    DELETE FROM step s USING gone g
+    WHERE s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
+    """,
+)
+
 _HOLD = session.Statement(
     name="step_hold",
     types="text[], text[]",
@@ -164,7 +193,7 @@ _LEASE = session.Statement(
         AND r.tenant_id = s.tenant_id AND r.id = s.run_id
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
         s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
-        s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins,
+        s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins, s."of", s.item,
         CASE WHEN s.thread::text <> '[]' THEN r.head::text END AS head
     """,  # noqa: S608
 )
@@ -317,6 +346,11 @@ def save(connection: Connection, rows: Sequence[StepRow], *, resend_after: float
         [row.thread for row in rows],
         [row.visits for row in rows],
         [row.wake for row in rows],
+        [row.wait for row in rows],
+        [row.of for row in rows],
+        [row.item for row in rows],
+        [row.holds for row in rows],
+        [row.awaits for row in rows],
         resend_after,
     )
     if len(saved) != len(rows):
@@ -345,6 +379,12 @@ def clear_scopes(connection: Connection, scopes: Sequence[tuple[RunId, str]]) ->
             [run.run for run, _ in scopes],
             [scope for _, scope in scopes],
         )
+
+
+def clear_items(connection: Connection, maps: Sequence[StepId]) -> None:
+    """Remove what is left of the items of maps."""
+    if maps:
+        session.run(connection, _CLEAR_ITEMS, *_keys(maps))
 
 
 def hold(connection: Connection, runs: Sequence[RunId]) -> None:

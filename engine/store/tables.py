@@ -225,6 +225,12 @@ run = Table(
     _integer("stuck_count", server_default=text("0")),
     _text("stuck_error", nullable=True),
     _time("stuck_until"),
+    Column("parent_run", Id, nullable=True),
+    _text("parent_step", nullable=True),
+    _integer("parent_attempt", nullable=True),
+    _text("orphan", nullable=True),
+    _integer("depth", server_default=text("0")),
+    _json("outputs", nullable=True),
     _key("id"),
     ForeignKeyConstraint(
         ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
@@ -235,9 +241,23 @@ run = Table(
         "run_finished_when_terminal",
     ),
     _check("(stuck_error IS NULL) = (stuck_until IS NULL)", "run_stuck_has_error"),
+    _check("orphan IN ('cancel', 'finish')"),
+    _check(
+        "(parent_run IS NULL) = (parent_step IS NULL)"
+        " AND (parent_run IS NULL) = (parent_attempt IS NULL)"
+        " AND (parent_run IS NULL) = (orphan IS NULL)",
+        "run_child_has_parent",
+    ),
     postgresql_with={"fillfactor": 70},
 )
 Index("run_stuck", run.c.stuck_until, postgresql_where=run.c.stuck_until.is_not(None))
+Index(
+    "run_children",
+    run.c.tenant_id,
+    run.c.parent_run,
+    run.c.parent_step,
+    postgresql_where=run.c.parent_run.is_not(None),
+)
 
 step = Table(
     "step",
@@ -261,10 +281,16 @@ step = Table(
     _text("worker", nullable=True),
     _time("lease_until"),
     Column("begun", Boolean, nullable=False, server_default=text("false")),
+    _text("wait", nullable=True),
+    _text("of", nullable=True),
+    _integer("item", nullable=True),
+    _json("holds", default="[]"),
+    _text("awaits", nullable=True),
+    _now("asked_at"),
     _key("run_id", "key"),
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
     _check("iteration > 0"),
-    _check("status IN ('deferred', 'held', 'ready', 'leased', 'reported', 'retrying')"),
+    _check("status IN ('deferred', 'held', 'ready', 'leased', 'reported', 'retrying', 'waiting')"),
     _check("attempt > 0"),
     _check(
         "(status = 'leased') = (lease_until IS NOT NULL)"
@@ -272,14 +298,113 @@ step = Table(
         "step_leased_has_owner",
     ),
     _check(
-        "(status IN ('deferred', 'ready', 'retrying')) = (wake_at IS NOT NULL)",
+        "status = 'waiting'"
+        " OR (status IN ('deferred', 'ready', 'retrying')) = (wake_at IS NOT NULL)",
         "step_waiting_wakes",
     ),
+    _check("status <> 'waiting' OR wait IS NOT NULL", "step_waits_for_something"),
     _check("NOT begun OR status = 'leased'", "step_begun_while_leased"),
     postgresql_with={"fillfactor": 50},
 )
 Index("step_wakes", step.c.wake_at, postgresql_where=step.c.wake_at.is_not(None))
 Index("step_leases", step.c.lease_until, postgresql_where=step.c.lease_until.is_not(None))
+Index(
+    "step_awaits",
+    step.c.tenant_id,
+    step.c.awaits,
+    step.c.asked_at,
+    postgresql_where=step.c.awaits.is_not(None),
+)
+
+wait = Table(
+    "wait",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _text("step"),
+    _text("kind"),
+    _text("name", server_default=text("''")),
+    _text("correlation", server_default=text("''")),
+    Column("transient", Boolean, nullable=False, server_default=text("false")),
+    _json("asks", default="{}"),
+    _now("opened_at"),
+    _key("run_id", "step"),
+    ForeignKeyConstraint(
+        ["tenant_id", "run_id", "step"],
+        ["step.tenant_id", "step.run_id", "step.key"],
+        ondelete="CASCADE",
+    ),
+)
+Index(
+    "wait_events",
+    wait.c.tenant_id,
+    wait.c.name,
+    wait.c.correlation,
+    postgresql_where=wait.c.kind == text("'event'"),
+)
+Index(
+    "wait_people",
+    wait.c.tenant_id,
+    wait.c.opened_at,
+    postgresql_where=text("kind IN ('approval', 'input')"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    _text("tenant_id"),
+    _uuid("id"),
+    _text("key", nullable=True),
+    _text("digest"),
+    _text("name"),
+    Column("run_id", Id, nullable=True),
+    _json("match", default="{}"),
+    _text("correlation", server_default=text("''")),
+    _json("payload", nullable=True),
+    _text("sent_by"),
+    _text("state", server_default=text("'kept'")),
+    _text("detail", server_default=text("''")),
+    Column("claimed_run", Id, nullable=True),
+    _text("claimed_step", nullable=True),
+    _now("received_at"),
+    _time("expires_at", nullable=False),
+    _key("id"),
+    _of_tenant(),
+    _check("length(name) BETWEEN 1 AND 200"),
+    _check("state IN ('kept', 'claimed', 'dropped', 'refused')"),
+    _check(
+        "(state = 'claimed') = (claimed_run IS NOT NULL)"
+        " AND (state = 'claimed') = (claimed_step IS NOT NULL)",
+        "event_claimed_by_a_step",
+    ),
+)
+Index(
+    "event_once",
+    event.c.tenant_id,
+    event.c.key,
+    unique=True,
+    postgresql_where=event.c.key.is_not(None),
+)
+Index(
+    "event_kept",
+    event.c.tenant_id,
+    event.c.name,
+    event.c.correlation,
+    postgresql_where=event.c.state == text("'kept'"),
+)
+Index("event_expires", event.c.expires_at)
+
+lock = Table(
+    "lock",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _uuid("run_id"),
+    _now("taken_at"),
+    _key("name"),
+    ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+)
+Index("lock_run", lock.c.tenant_id, lock.c.run_id)
 
 inbox = Table(
     "inbox",
@@ -426,4 +551,15 @@ checkpoint = _appended(
     _json("state"),
     _now("at"),
     _key("run_id", "seq"),
+)
+
+answer = _appended(
+    "answer",
+    _text("step"),
+    _integer("attempt"),
+    _text("said_by"),
+    _text("choice", server_default=text("''")),
+    _json("form", default="{}"),
+    _now("at"),
+    _key("run_id", "step", "attempt", "said_by"),
 )

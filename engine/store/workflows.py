@@ -97,6 +97,20 @@ def find(
     return None if row is None else _version(row)
 
 
+def newest(connection: Connection, tenant: str, name: str, prefix: str | None) -> str | None:
+    """The id of the latest version whose number begins so: `1`, `1.2`, `1.2.0`; None: of all."""
+    statement = (
+        select(workflow_version.c.id)
+        .where(workflow_version.c.tenant_id == tenant, workflow_version.c.workflow == name)
+        .order_by(*_latest_first())
+        .limit(1)
+    )
+    if prefix is not None:
+        number = workflow_version.c.version
+        statement = statement.where((number == prefix) | number.startswith(f"{prefix}."))
+    return connection.execute(statement).scalar_one_or_none()
+
+
 def page(
     connection: Connection,
     tenant: str,

@@ -45,7 +45,7 @@ class Execution:
 
     @property
     def node(self) -> Node:
-        return self.lease.graph.nodes[NodeId(self.lease.node)]
+        return self.lease.graph.node(NodeId(self.lease.node))
 
     @property
     def whole(self) -> Limits:
@@ -75,7 +75,8 @@ class Execution:
     def scope(self, result: Json = None) -> Mapping[str, Json]:
         """What the names of an expression stand for at this step."""
         run: dict[str, Json] = {"id": self.lease.step.run}
-        return {**self.lease.variables, "result": result, "run": run}
+        known = self.lease.undone if result is None else result
+        return {**self.lease.variables, "result": known, "run": run}
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""

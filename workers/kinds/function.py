@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.core import expressions
-from engine.core.graph import Role
+from engine.core.graph import NodeId, Role
 from engine.runs.attempts import Failed, Outcome, Succeeded
 from workers.kinds.execution import Execution, choose_job, finished, left, saved
 from workers.sandbox import Job, Mode
@@ -14,7 +14,10 @@ from workers.sandbox import Job, Mode
 def run(execution: Execution) -> Outcome:
     """Call the node's function, if it has one, then whatever its choice depends on."""
     outcome = saved(execution, _call(execution))
-    if isinstance(outcome, Failed):
+    if (
+        isinstance(outcome, Failed)
+        or NodeId(execution.lease.node) not in execution.lease.graph.nodes
+    ):
         return outcome
     if execution.node.role is Role.PLAN:
         return _plan(execution, outcome)
@@ -52,6 +55,8 @@ def _call(execution: Execution) -> Outcome:
             terminal=True,
         )
     state = dict(execution.lease.variables)
+    if execution.lease.undone is not None:
+        state["result"] = execution.lease.undone
     if node.inputs is not None:
         try:
             given = node.inputs.evaluate(execution.scope())

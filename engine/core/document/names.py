@@ -7,29 +7,37 @@ from dataclasses import dataclass
 
 from engine.core import expressions, validate
 from engine.core.document import vocabulary as words
-from engine.core.graph import Graph
+from engine.core.graph import Child, Graph, Map, Node
 from engine.core.section import Section, below, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A function or tool that a graph names."""
+    """A function, tool or workflow that a graph names."""
 
-    kind: str  #: `function` or `tool`
+    kind: str  #: `function`, `tool` or `workflow`
     name: str
-    version: int | None
+    #: A number; of a workflow its first numbers, such as `1` or `1.2`.
+    version: int | str | None
     path: str
+
+    @property
+    def text(self) -> str:
+        """As it stands in the document."""
+        return self.name if self.version is None else f"{self.name}@{self.version}"
 
 
 def names_used(graph: Graph) -> Iterator[Reference]:
-    """The functions and tools that a graph names, with the path of each, for pinning."""
+    """The functions, tools and workflows that a graph names, with the path of each, for pinning."""
     for node in graph.nodes.values():
         place = graph.places.get(node.id, f"nodes.{node.id}")
-        if node.uses is not None:
-            field = "tool" if node.kind == "tool" else "uses"
-            yield _reference(node.kind, node.uses, f"{place}.{field}")
+        yield from _named(node, place)
         if node.choose is not None:
             yield _reference("function", node.choose, f"{place}.choose")
+        if isinstance(node.wait, Map):
+            yield from _named(node.wait.do, f"{place}.do")
+        if node.compensate is not None:
+            yield from _named(node.compensate, f"{place}.compensate")
     for edge in graph.edges:
         if edge.ask is not None:
             place = graph.places.get(edge.id, "edges")
@@ -60,6 +68,17 @@ def reference(section: Section, field: str) -> str | None:
     """A function or tool by name; something else stands in for a wrong one."""
     found = section.text(field, words.REFERENCE, "a name, or a name and its version: NAME@3")
     return found or ("?" if field in section.fields else None)
+
+
+def _named(node: Node, place: str) -> Iterator[Reference]:
+    """What a node runs."""
+    if node.uses is not None:
+        field = "tool" if node.kind == "tool" else "uses"
+        yield _reference(node.kind, node.uses, f"{place}.{field}")
+    if isinstance(node.wait, Child):
+        name, _, version = node.wait.workflow.partition("@")
+        path = f"{place}.workflow"
+        yield Reference(kind="workflow", name=name, version=version or None, path=path)
 
 
 def _reference(kind: str, text: str, path: str) -> Reference:

@@ -6,10 +6,13 @@ from dataclasses import fields, replace
 
 from engine.core import expressions
 from engine.core.document import vocabulary as words
+from engine.core.document import waits
 from engine.core.document.names import reference, templates
 from engine.core.graph import (
     DEFAULT_ITERATIONS,
+    Asked,
     Join,
+    Lock,
     Node,
     NodeId,
     Retry,
@@ -56,13 +59,15 @@ def _node(name: NodeId, section: Section) -> Node:
     every = Node(
         id=name,
         kind=kind,
-        role=Role.TASK if kind in _WORKING else Role.CONTROL,
+        role=Role.TASK if kind in (*_WORKING, *words.WAITING) else Role.CONTROL,
         max_iterations=_max_iterations(section),
         route=_route(section),
         join=join(section),
         title=_title(section),
         notes=_notes(section),
     )
+    if kind in words.WAITING:
+        return _waiting(every, section)
     return every if kind not in _WORKING else _working(every, section)
 
 
@@ -97,8 +102,81 @@ def _working(node: Node, section: Section) -> Node:
         save=templates(section, "save"),
         retry=_retry(section),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
-        queue=section.text("queue", words.QUEUE, "a name of letters, digits, _ . and -"),
+        queue=_queue(section),
+        lock=_lock(section),
+        compensate=_compensate(node.id, section),
     )
+
+
+def _waiting(node: Node, section: Section) -> Node:
+    """A node with what it waits for."""
+    wait = waits.wait(node.id, node.kind, section, _inner)
+    form = wait.form if isinstance(wait, Asked) else {}
+    return replace(
+        node,
+        wait=wait,
+        inputs=_with(section),
+        save=templates(section, "save") or waits.default_save(node.kind, form),
+        retry=_retry(section, words.CHILD_REASONS),
+        timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
+        queue=_queue(section),
+        lock=_lock(section),
+        compensate=_compensate(node.id, section),
+    )
+
+
+def _inner(outer: Section, field: str, name: NodeId, kinds: tuple[str, ...]) -> Node:
+    """A node that stands within another; a text is the function that it is."""
+    given = outer.fields[field]
+    if isinstance(given, str):
+        return Node(id=name, kind="function", uses=reference(outer, field))
+    section = outer.section(field)
+    kind = section.option("kind", kinds, ()) or "function"
+    own = {"function": ("uses",), "tool": ("tool",), "workflow": ("workflow", "orphan")}[kind]
+    common = ("kind", "with", "retry", "timeout", "queue")
+    section.known((*common, *own), elsewhere=words.INNER)
+    if kind != "workflow" and own[0] not in section.fields:
+        section.fail(own[0], f"the {kind} has no name", f"write {own[0]}: NAME")
+    return Node(
+        id=name,
+        kind=kind,
+        uses=reference(section, own[0]) if kind != "workflow" else None,
+        wait=waits.child(section) if kind == "workflow" else None,
+        inputs=_with(section),
+        retry=_retry(section, words.CHILD_REASONS if kind == "workflow" else words.REASONS),
+        timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
+        queue=_queue(section),
+    )
+
+
+def _compensate(name: NodeId, section: Section) -> Node | None:
+    if "compensate" not in section.fields:
+        return None
+    return _inner(section, "compensate", NodeId(f"{name}/undo"), ("function", "tool"))
+
+
+def _lock(node: Section) -> Lock | None:
+    """A text is the name of a lock of the run, held while the step lives."""
+    given = node.fields.get("lock")
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return Lock(name=node.template("lock"))
+    section = node.section("lock")
+    section.known(words.LOCK)
+    if not isinstance(section.fields.get("name"), str):
+        section.wrong(section.at("name"), section.fields.get("name"), "the name of the lock")
+        return None
+    until = section.text("until", words.NODE_NAME, "the name of a node")
+    return Lock(
+        name=section.template("name"),
+        until=None if until is None else NodeId(until),
+        tenant=section.option("of", words.LOCKS, ()) == "tenant",
+    )
+
+
+def _queue(section: Section) -> str | None:
+    return section.text("queue", words.QUEUE, "a name of letters, digits, _ . and -")
 
 
 def _ruled(name: NodeId, section: Section) -> Node:
@@ -216,7 +294,7 @@ def _with(section: Section) -> expressions.Template | None:
     return section.template("with")
 
 
-def _retry(node: Section) -> Retry:
+def _retry(node: Section, reasons: tuple[str, ...] = words.REASONS) -> Retry:
     section, usual = node.section("retry"), Retry()
     section.known([field.name for field in fields(Retry)])
     backoff = section.duration("backoff", 0, words.MAX_SECONDS)
@@ -227,5 +305,5 @@ def _retry(node: Section) -> Retry:
         factor=section.number("factor", 1, 100, usual.factor),
         max=usual.max if most is None else most,
         jitter=section.number("jitter", 0, 1, usual.jitter),
-        on=frozenset(section.options("on", words.REASONS)),
+        on=frozenset(section.options("on", reasons)),
     )

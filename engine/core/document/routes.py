@@ -52,7 +52,7 @@ def _needed(top: Section, node: Node, own: Sequence[Drawn]) -> None:
 
 def _alike(top: Section, node: Node, own: Sequence[Drawn]) -> None:
     """Refuse a normal edge that nothing but its place keeps from being taken beside others."""
-    if node.role is Role.PLAN or node.choose is not None:
+    if node.role is Role.PLAN or node.chooses:
         return
     for each in own:
         if not each.parallel and each.edge.arrive is Arrive.START and each.edge.ask is None:

@@ -26,6 +26,12 @@ FUNCTION = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 #: A function or tool, and its version if one is fixed.
 REFERENCE = FUNCTION.removesuffix("$") + r"(@[1-9][0-9]{0,8})?$"
 LABEL = r"^[^\x00-\x1f\x7f]{1,100}$"
+#: A workflow, and the version of it if not the latest: all of it, or its first numbers.
+WORKFLOW = (
+    WORKFLOW_NAME.removesuffix("$")
+    + r"(@(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){0,2}(-[0-9A-Za-z.-]{1,40})?)?$"
+)
+WHO = r"^(role|user):[A-Za-z0-9_.@-]{1,64}$"
 QUEUE = r"^[A-Za-z0-9_.-]{1,100}$"
 TITLE = r"^[^\x00-\x1f\x7f]{1,200}$"
 NOTES = r"^[\s\S]{1,4000}$"
@@ -38,14 +44,15 @@ FAILURES = (
     *REASONS,
     *("killed", "lost", "refused", "input_failed", "save_failed", "variables_too_large"),
     *("no_plan", "no_such_function", "no_such_tool", "nondeterministic_call", "unknown_outcome"),
-    *("unknown_kind", "defect"),
+    *("unknown_kind", "defect", "expired", "items_failed", "no_such_workflow", "too_deep"),
+    *("child_failed", "child_cancelled"),
 )
+#: Reasons for which a node that runs a workflow may run it again.
+CHILD_REASONS = ("child_failed", "child_cancelled")
 
-KINDS = ("function", "tool", "start", "pass", "end")
-LATER_KINDS = (
-    *("llm", "template", "http", "sql", "workflow", "approval", "input", "event", "timer"),
-    *("map", "python", "agent", "code"),
-)
+WAITING = ("timer", "event", "approval", "input", "workflow", "map")
+KINDS = ("function", "tool", *WAITING, "start", "pass", "end")
+LATER_KINDS = ("llm", "template", "http", "sql", "python", "agent", "code")
 ROLES = ("task", "plan")
 #: What an edge does at its target. `parallel` says how its source chooses, too: all that hold.
 EDGE_TYPES: Mapping[str, Arrive] = {
@@ -81,11 +88,33 @@ TOP = (
 )
 VARIABLE = ("type", "reduce", "shared", "default")
 NODE = ("kind", "join", "route", "title", "notes", "max_iterations")
-WORK = ("with", "save", "retry", "timeout", "queue")
+WORK = ("with", "save", "retry", "timeout", "queue", "lock", "compensate")
+#: What the nodes have that wait.
+WAIT = ("save", "lock", "compensate")
+ORPHANS = ("cancel", "finish")
+LOCK = ("name", "until", "of")
+LOCKS = ("run", "tenant")
+STOP = ("failed", "succeeded")
+CHOICES = ("approve", "reject")
+MAX_CHOICES = 20
+MAX_QUORUM = 100
+#: Items of a map, to begin with and added.
+MAX_ITEMS = 100_000
+#: Items of a map that are started side by side.
+MAX_AT_ONCE = 1000
+MAX_WAIT_SECONDS = 3650 * 86_400.0
+#: What may stand where a function alone would do.
+INNER = ("kind", "uses", "tool", "workflow", "with", "retry", "timeout", "queue", "orphan")
 #: What the kinds of node have beside what all have.
 OWN: Mapping[str, tuple[str, ...]] = {
     "function": ("uses", "role", "choose", *WORK),
     "tool": ("tool", *WORK),
+    "timer": ("for", "until", "lock", "compensate"),
+    "event": ("name", "match", "schema", "transient", "expires", *WAIT),
+    "approval": ("show", "choices", "form", "from", "quorum", "expires", *WAIT),
+    "input": ("show", "form", "from", "expires", *WAIT),
+    "workflow": ("workflow", "with", "orphan", "expires", "retry", *WAIT),
+    "map": ("over", "as", "do", "at_once", "stop_when", "timeout", "queue", *WAIT),
     "start": (),
     "pass": (),
     "end": (),
@@ -103,11 +132,7 @@ EDGES: Mapping[str | None, tuple[str, ...]] = {
 LATER_TOP = ("steps", "policies", "compensate", "schema")
 LATER_LIMITS = ("cost_usd", "duration", "tokens")
 LATER_VARIABLE = ("sensitive",)
-LATER_NODE = (
-    *("effect", "limits", "compensate", "model", "prompt", "form"),
-    *("show", "of", "from", "expires", "workflow", "over", "as", "do", "at_once", "stop_when"),
-    *("for", "until", "name", "match", "schema", "steps"),
-)
+LATER_NODE = ("effect", "limits", "model", "prompt", "steps")
 LATER_EDGE = ("priority",)
 #: They could make a schema reach for something outside of the document.
 REFERRING = ("$ref", "$dynamicRef", "$recursiveRef", "$id", "$schema", "$anchor", "$dynamicAnchor")

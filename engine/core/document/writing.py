@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.core.document import vocabulary as words
+from engine.core.document.waits import default_save
 from engine.core.expressions import Template
 from engine.core.graph import (
     Arrive,
+    Asked,
+    Awaited,
+    Child,
     Edge,
     Graph,
     Join,
     Limits,
+    Lock,
+    Map,
     Node,
+    Orphan,
     Retry,
     Role,
     Route,
     Rule,
     Surplus,
+    Timer,
+    Wait,
 )
 from engine.core.values import Json
 
@@ -63,8 +72,9 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         role=node.role.value if node.role is Role.PLAN else None,
         **{"tool" if node.kind == "tool" else "uses": node.uses},
         rules=[_write_rule(rule) for rule in node.rules] or None,
+        **_write_wait(node.wait),
         **{"with": None if node.inputs is None else node.inputs.source},
-        save=_sources(node.save) or None,
+        save=_write_save(node),
         choose=node.choose,
         join=_write_join(node.join),
         route="all" if node.route is Route.ALL and not _forks(graph, node) else None,
@@ -72,9 +82,98 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         timeout=None if node.timeout is None else _number(node.timeout),
         max_iterations=None if node.max_iterations == usual.max_iterations else node.max_iterations,
         queue=node.queue,
+        lock=None if node.lock is None else _write_lock(node.lock),
+        compensate=None if node.compensate is None else _write_inner(node.compensate),
         title=node.title,
         notes=node.notes,
     )
+
+
+def _write_save(node: Node) -> Json:
+    form = node.wait.form if isinstance(node.wait, Asked) else {}
+    if node.save == default_save(node.kind, form):
+        return None
+    return _sources(node.save) or None
+
+
+def _write_wait(wait: Wait | None) -> dict[str, Json]:
+    """What a node waits for."""
+    match wait:
+        case Timer(seconds=seconds, until=until):
+            return _filled(**{"for": _source(seconds), "until": _source(until)})
+        case Awaited():
+            return _filled(
+                name=wait.name.source,
+                match=_source(wait.match),
+                schema=wait.schema,
+                transient=wait.transient or None,
+                expires=_time(wait.expires),
+            )
+        case Asked():
+            usual = () if not wait.choices else words.CHOICES
+            return _filled(
+                show=_source(wait.show),
+                choices=None if wait.choices == usual else [*wait.choices],
+                form=dict(wait.form) or None,
+                **{"from": list[Json](wait.who) or None},
+                quorum=None if wait.quorum == 1 else wait.quorum,
+                expires=_time(wait.expires),
+            )
+        case Child():
+            return _filled(
+                workflow=wait.workflow,
+                orphan=None if wait.orphan is Orphan.CANCEL else wait.orphan.value,
+                expires=_time(wait.expires),
+            )
+        case Map():
+            return _write_map(wait)
+        case _:
+            return {}
+
+
+def _write_map(wait: Map) -> dict[str, Json]:
+    usual = Map(over=wait.over, do=wait.do)
+    stop = _filled(
+        failed=None if wait.most_failed == usual.most_failed else wait.most_failed,
+        succeeded=_source(wait.enough),
+    )
+    return {
+        "over": wait.over.source,
+        **_filled(
+            **{"as": None if wait.name == usual.name else wait.name},
+            do=_write_inner(wait.do),
+            at_once=None if wait.at_once == usual.at_once else wait.at_once,
+            stop_when=stop or None,
+        ),
+    }
+
+
+def _write_inner(node: Node) -> Json:
+    """A node that stands within another; a function that says nothing else is its name."""
+    written = _filled(
+        kind=None if node.kind == "function" else node.kind,
+        **{"tool" if node.kind == "tool" else "uses": node.uses},
+        **_write_wait(node.wait),
+        **{"with": _source(node.inputs)},
+        retry=_write_retry(node.retry) or None,
+        timeout=_time(node.timeout),
+        queue=node.queue,
+    )
+    return written["uses"] if written.keys() == {"uses"} else written
+
+
+def _write_lock(lock: Lock) -> Json:
+    if lock.until is None and not lock.tenant:
+        return lock.name.source
+    return _filled(name=lock.name.source, until=lock.until, of="tenant" if lock.tenant else None)
+
+
+def _source(template: Template | None) -> Json:
+    return None if template is None else template.source
+
+
+def _time(seconds: float | None) -> Json:
+    return None if seconds is None else _number(seconds)
 
 
 def _forks(graph: Graph, node: Node) -> bool:

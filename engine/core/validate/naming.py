@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from engine.core.expressions import Expression, Template
-from engine.core.graph import Graph
+from engine.core.graph import Asked, Awaited, Graph, Map, Node, Timer
 from engine.core.problem import Problem
 from engine.core.section import below, suggestion
 
@@ -21,11 +22,12 @@ def problems(graph: Graph) -> Iterator[Problem]:
     inputs = graph.inputs.get("properties")
     declared = {*graph.variables, *(inputs if isinstance(inputs, dict) else ())}
     saved = {name for node in graph.nodes.values() for name in node.save}
+    saved |= _mapped(graph)
     # Without declarations the variables are whatever a run is given and its functions set.
     known = declared | saved if declared else None
-    for path, expression, result in _expressions(graph):
-        for name in sorted(expression.names):
-            if name == "result" and not result:
+    for path, expression, own in _expressions(graph):
+        for name in sorted(expression.names - own):
+            if name == "result":
                 yield Problem(
                     path=path,
                     message="$result is not known here",
@@ -46,27 +48,64 @@ def problems(graph: Graph) -> Iterator[Problem]:
                 )
 
 
-def _expressions(graph: Graph) -> Iterator[tuple[str, Expression, bool]]:
-    """Every expression of a graph, with its path and whether there is a result to speak of."""
+Named: TypeAlias = tuple[str, Expression, frozenset[str]]
+
+_NONE: frozenset[str] = frozenset()
+_RESULT = frozenset({"result"})
+
+
+def _mapped(graph: Graph) -> set[str]:
+    """The names that items go by; they are variables to what is done with them."""
+    waits = [node.wait for node in graph.nodes.values() if isinstance(node.wait, Map)]
+    return {wait.name for wait in waits} - RESERVED
+
+
+def _expressions(graph: Graph) -> Iterator[Named]:
+    """Every expression of a graph, with its path and the reserved names that mean something there."""
     for node in graph.nodes.values():
         place = graph.place(node.id)
         if node.inputs is not None:
-            yield from _within(f"{place}.with", node.inputs, result=False)
+            yield from _within(f"{place}.with", node.inputs, _NONE)
         for name, template in node.save.items():
-            yield from _within(f"{place}.save.{name}", template, result=True)
+            yield from _within(f"{place}.save.{name}", template, _RESULT)
         for number, rule in enumerate(node.rules):
             if rule.when is not None:
-                yield f"{place}.rules[{number}].when", rule.when, False
+                yield f"{place}.rules[{number}].when", rule.when, _NONE
+        if node.lock is not None:
+            yield from _within(f"{place}.lock", node.lock.name, _NONE)
+        if node.compensate is not None and node.compensate.inputs is not None:
+            yield from _within(f"{place}.compensate.with", node.compensate.inputs, _RESULT)
+        yield from _of_wait(node, place)
     for edge in graph.edges:
         if edge.when is not None:
-            works = graph.nodes[edge.source].works
-            yield below(graph.place(edge.id), "when"), edge.when, works
+            own = _NONE if graph.nodes[edge.source].passes else _RESULT
+            yield below(graph.place(edge.id), "when"), edge.when, own
     for name, template in graph.outputs.items():
-        yield from _within(f"outputs.{name}", template, result=False)
+        yield from _within(f"outputs.{name}", template, _NONE)
 
 
-def _within(
-    path: str, template: Template, *, result: bool
-) -> Iterator[tuple[str, Expression, bool]]:
+def _of_wait(node: Node, place: str) -> Iterator[Named]:
+    """The expressions that say what a node waits for."""
+    fields: Mapping[str, Template | None] = {}
+    match node.wait:
+        case Timer(seconds=seconds, until=until):
+            fields = {"for": seconds, "until": until}
+        case Awaited(name=name, match=match):
+            fields = {"name": name, "match": match}
+        case Asked(show=show):
+            fields = {"show": show}
+        case Map(over=over, enough=enough, do=do, name=item):
+            fields = {"over": over, "stop_when.succeeded": enough}
+            if do.inputs is not None:
+                own = frozenset({"index"} | ({item} & RESERVED))
+                yield from _within(f"{place}.do.with", do.inputs, own)
+        case _:
+            pass
+    for field, template in fields.items():
+        if template is not None:
+            yield from _within(f"{place}.{field}", template, _NONE)
+
+
+def _within(path: str, template: Template, own: frozenset[str]) -> Iterator[Named]:
     for inner, expression in template.expressions.items():
-        yield below(path, inner), expression, result
+        yield below(path, inner), expression, own

@@ -152,7 +152,7 @@ def _unchosen(graph: Graph, node: Node, edges: Sequence[Edge]) -> Iterator[Probl
 def _is_certain(graph: Graph, node: Node, edge: Edge) -> bool:
     """Whether an edge is taken whatever comes of its node, if none before it is."""
     conditional = edge.when is not None or edge.ask is not None
-    return node.choose is None and not conditional and not graph.leads_back(edge)
+    return not node.chooses and not conditional and not graph.leads_back(edge)
 
 
 def _unfailed(graph: Graph, edges: Sequence[Edge]) -> Iterator[Problem]:

@@ -31,7 +31,7 @@ def problems(graph: Graph) -> Iterator[Problem]:
 
 def _idle(graph: Graph) -> Iterator[Problem]:
     """Loops in which nothing is ever carried out: the coordinator would turn in them by itself."""
-    passed = {node.id for node in graph.nodes.values() if not node.works}
+    passed = {node.id for node in graph.nodes.values() if node.passes}
     links = [(e.source, e.target) for e in graph.edges if {e.source, e.target} <= passed]
     for loop in loops.components(sorted(passed), links):
         if any(source in loop and target in loop for source, target in links):
@@ -44,7 +44,13 @@ def _idle(graph: Graph) -> Iterator[Problem]:
 
 def _asking(graph: Graph, node: Node, asking: Edge) -> Iterator[Problem]:
     path = below(graph.place(asking.id), "ask")
-    if not node.works:
+    if node.wait is not None:
+        yield Problem(
+            path=path,
+            message=f"{node.id} waits, and only a worker can ask a function",
+            remedy="use `when`, or ask from a function node",
+        )
+    elif not node.works:
         yield Problem(
             path=path,
             message=f"{node.id} is passed without a worker, which alone can ask a function",
@@ -67,7 +73,7 @@ def _asking(graph: Graph, node: Node, asking: Edge) -> Iterator[Problem]:
 
 def _failing(graph: Graph, node: Node) -> Iterator[Problem]:
     for edge in graph.edges_from(node.id, on="error"):
-        if not node.works and node.kind != "end":
+        if node.passes and node.kind != "end":
             yield Problem(
                 path=below(graph.place(edge.id), "on"),
                 message=f"{node.id} is passed without a worker, and never fails",

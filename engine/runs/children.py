@@ -1,0 +1,195 @@
+"""Child runs: a step of one run that is a run of its own.
+
+The child is submitted in the turn that opens the step, with the version that the parent has
+pinned; its variables are its own. It tells its end to the step that waits for it, which
+moves on once, whoever ends the wait. When that step is gone, by a cancel say, the child is
+cancelled too, unless its node lets it finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.decide import outputs
+from engine.core.graph import Child, Graph
+from engine.core.state import State, Step
+from engine.core.transitions import RunStatus
+from engine.core.values import Inline, Json
+from engine.errors import Invalid, NotFound
+from engine.runs import graphs, letters, submission
+from engine.store import children as rows
+from engine.store import inbox, payloads, waits
+from engine.store.ids import RunId, StepId
+from engine.store.waits import End
+from engine.waiting import Unfit
+
+#: Runs within runs.
+MAX_DEPTH = 20
+
+_REASONS = {RunStatus.FAILED: "child_failed", RunStatus.CANCELLED: "child_cancelled"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """What a child takes over from the run that starts it."""
+
+    run: RunId
+    depth: int
+    by: str
+    #: The versions that the parent has pinned.
+    pins: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Parent:
+        """The run of a locked row."""
+        return cls(
+            run=RunId(row.tenant_id, row.id),
+            depth=row.depth,
+            by=row.submitted_by,
+            pins=orjson.loads(row.pins),
+        )
+
+
+def start(
+    connection: Connection,
+    parent: Parent,
+    step: Step,
+    child: Child,
+    inputs: Mapping[str, Json],
+    now: datetime,
+) -> str:
+    """Submit the run that a step waits for; its id. Raises `Unfit`."""
+    del now
+    if parent.depth >= MAX_DEPTH:
+        raise Unfit(
+            "too_deep",
+            f"node {step.node} would start a run {MAX_DEPTH + 1} runs deep; let the workflows "
+            "that run one another come to an end",
+        )
+    version = parent.pins.get(f"workflow:{child.workflow}")
+    try:
+        if version is None:
+            raise NotFound(f"workflow {child.workflow} does not exist")
+        graph = graphs.load(connection, parent.run.tenant, str(version))
+    except NotFound as missing:
+        raise Unfit("no_such_workflow", f"node {step.node}: {missing.message}") from missing
+    origin = submission.Origin(
+        step=StepId(*parent.run, step.key),
+        attempt=step.attempt,
+        orphan=child.orphan.value,
+        depth=parent.depth + 1,
+    )
+    try:
+        return submission.enter(
+            connection,
+            parent.run.tenant,
+            str(version),
+            graph,
+            inputs,
+            by=parent.by,
+            origin=origin,
+        ).run
+    except Invalid as invalid:
+        problem = invalid.problems[0]
+        message = f"node {step.node}, with: {problem.path}: {problem.message}"
+        raise Unfit("input_failed", message) from invalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A child that has ended, and the step that waits for it."""
+
+    run: RunId
+    step: StepId
+    attempt: int
+    graph: Graph
+    state: State
+
+
+def ended(row: Row[Any], graph: Graph, state: State) -> Ended | None:
+    """A run that has ended as the child that it is; None when it is nobody's."""
+    if row.parent_run is None:
+        return None
+    run = RunId(row.tenant_id, row.id)
+    step = StepId(row.tenant_id, row.parent_run, row.parent_step)
+    return Ended(run=run, step=step, attempt=row.parent_attempt, graph=graph, state=state)
+
+
+def tell(connection: Connection, endings: Sequence[Ended]) -> list[RunId]:
+    """Tell ends to the steps that wait for them; the runs that have something to fold by it."""
+    won = waits.end(connection, [_end(one) for one in endings])
+    told = [one for one in endings if one.step in won]
+    sealed = [_letter(one) for one in told if _reason(one) is None]
+    plain = [_failure(one) for one in told if _reason(one) is not None]
+    payloads.put_all(connection, [one.payload for one in sealed])
+    if told:
+        inbox.put(connection, [*(one.letter for one in sealed), *plain])
+    return [one.step.run_id for one in told]
+
+
+def let_go(connection: Connection, parents: Sequence[RunId]) -> list[RunId]:
+    """Cancel the children that no step of these runs waits for any more; which those are."""
+    found = rows.orphans(connection, parents)
+    cancels = [
+        letters.letter(
+            RunId(row.tenant_id, row.id),
+            msg.CancelRequested(
+                at=codec.UNTIMED,
+                by=f"run:{row.parent_run}",
+                reason=f"{row.parent_step} of run {row.parent_run} waits for it no more",
+            ),
+        )
+        for row in found
+    ]
+    if cancels:
+        inbox.put(connection, cancels)
+    return [RunId(row.tenant_id, row.id) for row in found]
+
+
+def _reason(one: Ended) -> str | None:
+    return _REASONS.get(one.state.status)
+
+
+def _message(one: Ended) -> str:
+    ending = one.state.ending
+    said = f"{ending.reason}: {ending.message}" if ending else one.state.status.value
+    return f"run {one.run.run} of {one.graph.workflow} {one.state.status}: {said}"[:2000]
+
+
+def _end(one: Ended) -> End:
+    reason = _reason(one)
+    message = None if reason is None else _message(one)
+    return End(
+        step=one.step, attempt=one.attempt, by=f"run:{one.run.run}", reason=reason, message=message
+    )
+
+
+def _letter(one: Ended) -> letters.Sealed:
+    event = msg.WaitEnded(
+        at=codec.UNTIMED,
+        step=msg.StepKey(one.step.key),
+        attempt=one.attempt,
+        by=(f"run:{one.run.run}",),
+        result=Inline(value=outputs(one.graph, one.run.run, one.state.variables)),
+    )
+    return letters.sealed(one.step.run_id, event, f"{one.step.key}/{one.attempt}")
+
+
+def _failure(one: Ended) -> inbox.Letter:
+    event = msg.WaitFailed(
+        at=codec.UNTIMED,
+        step=msg.StepKey(one.step.key),
+        attempt=one.attempt,
+        by=(f"run:{one.run.run}",),
+        reason=_reason(one) or "",
+        message=_message(one),
+    )
+    return letters.letter(one.step.run_id, event)

@@ -1,0 +1,107 @@
+"""A run as it enters the store: checked inputs, pinned versions, its first event.
+
+Whoever submits one, a person (`launch`) or a step of another run (`children`), does it in a
+transaction of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from engine import documents
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.decide import RULES
+from engine.core.graph import Graph
+from engine.core.problem import Problem
+from engine.core.values import VARIABLES_BYTES, Json, canonical, size
+from engine.errors import Invalid
+from engine.runs import catalogue, identity, letters
+from engine.store import inbox, payloads, runs
+from engine.store.ids import RunId, StepId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The step that starts a run, and what becomes of the run when the step is gone."""
+
+    step: StepId
+    attempt: int
+    orphan: str
+    depth: int
+
+
+def enter(
+    connection: Connection,
+    tenant: str,
+    version_id: str,
+    graph: Graph,
+    inputs: Mapping[str, Json],
+    *,
+    by: str,
+    run: RunId | None = None,
+    origin: Origin | None = None,
+) -> RunId:
+    """Create a run of a workflow version. Raises `Invalid` with every problem of the inputs."""
+    run = run or RunId(tenant, identity.new_run())
+    given = _checked(graph, inputs)
+    pins = _pins(connection, tenant, graph, version_id)
+    runs.create(
+        connection,
+        run,
+        version_id=version_id,
+        rules=RULES,
+        pins=canonical(pins),
+        by=by,
+        origin=None if origin is None else (origin.step, origin.attempt, origin.orphan),
+        depth=0 if origin is None else origin.depth,
+    )
+    event = msg.RunSubmitted(
+        at=codec.UNTIMED,
+        by=by,
+        version=version_id,
+        inputs=given,
+        pins=pins,
+        reducers=graph.reducers,
+        shared=tuple(sorted(graph.shared)),
+    )
+    sealed = letters.sealed(run, event, "input")
+    payloads.put_all(connection, [sealed.payload])
+    inbox.put(connection, [sealed.letter])
+    return run
+
+
+def _checked(graph: Graph, inputs: Mapping[str, Json]) -> dict[str, Json]:
+    """The variables that the run starts with: declared defaults, then the inputs."""
+    given = documents.with_defaults(graph, inputs)
+    if problems := documents.input_problems(graph, given):
+        raise Invalid(problems, "the inputs do not fit the workflow")
+    variables = {**graph.variables, **given}
+    if (taken := size(variables)) > VARIABLES_BYTES:
+        raise Invalid(
+            [
+                Problem(
+                    path="inputs",
+                    message=f"inputs and variables take {taken} bytes, {VARIABLES_BYTES} are allowed",
+                    remedy="pass a reference to large data",
+                )
+            ]
+        )
+    return variables
+
+
+def _pins(
+    connection: Connection, tenant: str, graph: Graph, version_id: str
+) -> dict[str, int | str]:
+    """The version of everything that the graph names, for the run to keep to.
+
+    A workflow that runs itself runs the version that it is.
+    """
+    found, problems = catalogue.pins(connection, tenant, graph)
+    if problems:
+        raise Invalid(problems, "the workflow names what does not exist")
+    itself = f"workflow:{graph.workflow}"
+    return {**found, itself: version_id} if itself in found else found

@@ -1,0 +1,48 @@
+"""Runs that steps of other runs started, and wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from engine.core import transitions
+from engine.store import session
+from engine.store.ids import RunId
+from engine.store.tables import run
+
+_TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
+
+_ORPHANS = session.Statement(
+    name="child_orphans",
+    types="text[], text[]",
+    sql=f"""
+    SELECT c.tenant_id, c.id::text AS id, c.parent_run::text AS parent_run, c.parent_step
+    FROM run c JOIN unnest($1, $2) AS w (tenant, run)
+        ON c.tenant_id = w.tenant AND c.parent_run = w.run::uuid
+    WHERE c.orphan = 'cancel' AND c.status NOT IN ({_TERMINAL})
+        AND NOT EXISTS (SELECT FROM step s WHERE s.tenant_id = c.tenant_id
+            AND s.run_id = c.parent_run AND s.key = c.parent_step
+            AND s.attempt = c.parent_attempt AND s.status IN ('waiting', 'reported'))
+        AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = c.tenant_id AND i.run_id = c.id
+            AND i.kind = 'CancelRequested')
+    """,  # noqa: S608  # the statuses are our own enumeration
+)
+
+
+def orphans(connection: Connection, parents: Sequence[RunId]) -> Sequence[Row[Any]]:
+    """Live children that no step of these runs waits for any more, and that end with it."""
+    return session.run(
+        connection, _ORPHANS, [one.tenant for one in parents], [one.run for one in parents]
+    )
+
+
+def of_run(connection: Connection, parent: RunId) -> Sequence[Any]:
+    """The children of a run, oldest first."""
+    statement = (
+        select(run.c.id, run.c.status, run.c.parent_step, run.c.parent_attempt, run.c.orphan)
+        .where(run.c.tenant_id == parent.tenant, run.c.parent_run == parent.run)
+        .order_by(run.c.id)
+    )
+    return connection.execute(statement).all()
