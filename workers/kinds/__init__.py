@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.runs.attempts import Outcome
-from workers.kinds import function, tool
+from workers.kinds import function, proc, tool
 from workers.kinds.execution import Execution
 
 Kind = Callable[[Execution], Outcome]
 
-KINDS: Mapping[str, Kind] = {"function": function.run, "tool": tool.run}
+KINDS: Mapping[str, Kind] = {"function": function.run, "proc": proc.run, "tool": tool.run}
