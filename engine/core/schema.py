@@ -142,8 +142,7 @@ def document_schema() -> dict[str, Json]:
 def _only(what: str, fields: Sequence[str], others: Sequence[str]) -> dict[str, Json]:
     """A document of one form has no field of the other."""
     foreign: list[Json] = [{"required": [name]} for name in others if name not in fields]
-    own: list[Json] = [what]
-    return {"required": own, "not": {"anyOf": foreign}}
+    return {"required": [what], "not": {"anyOf": foreign}}
 
 
 def _step() -> dict[str, Json]:
@@ -165,7 +164,7 @@ def _step() -> dict[str, Json]:
                 "items": {
                     "type": "string",
                     "pattern": words.VARIABLE_NAME,
-                    "not": {"enum": sorted(RESERVED)},
+                    "not": {"enum": [*sorted(RESERVED)]},
                 },
             },
         },
