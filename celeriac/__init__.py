@@ -6,6 +6,7 @@ What users import:
 - `WorkflowEngine`: run it here and now, without services.
 - `tool`, `get_global_registry`, `invoke`, `ToolError`: functions that steps call by name.
 - `Client`: publish, submit and follow on a platform, where a run survives whatever dies.
+- `celeriac.agents`: functions for step lists, such as the two ends of a loop.
 - `celeriac.testing`: run any workflow in memory, with fake tools, faults and no waiting.
 
     from celeriac import NodeType, WorkflowEngine, WorkflowGraph, WorkflowState

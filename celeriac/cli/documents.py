@@ -40,8 +40,10 @@ def validate(ctx: click.Context, *, file: str, as_json: bool) -> None:
     if as_json:
         printing.document({"valid": True, "problems": [], "joins": dict(graph.joins)})
     else:
-        nodes, edges = len(graph.nodes), len(graph.edges)
-        click.echo(f"{file}: {graph.workflow} is valid: {nodes} nodes, {edges} edges")
+        counted = f"{len(graph.nodes)} nodes, {len(graph.edges)} edges"
+        if graph.listing is not None:
+            counted = f"{len(graph.listing.steps)} steps"
+        click.echo(f"{file}: {graph.workflow} is valid: {counted}")
         for node, fork in graph.joins.items():
             click.echo(f"  {node} joins the threads of {fork or 'the whole run'}")
 

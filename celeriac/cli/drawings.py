@@ -65,6 +65,10 @@ def draw(
     if left is not None:
         if notation not in {"mermaid", "dot"}:
             raise click.UsageError(f"{notation} leaves nothing out that a sidecar could say")
+        if graph.listing is not None:
+            raise click.UsageError(
+                "a list of steps cannot be read from a drawing: keep its document"
+            )
         beside = (mermaid if notation == "mermaid" else dot).sidecar(graph)
         Path(left).write_text(json.dumps(beside, indent=2, ensure_ascii=False) + "\n")
     click.echo(_WRITERS[notation](graph), nl=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.values import INLINE_BYTES
-from workers.sandbox.inside import values
+from workers.sandbox.inside import procs, values
 from workers.sandbox.inside.state import Context, WorkflowState
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -36,10 +36,33 @@ async def on_state(
     Raises `Died`. A function that is not asynchronous cannot be stopped: one that took too
     long is told so when it returns.
     """
+    return await _timed(function, lambda: _called(function, state, context), seconds)
+
+
+async def as_proc(
+    function: Callable[..., Any],
+    params: Mapping[str, Any],
+    output: Sequence[str],
+    context: Context,
+    *,
+    seconds: float | None,
+) -> Any:
+    """Call as a step of a list does: its params by name, and its output. Raises `Died`."""
+    arguments = {"params": params, "output": output}
+    return await _timed(
+        function,
+        lambda: function(**procs.named(_parameters(function), arguments, context)),
+        seconds,
+    )
+
+
+async def _timed(
+    function: Callable[..., Any], call: Callable[[], Any], seconds: float | None
+) -> Any:
     began = time.monotonic()
     try:
         async with asyncio.timeout(seconds) as limit:
-            answer = _called(function, state, context)
+            answer = call()
             if inspect.isawaitable(answer):
                 answer = await answer
     except (Exception, SystemExit) as error:

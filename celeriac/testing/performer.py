@@ -19,10 +19,11 @@ from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
 from celeriac.testing.runner import Attempt, Report
 from engine import documents
-from engine.core import codec, expressions, overlays
+from engine.core import codec, expressions, overlays, tape
 from engine.core import messages as msg
 from engine.core.graph import Role
 from engine.core.values import Inline, Json, plain
+from workers.sandbox.inside import procs
 from workers.sandbox.inside.calls import Calls, ToolError, Tools
 from workers.sandbox.inside.state import Changes, Context, WorkflowState
 
@@ -68,7 +69,9 @@ class Performer:
             with registry.calling(caller.invoke):
                 if attempt.node.kind == "tool":
                     return _tool(attempt, caller)
-                report = await self._function(attempt, context)
+                is_proc = attempt.node.kind == "proc"
+                carry_out = self._proc if is_proc else self._function
+                report = await carry_out(attempt, context)
                 if caller.doomed is not None:
                     raise caller.doomed
                 if attempt.node.role is Role.PLAN:
@@ -103,6 +106,29 @@ class Performer:
                 removed=tuple(changes.removed()),
             ),
         )
+
+    async def _proc(self, attempt: Attempt, context: Context) -> msg.AttemptSucceeded:
+        """Call a step's agent; what it answers, and how it says that it ended, is its patch."""
+        node = attempt.node
+        assert node.uses is not None
+        assert node.inputs is not None
+        function = self._named(node.uses)
+        try:
+            given = tape.given(node.inputs, _scope(attempt))
+        except expressions.EvaluationError as error:
+            message = f"step {node.id}, params.{error.path}: {error}"
+            raise Died("input_failed", message, terminal=True) from error
+        answer = await calling.as_proc(
+            function, copy.deepcopy(given), node.output, context, seconds=node.timeout
+        )
+        try:
+            value, status = procs.answered(answer)
+            result = calling.plain(value, what="result")
+            said = calling.plain(status, what="status")
+        except ValueError as error:
+            raise calling.died(error, function) from error
+        patch = tape.left(node.output, result, said)
+        return _saved(attempt, _succeeded(attempt, result=result, patch=patch))
 
     async def _choose(
         self, attempt: Attempt, context: Context, report: msg.AttemptSucceeded

@@ -16,6 +16,9 @@ of the routing says so.
 
 *Asking before starting.* The core requests starts. The shell's admission answers by events.
 
+*Step lists.* A list of steps is a graph too, in which one control node leads to whichever step
+the tape's index names (`listing`, `tape`). It has no loops that anybody here knows of.
+
 *Small state.* The state is a head and the live steps; a turn may hold just those that its
 events name. What must be known of all is counted in `scopes`.
 

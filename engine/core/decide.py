@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from engine.core import expressions, items, joins, overlays, undo
+from engine.core import expressions, items, joins, listing, overlays, undo
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Edge, Graph, Map, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
@@ -195,7 +195,7 @@ def _arrival(graph: Graph, state: State, token: Token) -> msg.AnyCommand:
 
 def _visit(graph: Graph, state: State, node: Node, token: Token | None) -> msg.AnyCommand:
     """Stand at `node`: pass it, or ask for a start."""
-    if state.visited >= graph.limits.steps:
+    if listing.visited(graph, state, node) >= graph.limits.steps:
         return msg.FinishRun(
             status=RunStatus.FAILED,
             reason="step_budget",
@@ -263,6 +263,8 @@ def _visits(graph: Graph, node: NodeId, token: Token | None) -> Mapping[NodeId, 
 
 def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.FinishRun:
     """The edges that a succeeded step leaves its tokens on, and why not the others."""
+    if graph.listing is not None:
+        return listing.routed(graph, graph.listing, state, step)
     node = graph.nodes[step.node]
     scope = _scope(state, step)
     try:
@@ -429,6 +431,8 @@ def _on_error(
     graph: Graph, state: State, step: Step, failure: Failure
 ) -> msg.TakeEdges | msg.FinishRun | None:
     """The way that a step takes which failed for good, if the graph knows one for its reason."""
+    if graph.listing is not None:
+        return listing.passed_over(graph, graph.listing, state, step, failure)
     scope: Mapping[str, Json] = {
         **_scope(state, step),
         "result": {"reason": failure.reason, "message": failure.message},

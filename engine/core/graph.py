@@ -203,7 +203,8 @@ class Node:
     """One place of a graph: what runs there, and within what bounds."""
 
     id: NodeId
-    #: How it runs: `function`, `tool`, or a control kind (`start`, `end`, `pass`).
+    #: How it runs: `function`, `tool`, `proc` (a step of a list), or a control kind (`start`,
+    #: `end`, `pass`, `index`).
     kind: str
     role: Role = Role.TASK
     #: Name of the function or tool that runs here, with its version if one is fixed:
@@ -221,6 +222,8 @@ class Node:
     max_iterations: int = DEFAULT_ITERATIONS
     route: Route = Route.FIRST
     join: Join = field(default_factory=Join)
+    #: Names by which a step of a list leaves on the tape what it answers.
+    output: tuple[str, ...] = ()
     #: How a plan chooses without running anything, in order.
     rules: tuple[Rule, ...] = ()
     #: What it waits for, rather than work.
@@ -292,6 +295,18 @@ class Limits:
     steps: int = DEFAULT_STEPS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A list of steps that a graph was made from. It has an edge to each of them and back."""
+
+    #: The node that leads to whichever of them comes next.
+    index: NodeId
+    #: The steps, by their index.
+    steps: tuple[NodeId, ...]
+    #: Whether a step that fails ends the run.
+    return_on_fail: bool = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Graph:
     """A validated graph. Build it with `engine.core.document.read`."""
@@ -314,6 +329,8 @@ class Graph:
     limits: Limits = field(default_factory=Limits)
     #: Tasks and plans alternate: what seed 001 asks of a graph holds of this one.
     strict: bool = False
+    #: The step list that it was made from, if it was.
+    listing: Listing | None = None
 
     #: What the document was made from, in the words of the language it was written in.
     origin: Json = None
@@ -476,6 +493,9 @@ class Graph:
 
     @cached_property
     def _regions(self) -> dict[NodeId, frozenset[NodeId]]:
+        if self.listing is not None:
+            # What turns there is known to the steps alone; the step budget bounds it.
+            return {}
         # The start first and the others by name: objects in JSON have no order.
         nodes = sorted(self.nodes, key=lambda node: (node != self.start, node))
         return loops.regions(

@@ -410,6 +410,8 @@ class TakeEdges(Command):
     opens: str | None = None
     #: The scope that ends with it: the step was the last of its threads.
     closes: str | None = None
+    #: What the coordinator itself leaves in the variables: where a step list goes on.
+    writes: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

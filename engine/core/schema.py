@@ -65,13 +65,27 @@ def document_schema() -> dict[str, Json]:
                     "maxItems": words.MAX_EDGES,
                     "items": {"$ref": "#/$defs/edge"},
                 },
+                "steps": {
+                    "description": "What runs one after the other, in place of nodes and edges.",
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": words.MAX_NODES,
+                    "items": {"$ref": "#/$defs/step"},
+                },
+                "return_on_fail": {
+                    "description": "Whether a step that fails ends the run. If not, the next one "
+                    "finds its $status.",
+                    "type": "boolean",
+                    "default": True,
+                },
                 "origin": {
                     "description": "What the document was made from, in another language's words.",
                     "type": "object",
                 },
             },
-            required=["workflow", "nodes"],
+            required=["workflow"],
         ),
+        "oneOf": [_only("nodes", words.TOP, words.LIST), _only("steps", words.LIST, words.TOP)],
         "$defs": {
             "reference_expression": {
                 "description": "An expression, as $name or $(…).",
@@ -112,6 +126,7 @@ def document_schema() -> dict[str, Json]:
             "lock": _lock(),
             "join": _join(),
             "variable": _variable(),
+            "step": _step(),
             "node": {
                 "oneOf": [
                     _function(),
@@ -143,6 +158,39 @@ def document_schema() -> dict[str, Json]:
             },
         },
     }
+
+
+def _only(what: str, fields: Sequence[str], others: Sequence[str]) -> dict[str, Json]:
+    """A document of one form has no field of the other."""
+    foreign: list[Json] = [{"required": [name]} for name in others if name not in fields]
+    return {"required": [what], "not": {"anyOf": foreign}}
+
+
+def _step() -> dict[str, Json]:
+    return _object(
+        "A step of a list.",
+        {
+            "agent": _reference("The function that the step calls."),
+            "params": {
+                "description": "What it gives it, by name.",
+                "type": "object",
+                "propertyNames": {"pattern": words.VARIABLE_NAME, "not": {"const": "output"}},
+                "additionalProperties": _template(),
+            },
+            "output": {
+                "description": "The names by which the step leaves its answer; of one value, the "
+                "first.",
+                "type": "array",
+                "maxItems": words.MAX_OUTPUT,
+                "items": {
+                    "type": "string",
+                    "pattern": words.VARIABLE_NAME,
+                    "not": {"enum": [*sorted(RESERVED)]},
+                },
+            },
+        },
+        required=["agent"],
+    )
 
 
 def _function() -> dict[str, Json]:

@@ -86,12 +86,13 @@ class Section:
             self.wrong(self.at(name), value, wanted)
         return None
 
-    def flag(self, name: str) -> bool:
+    def flag(self, name: str, *, default: bool = False) -> bool:
         """Whether something is said to be true."""
-        value = self.fields.get(name, False)
+        value = self.fields.get(name, default)
         if not isinstance(value, bool):
-            self.wrong(self.at(name), value, "true, or leave it out")
-        return value is True
+            self.wrong(self.at(name), value, f"{str(not default).lower()}, or leave it out")
+            return default
+        return value
 
     def integer(self, name: str, least: int, most: int, default: int) -> int:
         """An integer between two bounds."""

@@ -460,6 +460,7 @@ def _settled(state: State, step: Step, command: msg.TakeEdges) -> State:
     if command.closes is not None:
         left, variables = scopes.closed(left, variables, command.closes, state.reducers)
         base = base[:-1]
+    left, variables = scopes.written(left, variables, base, command.writes, state.reducers)
     threads = [base] * len(command.taken)
     if command.opens is not None:
         count = len(command.taken)

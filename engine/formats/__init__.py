@@ -17,7 +17,8 @@ A drawing shows nodes and edges; a workflow needs more. What it does not show st
 `read(write(graph), sidecar(graph))` is the document of that graph again, and without a sidecar
 a drawing still says all that it can: names, titles, roles, edges. Text beside an arrow is a
 title and routes nothing; an edge is chosen by what the sidecar says of it. What neither says
-has a default: the work of a node is the function of its name.
+has a default: the work of a node is the function of its name. A list of steps is drawn with the
+node that leads from each to the next; no drawing says what such a list is, so it has no sidecar.
 
 Every reader takes strangers' input: it is bounded before it is read, read without recursion
 on its depth, and answered with `Problem`s that name the line, never with an exception.

@@ -114,3 +114,8 @@ def test_the_schema_accepts_what_the_reader_accepts() -> None:
     validator = jsonschema_rs.Draft202012Validator(json.loads(result.stdout))
     assert validator.is_valid(documents.read_text(LINE))
     assert not validator.is_valid(documents.read_text(BROKEN))
+
+
+def test_of_a_list_its_steps_are_counted() -> None:
+    document = {"workflow": "w", "steps": [{"agent": "f"}, {"agent": "g"}]}
+    assert run("validate", "-", text=json.dumps(document)).stdout.endswith("valid: 2 steps\n")

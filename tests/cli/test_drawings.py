@@ -72,6 +72,15 @@ def test_a_picture_leaves_nothing_to_a_sidecar(tmp_path: Path) -> None:
     assert "svg leaves nothing out" in result.stderr
 
 
+@pytest.mark.parametrize("notation", ["mermaid", "dot"])
+def test_a_list_of_steps_is_drawn_and_has_no_sidecar(tmp_path: Path, notation: str) -> None:
+    given = str(EXAMPLES / "loop-test.yaml")
+    assert "2 loop_end" in run("draw", given, "--as", notation).stdout
+    result = run("draw", given, "--as", notation, "--sidecar-of", str(tmp_path / "x.json"))
+    assert result.exit_code == 2
+    assert "keep its document" in result.stderr
+
+
 def test_a_drawing_and_its_sidecar_become_a_document(drawing: str, sidecar: str) -> None:
     result = run("draw", drawing, "--sidecar", sidecar, "--as", "json")
     assert result.exit_code == 0, result.output

@@ -12,6 +12,7 @@ import pytest
 
 from celeriac.client import Client
 from tests.cli.conftest import Shell
+from tests.support.services import ROOT
 
 pytestmark = pytest.mark.usefixtures("functions")
 
@@ -106,6 +107,14 @@ def test_a_run_that_fails_is_a_failure_that_says_why(shell: Shell, failing: str)
     assert result.stdout.startswith("failed after ")
     assert "at a#1: error: ValueError: it went \\x1b[31mwrong" in result.stdout
     assert "\x1b" not in result.output
+
+
+def test_a_list_of_steps_is_published_and_run(shell: Shell) -> None:
+    result = shell("run", str(ROOT / "examples" / "loop-test.yaml"), "-i", "loop_max=3")
+
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("\u2713 1 echo#") == 3
+    assert "  loop_idx_1  3\n" in result.stdout
 
 
 def test_a_run_is_watched_to_its_end(shell: Shell, line: str) -> None:

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.runs.attempts import Outcome
-from workers.kinds import function, map, tool  # noqa: A004  # named for its kind
+from workers.kinds import function, map, proc, tool  # noqa: A004  # named for its kind
 from workers.kinds.execution import Execution
 
 Kind = Callable[[Execution], Outcome]
 
-KINDS: Mapping[str, Kind] = {"function": function.run, "tool": tool.run, "map": map.run}
+KINDS: Mapping[str, Kind] = {
+    "function": function.run,
+    "map": map.run,
+    "proc": proc.run,
+    "tool": tool.run,
+}

@@ -46,6 +46,11 @@ tool written for a state and returns the changed copy: `return invoke("add_one",
 `{"state": …}` as arguments a tool is run as a node. `choose` names a condition that is asked
 about the resulting state; it must answer True, False or a text, and what it changes is lost.
 
+A step of a list gets its params by name, and `output`, the names it leaves its answer by, where
+it has a parameter for them. It returns a value, or a tuple of a value and its status,
+`(value, {"status": {"value": 0, "reason": "…"}})`. JSON has no tuples, so the child itself takes
+the two apart: a list of the same two is a value.
+
 Tool calls are answered by the worker (`on_call`), in the thread that called `run`. The
 deadline includes them. Values that are not storable JSON are refused with their place:
 `state["items"][3] is a set, which is not a JSON value; use sorted(...) or list(...)`.

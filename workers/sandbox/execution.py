@@ -250,13 +250,15 @@ class Execution:
             self._deadline = time.monotonic() + _LEAVE_SECONDS
 
     def _done(self, parts: tuple[bytes, ...], *, returned_state: bool) -> Outcome:
-        stateful = "state" in self._job.arguments
-        expected = 3 + (self._job.choose is not None) if stateful else 1
+        stateful, proc = "state" in self._job.arguments, "params" in self._job.arguments
+        expected = 3 + (self._job.choose is not None) if stateful else 1 + proc
         if len(parts) != expected:
             raise _Forged("it has the wrong number of parts")
         if any(len(part) > self._limits.result_bytes for part in parts):
             raise _Forged("it is larger than what it may be")
         value, *rest = (_parse(part) for part in parts)
+        if proc:
+            return Outcome(ok=True, value=value, status=_status(rest[0]))
         if not stateful:
             return Outcome(ok=True, value=value)
         patch, removed, *choice = rest
@@ -372,6 +374,14 @@ def _parse(text: bytes) -> Json:
         return values.parse(text)
     except values.InvalidJson as error:
         raise _Forged(str(error)[:200]) from None
+
+
+def _status(told: Json) -> dict[str, Json] | None:
+    if told is None:
+        return None
+    if not isinstance(told, dict) or not isinstance(told.get("value"), (bool, int, float)):
+        raise _Forged("its status is no status")
+    return told
 
 
 def _failed(reason: Reason, message: str) -> Outcome:

@@ -66,6 +66,7 @@ class Job:
     #: `module:attribute` of installed, trusted code.
     library: str | None = None
     #: `{"state": {…}}`, or `{"args": […], "kwargs": {…}}` for a tool; `kwargs` may go with either.
+    #: `{"params": {…}, "output": […]}` for a step of a list.
     arguments: Mapping[str, Json] = field(default_factory=dict)
     #: Asked after the node; without source and library, asked alone.
     choose: Choose | None = None
@@ -109,6 +110,8 @@ class Outcome:
     #: Keys of the state that were deleted.
     removed: tuple[str, ...] = ()
     choice: bool | str | None = None
+    #: How a step of a list says that it ended; None when it says nothing.
+    status: dict[str, Json] | None = None
     #: A tool call asked for this: the execution was ended, to be begun again later.
     suspended: bool = False
     seconds: float = 0.0

@@ -44,7 +44,35 @@ others wrote, for reducers that give the same in any order.
 
 **`strict: true`** asks for what seed 001 asks: tasks and plans take turns.
 
-What the language has and this version does not carry out (`llm`, `approval`, `steps`, …) is
+**Step lists.** A document may have `steps` in place of nodes and edges:
+
+    workflow: loop_test
+    inputs: {loop_max: {type: integer}}
+    outputs: {laps: $lap}
+    steps:
+      - agent: loop_start
+        params: {step_index: $step_index, loop_max: $loop_max}
+        output: [start, most, lap]
+      - {agent: echo, params: {input: $lap}, output: [said]}
+      - {agent: loop_end, params: {step_index: $start, loop_max: $most, loop_index: $lap}, output: [lap]}
+    return_on_fail: true
+
+The variables are the *tape*: first the inputs, then whatever steps leave there, the newest of
+each name. An agent is a function, `NAME` or `NAME@3`. It is called with the `params` by name and,
+where it has parameters for them, with `output` (the list) and `context`. A name in a param is
+another param of the same step, if it has one of that name, else what is on the tape. If the agent
+answers with an object, its keys are left on the tape; any other value is left by the first name
+of `output`. It may return `(answer, {"status": {"value": 0, "reason": "…"}})`, a tuple, and any
+`value` but 0 says that it failed; who says nothing has succeeded. `$status` is how the last step
+ended. A step that fails, so or by an error, ends the run with its reason, or with
+`return_on_fail: false` leaves its status to the next one.
+
+`$step_index` is the place on the list, from 0. One is added to it after every step, also after
+one that left an index of its own: a step that leaves 4 is followed by step 5. Where it points at
+no step the run has ended. That is all there is to jumps and repetitions: agents do them
+(`celeriac.agents` has some), and only the step budget, which counts steps here, bounds them.
+
+What the language has and this version does not carry out (`llm`, `approval`, `map`, …) is
 refused by its name: ignoring it would be a promise broken at run time.
 """
 

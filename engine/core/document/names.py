@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from engine.core import expressions, validate
 from engine.core.document import vocabulary as words
 from engine.core.graph import Child, Graph, Map, Node
+from engine.core.problem import Problem
 from engine.core.section import Section, below, short
 
 
@@ -56,12 +57,19 @@ def templates(owner: Section, field: str) -> dict[str, expressions.Template]:
 
 def variable_name(section: Section, name: str) -> None:
     """Refuse what cannot be written as `$name`, or means something else there."""
-    if name in validate.RESERVED:
-        section.fail(name, f"${name} means something else", "choose another name")
-    elif not words.matches(words.VARIABLE_NAME, name):
-        section.fail(
-            name, f"{short(name)} is not a name", "use letters, digits and _, up to 64 of them"
-        )
+    if wrong := misnamed(section.at(name), name):
+        section.problems.append(wrong)
+
+
+def misnamed(path: str, name: str, reserved: Collection[str] = validate.RESERVED) -> Problem | None:
+    """What is wrong with a name that stands at a path."""
+    if name in reserved:
+        message = f"${name} means something else"
+        return Problem(path=path, message=message, remedy="choose another name")
+    if not words.matches(words.VARIABLE_NAME, name):
+        remedy = "use letters, digits and _, up to 64 of them"
+        return Problem(path=path, message=f"{short(name)} is not a name", remedy=remedy)
+    return None
 
 
 def reference(section: Section, field: str) -> str | None:
@@ -72,7 +80,9 @@ def reference(section: Section, field: str) -> str | None:
 
 def _named(node: Node, place: str) -> Iterator[Reference]:
     """What a node runs."""
-    if node.uses is not None:
+    if node.uses is not None and node.kind == "proc":
+        yield _reference("function", node.uses, f"{place}.agent")
+    elif node.uses is not None:
         field = "tool" if node.kind == "tool" else "uses"
         yield _reference(node.kind, node.uses, f"{place}.{field}")
     if isinstance(node.wait, Child):

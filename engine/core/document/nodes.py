@@ -28,7 +28,11 @@ from engine.core.section import UNREAD, Section, short
 def nodes(top: Section) -> dict[NodeId, Node] | None:
     """The nodes by name; None if there are none to speak of."""
     if "nodes" not in top.fields:
-        top.fail("nodes", "the workflow has no nodes", "write nodes: {NAME: {uses: FUNCTION}}")
+        top.fail(
+            "nodes",
+            "the workflow has no nodes",
+            "write nodes: {NAME: {uses: FUNCTION}}, or steps: [{agent: FUNCTION}]",
+        )
         return None
     section = top.section("nodes")
     if not 0 < len(section.fields) <= words.MAX_NODES:

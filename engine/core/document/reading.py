@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engine.core import validate, values
 from engine.core.document import vocabulary as words
@@ -11,6 +12,7 @@ from engine.core.document.inputs import input_schema, inputs
 from engine.core.document.names import templates
 from engine.core.document.nodes import nodes
 from engine.core.document.routes import routed
+from engine.core.document.steps import listed
 from engine.core.document.variables import variables
 from engine.core.graph import DEFAULT_STEPS, END, Graph, Limits, Node, NodeId
 from engine.core.problem import Problem
@@ -33,7 +35,12 @@ def read(data: Json) -> Graph | tuple[Problem, ...]:
 
 
 def _graph(top: Section) -> Graph | None:
-    top.known(words.TOP, later=words.LATER_TOP)
+    is_list = "steps" in top.fields
+    top.known(
+        words.LIST if is_list else words.TOP,
+        later=words.LATER_TOP,
+        elsewhere={*words.TOP, *words.LIST},
+    )
     workflow = top.text(
         "workflow", words.WORKFLOW_NAME, "a name of up to 128 characters, without @ and /"
     )
@@ -46,28 +53,37 @@ def _graph(top: Section) -> Graph | None:
     limits.known(["steps"], later=words.LATER_LIMITS)
     steps = limits.integer("steps", 1, words.MAX_STEPS, DEFAULT_STEPS)
     version = top.text("version", words.VERSION, "three numbers, such as 1.2.0")
-    strict, outputs = top.flag("strict"), templates(top, "outputs")
-    found, drawn = nodes(top), edges(top)
-    origin = dict(top.section("origin").fields) or None
-    if found is None or drawn is None:
-        return None
-    if any(END.id in {each.edge.source, each.edge.target} for each in drawn):
-        found.setdefault(END.id, END)
-    return Graph(
+    whole = Graph(
         workflow=workflow or "",
         version=version,
-        start=_start(top, found),
-        nodes=routed(top, found, drawn),
-        edges=tuple(each.edge for each in drawn),
+        start=END.id,
+        nodes={},
+        edges=(),
         variables=remembered.defaults,
         types=remembered.types,
         reducers=remembered.reducers,
         shared=remembered.shared,
         inputs=input_schema(given),
-        outputs=outputs,
+        outputs=templates(top, "outputs"),
         limits=Limits(steps=steps),
-        strict=strict,
-        origin=origin,
+        strict=top.flag("strict"),
+        origin=dict(top.section("origin").fields) or None,
+    )
+    return listed(top, whole) if is_list else _drawn(top, whole)
+
+
+def _drawn(top: Section, whole: Graph) -> Graph | None:
+    """The graph of nodes and edges, given what its document says beside them."""
+    found, drawn = nodes(top), edges(top)
+    if found is None or drawn is None:
+        return None
+    if any(END.id in {each.edge.source, each.edge.target} for each in drawn):
+        found.setdefault(END.id, END)
+    return replace(
+        whole,
+        start=_start(top, found),
+        nodes=routed(top, found, drawn),
+        edges=tuple(each.edge for each in drawn),
         places={str(each.edge.id): each.place for each in drawn},
     )
 

@@ -16,6 +16,8 @@ MAX_RULES = 100
 #: Threads that one rule, or one join, speaks of.
 MAX_THREADS = 10_000
 MIN_SHARE = 0.001
+#: Names that one step of a list leaves its answer by.
+MAX_OUTPUT = 100
 MAX_SECONDS = 30 * 86_400.0
 
 NODE_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_. -]{0,62}[A-Za-z0-9_.-])?$"
@@ -86,6 +88,12 @@ TOP = (
     *("workflow", "version", "strict", "inputs", "variables", "outputs", "limits", "start"),
     *("nodes", "edges", "origin"),
 )
+#: The same of a document that is a list of steps.
+LIST = (
+    *("workflow", "version", "inputs", "variables", "outputs", "limits", "steps"),
+    *("return_on_fail", "origin"),
+)
+STEP = ("agent", "params", "output")
 VARIABLE = ("type", "reduce", "shared", "default")
 NODE = ("kind", "join", "route", "title", "notes", "max_iterations")
 WORK = ("with", "save", "retry", "timeout", "queue", "lock", "compensate")
@@ -129,7 +137,7 @@ EDGES: Mapping[str | None, tuple[str, ...]] = {
     "short": ("from", "to", "type", "on", "title"),
 }
 
-LATER_TOP = ("steps", "policies", "compensate", "schema")
+LATER_TOP = ("policies", "compensate", "schema")
 LATER_LIMITS = ("cost_usd", "duration", "tokens")
 LATER_VARIABLE = ("sensitive",)
 LATER_NODE = ("effect", "limits", "model", "prompt", "steps")

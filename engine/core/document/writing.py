@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.core.document import vocabulary as words
+from engine.core.document.steps import TAPE, write_steps
 from engine.core.document.waits import default_save
 from engine.core.expressions import Template
 from engine.core.graph import (
@@ -16,6 +17,7 @@ from engine.core.graph import (
     Graph,
     Join,
     Limits,
+    Listing,
     Lock,
     Map,
     Node,
@@ -34,19 +36,34 @@ from engine.core.values import Json
 def write(graph: Graph) -> dict[str, Json]:
     """The canonical document of a graph: nothing that goes without saying, one way to say it."""
     inputs = graph.inputs.get("properties", {})
+    own = TAPE if graph.listing is not None else {}
+    declared = [name for name in graph.variables if name not in own]
     return _filled(
         workflow=graph.workflow,
         version=graph.version,
         strict=graph.strict or None,
-        start=graph.start,
+        start=graph.start if graph.listing is None else None,
         inputs=inputs or None,
-        variables={name: _write_variable(graph, name) for name in graph.variables} or None,
+        variables={name: _write_variable(graph, name) for name in declared} or None,
         outputs=_sources(graph.outputs) or None,
         limits=None if graph.limits == Limits() else {"steps": graph.limits.steps},
-        nodes={node.id: _write_node(graph, node) for node in graph.nodes.values()},
-        edges=[_write_edge(graph, edge) for edge in graph.edges] or None,
+        **(_write_drawn(graph) if graph.listing is None else _write_list(graph, graph.listing)),
         origin=graph.origin,
     )
+
+
+def _write_drawn(graph: Graph) -> dict[str, Json]:
+    return {
+        "nodes": {node.id: _write_node(graph, node) for node in graph.nodes.values()},
+        "edges": [_write_edge(graph, edge) for edge in graph.edges] or None,
+    }
+
+
+def _write_list(graph: Graph, listing: Listing) -> dict[str, Json]:
+    return {
+        "steps": write_steps(graph, listing),
+        "return_on_fail": None if listing.return_on_fail else False,
+    }
 
 
 def _write_variable(graph: Graph, name: str) -> dict[str, Json]:

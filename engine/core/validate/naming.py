@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
+from engine.core import tape
 from engine.core.expressions import Expression, Template
 from engine.core.graph import Asked, Awaited, Graph, Map, Node, Timer
 from engine.core.problem import Problem
@@ -21,8 +22,11 @@ def problems(graph: Graph) -> Iterator[Problem]:
     """Names that nothing gives a value, or that stand where they have none."""
     inputs = graph.inputs.get("properties")
     declared = {*graph.variables, *(inputs if isinstance(inputs, dict) else ())}
-    saved = {name for node in graph.nodes.values() for name in node.save}
+    saved = {name for node in graph.nodes.values() for name in (*node.save, *node.output)}
     saved |= _mapped(graph)
+    if graph.listing is not None:
+        declared -= tape.NAMES
+        saved |= tape.NAMES
     # Without declarations the variables are whatever a run is given and its functions set.
     known = declared | saved if declared else None
     for path, expression, own in _expressions(graph):
@@ -44,14 +48,19 @@ def problems(graph: Graph) -> Iterator[Problem]:
                     path=path,
                     message=f"nothing gives ${name} a value",
                     remedy=suggestion(name, known, sign="$")
-                    or f"declare {name} in `inputs` or `variables`, or `save` it",
+                    or f"declare {name} in `inputs` or `variables`, or {_leave(graph)}",
                 )
 
 
+#: An expression, its path, and the names that have a value there alone.
 Named: TypeAlias = tuple[str, Expression, frozenset[str]]
 
 _NONE: frozenset[str] = frozenset()
 _RESULT = frozenset({"result"})
+
+
+def _leave(graph: Graph) -> str:
+    return "`save` it" if graph.listing is None else "name it in the `output` of a step"
 
 
 def _mapped(graph: Graph) -> set[str]:
@@ -64,7 +73,11 @@ def _expressions(graph: Graph) -> Iterator[Named]:
     """Every expression of a graph, with its path and the reserved names that mean something there."""
     for node in graph.nodes.values():
         place = graph.place(node.id)
-        if node.inputs is not None:
+        if node.inputs is not None and graph.listing is not None:
+            for inner, expression in node.inputs.expressions.items():
+                beside = tape.beside(node.inputs, inner)
+                yield below(f"{place}.params", inner), expression, beside
+        elif node.inputs is not None:
             yield from _within(f"{place}.with", node.inputs, _NONE)
         for name, template in node.save.items():
             yield from _within(f"{place}.save.{name}", template, _RESULT)

@@ -48,8 +48,9 @@ def problems(graph: Graph) -> Iterator[Problem]:
         yield from _unreachable(graph)
     yield from _endless(graph)
     yield from _ends(graph)
-    # Other languages have their own idea of a mistake; their readers see to it.
-    if graph.origin is None:
+    # Other languages have their own idea of a mistake; their readers see to it. Of a step list
+    # everything is taken that the tape says.
+    if graph.origin is None and graph.listing is None:
         for node in graph.nodes.values():
             yield from _never_taken(graph, node)
         yield from _needless_loops(graph)
@@ -91,7 +92,7 @@ def _endless(graph: Graph) -> Iterator[Problem]:
 
 def _may_end(graph: Graph, node: Node) -> bool:
     edges = graph.edges_from(node.id)
-    if all(edge.label == LOOP for edge in edges):
+    if all(edge.label == LOOP for edge in edges) or node.kind == "index":
         return True
     if node.rules:
         return node.rules[-1].when is not None or any(not rule.next for rule in node.rules)

@@ -20,7 +20,9 @@ _LIVE = {"color": "#bf8700", "penwidth": "2.5", "style": "dashed"}
 def text(graph: Graph, taken: Taken | None = None) -> str:
     """The DOT drawing of a graph, or of a run of it."""
     whole = document.write(graph)
-    nodes, edges = whole["nodes"], whole.get("edges") or []
+    # A step list says nothing of nodes and edges: what is drawn of it is all there is.
+    nodes = whole.get("nodes", {node: {} for node in graph.nodes})
+    edges = whole.get("edges") or [{} for _ in graph.edges]
     assert isinstance(nodes, dict)
     assert isinstance(edges, list)
     lines = [f"digraph {words.name(graph.workflow)} {{", '  node [shape="box"];']

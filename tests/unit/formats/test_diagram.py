@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine import documents
 from engine.core import document
 from engine.core.graph import EdgeId, Graph, NodeId
-from engine.formats import diagram, lettering, mermaid
+from engine.formats import diagram, dot, lettering, mermaid
 from engine.formats.layout import Box, Layout, Line, layout
 from engine.formats.taken import Taken
 from tests.support.graphs import TEXTS, graphs
@@ -310,3 +310,13 @@ def test_the_largest_graph_there_may_be_is_drawn_soon(laps: bool) -> None:
     placed = layout([Box(width=100, height=40, level=72)] * count, lines)
     assert time.perf_counter() - began < 20
     assert len(placed.routes) == len(lines)
+
+
+@pytest.mark.parametrize("write", [diagram.svg, mermaid.write, dot.write])
+def test_a_list_of_a_thousand_steps_is_drawn_whole_and_soon(write: Callable[[Graph], str]) -> None:
+    graph = document.read({"workflow": "w", "steps": [{"agent": "f"}] * 1000})
+    assert isinstance(graph, Graph)
+    began = time.process_time()
+    drawn = write(graph)
+    assert time.process_time() - began < 5
+    assert all(step in drawn for step in graph.nodes)

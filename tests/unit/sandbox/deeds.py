@@ -172,6 +172,23 @@ def forge(state: Any) -> None:
         time.sleep(60)
 
 
+STATUSES: dict[str, tuple[bytes, ...]] = {
+    "missing": (b"1",),
+    "too much": (b"1", b"null", b"null"),
+    "a list": (b"1", b"[]"),
+    "text": (b"1", b'"fine"'),
+    "an object without a value": (b"1", b"{}"),
+    "a value that is no number": (b"1", b'{"value":"1"}'),
+}
+
+
+def forge_status(which: str) -> None:
+    put(pack(DONE, *STATUSES[which]))
+    os.close(SOCKET)
+    while True:
+        time.sleep(60)
+
+
 def announce_much(state: Any) -> None:
     put(struct.pack("!I", 2**32 - 1))
     while True:

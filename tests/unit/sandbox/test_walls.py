@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.sandbox.deeds import FORGERIES
+from tests.unit.sandbox.deeds import FORGERIES, STATUSES
 from tests.unit.sandbox.jobs import condition, deed, node, within
 from workers.sandbox import CallAnswer, Choose, Job, Sandbox
 
@@ -104,6 +104,19 @@ def test_a_forged_message_ends_as_killed_and_hurts_nobody(sandbox: Sandbox, forg
     assert asked == []
     assert outcome.value is None
     assert sandbox.run(node("return 1")).value == 1
+
+
+@pytest.mark.parametrize("which", STATUSES)
+def test_a_forged_status_ends_as_killed(sandbox: Sandbox, which: str) -> None:
+    job = Job(
+        mode="library-node",
+        name="forge_status",
+        library="tests.unit.sandbox.deeds:forge_status",
+        arguments={"params": {"which": which}, "output": []},
+        limits=within(1),
+    )
+    outcome = sandbox.run(job)
+    assert (outcome.ok, outcome.reason) == (False, "killed")
 
 
 def test_a_message_that_announces_gigabytes_is_refused_before_it_is_read(sandbox: Sandbox) -> None:

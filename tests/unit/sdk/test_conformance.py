@@ -9,6 +9,7 @@ import pytest
 
 from celeriac.testing import run
 from engine.core import messages as msg
+from engine.core import tape
 from workers.sandbox.inside import child, perform
 from workers.sandbox.inside.calls import Calls
 
@@ -41,6 +42,32 @@ CONDITIONS = {
     "the state": "def judge(state):\n return state",
     "nothing": "def judge(state):\n pass",
 }
+#: Bodies of an agent of a step list, with its params and the names of its output.
+PROCS = {
+    "an object": "def f(a, b):\n return {'a': b, 'c': a}",
+    "a value": "def f(a, b):\n return a",
+    "nothing": "def f(**more):\n pass",
+    "with its output": "def f(a, b, output):\n return {output[1]: a}",
+    "with anything": "def f(**params):\n return sorted(params)",
+    "with the context": "def f(a, b, context):\n return [context.node, context.step]",
+    "with a status": "def f(a, b):\n return a, {'status': {'value': 0, 'reason': 'fine'}}",
+    "with a failure": "def f(a, b):\n return None, {'status': {'value': 1}}",
+    "with more to its status": "def f(a, b):\n return {}, {'status': {'value': 2, 'at': [1]}}",
+    "a list that looks like one": "def f(a, b):\n return [a, {'status': {'value': 1}}]",
+    "another tuple": "def f(a, b):\n return a, b, {'status': {'value': 1}}",
+    "a tuple of two": "def f(a, b):\n return a, {'state': 3}",
+    "a status that is none": "def f(a, b):\n return a, {'status': 'failed'}",
+    "a status without a value": "def f(a, b):\n return a, {'status': {'reason': 'x'}}",
+    "a reason that is no text": "def f(a, b):\n return a, {'status': {'value': 1, 'reason': 3}}",
+    "more than a status": "def f(a, b):\n return a, {'status': {'value': 1}, 'b': 2}",
+    "a status that cannot be kept": "def f(a, b):\n return a, {'status': {'value': 1, 'x': {1}}}",
+    "a param that is missing": "def f(a, b, c):\n return 1",
+    "a param that is not taken": "def f(a):\n return 1",
+    "it raises": "def f(a, b):\n raise KeyError('x')",
+    "what it is given is its own": "def f(a, b):\n b.append(1)\n return {'x': b}",
+}
+PARAMS: dict[str, Any] = {"a": 1, "b": []}
+OUTPUT = ["one", "two"]
 STATE: dict[str, Any] = {"n": 1, "list": []}
 
 
@@ -53,6 +80,45 @@ def test_a_function_leaves_the_same(source: str) -> None:
 def test_a_condition_answers_the_same(judge: str) -> None:
     source = FUNCTIONS["nothing is returned"]
     assert memory(source, judge) == sandbox(source, judge)
+
+
+@pytest.mark.parametrize("source", PROCS.values(), ids=PROCS)
+def test_an_agent_of_a_list_leaves_the_same(source: str) -> None:
+    found: dict[str, Any] = {}
+    exec(source, found)
+    step = {"agent": "f", "params": PARAMS, "output": OUTPUT}
+    document = {"workflow": "w", "steps": [step], "return_on_fail": False}
+    (tried,) = run(document, functions={"f": found["f"]}).visits("0 f")[0].attempts
+    arguments = {"params": json.loads(json.dumps(PARAMS)), "output": OUTPUT}
+    told = sandboxed(source, arguments, {"node": "0 f", "step": "0 f#1", "attempt": 1})
+    if isinstance(told, dict):
+        assert {"reason": tried.reason, "message": _without_place(tried.message)} == told
+        return
+    value, status = told
+    assert tried.result == value
+    assert tried.patch == tape.left(OUTPUT, value, status)
+
+
+def sandboxed(
+    source: str, arguments: dict[str, Any], context: dict[str, Any]
+) -> list[Any] | dict[str, Any]:
+    """What a child reports beside the head, or why it failed."""
+    job = {
+        "name": "f",
+        "source": source,
+        "library": None,
+        "arguments": arguments,
+        "choose": None,
+        "context": context,
+        "limits": {"result_bytes": 1_048_576},
+    }
+    stage = perform.Stage()
+    try:
+        _, *parts = perform.perform(job, Calls(-1, limit=1_048_576), stage)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # as a child does
+        reason, message = child._failure(error, stage)
+        return {"reason": reason, "message": _without_place(message)}
+    return [json.loads(part) for part in parts]
 
 
 def memory(source: str, judge: str | None = None) -> dict[str, Any]:

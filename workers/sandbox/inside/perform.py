@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from . import values
+from . import procs, values
 from .calls import Calls, Tools
 from .namespace import namespace
 from .state import Changes, Context, WorkflowState
@@ -41,6 +41,12 @@ def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, 
     context = Context(job["context"], invoke=calls.invoke, tools=Tools(calls))
     limit: int = job["limits"]["result_bytes"]
     arguments: Mapping[str, Any] = job["arguments"]
+    if "params" in arguments:
+        function = _find(job, calls, stage)
+        named = procs.named(_parameters(function), arguments, context)
+        value, status = procs.answered(function(**named))
+        said = values.encode(status, what="status", limit=limit)
+        return _report(returned_state=False, parts=(_result(value, limit), said))
     if "state" not in arguments:
         value = _call_plainly(_find(job, calls, stage), arguments, context)
         return _report(returned_state=False, parts=(_result(value, limit),))
