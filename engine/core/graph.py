@@ -77,6 +77,7 @@ class Surplus(StrEnum):
 
     CANCEL = "cancel"
     FINISH = "finish"  #: they go on, and are absorbed when they arrive
+    KEEP = "keep"  #: they go on, and wait for the next time when they arrive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

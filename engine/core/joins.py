@@ -5,7 +5,8 @@ every join edge of its target; the tokens of one scope that wait at one node are
 Without a demand a group is taken up when nobody else can come: every other thread of the
 scope, and of the scopes within it, waits at the same join or stands where no way leads to it
 that does not pass it. With a demand it is taken up as soon as the demand is met, and what
-did not make it in time is surplus; a group whose demand cannot be met any more is starved.
+did not make it in time is surplus; a group whose demand cannot be met any more is starved,
+unless it is surplus that was kept for a next time, which ends there: it is absorbed.
 If nobody in a scope moves and no group may be taken up, the one that has waited longest is.
 """
 
@@ -34,7 +35,7 @@ def meeting(graph: Graph, state: State) -> msg.JoinThreads | msg.AbsorbToken | N
     """The threads that come together next, if any may; every token waits by now."""
     groups = _groups(graph, state)
     for group in groups:
-        if (late := _late(state, group)) is not None:
+        if (late := _late(graph, state, group)) is not None:
             return msg.AbsorbToken(edge=late.edge, thread=late.thread)
         if (met := _met(graph, state, group)) is not None:
             return _join(graph, state, group, met, because="demand")
@@ -86,10 +87,10 @@ def _scope_of(graph: Graph, state: State, token: Token) -> str:
     return ROOT_SCOPE
 
 
-def _late(state: State, group: Group) -> Token | None:
+def _late(graph: Graph, state: State, group: Group) -> Token | None:
     """A token at a join that was taken up without it."""
     fired = state.scopes[group.scope].fired.get(group.node)
-    if fired is None:
+    if fired is None or graph.nodes[group.node].join.surplus is Surplus.KEEP:
         return None
     return next((t for t in group.tokens if branch_in(t.thread, group.scope) < fired), None)
 
@@ -122,10 +123,19 @@ def _nobody_comes(graph: Graph, state: State, group: Group) -> bool:
     )
 
 
-def _over(graph: Graph, state: State, group: Group, *, because: str) -> msg.JoinThreads:
-    """Take up all that there are, or say that they are too few."""
-    if not graph.nodes[group.node].join.demands:
+def _over(
+    graph: Graph, state: State, group: Group, *, because: str
+) -> msg.JoinThreads | msg.AbsorbToken:
+    """Take up all that there are, or say that they are too few.
+
+    What was kept for a next time that cannot come any more ends where it is.
+    """
+    join = graph.nodes[group.node].join
+    if not join.demands:
         return _join(graph, state, group, group.tokens, because=because)
+    if join.surplus is Surplus.KEEP and group.node in state.scopes[group.scope].fired:
+        kept = group.tokens[0]
+        return msg.AbsorbToken(edge=kept.edge, thread=kept.thread, because="kept")
     return _join(graph, state, group, group.tokens, because="starved")
 
 
@@ -151,6 +161,7 @@ def _join(
         thread=thread,
         closes=closes,
         cancels=cancels,
+        keeps=surplus is Surplus.KEEP,
         because=because,
         short=None if short is None else _by(short),
     )

@@ -263,6 +263,8 @@ class JoinThreads(Command):
     closes: bool = False
     #: Threads that were not waited for are cancelled.
     cancels: bool = False
+    #: Threads that were not waited for wait on, for the next time.
+    keeps: bool = False
     #: What decided: `demand` (it was met), `last` (nobody else can come), `quiescence` (nobody
     #: else moves), `starved` (the demand cannot be met any more).
     because: str = "last"
@@ -272,10 +274,13 @@ class JoinThreads(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsorbToken(Command):
-    """A thread arrives at a join that did not wait for it, and ends."""
+    """A thread that a join did not wait for ends there."""
 
     edge: EdgeId
     thread: Thread
+    #: What decided: `late` (it came when the join was taken up), `kept` (it waited for the next
+    #: time, and nobody can come any more to make one).
+    because: str = "late"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,7 +259,7 @@ def _join() -> dict[str, Json]:
                         ),
                         "surplus": {
                             "description": "What becomes of the threads that are not waited for: "
-                            "they are cancelled, or finish and end here.",
+                            "they are cancelled, finish and end here, or wait here for the next time.",
                             "enum": [*words.SURPLUS],
                             "default": words.SURPLUS[0],
                         },
@@ -269,6 +269,10 @@ def _join() -> dict[str, Json]:
                 "if": {"required": ["surplus"]},
                 "then": {"oneOf": demands},
                 "else": {"oneOf": [*demands, {"not": {"anyOf": demands}}]},
+                # A share has no next time.
+                "dependentSchemas": {
+                    "share": {"properties": {"surplus": {"not": {"const": "keep"}}}}
+                },
             },
         ],
     }

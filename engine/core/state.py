@@ -351,6 +351,10 @@ def _joined(state: State, command: msg.JoinThreads) -> State:
     threads = [thread for _, thread in command.joined]
     found, patch = scopes.gathered(state.scopes, command.scope, threads, state.reducers)
     variables, steps, thread = state.variables, state.steps, command.thread
+    if command.scope == ROOT_SCOPE and command.keeps:
+        # The root has one branch, so nobody is late there; that it came to pass is all to know.
+        root = found[ROOT_SCOPE]
+        found[ROOT_SCOPE] = replace(root, fired={**root.fired, command.node: root.branches})
     if command.scope != ROOT_SCOPE and not command.cancels:
         # As a new branch first: so what threads wrote that ended before is merged beside it.
         scope = found[command.scope]

@@ -228,6 +228,14 @@ def test_wcp_32_two_of_three_threads_are_enough_and_the_third_is_cancelled() -> 
     assert done(record) == ["invite#1", "ada#1", "bob#1", "meet#1"]
 
 
+def test_wcp_33_what_came_too_often_on_one_edge_waits_for_the_next_time() -> None:
+    record = run("wcp_33_generalised_and_join")
+    assert joins(record) == [("screw", 2, "demand")] * 2
+    assert absorbed(record) == 0
+    parents = [step.parents for step in record.visits("screw")]
+    assert parents == [("bolt#1", "nut#1"), ("bolt#2", "nut#2")]
+
+
 @pytest.mark.parametrize(
     ("abroad", "large", "parents"),
     [

@@ -29,10 +29,11 @@ is named twice is started twice; an empty list ends the thread.
 edge starts it at once, apart from those that wait, and both may lead to one node. Without a word
 a join waits for every thread that can still come, so that what was not woken is not waited for.
 It may demand more or less: `join: all` (one on each edge), `join: any` (the first),
-`join: {first: 2}`, `join: {share: 0.5}`; `surplus` says what becomes of the others (`cancel`, or
-`finish`: they go on and end here), `of: NODE` whose fork is meant if not the nearest. One join
-edge is enough: a plan can send several threads over it. If what is demanded cannot come any
-more, the join takes its edge `on: short`, else the run fails.
+`join: {first: 2}`, `join: {share: 0.5}`; `surplus` says what becomes of the others (`cancel`;
+`finish`: they go on and end here; `keep`: they wait here for the next time, and end if there is
+none), `of: NODE` whose fork is meant if not the nearest. One join edge is enough: a plan can send
+several threads over it. If what is demanded cannot come any more, the join takes its edge
+`on: short`, else the run fails.
 
 **Failures.** `{from: a, to: b, on: error, reason: [timeout]}` is taken when no attempt is left;
 its `when` sees `$result.reason` and `$result.message`. Without one the run fails.

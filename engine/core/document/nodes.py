@@ -181,6 +181,12 @@ def join(node: Section) -> Join:
     if "all" in demands and not every:
         section.fail("all", "a demand that is none", "write all: true, or leave it out")
     surplus = section.option("surplus", words.SURPLUS, ())
+    if surplus == "keep" and "share" in demands:
+        section.fail(
+            "surplus",
+            "a share is of the threads of one fork, and there is no next time for it",
+            "demand `all` or `first`, or write surplus: finish",
+        )
     of = section.text("of", words.NODE_NAME, "the name of a node")
     return Join(
         of=None if of is None else NodeId(of),

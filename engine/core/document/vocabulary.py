@@ -59,7 +59,7 @@ ROUTES = ("all",)
 JOINS: Mapping[str, Join] = {"all": Join(all=True), "any": Join(count=1)}
 #: The demands of a join, and what may stand beside one.
 JOIN = ("all", "first", "share", "of", "surplus")
-SURPLUS = ("cancel", "finish")
+SURPLUS = ("cancel", "finish", "keep")
 #: JSON types, as JSON Schema names them.
 TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
 #: The types that a variable may have whose contributions add up so.

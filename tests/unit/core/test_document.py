@@ -582,6 +582,7 @@ JOINS = st.sampled_from(
     [
         *("all", "any", {"first": 2}, {"share": 0.5, "surplus": "finish"}),
         *({"all": True, "of": "a"}, {"of": "b"}, {"first": 1, "surplus": "cancel"}),
+        *({"all": True, "surplus": "keep"}, {"first": 2, "surplus": "keep"}),
     ]
 )
 COMMON = {"title": st.just("A title"), "join": JOINS, "max_iterations": st.integers(1, 1_000_000)}

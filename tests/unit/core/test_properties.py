@@ -30,6 +30,8 @@ JOINS = (
     Join(count=1),
     Join(count=2, surplus=Surplus.FINISH),
     Join(share=0.5),
+    Join(all=True, surplus=Surplus.KEEP),
+    Join(count=2, surplus=Surplus.KEEP),
 )
 
 
