@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from engine.core import expressions, joins, overlays
+from engine.core import deadlines, expressions, joins, overlays
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Edge, Graph, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
@@ -75,15 +75,15 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
         )
     for step in state.steps.values():
         if command := _about(graph, policy, state, step, now):
-            return command
+            return deadlines.stamped(graph, command, now)
     if state.status is RunStatus.PAUSED:
         return None
     if not state.iterations:
         return _visit(graph, state, graph.nodes[graph.start], None)
     if token := next((token for token in state.tokens if not token.waits), None):
         return _arrival(graph, state, token)
-    if meeting := joins.meeting(graph, state):
-        return _meets(state, meeting)
+    if meeting := joins.meeting(graph, state, now):
+        return deadlines.stamped(graph, _meets(graph, state, meeting), now)
     if (scope := joins.ended(state)) is not None:
         return _harmless(state, msg.CloseScope(scope=scope), f"the threads of {scope}")
     if not state.live and not state.tokens:
@@ -92,11 +92,22 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
 
 
 def _meets(
-    state: State, meeting: msg.JoinThreads | msg.AbsorbToken
+    graph: Graph, state: State, meeting: msg.JoinThreads | msg.AbsorbToken
 ) -> msg.JoinThreads | msg.AbsorbToken | msg.FinishRun:
-    """Threads come together, unless they contradict each other or the join starves for good."""
+    """Threads come together, unless they contradict each other or are too few for good."""
     if isinstance(meeting, msg.AbsorbToken):
         return meeting
+    join = graph.nodes[meeting.node].join
+    if meeting.because == "timeout" and meeting.short is None and join.demands:
+        return msg.FinishRun(
+            status=RunStatus.FAILED,
+            reason="join_timeout",
+            message=(
+                f"node {meeting.node} got {len(meeting.joined)} of the threads that it demands "
+                f"in the {join.timeout:g} s that it waits for them; give it more time, or an edge "
+                "`on: short`"
+            ),
+        )
     if meeting.because == "starved" and meeting.short is None:
         return msg.FinishRun(
             status=RunStatus.FAILED,

@@ -96,6 +96,8 @@ class Join:
     #: Such a share of the threads that were forked, over 0 to 1.
     share: float | None = None
     surplus: Surplus = Surplus.CANCEL
+    #: Seconds that the first of them waits for the others; None is as long as it takes.
+    timeout: float | None = None
 
     @property
     def demands(self) -> bool:

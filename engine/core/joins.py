@@ -7,7 +7,8 @@ scope, and of the scopes within it, waits at the same join or stands where no wa
 that does not pass it. With a demand it is taken up as soon as the demand is met, and what
 did not make it in time is surplus; a group whose demand cannot be met any more is starved,
 unless it is surplus that was kept for a next time, which ends there: it is absorbed.
-If nobody in a scope moves and no group may be taken up, the one that has waited longest is.
+A group that has waited as long as its join lets it is taken up as it is. If nobody in a scope
+moves and no group may be taken up, the one that has waited longest is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from engine.core import deadlines
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Edge, Graph, NodeId, Surplus
 from engine.core.scopes import ROOT_SCOPE, around, branch_in
@@ -31,7 +34,7 @@ class Group:
     tokens: tuple[Token, ...]
 
 
-def meeting(graph: Graph, state: State) -> msg.JoinThreads | msg.AbsorbToken | None:
+def meeting(graph: Graph, state: State, now: datetime) -> msg.JoinThreads | msg.AbsorbToken | None:
     """The threads that come together next, if any may; every token waits by now."""
     groups = _groups(graph, state)
     for group in groups:
@@ -41,6 +44,9 @@ def meeting(graph: Graph, state: State) -> msg.JoinThreads | msg.AbsorbToken | N
             return _join(graph, state, group, met, because="demand")
         if _nobody_comes(graph, state, group):
             return _over(graph, state, group, because="last")
+        until = deadlines.earliest(graph, group.tokens)
+        if until is not None and until <= now:
+            return _join(graph, state, group, group.tokens, because="timeout")
     for group in groups:
         if not state.scopes[group.scope].alive:
             return _over(graph, state, group, because="quiescence")
@@ -147,13 +153,14 @@ def _join(
         group.scope in around(token.thread) for token in state.tokens if token not in tokens
     )
     surplus = graph.nodes[group.node].join.surplus
-    cancels = because == "demand" and others and surplus is Surplus.CANCEL
+    enough = because in {"demand", "timeout"}
+    cancels = enough and others and surplus is Surplus.CANCEL
     closes = group.scope != ROOT_SCOPE and (cancels or not others)
     if closes or group.scope == ROOT_SCOPE:
         thread = scope.parent
     else:
         thread = (*scope.parent, (group.scope, scope.branches))
-    short = _short(graph, group.node) if because == "starved" else None
+    short = _short(graph, group.node) if because in {"starved", "timeout"} else None
     return msg.JoinThreads(
         node=group.node,
         scope=group.scope,

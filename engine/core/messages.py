@@ -110,6 +110,11 @@ class Woke(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked(Event):
+    """The time has come that the run as a whole waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
     """Somebody asked for the run to stop."""
 
@@ -246,6 +251,8 @@ class TakeEdges(Command):
     opens: str | None = None
     #: The scope that ends with it: the step was the last of its threads.
     closes: str | None = None
+    #: Since when its tokens wait; None where none of them may be tired of it.
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,10 +273,13 @@ class JoinThreads(Command):
     #: Threads that were not waited for wait on, for the next time.
     keeps: bool = False
     #: What decided: `demand` (it was met), `last` (nobody else can come), `quiescence` (nobody
-    #: else moves), `starved` (the demand cannot be met any more).
+    #: else moves), `timeout` (they waited long enough), `starved` (the demand cannot be met any
+    #: more).
     because: str = "last"
-    #: The way that starved threads take instead.
+    #: The way that they take instead if they are too few.
     short: Taken | None = None
+    #: Since when the token waits that goes on; None where it may not be tired of it.
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +329,7 @@ AnyEvent: TypeAlias = (
     | AttemptFailed
     | AttemptLost
     | Woke
+    | Ticked
     | CancelRequested
     | PauseRequested
     | ResumeRequested

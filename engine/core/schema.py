@@ -237,7 +237,7 @@ def _common() -> dict[str, Json]:
 
 
 def _join() -> dict[str, Json]:
-    """What a join demands. `join.surplus` means nothing without a demand."""
+    """What a join demands. `join.surplus` means nothing without a demand or a timeout."""
     demands: list[Json] = [{"required": [name]} for name in ("all", "first", "share")]
     return {
         "description": "What is demanded of the threads that come together here. Without it, "
@@ -263,10 +263,13 @@ def _join() -> dict[str, Json]:
                             "enum": [*words.SURPLUS],
                             "default": words.SURPLUS[0],
                         },
+                        "timeout": _seconds(
+                            "How long the first that waits here waits for the others."
+                        ),
                     },
                 ),
                 "minProperties": 1,
-                "if": {"required": ["surplus"]},
+                "if": {"required": ["surplus"], "not": {"required": ["timeout"]}},
                 "then": {"oneOf": demands},
                 "else": {"oneOf": [*demands, {"not": {"anyOf": demands}}]},
                 # A share has no next time.

@@ -71,6 +71,8 @@ class Token:
     #: The steps that left it.
     parents: tuple[msg.StepKey, ...] = ()
     waits: bool = False
+    #: Since when it stands still; None where that does not matter.
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,8 @@ def evolve(state: State, record: msg.Record) -> State:
             return replace(state, stopping=ending)
         case msg.PauseRequested() | msg.ResumeRequested():
             return _held(state, record)
+        case msg.Ticked():
+            return state
         case msg.RequestStart():
             return _requested(state, record)
         case msg.PassNode():
@@ -156,13 +160,8 @@ def evolve(state: State, record: msg.Record) -> State:
             return _arrived(state, step, record.via)
         case msg.TakeEdges():
             return _settled(state, state.steps[record.step], record)
-        case msg.JoinThreads():
-            return _joined(state, record)
-        case msg.AbsorbToken(edge=edge, thread=thread):
-            return replace(state, tokens=_without(state.tokens, edge, thread))
-        case msg.CloseScope(scope=scope):
-            left, variables = scopes.closed(state.scopes, state.variables, scope, state.reducers)
-            return replace(state, scopes=left, variables=variables)
+        case msg.JoinThreads() | msg.AbsorbToken() | msg.CloseScope():
+            return _threaded(state, record)
         case msg.RetryStep(step=key, attempt=attempt, not_before=wake):
             step = state.steps[key].to(StepStatus.RETRYING)
             return _with(state, replace(step, attempt=attempt, wake=wake, failure=None))
@@ -327,6 +326,7 @@ def _settled(state: State, step: Step, command: msg.TakeEdges) -> State:
             visits=step.visits,
             parents=(step.key,),
             waits=edge.waits,
+            since=command.since,
         )
         for edge, thread in zip(command.taken, threads, strict=True)
     )
@@ -337,6 +337,18 @@ def _settled(state: State, step: Step, command: msg.TakeEdges) -> State:
         scopes=left,
         variables=variables,
     )
+
+
+def _threaded(state: State, command: msg.JoinThreads | msg.AbsorbToken | msg.CloseScope) -> State:
+    """Fold what becomes of threads between steps."""
+    match command:
+        case msg.JoinThreads():
+            return _joined(state, command)
+        case msg.AbsorbToken(edge=edge, thread=thread):
+            return replace(state, tokens=_without(state.tokens, edge, thread))
+        case msg.CloseScope(scope=scope):
+            left, variables = scopes.closed(state.scopes, state.variables, scope, state.reducers)
+            return replace(state, scopes=left, variables=variables)
 
 
 def _joined(state: State, command: msg.JoinThreads) -> State:
@@ -379,6 +391,7 @@ def _joined(state: State, command: msg.JoinThreads) -> State:
         visits=visits,
         parents=tuple(dict.fromkeys(parent for one in taken for parent in one.parents)),
         waits=onward.waits if onward else False,
+        since=command.since,
     )
     return replace(state, tokens=(*tokens, token), steps=steps, scopes=found, variables=variables)
 

@@ -19,7 +19,7 @@ from engine.core import codec
 from engine.core import messages as msg
 from engine.platform import Platform
 from engine.runs import letters, turns
-from engine.store import inbox, results, session, steps
+from engine.store import inbox, results, runs, session, steps
 from engine.store.ids import RunId, StepId
 
 #: Rows of one kind that one sweep moves; the next one takes the rest.
@@ -51,6 +51,9 @@ def sweep(platform: Platform) -> Swept:
         _lose(connection, [row for row in expired if row.begun])
         if woken:
             inbox.put(connection, [letters.letter(*_woke(row)) for row in woken])
+        ticked = runs.wake(connection, BATCH)
+        if ticked:
+            inbox.put(connection, [letters.letter(*_ticked(row)) for row in ticked])
         resent = steps.overdue(connection, platform.settings.resend_seconds, BATCH)
         platform.fault(faults.SWEEP_INSIDE)
     platform.broker.send(
@@ -63,11 +66,11 @@ def sweep(platform: Platform) -> Swept:
             for row in resent
         ]
     )
-    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *expired)}
+    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *ticked, *expired)}
     with session.transaction(platform.database) as connection:
         due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
     taken = turns.take_turns(platform, sorted(due)) if due else 0
-    return Swept(lost=len(expired), woken=len(woken), resent=len(resent), turns=taken)
+    return Swept(lost=len(expired), woken=len(woken) + len(ticked), resent=len(resent), turns=taken)
 
 
 def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
@@ -96,3 +99,7 @@ def _lost(row: Row[Any]) -> tuple[RunId, msg.AttemptLost]:
 def _woke(row: Row[Any]) -> tuple[RunId, msg.Woke]:
     event = msg.Woke(at=codec.UNTIMED, step=msg.StepKey(row.key))
     return RunId(row.tenant_id, row.run_id), event
+
+
+def _ticked(row: Row[Any]) -> tuple[RunId, msg.Ticked]:
+    return RunId(row.tenant_id, row.run_id), msg.Ticked(at=codec.UNTIMED)

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row
 
 from engine import faults
 from engine.broker import Hint
-from engine.core import codec
+from engine.core import codec, deadlines
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance
 from engine.core.graph import Graph
@@ -40,7 +40,9 @@ from engine.store.ids import RunId, StepId
 _log = structlog.get_logger(__name__)
 
 #: Events that speak of no step.
-_OF_RUNS = msg.RunSubmitted | msg.CancelRequested | msg.PauseRequested | msg.ResumeRequested
+_OF_RUNS = (
+    msg.RunSubmitted | msg.CancelRequested | msg.PauseRequested | msg.ResumeRequested | msg.Ticked
+)
 
 #: Runs that share a transaction: enough to share its cost, few enough to be held in memory.
 TOGETHER = 20
@@ -275,6 +277,7 @@ def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
         reason=ending.reason if ending else None,
         message=ending.message if ending else None,
         ended_step=ending.step if ending else None,
+        wake=deadlines.next_wake(one.graph, state),
     )
 
 

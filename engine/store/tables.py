@@ -225,6 +225,7 @@ run = Table(
     _integer("stuck_count", server_default=text("0")),
     _text("stuck_error", nullable=True),
     _time("stuck_until"),
+    _time("wake_at"),
     _key("id"),
     ForeignKeyConstraint(
         ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
@@ -235,9 +236,11 @@ run = Table(
         "run_finished_when_terminal",
     ),
     _check("(stuck_error IS NULL) = (stuck_until IS NULL)", "run_stuck_has_error"),
+    _check("wake_at IS NULL OR finished_at IS NULL", "run_wakes_until_finished"),
     postgresql_with={"fillfactor": 70},
 )
 Index("run_stuck", run.c.stuck_until, postgresql_where=run.c.stuck_until.is_not(None))
+Index("run_wakes", run.c.wake_at, postgresql_where=run.c.wake_at.is_not(None))
 
 step = Table(
     "step",

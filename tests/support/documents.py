@@ -175,7 +175,7 @@ GOOD |= {
             "s": {"uses": "f", "route": "all"},
             "t": {"uses": "f", "route": "all"},
             "j": {"uses": "g"},
-            "k": {"uses": "g", "join": {"share": 0.5, "surplus": "cancel"}},
+            "k": {"uses": "g", "join": {"timeout": 2.5, "surplus": "finish"}},
         },
         "edges": [
             {"from": "f", "to": ["s", "t"], "type": "parallel"},
@@ -187,7 +187,7 @@ GOOD |= {
         "nodes": {
             "p": {"role": "plan", "rules": [{"next": ["a", "a", "a"]}]},
             "a": {"uses": "f"},
-            "j": {"uses": "g", "join": {"share": 1}},
+            "j": {"uses": "g", "join": {"share": 1, "timeout": "10m"}},
         },
         "edges": ["p -> a", {"from": "a", "to": "j", "type": "join"}],
     },
@@ -293,6 +293,8 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_n("join"), {"surplus": "finish"}, "nodes.a.join.surplus", "nobody is left over"),
     (_n("join"), {"first": 2, "surplus": "hold"}, "nodes.a.join.surplus", "there is no surplus"),
     (_n("join"), {"share": 0.5, "surplus": "keep"}, "nodes.a.join.surplus", "no next time"),
+    (_n("join"), {"timeout": -1}, "nodes.a.join.timeout", "out of bounds"),
+    (_n("join"), {"timeout": "soon"}, "nodes.a.join.timeout", "does not fit"),
     (_n("join"), {"of": "a#"}, "nodes.a.join.of", "does not fit"),
     (_n("route"), "every", "nodes.a.route", "there is no route"),
     (_n("choose"), True, "nodes.a.choose", "true or false stands here"),
@@ -378,6 +380,7 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
 #: What the reader finds and no schema can.
 BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("start",), "c", "start", "there is no node 'c'"),
+    (_n("join"), {"timeout": 0}, "nodes.a.join.timeout", "out of bounds"),
     (_n("with"), {"x": ["$"]}, "nodes.a.with.x[0]", "no expression"),
     (_n("with"), {"x": "$y >"}, "nodes.a.with.x", "breaks off"),
     (_n("save"), {"x": {"y": "$(1"}}, "nodes.a.save.x.y", "`)` is missing"),
@@ -486,6 +489,13 @@ ASTRAY: list[tuple[Document, tuple[str | int, ...], Any, str, str]] = [
     (FORKED, ("nodes", "j", "join"), {"of": "j"}, "nodes.j.join.of", "but through j itself"),
     (FORKED, ("edges", 1, "type"), "jion", "edges[1].type", "there is no type 'jion'"),
     (FORKED, ("edges", 3), {"from": "j", "to": "b", "on": "short"}, "edges[3].on", "nothing"),
+    (
+        FORKED,
+        ("edges", 3),
+        {"from": "j", "to": "j", "on": "short", "type": "join"},
+        "edges[3]",
+        "comes short at j waits",
+    ),
     (PLANNED, ("nodes", "p", "rules", 0, "next"), ["b"], "edges[0]", "no rule names it"),
     (PLANNED, ("nodes", "p", "rules", 0, "next"), ["c"], "nodes.p.rules[0].next[0]", "no edge"),
     (PLANNED, ("nodes", "p", "rules", 0, "when"), "$n >", "nodes.p.rules[0].when", "breaks off"),

@@ -161,6 +161,10 @@ def woke(key: str, *, seconds: float = 0) -> msg.Woke:
     return msg.Woke(at=at(seconds), step=msg.StepKey(key))
 
 
+def ticked(*, seconds: float = 0) -> msg.Ticked:
+    return msg.Ticked(at=at(seconds))
+
+
 def turn(template: Graph, state: State, *events: msg.AnyEvent, policy: Policy = DEFAULT) -> Turn:
     """One turn in which the admission lets everything start."""
     taken = advance(template, policy, state, events)

@@ -172,6 +172,7 @@ RECORDS: list[msg.Record] = [
     failing("timeout"),
     play.lost("a#1"),
     play.woke("a#1"),
+    play.ticked(),
     msg.CancelRequested(at=NOW, by="ada"),
     msg.Admitted(at=NOW, step=msg.StepKey("a#1")),
     msg.Refused(at=NOW, step=msg.StepKey("a#1"), rule="budget", message="spent"),

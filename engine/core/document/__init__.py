@@ -33,7 +33,9 @@ It may demand more or less: `join: all` (one on each edge), `join: any` (the fir
 `finish`: they go on and end here; `keep`: they wait here for the next time, and end if there is
 none), `of: NODE` whose fork is meant if not the nearest. One join edge is enough: a plan can send
 several threads over it. If what is demanded cannot come any more, the join takes its edge
-`on: short`, else the run fails.
+`on: short`, else the run fails. `timeout: 10m` counts from the first that waits: when it is over,
+the join takes its edge `on: short`; without one, it goes on with those that are there, the others
+being surplus, or, where it demands more, the run fails. Time runs on while a run is paused.
 
 **Failures.** `{from: a, to: b, on: error, reason: [timeout]}` is taken when no attempt is left;
 its `when` sees `$result.reason` and `$result.message`. Without one the run fails.

@@ -171,11 +171,11 @@ def join(node: Section) -> Join:
         node.fail("join", "it says nothing", "leave it out: whoever can still come is waited for")
     for more in demands[1:]:
         section.fail(more, f"`{demands[0]}` says already what is demanded", "keep one of them")
-    if "surplus" in section.fields and not demands:
+    if "surplus" in section.fields and not demands and "timeout" not in section.fields:
         section.fail(
             "surplus",
             "a join that demands nothing waits for whoever can come, and nobody is left over",
-            "demand `all`, `first` or a `share`, or leave it out",
+            "demand `all`, `first` or a `share`, add a `timeout`, or leave it out",
         )
     every = section.flag("all")
     if "all" in demands and not every:
@@ -194,6 +194,7 @@ def join(node: Section) -> Join:
         count=section.integer("first", 1, words.MAX_THREADS, 1) if "first" in demands else None,
         share=section.number("share", words.MIN_SHARE, 1, 1) if "share" in demands else None,
         surplus=Surplus(surplus or "cancel"),
+        timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
     )
 
 

@@ -58,7 +58,7 @@ EDGE_TYPES: Mapping[str, Arrive] = {
 ROUTES = ("all",)
 JOINS: Mapping[str, Join] = {"all": Join(all=True), "any": Join(count=1)}
 #: The demands of a join, and what may stand beside one.
-JOIN = ("all", "first", "share", "of", "surplus")
+JOIN = ("all", "first", "share", "of", "surplus", "timeout")
 SURPLUS = ("cancel", "finish", "keep")
 #: JSON types, as JSON Schema names them.
 TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")

@@ -97,6 +97,7 @@ def _write_join(join: Join) -> Json:
         first=join.count,
         share=None if join.share is None else _number(join.share),
         surplus=join.surplus.value if join.surplus is not Surplus.CANCEL else None,
+        timeout=None if join.timeout is None else _number(join.timeout),
     )
     return written or None
 

@@ -582,7 +582,8 @@ JOINS = st.sampled_from(
     [
         *("all", "any", {"first": 2}, {"share": 0.5, "surplus": "finish"}),
         *({"all": True, "of": "a"}, {"of": "b"}, {"first": 1, "surplus": "cancel"}),
-        *({"all": True, "surplus": "keep"}, {"first": 2, "surplus": "keep"}),
+        *({"all": True, "surplus": "keep"}, {"first": 2, "surplus": "keep", "timeout": "1m"}),
+        *({"timeout": 3}, {"timeout": "1s", "surplus": "finish"}),
     ]
 )
 COMMON = {"title": st.just("A title"), "join": JOINS, "max_iterations": st.integers(1, 1_000_000)}

@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from engine.core import codec
+from engine.core import codec, deadlines
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance
 from engine.core.graph import Edge, Graph, Join, NodeId, Retry, Route, Surplus
@@ -31,7 +31,9 @@ JOINS = (
     Join(count=2, surplus=Surplus.FINISH),
     Join(share=0.5),
     Join(all=True, surplus=Surplus.KEEP),
-    Join(count=2, surplus=Surplus.KEEP),
+    Join(count=2, surplus=Surplus.KEEP, timeout=15),
+    Join(timeout=25, surplus=Surplus.FINISH),
+    Join(all=True, timeout=5),
 )
 
 
@@ -48,6 +50,9 @@ def graphs(draw: st.DrawFn) -> Graph:
             join=draw(st.integers(0, 2)) == 0,
         )
         edges.setdefault(drawn.id, drawn)
+    for name in draw(st.sets(st.sampled_from(NAMES))):
+        short = edge(f"{name} -> {draw(st.sampled_from((*NAMES, 'end')))}", on="short")
+        edges.setdefault(short.id, short)
     nodes = [
         node(
             name,
@@ -109,8 +114,9 @@ def _event(state: State, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
         worker=st.just("w"),
     )
     wake = st.builds(msg.Woke, at=st.just(now), step=keys)
+    tick = st.builds(msg.Ticked, at=st.just(now))
     cancel = st.builds(msg.CancelRequested, at=st.just(now), by=st.just("ada"))
-    return st.one_of(success, success, success, failure, loss, wake, cancel)
+    return st.one_of(success, success, success, failure, loss, wake, tick, cancel)
 
 
 def _events(taken: Turn) -> list[msg.AnyEvent]:
@@ -158,11 +164,13 @@ def test_nothing_is_decided_after_a_terminal_status(case):
 @settings(max_examples=EXAMPLES)
 @given(histories())
 def test_a_run_that_is_not_over_waits_for_something(case):
-    _, played = case
+    template, played = case
     state = played.state
     assert state.live == len(state.steps)
+    wake = deadlines.next_wake(template, state)
+    assert wake is None or wake > played.entries[-1].at
     if not state.terminal:
-        assert state.steps
+        assert state.steps or wake is not None
         for step in state.steps.values():
             waits = step.status in (StepStatus.RETRYING, StepStatus.DEFERRED)
             assert step.status is StepStatus.READY or (waits and step.wake is not None)
