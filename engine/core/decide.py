@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from engine.core import deadlines, expressions, joins, overlays
+from engine.core import deadlines, expressions, joins, overlays, regions
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Edge, Graph, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
@@ -142,7 +142,7 @@ def _about(
     """What follows for one live step."""
     match step.status:
         case StepStatus.SUCCEEDED:
-            return _routes(graph, state, step)
+            return regions.withdrawal(graph, state, step) or _routes(graph, state, step)
         case StepStatus.FAILED:
             return _after_failure(graph, policy, state, step, now)
         case StepStatus.RETRYING if (

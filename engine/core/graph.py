@@ -135,6 +135,8 @@ class Node:
     max_iterations: int = DEFAULT_ITERATIONS
     route: Route = Route.FIRST
     join: Join = field(default_factory=Join)
+    #: Nodes at which everything ends when a step succeeds here.
+    cancels: tuple[NodeId, ...] = ()
     #: How a plan chooses without running anything, in order.
     rules: tuple[Rule, ...] = ()
     #: Celery queue; None is the platform's own.

@@ -301,6 +301,18 @@ class CloseScope(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRegion(Command):
+    """A step that succeeded ends whatever else is at some nodes, or on the way to them."""
+
+    step: StepKey
+    nodes: tuple[NodeId, ...]
+    #: How many live steps are withdrawn at each.
+    steps: Mapping[NodeId, int] = field(default_factory=dict)
+    #: Edge and thread of every token that is withdrawn.
+    tokens: tuple[tuple[EdgeId, Thread], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryStep(Command):
     """A failed step is tried again, not before a time."""
 
@@ -345,6 +357,7 @@ AnyCommand: TypeAlias = (
     | JoinThreads
     | AbsorbToken
     | CloseScope
+    | CancelRegion
     | RetryStep
     | FinishRun
 )

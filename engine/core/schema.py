@@ -228,6 +228,13 @@ def _common() -> dict[str, Json]:
             "How often its loop may turn before its ways back are closed.",
         ),
         "join": {"$ref": "#/$defs/join"},
+        "cancels": {
+            "description": "Nodes at which every other thread of the run ends when it succeeds.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": words.MAX_NODES,
+            "items": {"type": "string"},
+        },
         "route": {
             "description": "Take all edges that hold, though none of them is parallel: they are "
             "waited for, or final.",

@@ -160,7 +160,7 @@ def evolve(state: State, record: msg.Record) -> State:
             return _arrived(state, step, record.via)
         case msg.TakeEdges():
             return _settled(state, state.steps[record.step], record)
-        case msg.JoinThreads() | msg.AbsorbToken() | msg.CloseScope():
+        case msg.JoinThreads() | msg.AbsorbToken() | msg.CloseScope() | msg.CancelRegion():
             return _threaded(state, record)
         case msg.RetryStep(step=key, attempt=attempt, not_before=wake):
             step = state.steps[key].to(StepStatus.RETRYING)
@@ -339,7 +339,9 @@ def _settled(state: State, step: Step, command: msg.TakeEdges) -> State:
     )
 
 
-def _threaded(state: State, command: msg.JoinThreads | msg.AbsorbToken | msg.CloseScope) -> State:
+def _threaded(
+    state: State, command: msg.JoinThreads | msg.AbsorbToken | msg.CloseScope | msg.CancelRegion
+) -> State:
     """Fold what becomes of threads between steps."""
     match command:
         case msg.JoinThreads():
@@ -349,6 +351,13 @@ def _threaded(state: State, command: msg.JoinThreads | msg.AbsorbToken | msg.Clo
         case msg.CloseScope(scope=scope):
             left, variables = scopes.closed(state.scopes, state.variables, scope, state.reducers)
             return replace(state, scopes=left, variables=variables)
+        case msg.CancelRegion(nodes=nodes):
+            return replace(
+                state,
+                scopes=scopes.withdrawn(state.scopes, nodes),
+                tokens=tuple(token for token in state.tokens if token.target not in nodes),
+                steps={key: step for key, step in state.steps.items() if step.node not in nodes},
+            )
 
 
 def _joined(state: State, command: msg.JoinThreads) -> State:

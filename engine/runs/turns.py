@@ -209,6 +209,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
     steps.clear(connection, [*ended, *(run for run, scope in cancelled if scope == ROOT_SCOPE)])
     steps.clear_scopes(connection, cancelled)
+    steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
     steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
@@ -312,6 +313,18 @@ def _cancelled(one: _Taken) -> list[str]:
         for entry in one.turn.entries
         if isinstance(entry.record, msg.JoinThreads) and entry.record.cancels
     ]
+
+
+def _withdrawn(one: _Taken) -> list[str]:
+    """Nodes whose steps were cancelled, whether they were at hand or not."""
+    return sorted(
+        {
+            node
+            for entry in one.turn.entries
+            if isinstance(entry.record, msg.CancelRegion)
+            for node in entry.record.steps
+        }
+    )
 
 
 def _moved(one: _Taken) -> list[steps.StepRow]:

@@ -42,6 +42,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 #: Where it is asked who is first, and what is left undone depends on it.
 RACES = {
     "wcp_19_cancel_task",
+    "wcp_25_cancel_region",
     "wcp_29_cancelling_discriminator",
     "wcp_32_cancelling_partial_join",
     "wcp_35_cancelling_partial_join_for_instances",
@@ -377,6 +378,21 @@ def test_wcp_20_everything_of_a_run_is_taken_back() -> None:
     late = core.play(template, core.succeeded("order#1"), cancelled, core.succeeded("bill#1"))
     assert late.state.status == "cancelled"
     assert "ship#1" not in core.visited(late)
+
+
+def test_wcp_25_whatever_is_in_a_region_is_taken_back_and_the_rest_goes_on() -> None:
+    template = read("wcp_25_cancel_region")
+    record = run("wcp_25_cancel_region")
+    assert done(record) == ["claim#1", "estimate#1", "withdraw#1", "notify#1", "close#1"]
+    assert joins(record) == [("close", 2, "last")]
+    (region,) = record.records(msg.CancelRegion)
+    assert (region.step, region.steps) == ("withdraw#1", {"repair": 1})
+    early = core.play(template, core.succeeded("claim#1"), core.succeeded("withdraw#1"))
+    assert sorted(early.state.steps) == ["notify#1"]
+    late = [core.succeeded(key) for key in ("claim#1", "estimate#1", "repair#1", "withdraw#1")]
+    assert not any(
+        isinstance(c, msg.CancelRegion) for c in core.commands(core.play(template, *late))
+    )
 
 
 # --- all of them ----------------------------------------------------------------------------

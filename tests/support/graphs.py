@@ -68,8 +68,14 @@ def nodes(draw: st.DrawFn, name: str) -> Node:
         "notes": draw(st.none() | st.just("Two\nlines.")),
         "max_iterations": draw(st.sampled_from([100, 100, 3])),
         "join": draw(
-            st.sampled_from([Join(), Join(all=True), Join(count=2, surplus=Surplus.FINISH)])
+            st.sampled_from(
+                [
+                    *(Join(), Join(all=True), Join(count=2, surplus=Surplus.FINISH)),
+                    Join(timeout=90.0, surplus=Surplus.KEEP),
+                ]
+            )
         ),
+        "cancels": draw(st.sampled_from([(), (), (NodeId("a"), NodeId("b c"))])),
     }
     if kind in {"start", "end", "pass"}:
         return Node(kind=kind, role=Role.CONTROL, **common)  # type: ignore[arg-type]

@@ -37,6 +37,10 @@ several threads over it. If what is demanded cannot come any more, the join take
 the join takes its edge `on: short`; without one, it goes on with those that are there, the others
 being surplus, or, where it demands more, the run fails. Time runs on while a run is paused.
 
+**Regions.** `cancels: [NODE, …]`: when a step succeeds at the node, and before its edges are taken,
+every other thread of the run that is at one of these nodes, waits there or is on its way to it
+ends. What it wrote stays, as of any thread that ends; whoever carries it out loses it.
+
 **Failures.** `{from: a, to: b, on: error, reason: [timeout]}` is taken when no attempt is left;
 its `when` sees `$result.reason` and `$result.message`. Without one the run fails.
 

@@ -60,6 +60,7 @@ def _node(name: NodeId, section: Section) -> Node:
         max_iterations=_max_iterations(section),
         route=_route(section),
         join=join(section),
+        cancels=_cancels(section),
         title=_title(section),
         notes=_notes(section),
     )
@@ -114,6 +115,7 @@ def _ruled(name: NodeId, section: Section) -> Node:
         rules=_rules(section),
         max_iterations=_max_iterations(section),
         join=join(section),
+        cancels=_cancels(section),
         title=_title(section),
         notes=_notes(section),
     )
@@ -196,6 +198,21 @@ def join(node: Section) -> Join:
         surplus=Surplus(surplus or "cancel"),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
     )
+
+
+def _cancels(section: Section) -> tuple[NodeId, ...]:
+    """The nodes at which everything ends when a step succeeds here."""
+    if "cancels" not in section.fields:
+        return ()
+    given = section.fields["cancels"]
+    if not (
+        isinstance(given, list)
+        and 0 < len(given) <= words.MAX_NODES
+        and all(isinstance(name, str) for name in given)
+    ):
+        section.wrong(section.at("cancels"), given, "a list of nodes: [NODE]")
+        return ()
+    return tuple(NodeId(str(name)) for name in given)
 
 
 def _route(section: Section) -> Route:

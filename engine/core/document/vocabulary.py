@@ -80,7 +80,7 @@ TOP = (
     *("nodes", "edges", "origin"),
 )
 VARIABLE = ("type", "reduce", "shared", "default")
-NODE = ("kind", "join", "route", "title", "notes", "max_iterations")
+NODE = ("kind", "join", "route", "cancels", "title", "notes", "max_iterations")
 WORK = ("with", "save", "retry", "timeout", "queue")
 #: What the kinds of node have beside what all have.
 OWN: Mapping[str, tuple[str, ...]] = {
@@ -91,7 +91,7 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "end": (),
 }
 #: A plan that its rules decide. It runs nothing, so it has no kind.
-PLAN = ("role", "rules", "join", "title", "notes", "max_iterations")
+PLAN = ("role", "rules", "join", "cancels", "title", "notes", "max_iterations")
 RULE = ("when", "next")
 #: The fields of an edge, by what it is taken on.
 EDGES: Mapping[str | None, tuple[str, ...]] = {

@@ -67,6 +67,7 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         save=_sources(node.save) or None,
         choose=node.choose,
         join=_write_join(node.join),
+        cancels=[*node.cancels] or None,
         route="all" if node.route is Route.ALL and not _forks(graph, node) else None,
         retry=_write_retry(node.retry) or None,
         timeout=None if node.timeout is None else _number(node.timeout),

@@ -293,6 +293,8 @@ def test_a_document_becomes_a_graph() -> None:
     assert found.nodes[NodeId("meet")].join == Join(
         of=NodeId("split"), count=2, surplus=Surplus.FINISH
     )
+    assert found.nodes[NodeId("one")].cancels == ("two", "rest")
+    assert plan.cancels == ("rest",)
     assert found.nodes[NodeId("rest")].role is Role.CONTROL
     assert [edge.id for edge in found.edges] == [
         "begin->search",
@@ -586,7 +588,12 @@ JOINS = st.sampled_from(
         *({"timeout": 3}, {"timeout": "1s", "surplus": "finish"}),
     ]
 )
-COMMON = {"title": st.just("A title"), "join": JOINS, "max_iterations": st.integers(1, 1_000_000)}
+COMMON = {
+    "title": st.just("A title"),
+    "join": JOINS,
+    "max_iterations": st.integers(1, 1_000_000),
+    "cancels": st.lists(NAMES, min_size=1, max_size=3, unique=True),
+}
 WORKING = st.fixed_dictionaries(
     {"uses": st.sampled_from(["f", "g@2"])},
     optional={
@@ -674,13 +681,14 @@ def sound_documents(draw: st.DrawFn) -> Document:
     """Documents that are right: `a` leads to `b` and `c`, and these to `d`, in some way."""
     nodes = {name: {**draw(WORKING)} for name in "abcd"}
     for fields in nodes.values():
-        for field in ("role", "choose", "route", "join"):
+        for field in ("role", "choose", "route", "join", "cancels"):
             fields.pop(field, None)
     waits = draw(st.sampled_from([{"type": "join"}, {"type": "join", "when": "$x > 1"}, {}]))
     parallel = [{"from": "a", "to": ["b", "c"], "type": "parallel"}]
     match draw(st.sampled_from(["fork", "rules", "plan", "choose", "route", "choice"])):
         case "fork":
             edges: list[Any] = parallel
+            nodes["b"] |= draw(st.sampled_from([{}, {"cancels": ["c"]}]))
         case "rules":
             rules = [{"when": "$x > 1", "next": ["c", "b", "c"]}, {"next": ["b"]}]
             nodes["a"] = {"role": "plan", "rules": rules}

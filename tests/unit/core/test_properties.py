@@ -58,12 +58,18 @@ def graphs(draw: st.DrawFn) -> Graph:
             name,
             route=draw(st.sampled_from(Route)),
             join=draw(st.sampled_from(JOINS)),
+            cancels=draw(_others(name)) if draw(st.integers(0, 3)) == 0 else (),
             max_iterations=draw(st.integers(1, 4)),
             retry=Retry(attempts=draw(st.integers(1, 3)), backoff=draw(st.sampled_from((0, 5)))),
         )
         for name in NAMES
     ]
     return graph(*edges.values(), nodes=nodes, steps=draw(st.sampled_from((3, 40))))
+
+
+def _others(name: str) -> st.SearchStrategy[tuple[NodeId, ...]]:
+    others = [NodeId(other) for other in NAMES if other != name]
+    return st.lists(st.sampled_from(others), min_size=1, unique=True).map(tuple)
 
 
 @st.composite
