@@ -1,7 +1,7 @@
 """What is not waited for for ever: when a token that waits has waited long enough.
 
-A token that comes to a join with a timeout carries the moment at which it began to wait; when
-its time is over follows from that and the graph. Nothing here starts a clock: a turn leaves the
+A token that comes to a join with a timeout, or to a milestone that expires, carries the moment
+at which it began to wait; when its time is over follows from that and the graph. Nothing here starts a clock: a turn leaves the
 earliest of these moments in the run's row, and the sweeper reports that it has come (`Ticked`).
 """
 
@@ -47,11 +47,12 @@ def stamped(graph: Graph, command: msg.AnyCommand, now: datetime) -> msg.AnyComm
             _limit(graph, one.target, waits=one.waits) is not None for one in taken
         ):
             return replace(command, since=now)
-        case msg.JoinThreads(node=node, short=short) if (
-            _limit(graph, short.target, waits=short.waits)
-            if short
-            else _limit(graph, node, waits=False)
-        ) is not None:
+        case msg.JoinThreads(node=node, short=None) if _limit(graph, node, waits=False) is not None:
+            return replace(command, since=now)
+        case (
+            msg.JoinThreads(short=msg.Taken(target=target, waits=waits))
+            | msg.MissMilestone(short=msg.Taken(target=target, waits=waits))
+        ) if _limit(graph, target, waits=waits) is not None:
             return replace(command, since=now)
         case _:
             return command
@@ -59,4 +60,7 @@ def stamped(graph: Graph, command: msg.AnyCommand, now: datetime) -> msg.AnyComm
 
 def _limit(graph: Graph, node: NodeId, *, waits: bool) -> float | None:
     """Seconds that a token may wait at a node; None: as long as it takes."""
-    return graph.nodes[node].join.timeout if waits else None
+    found = graph.nodes[node]
+    if waits:
+        return found.join.timeout
+    return None if found.at is None else found.expires

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from engine.core import deadlines, expressions, joins, overlays, regions
+from engine.core import deadlines, expressions, joins, milestones, overlays, regions
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Edge, Graph, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
@@ -50,8 +50,9 @@ class Turn:
 def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.AnyEvent]) -> Turn:
     """Fold each event and decide to a fixed point before the next.
 
-    The fixed point is always reached: every decision but the last of a turn settles a step
-    or visits a node, and visits are bounded by the graph's step budget.
+    The fixed point is always reached: every decision but the last of a turn settles a step,
+    ends a thread, visits a node, or leads a thread another way to one. Visits are bounded by the
+    graph's step budget, and no graph has other ways alone that lead round.
     """
     entries: list[msg.Entry] = []
     for event in events:
@@ -80,12 +81,15 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
         return None
     if not state.iterations:
         return _visit(graph, state, graph.nodes[graph.start], None)
-    if token := next((token for token in state.tokens if not token.waits), None):
+    moving = (t for t in state.tokens if not t.waits and not milestones.holds(graph, state, t))
+    if token := next(moving, None):
         return _arrival(graph, state, token)
     if meeting := joins.meeting(graph, state, now):
         return deadlines.stamped(graph, _meets(graph, state, meeting), now)
     if (scope := joins.ended(state)) is not None:
         return _harmless(state, msg.CloseScope(scope=scope), f"the threads of {scope}")
+    if missed := milestones.missed(graph, state, now):
+        return deadlines.stamped(graph, missed, now)
     if not state.live and not state.tokens:
         return msg.FinishRun(status=RunStatus.COMPLETED, reason="end")
     return None

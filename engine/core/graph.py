@@ -117,7 +117,7 @@ class Node:
     """One place of a graph: what runs there, and within what bounds."""
 
     id: NodeId
-    #: How it runs: `function`, `tool`, or a control kind (`start`, `end`, `pass`).
+    #: How it runs: `function`, `tool`, or a control kind (`start`, `end`, `pass`, `milestone`).
     kind: str
     role: Role = Role.TASK
     #: Name of the function or tool that runs here, with its version if one is fixed:
@@ -137,6 +137,10 @@ class Node:
     join: Join = field(default_factory=Join)
     #: Nodes at which everything ends when a step succeeds here.
     cancels: tuple[NodeId, ...] = ()
+    #: A milestone: where another thread must be for it to be passed.
+    at: NodeId | None = None
+    #: Seconds that it waits for that; None is as long as it takes.
+    expires: float | None = None
     #: How a plan chooses without running anything, in order.
     rules: tuple[Rule, ...] = ()
     #: Celery queue; None is the platform's own.
@@ -167,7 +171,8 @@ class Edge:
     ask: str | None = None
     #: The choice that takes this edge; `loop` marks the way back.
     label: str | None = None
-    #: What it is taken on: `error` (the step failed) or `short` (the join starved).
+    #: What it is taken on: `error` (the step failed) or `short` (the join starved, or has waited
+    #: long enough; the milestone was missed).
     on: str | None = None
     #: The reasons of failure that it is for; empty means all.
     reasons: frozenset[str] = frozenset()
@@ -230,6 +235,10 @@ class Graph:
     def edges_from(self, node: NodeId, *, on: str | None = None) -> tuple[Edge, ...]:
         """The edges that leave a node, in declared order: when it succeeds, or on something else."""
         return tuple(edge for edge in self._outgoing[node] if edge.on == on)
+
+    def short(self, node: NodeId) -> Edge | None:
+        """The way of those who came to a node in vain: too few for its join, or never passed."""
+        return next(iter(self.edges_from(node, on="short")), None)
 
     def loop_of(self, node: NodeId) -> frozenset[NodeId]:
         """The nodes of the innermost loop that `node` turns in; empty when it is in none."""

@@ -35,7 +35,7 @@ class Group:
 
 
 def meeting(graph: Graph, state: State, now: datetime) -> msg.JoinThreads | msg.AbsorbToken | None:
-    """The threads that come together next, if any may; every token waits by now."""
+    """The threads that come together next, if any may; every other token is held by now."""
     groups = _groups(graph, state)
     for group in groups:
         if (late := _late(graph, state, group)) is not None:
@@ -47,8 +47,9 @@ def meeting(graph: Graph, state: State, now: datetime) -> msg.JoinThreads | msg.
         until = deadlines.earliest(graph, group.tokens)
         if until is not None and until <= now:
             return _join(graph, state, group, group.tokens, because="timeout")
+    held = {name for token in state.tokens if not token.waits for name in around(token.thread)}
     for group in groups:
-        if not state.scopes[group.scope].alive:
+        if not state.scopes[group.scope].alive and group.scope not in held:
             return _over(graph, state, group, because="quiescence")
     return None
 
@@ -77,6 +78,8 @@ def is_alone(state: State, thread: msg.Thread) -> bool:
 def _groups(graph: Graph, state: State) -> Sequence[Group]:
     found: dict[tuple[NodeId, str], list[Token]] = {}
     for token in state.tokens:
+        if not token.waits:
+            continue
         scope = _scope_of(graph, state, token)
         found.setdefault((token.target, scope), []).append(token)
     return [
@@ -160,7 +163,7 @@ def _join(
         thread = scope.parent
     else:
         thread = (*scope.parent, (group.scope, scope.branches))
-    short = _short(graph, group.node) if because in {"starved", "timeout"} else None
+    short = graph.short(group.node) if because in {"starved", "timeout"} else None
     return msg.JoinThreads(
         node=group.node,
         scope=group.scope,
@@ -172,10 +175,6 @@ def _join(
         because=because,
         short=None if short is None else _by(short),
     )
-
-
-def _short(graph: Graph, node: NodeId) -> Edge | None:
-    return next(iter(graph.edges_from(node, on="short")), None)
 
 
 def _by(short: Edge) -> msg.Taken:

@@ -301,6 +301,21 @@ class CloseScope(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MissMilestone(Command):
+    """A thread has waited in vain for somebody to be somewhere, and goes another way."""
+
+    node: NodeId
+    edge: EdgeId
+    thread: Thread
+    #: What decided: `expired` (it waited long enough), `quiescence` (nobody moves any more).
+    because: str
+    #: The way that it takes instead.
+    short: Taken
+    #: Since when it waits where that leads; None where it may not be tired of it.
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRegion(Command):
     """A step that succeeded ends whatever else is at some nodes, or on the way to them."""
 
@@ -357,6 +372,7 @@ AnyCommand: TypeAlias = (
     | JoinThreads
     | AbsorbToken
     | CloseScope
+    | MissMilestone
     | CancelRegion
     | RetryStep
     | FinishRun

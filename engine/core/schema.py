@@ -97,6 +97,7 @@ def document_schema() -> dict[str, Json]:
                     _function(),
                     _tool(),
                     _plan(),
+                    _milestone(),
                     _object(
                         "A node that the coordinator passes by itself.",
                         {
@@ -189,6 +190,19 @@ def _plan() -> dict[str, Json]:
             **{name: common[name] for name in words.PLAN if name in common},
         },
         required=["role", "rules"],
+    )
+
+
+def _milestone() -> dict[str, Json]:
+    return _object(
+        "A node that is passed as long as some other thread of the run is at a third.",
+        {
+            "kind": {"description": "How the node runs.", "const": "milestone"},
+            "at": _text(words.NODE_NAME, "The node at which somebody must be."),
+            "expires": _seconds("How long to wait for that."),
+            **_common(),
+        },
+        required=["kind", "at"],
     )
 
 
@@ -373,7 +387,7 @@ def _arrow(on: str | None, names: Sequence[str]) -> dict[str, Json]:
         },
         "on": {
             "description": "What it is taken on: its source failed for good, or it is a join that "
-            "was short of what it demands.",
+            "was short of what it demands or has waited long enough, or a milestone that was missed.",
             "enum": [on],
         },
         "reason": {
@@ -391,7 +405,8 @@ def _arrow(on: str | None, names: Sequence[str]) -> dict[str, Json]:
         {
             None: "An edge, or several that are alike.",
             "error": "A way for failures, or several that are alike.",
-            "short": "A way for a join that is short of what it demands.",
+            "short": "A way for a join that is short of what it demands, or for a milestone that was "
+            "missed.",
         }[on],
         {name: every[name] for name in named},
         required=["from", "to", *(["on"] if on else [])],

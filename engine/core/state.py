@@ -160,7 +160,13 @@ def evolve(state: State, record: msg.Record) -> State:
             return _arrived(state, step, record.via)
         case msg.TakeEdges():
             return _settled(state, state.steps[record.step], record)
-        case msg.JoinThreads() | msg.AbsorbToken() | msg.CloseScope() | msg.CancelRegion():
+        case (
+            msg.JoinThreads()
+            | msg.AbsorbToken()
+            | msg.CloseScope()
+            | msg.MissMilestone()
+            | msg.CancelRegion()
+        ):
             return _threaded(state, record)
         case msg.RetryStep(step=key, attempt=attempt, not_before=wake):
             step = state.steps[key].to(StepStatus.RETRYING)
@@ -299,7 +305,9 @@ def _arrived(state: State, step: Step, via: EdgeId | None) -> State:
     """A new step stands where its token led, and the token is spent."""
     return replace(
         _with(state, step),
-        tokens=state.tokens if via is None else _without(state.tokens, via, step.thread),
+        tokens=state.tokens
+        if via is None
+        else _without(state.tokens, via, step.thread, waits=False),
         visited=state.visited + 1,
         iterations={**state.iterations, step.node: step.iteration},
         scopes=scopes.counted(state.scopes, step.thread, step.node, +1),
@@ -339,18 +347,23 @@ def _settled(state: State, step: Step, command: msg.TakeEdges) -> State:
     )
 
 
-def _threaded(
-    state: State, command: msg.JoinThreads | msg.AbsorbToken | msg.CloseScope | msg.CancelRegion
-) -> State:
+_ThreadCommand: TypeAlias = (
+    msg.JoinThreads | msg.AbsorbToken | msg.CloseScope | msg.MissMilestone | msg.CancelRegion
+)
+
+
+def _threaded(state: State, command: _ThreadCommand) -> State:
     """Fold what becomes of threads between steps."""
     match command:
         case msg.JoinThreads():
             return _joined(state, command)
         case msg.AbsorbToken(edge=edge, thread=thread):
-            return replace(state, tokens=_without(state.tokens, edge, thread))
+            return replace(state, tokens=_without(state.tokens, edge, thread, waits=True))
         case msg.CloseScope(scope=scope):
             left, variables = scopes.closed(state.scopes, state.variables, scope, state.reducers)
             return replace(state, scopes=left, variables=variables)
+        case msg.MissMilestone():
+            return _missed(state, command)
         case msg.CancelRegion(nodes=nodes):
             return replace(
                 state,
@@ -363,12 +376,12 @@ def _threaded(
 def _joined(state: State, command: msg.JoinThreads) -> State:
     """Threads end in one that goes on; what they wrote is its own from now on."""
     taken = [
-        next(token for token in state.tokens if (token.edge, token.thread) == (edge, thread))
+        next(t for t in state.tokens if t.waits and (t.edge, t.thread) == (edge, thread))
         for edge, thread in command.joined
     ]
     tokens = state.tokens
     for edge, thread in command.joined:
-        tokens = _without(tokens, edge, thread)
+        tokens = _without(tokens, edge, thread, waits=True)
     threads = [thread for _, thread in command.joined]
     found, patch = scopes.gathered(state.scopes, command.scope, threads, state.reducers)
     variables, steps, thread = state.variables, state.steps, command.thread
@@ -405,10 +418,27 @@ def _joined(state: State, command: msg.JoinThreads) -> State:
     return replace(state, tokens=(*tokens, token), steps=steps, scopes=found, variables=variables)
 
 
-def _without(tokens: tuple[Token, ...], edge: EdgeId, thread: msg.Thread) -> tuple[Token, ...]:
-    """The tokens but the first on an edge of a thread."""
+def _missed(state: State, command: msg.MissMilestone) -> State:
+    """A thread that waited in vain goes on by another edge; it has not visited the node."""
+    here = (command.edge, command.thread)
+    token = next(t for t in state.tokens if not t.waits and (t.edge, t.thread) == here)
+    onward = replace(
+        token,
+        edge=command.short.edge,
+        target=command.short.target,
+        waits=command.short.waits,
+        since=command.since,
+    )
+    left = _without(state.tokens, *here, waits=False)
+    return replace(state, tokens=(*left, onward))
+
+
+def _without(
+    tokens: tuple[Token, ...], edge: EdgeId, thread: msg.Thread, *, waits: bool
+) -> tuple[Token, ...]:
+    """The tokens but the first on an edge of a thread that waits for others, or does not."""
     for place, token in enumerate(tokens):
-        if (token.edge, token.thread) == (edge, thread):
+        if (token.edge, token.thread, token.waits) == (edge, thread, waits):
             return tokens[:place] + tokens[place + 1 :]
     return tokens
 

@@ -41,6 +41,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 #: Where it is asked who is first, and what is left undone depends on it.
 RACES = {
+    "wcp_18_milestone",
     "wcp_19_cancel_task",
     "wcp_25_cancel_region",
     "wcp_29_cancelling_discriminator",
@@ -359,6 +360,20 @@ def test_wcp_43_a_run_has_ended_when_one_thread_gets_to_a_final_edge() -> None:
     assert record.reason == "final"
     assert done(record) == ["search#1", "archive#1"]
     assert "library#1" in keys(record)
+
+
+def test_wcp_18_a_task_may_start_only_while_another_thread_is_at_a_place() -> None:
+    template = read("wcp_18_milestone")
+    record = run("wcp_18_milestone")
+    assert done(record) == ["order#1", "call#1", "pack#1", "change#1", "ship#1"]
+    order, call, pack, ship = (
+        core.succeeded(key) for key in ("order#1", "call#1", "pack#1", "ship#1")
+    )
+    assert sorted(core.play(template, order, call).state.steps) == ["change#1", "pack#1"]
+    late = core.play(template, order, pack, call)
+    assert sorted(late.state.steps) == ["ship#1"]
+    refused = core.play(template, order, pack, call, ship)
+    assert sorted(refused.state.steps) == ["refuse#1"]
 
 
 def test_wcp_19_a_task_is_taken_back_before_it_ends() -> None:

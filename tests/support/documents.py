@@ -73,6 +73,7 @@ FULL: Document = {
             "max_iterations": 3,
             "title": "Decide",
         },
+        "until": {"kind": "milestone", "at": "two", "expires": "10m"},
         "end": {"kind": "end", "notes": "Done."},
     },
     "edges": [
@@ -88,6 +89,9 @@ FULL: Document = {
         {"from": "split", "to": ["one", "two"], "type": "parallel", "label": "wide"},
         {"from": "split", "to": "rest"},
         {"from": ["one", "two"], "to": "meet", "type": "join"},
+        {"from": "one", "to": "until", "on": "error"},
+        {"from": "until", "to": "end", "on": "short"},
+        "until -> rest",
         {"from": "two", "to": "plan", "type": "join", "when": "$result.ok"},
         {"from": "meet", "to": "plan", "type": "join"},
         {"from": "meet", "to": "rest", "on": "short"},
@@ -192,6 +196,22 @@ GOOD |= {
         },
         "edges": ["p -> a", {"from": "a", "to": "j", "type": "join"}],
     },
+    "milestones that wait for each other": {
+        "workflow": "w",
+        "nodes": {
+            "f": {"uses": "f"},
+            "m": {"kind": "milestone", "at": "b", "cancels": ["b"]},
+            "n": {"kind": "milestone", "at": "a", "expires": 2.5},
+            "a": {"uses": "f"},
+            "b": {"uses": "f", "cancels": ["m", "a"]},
+        },
+        "edges": [
+            {"from": "f", "to": ["m", "n"], "type": "parallel"},
+            "m -> a",
+            "n -> b",
+            {"from": "n", "to": "m", "on": "short"},
+        ],
+    },
     "a node that is started and waited for": {
         "workflow": "w",
         "nodes": {name: {"uses": "f"} for name in "abcdj"},
@@ -231,6 +251,10 @@ def _on(what: str, **facets: Any) -> Document:
     return {"from": "a", "to": "b", "on": what, **facets}
 
 
+def _until(node: str) -> Document:
+    return {"kind": "milestone", "at": node}
+
+
 #: What is changed in SMALL, where the reader must say so, and a part of what it says.
 BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     ((), [], "", "a list stands here"),
@@ -256,6 +280,12 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_n("kind"), 3, "nodes.a.kind", "a number stands here"),
     (_n("kind"), "tool", "nodes.a.tool", "names no tool"),
     (_n("kind"), "pass", "nodes.a.uses", "`uses` means nothing here"),
+    (_n(), {"kind": "milestone"}, "nodes.a.at", "does not say where"),
+    (_n(), {"kind": "milestone", "at": "b#"}, "nodes.a.at", "does not fit"),
+    (_n(), {"kind": "milestone", "at": "b", "expires": "soon"}, "nodes.a.expires", "does not fit"),
+    (_n(), {"kind": "milestone", "at": "b", "uses": "f"}, "nodes.a.uses", "means nothing here"),
+    (_n("at"), "b", "nodes.a.at", "`at` means nothing here"),
+    (_n("expires"), "1m", "nodes.a.expires", "`expires` means nothing here"),
     (_n("tool"), "t", "nodes.a.tool", "`tool` means nothing here"),
     (_n("uses"), "f@^1", "nodes.a.uses", "does not fit"),
     (_n("uses"), "f@0", "nodes.a.uses", "does not fit"),
@@ -386,6 +416,8 @@ BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("start",), "c", "start", "there is no node 'c'"),
     (_n("join"), {"timeout": 0}, "nodes.a.join.timeout", "out of bounds"),
     (_n("cancels"), ["b"], "nodes.a.cancels[0]", "no fork leads to both"),
+    (("nodes", "b"), {"kind": "milestone", "at": "a"}, "nodes.b.at", "no fork leads to both"),
+    (_n(), {"kind": "milestone", "at": "b"}, "start", "begins with a, a milestone"),
     (_n("with"), {"x": ["$"]}, "nodes.a.with.x[0]", "no expression"),
     (_n("with"), {"x": "$y >"}, "nodes.a.with.x", "breaks off"),
     (_n("save"), {"x": {"y": "$(1"}}, "nodes.a.save.x.y", "`)` is missing"),
@@ -501,6 +533,9 @@ ASTRAY: list[tuple[Document, tuple[str | int, ...], Any, str, str]] = [
         "edges[3]",
         "comes short at j waits",
     ),
+    (FORKED, ("nodes", "b"), _until("d"), "nodes.b.at", "there is no node 'd'"),
+    (FORKED, ("nodes", "b"), _until("b"), "nodes.b.at", "b is passed at once"),
+    (FORKED, ("nodes", "b"), _until("end"), "nodes.b.at", "end is passed at once"),
     (FORKED, ("nodes", "b", "cancels"), ["d"], "nodes.b.cancels[0]", "there is no node 'd'"),
     (FORKED, ("nodes", "b", "cancels"), ["c", "b"], "nodes.b.cancels[1]", "cannot cancel itself"),
     (FORKED, ("nodes", "b", "cancels"), ["c", "c"], "nodes.b.cancels[1]", "stands there twice"),

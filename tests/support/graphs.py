@@ -61,7 +61,8 @@ TITLES = st.none() | TEXTS
 @st.composite
 def nodes(draw: st.DrawFn, name: str) -> Node:
     """A node of any kind, with anything that its kind may have."""
-    kind = draw(st.sampled_from(["function", "function", "tool", "plan", "start", "end", "pass"]))
+    kinds = ["function", "function", "tool", "plan", "start", "end", "pass", "milestone"]
+    kind = draw(st.sampled_from(kinds))
     common = {
         "id": NodeId(name),
         "title": draw(TITLES),
@@ -79,6 +80,9 @@ def nodes(draw: st.DrawFn, name: str) -> Node:
     }
     if kind in {"start", "end", "pass"}:
         return Node(kind=kind, role=Role.CONTROL, **common)  # type: ignore[arg-type]
+    if kind == "milestone":
+        until = draw(st.sampled_from([None, 90.0, 0.25]))
+        return Node(kind=kind, role=Role.CONTROL, at=NodeId("a"), expires=until, **common)  # type: ignore[arg-type]
     if kind == "plan":
         rules = (Rule(next=(NodeId("a"),), when=draw(WHENS)), Rule(next=()))
         return Node(kind=kind, role=Role.PLAN, rules=rules, **common)  # type: ignore[arg-type]

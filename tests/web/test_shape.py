@@ -196,6 +196,13 @@ RECORDS: list[msg.Record] = [
     ),
     msg.AbsorbToken(edge=EdgeId("x"), thread=(("f#1", 0),)),
     msg.CloseScope(scope="f#1"),
+    msg.MissMilestone(
+        node=NodeId("a"),
+        edge=EdgeId("x"),
+        thread=msg.ROOT,
+        because="expired",
+        short=msg.Taken(edge=EdgeId("y"), target=NodeId("b")),
+    ),
     msg.CancelRegion(step=msg.StepKey("a#1"), nodes=(NodeId("b"),)),
     *(msg.FinishRun(status=status, reason="end") for status in sorted(TERMINAL)),
 ]

@@ -41,6 +41,10 @@ being surplus, or, where it demands more, the run fails. Time runs on while a ru
 every other thread of the run that is at one of these nodes, waits there or is on its way to it
 ends. What it wrote stays, as of any thread that ends; whoever carries it out loses it.
 
+**Milestones.** `{kind: milestone, at: NODE}` is passed while some other thread of the run is at that
+node, and waited at until then; joins after it wait, too. When it `expires: 10m`, or nobody moves
+any more in the whole run, it takes its edge `on: short`, else the run fails.
+
 **Failures.** `{from: a, to: b, on: error, reason: [timeout]}` is taken when no attempt is left;
 its `when` sees `$result.reason` and `$result.message`. Without one the run fails.
 

@@ -64,6 +64,8 @@ def _node(name: NodeId, section: Section) -> Node:
         title=_title(section),
         notes=_notes(section),
     )
+    if kind == "milestone":
+        return _milestone(every, section)
     return every if kind not in _WORKING else _working(every, section)
 
 
@@ -99,6 +101,19 @@ def _working(node: Node, section: Section) -> Node:
         retry=_retry(section),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
         queue=section.text("queue", words.QUEUE, "a name of letters, digits, _ . and -"),
+    )
+
+
+def _milestone(node: Node, section: Section) -> Node:
+    """A node that is passed while another thread is at a third."""
+    if "at" not in section.fields:
+        section.fail("at", "the milestone does not say where somebody must be", "write at: NODE")
+    at = section.text("at", words.NODE_NAME, "the name of a node")
+    return replace(
+        node,
+        # Of a milestone that says nothing more is said about where it is.
+        at=None if at is None else NodeId(at),
+        expires=section.duration("expires", 0.001, words.MAX_SECONDS),
     )
 
 

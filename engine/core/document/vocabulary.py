@@ -41,7 +41,7 @@ FAILURES = (
     *("unknown_kind", "defect"),
 )
 
-KINDS = ("function", "tool", "start", "pass", "end")
+KINDS = ("function", "tool", "start", "pass", "milestone", "end")
 LATER_KINDS = (
     *("llm", "template", "http", "sql", "workflow", "approval", "input", "event", "timer"),
     *("map", "python", "agent", "code"),
@@ -88,6 +88,7 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "tool": ("tool", *WORK),
     "start": (),
     "pass": (),
+    "milestone": ("at", "expires"),
     "end": (),
 }
 #: A plan that its rules decide. It runs nothing, so it has no kind.

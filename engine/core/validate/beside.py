@@ -1,4 +1,4 @@
-"""Nodes that speak of other threads: what they cancel must be able to run beside them."""
+"""Nodes that speak of other threads: these must be able to run beside them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from engine.core.section import short, suggestion
 
 
 def problems(graph: Graph) -> Iterator[Problem]:
-    """Regions that name what is not there, or never runs while they could cancel it."""
+    """Regions and milestones that name what is not there, or what never runs beside them."""
     for node in graph.nodes.values():
+        if node.at is not None:
+            yield from _milestone(graph, node, node.at)
         for index, name in enumerate(node.cancels):
             path = f"{graph.place(node.id)}.cancels[{index}]"
             if name in node.cancels[:index]:
@@ -25,6 +27,25 @@ def problems(graph: Graph) -> Iterator[Problem]:
                 )
             else:
                 yield from _other(graph, node, name, path)
+
+
+def _milestone(graph: Graph, node: Node, at: NodeId) -> Iterator[Problem]:
+    path = f"{graph.place(node.id)}.at"
+    if node.id == graph.start:
+        yield Problem(
+            path="start",
+            message=f"the run begins with {node.id}, a milestone, and nobody else is anywhere yet",
+            remedy="start before the fork whose threads wait for each other",
+        )
+    other = graph.nodes.get(at)
+    if other is not None and (other.role is Role.CONTROL or other.rules):
+        yield Problem(
+            path=path,
+            message=f"{at} is passed at once, and nobody is ever found there",
+            remedy="name a node that is carried out",
+        )
+    else:
+        yield from _other(graph, node, at, path)
 
 
 def _forks(graph: Graph, node: NodeId) -> set[NodeId]:
@@ -48,6 +69,6 @@ def _other(graph: Graph, node: Node, name: NodeId, path: str) -> Iterator[Proble
     elif not _forks(graph, node.id) & _forks(graph, name):
         yield Problem(
             path=path,
-            message=f"nothing is ever at {name} while {node.id} is at work: no fork leads to both",
-            remedy="leave it out, or fork before them: type: parallel",
+            message=f"nothing is ever at {name} beside {node.id}: no fork leads to both",
+            remedy="name another node, or fork before them: type: parallel",
         )

@@ -38,7 +38,12 @@ def problems(graph: Graph) -> Iterator[Problem]:
 
 def _circles(graph: Graph) -> Iterator[Problem]:
     """Ways round for want of threads alone, which visit no node, so that no bound ends them."""
-    moved = [edge for edge in graph.edges if edge.on == "short" and edge.arrive is Arrive.JOIN]
+    moved = [
+        edge
+        for edge in graph.edges
+        if edge.on == "short"
+        and (edge.arrive is Arrive.JOIN or graph.nodes[edge.target].at is not None)
+    ]
     ways = [(edge.source, edge.target) for edge in moved]
     for circle in loops.components(sorted({node for way in ways for node in way}), ways):
         round_ = [edge for edge in moved if {edge.source, edge.target} <= circle]
@@ -97,7 +102,7 @@ def _unmet(graph: Graph, node: Node) -> Iterator[Problem]:
 def _short(graph: Graph, node: Node) -> Iterator[Problem]:
     """Edges that a join takes for want of threads."""
     edges = graph.edges_from(node.id, on="short")
-    if edges and not node.join.demands and node.join.timeout is None:
+    if edges and node.at is None and not node.join.demands and node.join.timeout is None:
         yield Problem(
             path=below(graph.place(edges[0].id), "on"),
             message=f"{node.id} demands nothing, so nothing is ever short of its demand",

@@ -293,6 +293,8 @@ def test_a_document_becomes_a_graph() -> None:
     assert found.nodes[NodeId("meet")].join == Join(
         of=NodeId("split"), count=2, surplus=Surplus.FINISH
     )
+    until = found.nodes[NodeId("until")]
+    assert (until.role, until.at, until.expires) == (Role.CONTROL, "two", 600)
     assert found.nodes[NodeId("one")].cancels == ("two", "rest")
     assert plan.cancels == ("rest",)
     assert found.nodes[NodeId("rest")].role is Role.CONTROL
@@ -315,6 +317,9 @@ def test_a_document_becomes_a_graph() -> None:
         "split->rest",
         "one->meet",
         "two->meet",
+        "one->until",
+        "until->end",
+        "until->rest",
         "two->plan",
         "meet->plan",
         "meet->rest",
@@ -625,7 +630,10 @@ RULES = st.lists(
     max_size=3,
 )
 PLANS = st.fixed_dictionaries({"role": st.just("plan"), "rules": RULES}, optional=COMMON)
-NODES = WORKING | WORKING | PLANS
+MILESTONES = st.fixed_dictionaries(
+    {"kind": st.just("milestone"), "at": NAMES}, optional={"expires": SECONDS, **COMMON}
+)
+NODES = WORKING | WORKING | PLANS | MILESTONES
 WAYS = {"when": st.sampled_from(["$x > 1", "true"]), "title": st.just("A title")}
 TYPES = st.sampled_from(["normal", "final", "join", "join"])
 EDGES = st.one_of(
@@ -676,6 +684,9 @@ DOCUMENTS = st.fixed_dictionaries(
 )
 
 
+EXPIRES = st.fixed_dictionaries({}, optional={"expires": SECONDS})
+
+
 @st.composite
 def sound_documents(draw: st.DrawFn) -> Document:
     """Documents that are right: `a` leads to `b` and `c`, and these to `d`, in some way."""
@@ -689,6 +700,9 @@ def sound_documents(draw: st.DrawFn) -> Document:
         case "fork":
             edges: list[Any] = parallel
             nodes["b"] |= draw(st.sampled_from([{}, {"cancels": ["c"]}]))
+            if draw(st.booleans()):
+                nodes["c"] = {"kind": "milestone", "at": "b", **draw(EXPIRES)}
+                parallel.append({"from": "c", "to": "end", "on": "short"})
         case "rules":
             rules = [{"when": "$x > 1", "next": ["c", "b", "c"]}, {"next": ["b"]}]
             nodes["a"] = {"role": "plan", "rules": rules}

@@ -9,10 +9,10 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from engine.core import codec, deadlines
+from engine.core import codec, deadlines, milestones
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance
-from engine.core.graph import Edge, Graph, Join, NodeId, Retry, Route, Surplus
+from engine.core.graph import Edge, Graph, Join, NodeId, Retry, Role, Route, Surplus
 from engine.core.policy import DEFAULT
 from engine.core.scopes import around
 from engine.core.state import State
@@ -50,6 +50,13 @@ def graphs(draw: st.DrawFn) -> Graph:
             join=draw(st.integers(0, 2)) == 0,
         )
         edges.setdefault(drawn.id, drawn)
+    if draw(st.booleans()):
+        # A milestone among them, with a way in, out and past it.
+        for ends in ("{0} -> m", "m -> {0}"):
+            found = edge(ends.format(draw(st.sampled_from(NAMES))))
+            edges.setdefault(found.id, found)
+        past = edge(f"m -> {draw(st.sampled_from((*NAMES, 'end')))}", on="short")
+        edges |= {"past": past} if draw(st.booleans()) else {}
     for name in draw(st.sets(st.sampled_from(NAMES))):
         short = edge(f"{name} -> {draw(st.sampled_from((*NAMES, 'end')))}", on="short")
         edges.setdefault(short.id, short)
@@ -64,6 +71,10 @@ def graphs(draw: st.DrawFn) -> Graph:
         )
         for name in NAMES
     ]
+    if any(found.target == "m" for found in edges.values()):
+        at_node = NodeId(draw(st.sampled_from(NAMES)))
+        expires = draw(st.sampled_from((None, None, 5, 25)))
+        nodes.append(node("m", kind="milestone", role=Role.CONTROL, at=at_node, expires=expires))
     return graph(*edges.values(), nodes=nodes, steps=draw(st.sampled_from((3, 40))))
 
 
@@ -180,7 +191,8 @@ def test_a_run_that_is_not_over_waits_for_something(case):
         for step in state.steps.values():
             waits = step.status in (StepStatus.RETRYING, StepStatus.DEFERRED)
             assert step.status is StepStatus.READY or (waits and step.wake is not None)
-    assert all(token.waits for token in state.tokens)
+    for token in state.tokens:
+        assert token.waits or milestones.holds(template, state, token)
 
 
 @settings(max_examples=EXAMPLES)
