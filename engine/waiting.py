@@ -22,6 +22,8 @@ from engine.core.values import VARIABLES_BYTES, Json, digest, size
 
 #: Items that a map may have to begin with.
 MAX_ITEMS = 100_000
+#: Characters of the name of an event or a lock.
+MAX_NAME = 200
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _MOST_SECONDS = 3650 * 86_400.0
@@ -79,7 +81,7 @@ def expiry(expires: float | None, now: datetime) -> datetime | None:
 def expected(node: Node, awaited: Awaited, scope: Scope) -> Expected:
     """The event that a node waits for. Raises `Unfit`."""
     name = _evaluated(node, "name", awaited.name, scope)
-    if not isinstance(name, str) or not 0 < len(name) <= 200:  # noqa: PLR2004  # as the store has it
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise _unfit(node, "name", name, "the name of an event, up to 200 characters")
     match = {} if awaited.match is None else _evaluated(node, "match", awaited.match, scope)
     return Expected(name=name, match=match, schema=awaited.schema)
@@ -152,7 +154,7 @@ def lock_name(node: Node, name: Template, scope: Scope) -> str:
     if (
         isinstance(value, bool)
         or not isinstance(value, str | int)
-        or not 0 < len(str(value)) <= 200
+        or not 0 < len(str(value)) <= MAX_NAME
     ):
         raise _unfit(node, "lock", value, "a name of up to 200 characters")
     return str(value)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from celeriac.testing.clock import Clock
 from celeriac.testing.record import Record
 from engine import documents
+from engine.core import deadlines
 from engine.core import messages as msg
 from engine.core.decide import advance
 from engine.core.graph import Graph, Node
@@ -71,9 +72,12 @@ def play(
         attempt = _ready(graph, state)
         if attempt is not None:
             report = yield attempt
+            # What the run waited for while the attempt was under way comes before its report.
+            while (tick := deadlines.next_wake(graph, state)) and tick <= clock.now():
+                state = _turn(graph, policy, state, [msg.Ticked(at=tick)], history)
             events = [replace(report, at=clock.now())]
         else:
-            events = _wakes(state, clock)
+            events = _wakes(graph, state, clock)
     return Record(graph=graph, state=state, history=tuple(history))
 
 
@@ -114,11 +118,16 @@ def _ready(graph: Graph, state: State) -> Attempt | None:
     return None
 
 
-def _wakes(state: State, clock: Clock) -> list[msg.Woke]:
-    """Let the time pass that the next steps wait for; none when nothing waits for a time."""
+def _wakes(graph: Graph, state: State, clock: Clock) -> list[msg.Woke | msg.Ticked]:
+    """Let the time pass that is waited for next; none when nothing waits for a time."""
     wakes = {step.key: step.wake for step in state.steps.values() if step.wake is not None}
-    if not wakes:
+    tick = deadlines.next_wake(graph, state)
+    moments = [*wakes.values(), *([] if tick is None else [tick])]
+    if not moments:
         return []
-    clock.until(min(wakes.values()))
+    clock.until(min(moments))
     now = clock.now()
-    return [msg.Woke(at=now, step=key) for key, wake in wakes.items() if wake <= now]
+    found: list[msg.Woke | msg.Ticked] = [
+        msg.Woke(at=now, step=key) for key, wake in wakes.items() if wake <= now
+    ]
+    return found if tick is None or tick > now else [*found, msg.Ticked(at=now)]

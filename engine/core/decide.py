@@ -20,11 +20,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from engine.core import expressions, items, joins, listing, overlays, undo
+from engine.core import (
+    deadlines,
+    expressions,
+    items,
+    joins,
+    listing,
+    milestones,
+    overlays,
+    regions,
+    undo,
+)
 from engine.core import messages as msg
+from engine.core.fold import evolve
 from engine.core.graph import Arrive, Edge, Graph, Map, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
-from engine.core.state import LOST_REASONS, Failure, State, Step, Token, evolve
+from engine.core.state import LOST_REASONS, Failure, State, Step, Token
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, canonical, digest, plain, size
 
@@ -50,8 +61,9 @@ class Turn:
 def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.AnyEvent]) -> Turn:
     """Fold each event and decide to a fixed point before the next.
 
-    The fixed point is always reached: every decision but the last of a turn settles a step
-    or visits a node, and visits are bounded by the graph's step budget.
+    The fixed point is always reached: every decision but the last of a turn settles a step,
+    ends a thread, visits a node, or leads a thread another way to one. Visits are bounded by the
+    graph's step budget, and no graph has other ways alone that lead round.
     """
     entries: list[msg.Entry] = []
     for event in events:
@@ -87,22 +99,31 @@ def _decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.An
         )
     for step in state.steps.values():
         if command := _about(graph, policy, state, step, now):
-            return command
+            return deadlines.stamped(graph, command, now)
+    if command := items.placed(state):
+        return command
     if state.status is RunStatus.PAUSED:
         return None
     if state.undoing is not None:
-        return undo.following(graph, state, state.undoing)
-    for key in state.maps:
-        if key in state.steps and (command := items.following(graph, state, state.steps[key])):
-            return command
+        return undo.following(graph, state.undoing)
+    if command := items.next_of(graph, state):
+        return command
     if not state.iterations:
         return _visit(graph, state, graph.nodes[graph.start], None)
-    if token := next((token for token in state.tokens if not token.waits), None):
+    return _goes_on(graph, state, now)
+
+
+def _goes_on(graph: Graph, state: State, now: datetime) -> msg.AnyCommand | None:
+    """What follows for the threads that stand at no step."""
+    moving = (t for t in state.tokens if not t.waits and not milestones.holds(graph, state, t))
+    if token := next(moving, None):
         return _arrival(graph, state, token)
-    if meeting := joins.meeting(graph, state):
-        return _meets(state, meeting)
+    if meeting := joins.meeting(graph, state, now):
+        return deadlines.stamped(graph, _meets(graph, state, meeting), now)
     if (scope := joins.ended(state)) is not None:
         return _harmless(state, msg.CloseScope(scope=scope), f"the threads of {scope}")
+    if missed := milestones.missed(graph, state, now):
+        return deadlines.stamped(graph, missed, now)
     if not state.live and not state.tokens:
         return _completed(graph, state, "end")
     return None
@@ -131,11 +152,22 @@ def outputs(graph: Graph, run: str, variables: Mapping[str, Json]) -> dict[str, 
 
 
 def _meets(
-    state: State, meeting: msg.JoinThreads | msg.AbsorbToken
+    graph: Graph, state: State, meeting: msg.JoinThreads | msg.AbsorbToken
 ) -> msg.JoinThreads | msg.AbsorbToken | msg.FinishRun:
-    """Threads come together, unless they contradict each other or the join starves for good."""
+    """Threads come together, unless they contradict each other or are too few for good."""
     if isinstance(meeting, msg.AbsorbToken):
         return meeting
+    join = graph.nodes[meeting.node].join
+    if meeting.because == "timeout" and meeting.short is None and join.demands:
+        return msg.FinishRun(
+            status=RunStatus.FAILED,
+            reason="join_timeout",
+            message=(
+                f"node {meeting.node} got {len(meeting.joined)} of the threads that it demands "
+                f"in the {join.timeout:g} s that it waits for them; give it more time, or an edge "
+                "`on: short`"
+            ),
+        )
     if meeting.because == "starved" and meeting.short is None:
         return msg.FinishRun(
             status=RunStatus.FAILED,
@@ -174,7 +206,11 @@ def _about(
         case StepStatus.ANSWERED if graph.node(step.node).save:
             return msg.SaveResult(step=step.key)
         case StepStatus.SUCCEEDED | StepStatus.ANSWERED:
-            return _settles(state, step) or _routes(graph, state, step)
+            return (
+                _settles(state, step)
+                or regions.withdrawal(graph, state, step)
+                or _routes(graph, state, step)
+            )
         case StepStatus.FAILED:
             return _after_failure(graph, policy, state, step, now)
         case StepStatus.RETRYING if (

@@ -77,6 +77,7 @@ class Surplus(StrEnum):
 
     CANCEL = "cancel"
     FINISH = "finish"  #: they go on, and are absorbed when they arrive
+    KEEP = "keep"  #: they go on, and wait for the next time when they arrive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,8 @@ class Join:
     #: Such a share of the threads that were forked, over 0 to 1.
     share: float | None = None
     surplus: Surplus = Surplus.CANCEL
+    #: Seconds that the first of them waits for the others; None is as long as it takes.
+    timeout: float | None = None
 
     @property
     def demands(self) -> bool:
@@ -203,8 +206,8 @@ class Node:
     """One place of a graph: what runs there, and within what bounds."""
 
     id: NodeId
-    #: How it runs: `function`, `tool`, `proc` (a step of a list), or a control kind (`start`,
-    #: `end`, `pass`, `index`).
+    #: How it runs: `function`, `tool`, `proc` (a step of a list), a kind that waits, or a control
+    #: kind (`start`, `end`, `pass`, `milestone`, `index`).
     kind: str
     role: Role = Role.TASK
     #: Name of the function or tool that runs here, with its version if one is fixed:
@@ -224,6 +227,12 @@ class Node:
     join: Join = field(default_factory=Join)
     #: Names by which a step of a list leaves on the tape what it answers.
     output: tuple[str, ...] = ()
+    #: Nodes at which everything ends when a step succeeds here.
+    cancels: tuple[NodeId, ...] = ()
+    #: A milestone: where another thread must be for it to be passed.
+    at: NodeId | None = None
+    #: Seconds that it waits for that; None is as long as it takes.
+    expires: float | None = None
     #: How a plan chooses without running anything, in order.
     rules: tuple[Rule, ...] = ()
     #: What it waits for, rather than work.
@@ -271,7 +280,8 @@ class Edge:
     ask: str | None = None
     #: The choice that takes this edge; `loop` marks the way back.
     label: str | None = None
-    #: What it is taken on: `error` (the step failed) or `short` (the join starved).
+    #: What it is taken on: `error` (the step failed) or `short` (the join starved, or has waited
+    #: long enough; the milestone was missed).
     on: str | None = None
     #: The reasons of failure that it is for; empty means all.
     reasons: frozenset[str] = frozenset()
@@ -368,6 +378,10 @@ class Graph:
     def edges_from(self, node: NodeId, *, on: str | None = None) -> tuple[Edge, ...]:
         """The edges that leave a node, in declared order: when it succeeds, or on something else."""
         return tuple(edge for edge in self._outgoing[node] if edge.on == on)
+
+    def short(self, node: NodeId) -> Edge | None:
+        """The way of those who came to a node in vain: too few for its join, or never passed."""
+        return next(iter(self.edges_from(node, on="short")), None)
 
     def loop_of(self, node: NodeId) -> frozenset[NodeId]:
         """The nodes of the innermost loop that `node` turns in; empty when it is in none."""

@@ -18,13 +18,25 @@ def item_key(of: msg.StepKey, index: int) -> msg.StepKey:
     return msg.StepKey(f"{of}.{index}")
 
 
-def following(graph: Graph, state: State, step: Step) -> msg.AnyCommand | None:
-    """What follows for a map that is at hand."""
+def placed(state: State) -> msg.AddItems | None:
+    """The items that a map was sent get their places, even while the run is paused."""
+    for key, items in state.maps.items():
+        if items.sent and key in state.steps:
+            return msg.AddItems(step=key, first=items.count, count=items.sent)
+    return None
+
+
+def next_of(graph: Graph, state: State) -> msg.AnyCommand | None:
+    """What follows for the maps that are at hand."""
+    steps = (state.steps[key] for key in state.maps if key in state.steps)
+    found = (_following(graph, state, step) for step in steps)
+    return next((command for command in found if command is not None), None)
+
+
+def _following(graph: Graph, state: State, step: Step) -> msg.AnyCommand | None:
     items = state.maps[step.key]
     declared = graph.node(step.node).wait
     assert isinstance(declared, Map)
-    if items.sent:
-        return msg.AddItems(step=step.key, first=items.count, count=items.sent)
     if items.failed >= declared.most_failed:
         return msg.FailStep(
             step=step.key,

@@ -5,8 +5,10 @@ every join edge of its target; the tokens of one scope that wait at one node are
 Without a demand a group is taken up when nobody else can come: every other thread of the
 scope, and of the scopes within it, waits at the same join or stands where no way leads to it
 that does not pass it. With a demand it is taken up as soon as the demand is met, and what
-did not make it in time is surplus; a group whose demand cannot be met any more is starved.
-If nobody in a scope moves and no group may be taken up, the one that has waited longest is.
+did not make it in time is surplus; a group whose demand cannot be met any more is starved,
+unless it is surplus that was kept for a next time, which ends there: it is absorbed.
+A group that has waited as long as its join lets it is taken up as it is. If nobody in a scope
+moves and no group may be taken up, the one that has waited longest is.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from engine.core import deadlines
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Edge, Graph, NodeId, Surplus
 from engine.core.scopes import ROOT_SCOPE, around, branch_in
@@ -30,18 +34,22 @@ class Group:
     tokens: tuple[Token, ...]
 
 
-def meeting(graph: Graph, state: State) -> msg.JoinThreads | msg.AbsorbToken | None:
-    """The threads that come together next, if any may; every token waits by now."""
+def meeting(graph: Graph, state: State, now: datetime) -> msg.JoinThreads | msg.AbsorbToken | None:
+    """The threads that come together next, if any may; every other token is held by now."""
     groups = _groups(graph, state)
     for group in groups:
-        if (late := _late(state, group)) is not None:
+        if (late := _late(graph, state, group)) is not None:
             return msg.AbsorbToken(edge=late.edge, thread=late.thread)
         if (met := _met(graph, state, group)) is not None:
             return _join(graph, state, group, met, because="demand")
         if _nobody_comes(graph, state, group):
             return _over(graph, state, group, because="last")
+        until = deadlines.earliest(graph, group.tokens)
+        if until is not None and until <= now:
+            return _join(graph, state, group, group.tokens, because="timeout")
+    held = {name for token in state.tokens if not token.waits for name in around(token.thread)}
     for group in groups:
-        if not state.scopes[group.scope].alive:
+        if not state.scopes[group.scope].alive and group.scope not in held:
             return _over(graph, state, group, because="quiescence")
     return None
 
@@ -70,6 +78,8 @@ def is_alone(state: State, thread: msg.Thread) -> bool:
 def _groups(graph: Graph, state: State) -> Sequence[Group]:
     found: dict[tuple[NodeId, str], list[Token]] = {}
     for token in state.tokens:
+        if not token.waits:
+            continue
         scope = _scope_of(graph, state, token)
         found.setdefault((token.target, scope), []).append(token)
     return [
@@ -86,10 +96,10 @@ def _scope_of(graph: Graph, state: State, token: Token) -> str:
     return ROOT_SCOPE
 
 
-def _late(state: State, group: Group) -> Token | None:
+def _late(graph: Graph, state: State, group: Group) -> Token | None:
     """A token at a join that was taken up without it."""
     fired = state.scopes[group.scope].fired.get(group.node)
-    if fired is None:
+    if fired is None or graph.nodes[group.node].join.surplus is Surplus.KEEP:
         return None
     return next((t for t in group.tokens if branch_in(t.thread, group.scope) < fired), None)
 
@@ -122,10 +132,19 @@ def _nobody_comes(graph: Graph, state: State, group: Group) -> bool:
     )
 
 
-def _over(graph: Graph, state: State, group: Group, *, because: str) -> msg.JoinThreads:
-    """Take up all that there are, or say that they are too few."""
-    if not graph.nodes[group.node].join.demands:
+def _over(
+    graph: Graph, state: State, group: Group, *, because: str
+) -> msg.JoinThreads | msg.AbsorbToken:
+    """Take up all that there are, or say that they are too few.
+
+    What was kept for a next time that cannot come any more ends where it is.
+    """
+    join = graph.nodes[group.node].join
+    if not join.demands:
         return _join(graph, state, group, group.tokens, because=because)
+    if join.surplus is Surplus.KEEP and group.node in state.scopes[group.scope].fired:
+        kept = group.tokens[0]
+        return msg.AbsorbToken(edge=kept.edge, thread=kept.thread, because="kept")
     return _join(graph, state, group, group.tokens, because="starved")
 
 
@@ -137,13 +156,14 @@ def _join(
         group.scope in around(token.thread) for token in state.tokens if token not in tokens
     )
     surplus = graph.nodes[group.node].join.surplus
-    cancels = because == "demand" and others and surplus is Surplus.CANCEL
+    enough = because in {"demand", "timeout"}
+    cancels = enough and others and surplus is Surplus.CANCEL
     closes = group.scope != ROOT_SCOPE and (cancels or not others)
     if closes or group.scope == ROOT_SCOPE:
         thread = scope.parent
     else:
         thread = (*scope.parent, (group.scope, scope.branches))
-    short = _short(graph, group.node) if because == "starved" else None
+    short = graph.short(group.node) if because in {"starved", "timeout"} else None
     return msg.JoinThreads(
         node=group.node,
         scope=group.scope,
@@ -151,13 +171,10 @@ def _join(
         thread=thread,
         closes=closes,
         cancels=cancels,
+        keeps=surplus is Surplus.KEEP,
         because=because,
         short=None if short is None else _by(short),
     )
-
-
-def _short(graph: Graph, node: NodeId) -> Edge | None:
-    return next(iter(graph.edges_from(node, on="short")), None)
 
 
 def _by(short: Edge) -> msg.Taken:

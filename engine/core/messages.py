@@ -112,6 +112,11 @@ class Woke(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked(Event):
+    """The time has come that the run as a whole waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opened(Event):
     """A step waits from now on: for its time, an event, people, another run, its items."""
 
@@ -412,6 +417,8 @@ class TakeEdges(Command):
     closes: str | None = None
     #: What the coordinator itself leaves in the variables: where a step list goes on.
     writes: Mapping[str, Json] = field(default_factory=dict)
+    #: Since when its tokens wait; None where none of them may be tired of it.
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -429,19 +436,27 @@ class JoinThreads(Command):
     closes: bool = False
     #: Threads that were not waited for are cancelled.
     cancels: bool = False
+    #: Threads that were not waited for wait on, for the next time.
+    keeps: bool = False
     #: What decided: `demand` (it was met), `last` (nobody else can come), `quiescence` (nobody
-    #: else moves), `starved` (the demand cannot be met any more).
+    #: else moves), `timeout` (they waited long enough), `starved` (the demand cannot be met any
+    #: more).
     because: str = "last"
-    #: The way that starved threads take instead.
+    #: The way that they take instead if they are too few.
     short: Taken | None = None
+    #: Since when the token waits that goes on; None where it may not be tired of it.
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbsorbToken(Command):
-    """A thread arrives at a join that did not wait for it, and ends."""
+    """A thread that a join did not wait for ends there."""
 
     edge: EdgeId
     thread: Thread
+    #: What decided: `late` (it came when the join was taken up), `kept` (it waited for the next
+    #: time, and nobody can come any more to make one).
+    because: str = "late"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,6 +464,33 @@ class CloseScope(Command):
     """The last thread of a scope has ended: what they wrote is kept."""
 
     scope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissMilestone(Command):
+    """A thread has waited in vain for somebody to be somewhere, and goes another way."""
+
+    node: NodeId
+    edge: EdgeId
+    thread: Thread
+    #: What decided: `expired` (it waited long enough), `quiescence` (nobody moves any more).
+    because: str
+    #: The way that it takes instead.
+    short: Taken
+    #: Since when it waits where that leads; None where it may not be tired of it.
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRegion(Command):
+    """A step that succeeded ends whatever else is at some nodes, or on the way to them."""
+
+    step: StepKey
+    nodes: tuple[NodeId, ...]
+    #: How many live steps are withdrawn at each.
+    steps: Mapping[NodeId, int] = field(default_factory=dict)
+    #: Edge and thread of every token that is withdrawn.
+    tokens: tuple[tuple[EdgeId, Thread], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -506,6 +548,7 @@ AnyEvent: TypeAlias = (
     | AttemptFailed
     | AttemptLost
     | Woke
+    | Ticked
     | Opened
     | NotOpened
     | WaitEnded
@@ -540,6 +583,8 @@ AnyCommand: TypeAlias = (
     | JoinThreads
     | AbsorbToken
     | CloseScope
+    | MissMilestone
+    | CancelRegion
     | RetryStep
     | FinishRun
 )

@@ -133,6 +133,7 @@ def document_schema() -> dict[str, Json]:
                     _tool(),
                     *_waiting(),
                     _plan(),
+                    _milestone(),
                     _object(
                         "A node that the coordinator passes by itself.",
                         {
@@ -258,6 +259,19 @@ def _plan() -> dict[str, Json]:
             **{name: common[name] for name in words.PLAN if name in common},
         },
         required=["role", "rules"],
+    )
+
+
+def _milestone() -> dict[str, Json]:
+    return _object(
+        "A node that is passed as long as some other thread of the run is at a third.",
+        {
+            "kind": {"description": "How the node runs.", "const": "milestone"},
+            "at": _text(words.NODE_NAME, "The node at which somebody must be."),
+            "expires": _seconds("How long to wait for that."),
+            **_common(),
+        },
+        required=["kind", "at"],
     )
 
 
@@ -546,6 +560,13 @@ def _common() -> dict[str, Json]:
             "How often its loop may turn before its ways back are closed.",
         ),
         "join": {"$ref": "#/$defs/join"},
+        "cancels": {
+            "description": "Nodes at which every other thread of the run ends when it succeeds.",
+            "type": "array",
+            "minItems": 1,
+            "maxItems": words.MAX_NODES,
+            "items": {"type": "string"},
+        },
         "route": {
             "description": "Take all edges that hold, though none of them is parallel: they are "
             "waited for, or final.",
@@ -555,7 +576,7 @@ def _common() -> dict[str, Json]:
 
 
 def _join() -> dict[str, Json]:
-    """What a join demands. `join.surplus` means nothing without a demand."""
+    """What a join demands. `join.surplus` means nothing without a demand or a timeout."""
     demands: list[Json] = [{"required": [name]} for name in ("all", "first", "share")]
     return {
         "description": "What is demanded of the threads that come together here. Without it, "
@@ -577,16 +598,23 @@ def _join() -> dict[str, Json]:
                         ),
                         "surplus": {
                             "description": "What becomes of the threads that are not waited for: "
-                            "they are cancelled, or finish and end here.",
+                            "they are cancelled, finish and end here, or wait here for the next time.",
                             "enum": [*words.SURPLUS],
                             "default": words.SURPLUS[0],
                         },
+                        "timeout": _seconds(
+                            "How long the first that waits here waits for the others."
+                        ),
                     },
                 ),
                 "minProperties": 1,
-                "if": {"required": ["surplus"]},
+                "if": {"required": ["surplus"], "not": {"required": ["timeout"]}},
                 "then": {"oneOf": demands},
                 "else": {"oneOf": [*demands, {"not": {"anyOf": demands}}]},
+                # A share has no next time.
+                "dependentSchemas": {
+                    "share": {"properties": {"surplus": {"not": {"const": "keep"}}}}
+                },
             },
         ],
     }
@@ -677,7 +705,7 @@ def _arrow(on: str | None, names: Sequence[str]) -> dict[str, Json]:
         },
         "on": {
             "description": "What it is taken on: its source failed for good, or it is a join that "
-            "was short of what it demands.",
+            "was short of what it demands or has waited long enough, or a milestone that was missed.",
             "enum": [on],
         },
         "reason": {
@@ -695,7 +723,8 @@ def _arrow(on: str | None, names: Sequence[str]) -> dict[str, Json]:
         {
             None: "An edge, or several that are alike.",
             "error": "A way for failures, or several that are alike.",
-            "short": "A way for a join that is short of what it demands.",
+            "short": "A way for a join that is short of what it demands, or for a milestone that was "
+            "missed.",
         }[on],
         {name: every[name] for name in named},
         required=["from", "to", *(["on"] if on else [])],

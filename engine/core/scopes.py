@@ -8,7 +8,7 @@ and holds what its threads have written since the fork.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -158,6 +158,15 @@ def cancelled(scopes: Scopes, scope: str) -> dict[str, Scope]:
         for node, count in scopes[scope].live.items():
             live[node] = live.get(node, 0) - count
         found[name] = replace(found[name], live={at: count for at, count in live.items() if count})
+    return found
+
+
+def withdrawn(scopes: Scopes, nodes: Collection[NodeId]) -> dict[str, Scope]:
+    """No step is live at some nodes any more. What their threads wrote stays, as when they end."""
+    found = {}
+    for name, scope in scopes.items():
+        live = {at: count for at, count in scope.live.items() if at not in nodes}
+        found[name] = replace(scope, live=live)
     return found
 
 

@@ -28,7 +28,7 @@ def is_due(graph: Graph, state: State, ending: msg.FinishRun) -> bool:
     return ending.status is RunStatus.FAILED
 
 
-def following(graph: Graph, state: State, undoing: Undoing) -> msg.AnyCommand | None:
+def following(graph: Graph, undoing: Undoing) -> msg.AnyCommand | None:
     """What follows while a run undoes what it did."""
     if undoing.running or undoing.asked:
         return None

@@ -162,11 +162,17 @@ def _face(node: Node, *, joins: bool) -> _Face:
 
 
 def _sub(node: Node) -> str:
-    """The small line under a title: what runs there, or of what kind it is."""
+    """The small line under a title: what runs there or of what kind it is, and what it cancels."""
     said = node.uses or node.choose
+    if node.at is not None:
+        said = f"waits for {node.at}"
     if said is None and node.role is not Role.CONTROL and node.kind not in {"function", "plan"}:
         said = node.kind
-    if said is None or (said == node.id and not node.title):
+    if said == node.id and not node.title:
+        said = None
+    if node.cancels:
+        said = "; ".join(filter(None, [said, f"cancels {', '.join(node.cancels)}"]))
+    if said is None:
         return ""
     return lettering.cut(said, _SUB, _WRAP)
 

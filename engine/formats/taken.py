@@ -32,7 +32,10 @@ def taken(records: Iterable[msg.Record], live: Iterable[NodeId] = ()) -> Taken:
                 nodes[node] += 1
             case msg.TakeEdges(taken=several):
                 edges.update(each.edge for each in several)
-            case msg.JoinThreads(short=msg.Taken(edge=edge)):
+            case (
+                msg.JoinThreads(short=msg.Taken(edge=edge))
+                | msg.MissMilestone(short=msg.Taken(edge=edge))
+            ):
                 edges[edge] += 1
             case _:
                 pass

@@ -27,7 +27,7 @@ AGAIN_SECONDS = 60.0
 
 
 def admit(
-    connection: Connection, run: RunId, graph: Graph, state: State, step: Step, now: datetime
+    connection: Connection, run: RunId, graph: Graph, state: State, step: Step, *, now: datetime
 ) -> Answer:
     """Answer the request of a step to start."""
     node = graph.node(step.node)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -23,7 +22,7 @@ from engine.core.graph import Child, Graph
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus
 from engine.core.values import Inline, Json
-from engine.errors import Invalid, NotFound
+from engine.errors import Invalid
 from engine.runs import graphs, letters, submission
 from engine.store import children as rows
 from engine.store import inbox, payloads, waits
@@ -64,10 +63,8 @@ def start(
     step: Step,
     child: Child,
     inputs: Mapping[str, Json],
-    now: datetime,
 ) -> str:
     """Submit the run that a step waits for; its id. Raises `Unfit`."""
-    del now
     if parent.depth >= MAX_DEPTH:
         raise Unfit(
             "too_deep",
@@ -75,12 +72,10 @@ def start(
             "that run one another come to an end",
         )
     version = parent.pins.get(f"workflow:{child.workflow}")
-    try:
-        if version is None:
-            raise NotFound(f"workflow {child.workflow} does not exist")
-        graph = graphs.load(connection, parent.run.tenant, str(version))
-    except NotFound as missing:
-        raise Unfit("no_such_workflow", f"node {step.node}: {missing.message}") from missing
+    if version is None:
+        message = f"node {step.node}: workflow {child.workflow} does not exist"
+        raise Unfit("no_such_workflow", message)
+    graph = graphs.load(connection, parent.run.tenant, str(version))
     origin = submission.Origin(
         step=StepId(*parent.run, step.key),
         attempt=step.attempt,

@@ -8,7 +8,7 @@ the transaction of the turn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -51,21 +51,28 @@ class Answers:
     started: tuple[RunId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is to be written beside the answers, as it gathers."""
+
+    waits: list[Wait] = field(default_factory=list)
+    items: dict[msg.StepKey, list[Json]] = field(default_factory=dict)
+    started: list[RunId] = field(default_factory=list)
+
+
 def answers(
     connection: Connection, parent: Parent, graph: Graph, state: State, now: datetime
 ) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
     found: list[Answer] = []
-    waits: list[Wait] = []
-    lists: dict[msg.StepKey, list[Json]] = {}
-    started: list[RunId] = []
+    left = _Left()
     for step in state.steps.values():
         match step.status:
             case StepStatus.REQUESTED:
-                found.append(admission.admit(connection, parent.run, graph, state, step, now))
+                found.append(admission.admit(connection, parent.run, graph, state, step, now=now))
             case StepStatus.OPENING:
                 try:
-                    opened = _opened(connection, parent, graph, state, step, now, waits, lists)
+                    opened = _opened(connection, parent, graph, state, step, now=now, left=left)
                 except Unfit as unfit:
                     refused = msg.NotOpened(
                         at=now, step=step.key, reason=unfit.reason, message=unfit.message
@@ -73,15 +80,18 @@ def answers(
                     found.append(refused)
                     continue
                 found.append(opened)
-                if opened.child is not None:
-                    started.append(RunId(parent.run.tenant, opened.child))
             case StepStatus.SAVING:
                 found.append(_saved(graph, state, step, now))
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
         found.append(_undo(connection, parent.run, graph, state.undoing.before, now))
-    return Answers(events=tuple(found), waits=tuple(waits), items=lists, started=tuple(started))
+    return Answers(
+        events=tuple(found),
+        waits=tuple(left.waits),
+        items=left.items,
+        started=tuple(left.started),
+    )
 
 
 def _opened(
@@ -90,9 +100,9 @@ def _opened(
     graph: Graph,
     state: State,
     step: Step,
+    *,
     now: datetime,
-    waits: list[Wait],
-    lists: dict[msg.StepKey, list[Json]],
+    left: _Left,
 ) -> msg.Opened:
     """Set up what a step waits for. Raises `Unfit`."""
     node, scope = graph.node(step.node), scope_of(state, step)
@@ -104,7 +114,7 @@ def _opened(
         case Awaited() as awaited:
             event = waiting.expected(node, awaited, scope)
             asks = canonical({"match": event.match, "schema": event.schema})
-            waits.append(
+            left.waits.append(
                 Wait(
                     step=here,
                     kind="event",
@@ -117,16 +127,17 @@ def _opened(
             return replace(opened, until=waiting.expiry(awaited.expires, now))
         case Asked() as asked:
             asks = canonical(waiting.asks(node, asked, scope))
-            waits.append(Wait(step=here, kind=node.kind, asks=asks))
+            left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
             own = {**scope, **_item(connection, parent.run, graph, step)}
             given = waiting.given(node, own)
-            started = children.start(connection, parent, step, child, given, now)
+            started = children.start(connection, parent, step, child, given)
+            left.started.append(RunId(parent.run.tenant, started))
             return replace(opened, child=started, until=waiting.expiry(child.expires, now))
         case Map() as declared:
             found = waiting.items(node, declared, scope)
-            lists[step.key] = found
+            left.items[step.key] = found
             return replace(opened, items=len(found))
         case None:
             raise AssertionError(f"node {node.id} waits for nothing")

@@ -20,7 +20,7 @@ from engine.core import codec
 from engine.core import messages as msg
 from engine.platform import Platform
 from engine.runs import events, letters, turns
-from engine.store import inbox, results, session, steps, waits
+from engine.store import inbox, results, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.waits import End
 
@@ -54,6 +54,9 @@ def sweep(platform: Platform) -> Swept:
         _lose(connection, [row for row in expired if row.begun])
         if woken:
             inbox.put(connection, [letters.letter(*_woke(row)) for row in woken])
+        ticked = runs.wake(connection, BATCH)
+        if ticked:
+            inbox.put(connection, [letters.letter(*_ticked(row)) for row in ticked])
         resent = steps.overdue(connection, platform.settings.resend_seconds, BATCH)
         platform.fault(faults.SWEEP_INSIDE)
     platform.broker.send(
@@ -66,12 +69,13 @@ def sweep(platform: Platform) -> Swept:
             for row in resent
         ]
     )
-    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *expired, *over)}
+    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *ticked, *expired, *over)}
     due.update(events.sweep(platform, BATCH))
     with session.transaction(platform.database) as connection:
         due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
     taken = turns.take_turns(platform, sorted(due)) if due else 0
-    return Swept(lost=len(expired), woken=len(woken) + len(over), resent=len(resent), turns=taken)
+    awake = len(woken) + len(over) + len(ticked)
+    return Swept(lost=len(expired), woken=awake, resent=len(resent), turns=taken)
 
 
 def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
@@ -121,3 +125,7 @@ def _lost(row: Row[Any]) -> tuple[RunId, msg.AttemptLost]:
 def _woke(row: Row[Any]) -> tuple[RunId, msg.Woke]:
     event = msg.Woke(at=codec.UNTIMED, step=msg.StepKey(row.key))
     return RunId(row.tenant_id, row.run_id), event
+
+
+def _ticked(row: Row[Any]) -> tuple[RunId, msg.Ticked]:
+    return RunId(row.tenant_id, row.run_id), msg.Ticked(at=codec.UNTIMED)

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Row
 
 from engine import faults
 from engine.broker import Hint
-from engine.core import codec
+from engine.core import codec, deadlines
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance, outputs
 from engine.core.graph import Graph
@@ -49,6 +49,7 @@ _OF_RUNS = (
     | msg.CancelRequested
     | msg.PauseRequested
     | msg.ResumeRequested
+    | msg.Ticked
     | msg.UndoFound
     | msg.NothingToUndo
 )
@@ -283,6 +284,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
             for key in one.before.maps.keys() - one.turn.state.maps.keys()
         ],
     )
+    steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
     waits.put(connection, [wait for one in going for wait in one.waits])
@@ -397,6 +399,7 @@ def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
         message=ending.message if ending else None,
         ended_step=ending.step if ending else None,
         outputs=_outputs(one) if state.status is RunStatus.COMPLETED else None,
+        wake=deadlines.next_wake(one.graph, state),
     )
 
 
@@ -438,6 +441,18 @@ def _cancelled(one: _Taken) -> list[str]:
         for entry in one.turn.entries
         if isinstance(entry.record, msg.JoinThreads) and entry.record.cancels
     ]
+
+
+def _withdrawn(one: _Taken) -> list[str]:
+    """Nodes whose steps were cancelled, whether they were at hand or not."""
+    return sorted(
+        {
+            node
+            for entry in one.turn.entries
+            if isinstance(entry.record, msg.CancelRegion)
+            for node in entry.record.steps
+        }
+    )
 
 
 def _moved(one: _Taken) -> list[steps.StepRow]:

@@ -16,7 +16,8 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from engine.core import codec, transitions
-from engine.core.state import State, evolve
+from engine.core.fold import evolve
+from engine.core.state import State
 from engine.core.transitions import RunStatus
 from engine.core.values import Json, Ref, plain
 from engine.errors import NotFound

@@ -61,9 +61,9 @@ INVARIANTS = (
         says="A run that has not ended, nor been paused, waits for something that will be looked at.",
         sql="""
         SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
-            'is ' || r.status || ', with no event, no step that wakes or is leased' AS detail
+            'is ' || r.status || ', with no event, no wake, no step that wakes or is leased' AS detail
         FROM run r WHERE r.status NOT IN ($TERMINAL, 'paused') AND $RUNS(r.id)
-            AND r.stuck_until IS NULL
+            AND r.stuck_until IS NULL AND r.wake_at IS NULL
             AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = r.tenant_id AND i.run_id = r.id)
             AND NOT EXISTS (SELECT FROM step s WHERE s.tenant_id = r.tenant_id AND s.run_id = r.id
                 AND (s.wake_at IS NOT NULL OR s.lease_until IS NOT NULL))
@@ -102,6 +102,17 @@ INVARIANTS = (
             'is ' || s.status || ' and should have been looked at ' || s.wake_at AS detail
         FROM step s WHERE s.wake_at < clock_timestamp() - $OVERDUE
             AND $RUNS(s.run_id)
+        """,
+    ),
+    Invariant(
+        name="run_is_woken",
+        says="The wake of a run is not overdue, unless the run is set aside as stuck.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
+            'should have been looked at ' || r.wake_at AS detail
+        FROM run r WHERE r.wake_at < clock_timestamp() - $OVERDUE
+            AND coalesce(r.stuck_until, r.wake_at) < clock_timestamp() - $OVERDUE
+            AND $RUNS(r.id)
         """,
     ),
     Invariant(

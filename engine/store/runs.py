@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -31,7 +32,9 @@ class Head:
     message: str | None
     ended_step: str | None
     #: What it gives, once it is completed.
-    outputs: str | None = None
+    outputs: str | None
+    #: When the run is looked at although nothing was reported.
+    wake: datetime | None
 
 
 _CREATE = session.Statement(
@@ -65,20 +68,20 @@ _SAVE = session.Statement(
     name="run_save",
     types=(
         "text[], text[], bigint[], text[], bigint[], bytea[], text[], text[], bigint[], bigint[], "
-        "text[], text[], text[], text[]"
+        "text[], text[], text[], text[], timestamptz[]"
     ),
     sql=f"""
     UPDATE run r SET status = n.status, seq = n.seq, hash = n.hash, head = n.head::json,
         variables = coalesce(n.variables::json, r.variables), snapshot_seq = n.snapshot_seq,
         patched = n.patched, reason = n.reason, message = n.message, ended_step = n.ended_step,
-        outputs = coalesce(r.outputs, n.outputs::json),
+        outputs = coalesce(r.outputs, n.outputs::json), wake_at = n.wake_at,
         started_at = coalesce(r.started_at, clock_timestamp()),
         finished_at = CASE WHEN n.status IN ({_TERMINAL})
             THEN coalesce(r.finished_at, clock_timestamp()) END,
         stuck_count = 0, stuck_error = NULL, stuck_until = NULL
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS n (tenant, run, was,
-        status, seq, hash, head, variables, snapshot_seq, patched, reason, message, ended_step,
-        outputs)
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS n (tenant,
+        run, was, status, seq, hash, head, variables, snapshot_seq, patched, reason, message,
+        ended_step, outputs, wake_at)
     WHERE r.tenant_id = n.tenant AND r.id = n.run::uuid AND r.seq = n.was
         AND (r.status NOT IN ({_TERMINAL}) OR r.status = n.status)
     RETURNING r.id
@@ -95,6 +98,23 @@ _STICK = session.Statement(
             + least(interval '1 hour', interval '1 second' * 2 ^ least(stuck_count, 20))
     WHERE tenant_id = $1 AND id = $2::uuid
     RETURNING stuck_count
+    """,
+)
+
+
+# Waking pushes wake_at on, so that a slow coordinator is not sent the same wake every second.
+_WAKE = session.Statement(
+    name="run_wake",
+    types="int",
+    sql="""
+    WITH due AS (
+        SELECT tenant_id, id FROM run
+        WHERE wake_at <= clock_timestamp()
+            AND (stuck_until IS NULL OR stuck_until <= clock_timestamp())
+        ORDER BY wake_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE run r SET wake_at = clock_timestamp() + interval '1 minute'
+    FROM due d WHERE r.tenant_id = d.tenant_id AND r.id = d.id
+    RETURNING r.tenant_id, r.id::text AS run_id
     """,
 )
 
@@ -167,9 +187,15 @@ def save(connection: Connection, heads: Sequence[Head]) -> None:
         [head.message for head in heads],
         [head.ended_step for head in heads],
         [head.outputs for head in heads],
+        [head.wake for head in heads],
     )
     if len(saved) != len(heads):
         raise ConcurrentTurn(f"{len(heads) - len(saved)} of {len(heads)} runs had moved on")
+
+
+def wake(connection: Connection, limit: int) -> Sequence[Row[Any]]:
+    """Runs that must be looked at although nothing was reported."""
+    return session.run(connection, _WAKE, limit)
 
 
 def stick(connection: Connection, run: RunId, error: str) -> None:

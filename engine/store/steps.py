@@ -157,6 +157,20 @@ _CLEAR_ITEMS = session.Statement(
     """,
 )
 
+_CLEAR_NODES = session.Statement(
+    name="step_clear_nodes",
+    types="text[], text[], text[]",
+    sql="""
+    WITH gone AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        JOIN unnest($1, $2, $3) AS w (tenant, run, node)
+            ON s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.node = w.node
+        ORDER BY 1, 2, 3 FOR UPDATE OF s)
+    DELETE FROM step s USING gone g
+    WHERE s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
+    """,
+)
+
 _HOLD = session.Statement(
     name="step_hold",
     types="text[], text[]",
@@ -385,6 +399,18 @@ def clear_items(connection: Connection, maps: Sequence[StepId]) -> None:
     """Remove what is left of the items of maps."""
     if maps:
         session.run(connection, _CLEAR_ITEMS, *_keys(maps))
+
+
+def clear_nodes(connection: Connection, nodes: Sequence[tuple[RunId, str]]) -> None:
+    """Remove every step at a node that a region cancelled; its worker finds out by the fence."""
+    if nodes:
+        session.run(
+            connection,
+            _CLEAR_NODES,
+            [run.tenant for run, _ in nodes],
+            [run.run for run, _ in nodes],
+            [node for _, node in nodes],
+        )
 
 
 def hold(connection: Connection, runs: Sequence[RunId]) -> None:

@@ -231,6 +231,7 @@ run = Table(
     _text("orphan", nullable=True),
     _integer("depth", server_default=text("0")),
     _json("outputs", nullable=True),
+    _time("wake_at"),
     _key("id"),
     ForeignKeyConstraint(
         ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
@@ -248,6 +249,7 @@ run = Table(
         " AND (parent_run IS NULL) = (orphan IS NULL)",
         "run_child_has_parent",
     ),
+    _check("wake_at IS NULL OR finished_at IS NULL", "run_wakes_until_finished"),
     postgresql_with={"fillfactor": 70},
 )
 Index("run_stuck", run.c.stuck_until, postgresql_where=run.c.stuck_until.is_not(None))
@@ -258,6 +260,7 @@ Index(
     run.c.parent_step,
     postgresql_where=run.c.parent_run.is_not(None),
 )
+Index("run_wakes", run.c.wake_at, postgresql_where=run.c.wake_at.is_not(None))
 
 step = Table(
     "step",

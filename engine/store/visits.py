@@ -26,7 +26,7 @@ _COUNTED = text(
     SELECT 'edge', body -> 'short' ->> 'edge', count(*)
     FROM history
     WHERE tenant_id = :tenant AND run_id = CAST(:run AS uuid)
-        AND kind = 'JoinThreads' AND body -> 'short' ->> 'edge' IS NOT NULL
+        AND kind IN ('JoinThreads', 'MissMilestone') AND body -> 'short' ->> 'edge' IS NOT NULL
     GROUP BY 2
     """
 )

@@ -102,6 +102,9 @@ PLANTS: Mapping[str, list[Plant]] = {
         Plant("ready", f"UPDATE step SET wake_at = {_LONG_AGO} WHERE run_id = :run", "a#1"),
         Plant("retrying", f"UPDATE step SET wake_at = {_LONG_AGO} WHERE run_id = :run", "a#1"),
     ],
+    "run_is_woken": [
+        Plant("ready", f"UPDATE run SET wake_at = {_LONG_AGO} WHERE id = :run", "run"),
+    ],
     "lease_is_swept": [
         Plant("leased", f"UPDATE step SET lease_until = {_LONG_AGO} WHERE run_id = :run", "a#1"),
     ],
@@ -411,15 +414,32 @@ def test_every_invariant_has_its_violation_here() -> None:
     assert all(PLANTS.values())
 
 
-def test_a_stuck_runs_events_may_wait(copied: Callable[..., Engine], world: World) -> None:
+def test_a_stuck_runs_events_and_its_wake_may_wait(
+    copied: Callable[..., Engine], world: World
+) -> None:
     engine = copied()
     with session.transaction(engine) as connection:
         values = {"run": world.runs["queued"]}
         connection.execute(text(f"UPDATE inbox SET received_at = {_LONG_AGO}"))
         connection.execute(
+            text(f"UPDATE run SET wake_at = {_LONG_AGO} WHERE id = :run"),
+            values,
+        )
+        connection.execute(
             text(f"UPDATE run SET stuck_error = 'boom', stuck_until = {_FUTURE} WHERE id = :run"),
             values,
         )
+    assert doctor.examine(engine) == ()
+
+
+def test_a_run_may_wait_for_nothing_but_its_own_wake(
+    copied: Callable[..., Engine], world: World
+) -> None:
+    engine = copied()
+    with session.transaction(engine) as connection:
+        values = {"run": world.runs["queued"]}
+        connection.execute(text("DELETE FROM inbox WHERE run_id = :run"), values)
+        connection.execute(text(f"UPDATE run SET wake_at = {_FUTURE} WHERE id = :run"), values)
     assert doctor.examine(engine) == ()
 
 

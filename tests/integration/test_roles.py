@@ -115,7 +115,15 @@ def test_a_worker_moves_its_step_but_never_what_the_coordinator_decided_of_it(
 def test_control_moves_a_run_but_never_what_was_submitted(database: str) -> None:
     with _owner(database) as cursor:
         _fill(cursor)
-        for column in ("status", "seq", "head", "variables", "stuck_until", "finished_at"):
+        for column in (
+            "status",
+            "seq",
+            "head",
+            "variables",
+            "stuck_until",
+            "finished_at",
+            "wake_at",
+        ):
             assert _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
         for column in ("tenant_id", "id", "version_id", "pins", "submitted_by", "created_at"):
             assert not _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
@@ -145,6 +153,11 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("run", "finished_at = now()", "run_finished_when_terminal"),
         ("run", "stuck_error = 'boom'", "run_stuck_has_error"),
         ("run", "stuck_until = now()", "run_stuck_has_error"),
+        (
+            "run",
+            "status = 'failed', finished_at = now(), wake_at = now()",
+            "run_wakes_until_finished",
+        ),
         ("step", "status = 'requested'", "step_status_check"),
         ("step", "status = 'succeeded', wake_at = NULL", "step_status_check"),
         ("step", "status = 'leased', wake_at = NULL", "step_leased_has_owner"),

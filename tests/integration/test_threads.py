@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from engine.errors import NotFound
 from engine.platform import DatabaseRole
-from engine.runs import attempts, control, doctor, views
+from engine.runs import attempts, control, doctor, turns, views
 from engine.store.ids import StepId
 from tests.support import platforms
 from tests.support.platforms import LINE, Sent, finish, publish, register, status, submit, take
@@ -114,6 +114,60 @@ def test_branches_that_a_join_did_not_wait_for_are_taken_from_their_workers(main
     assert not finish(main, worker, slow, a=1)
     finish(main, worker, take(worker, run, "j#1"))
     assert views.run(main, run).variables == {"b": 2}
+    assert doctor.examine(main.database) == ()
+
+
+def test_what_is_in_a_region_is_taken_from_its_workers_and_nothing_else_is(main, worker):
+    document = {
+        "workflow": "region",
+        "nodes": {
+            **{name: {"uses": "noop"} for name in "fabc"},
+            "w": {"uses": "noop", "cancels": ["a", "b"]},
+        },
+        "edges": [
+            {"from": "f", "to": ["w", "a", "b", "c"], "type": "parallel"},
+            "a -> end",
+        ],
+    }
+    version = publish(main, document)
+    run, other = submit(main, version), submit(main, version)
+    for one in (run, other):
+        finish(main, worker, take(worker, one, "f#1"))
+    held, beside, late = (take(worker, run, f"{name}#1") for name in "abc")
+    assert attempts.report(worker, "w1", [(late, attempts.Succeeded(patch={"c": 3}))])
+    finish(main, worker, take(worker, run, "w#1"), w=1)
+    assert rows(main, f"SELECT key FROM step WHERE run_id = '{run.run}'") == []
+    assert attempts.beat(worker, [held.held, beside.held]) == frozenset()
+    assert not finish(main, worker, held, a=1)
+    detail = views.run(main, run)
+    assert (detail.status, detail.variables) == ("completed", {"w": 1, "c": 3})
+    left = rows(main, f"SELECT key FROM step WHERE run_id = '{other.run}' ORDER BY key")
+    assert [row.key for row in left] == ["a#1", "b#1", "c#1", "w#1"]
+    assert doctor.examine(main.database) == ()
+
+
+def test_a_report_that_comes_together_with_what_cancels_it_is_not_counted(main, worker):
+    document = {
+        "workflow": "raced",
+        "nodes": {
+            **{name: {"uses": "noop"} for name in "fab"},
+            "w": {"uses": "noop", "cancels": ["a", "b"]},
+        },
+        "edges": [
+            {"from": "f", "to": ["w", "a"], "type": "parallel"},
+            "a -> b -> end",
+            {"from": "w", "to": "b", "type": "normal"},
+        ],
+    }
+    run = submit(main, publish(main, document))
+    finish(main, worker, take(worker, run, "f#1"))
+    first, second = take(worker, run, "w#1"), take(worker, run, "a#1")
+    assert attempts.report(worker, "w1", [(first, attempts.Succeeded(patch={"w": 1}))])
+    assert attempts.report(worker, "w1", [(second, attempts.Succeeded(patch={"a": 1}))])
+    turns.take_turns(main, [run])
+    assert [row.key for row in rows(main, "SELECT key FROM step")] == ["b#1"]
+    finish(main, worker, take(worker, run, "b#1"))
+    assert views.run(main, run).variables == {"w": 1}
     assert doctor.examine(main.database) == ()
 
 

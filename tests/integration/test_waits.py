@@ -72,7 +72,6 @@ def test_child(main: Platform) -> None:
     run = submit(main, version)
     turns.take_turns(main, [run])
     sweep.sweep(main)
-    print(views.run(main, run))
     assert status(main, run) == "completed"
 
 
@@ -95,7 +94,5 @@ def test_map(main: Platform) -> None:
     )
     run = submit(main, version)
     turns.take_turns(main, [run])
-    print(views.run(main, run))
     for _ in range(4):
         sweep.sweep(main)
-    print(views.run(main, run))

@@ -41,7 +41,9 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 #: Where it is asked who is first, and what is left undone depends on it.
 RACES = {
+    "wcp_18_milestone",
     "wcp_19_cancel_task",
+    "wcp_25_cancel_region",
     "wcp_29_cancelling_discriminator",
     "wcp_32_cancelling_partial_join",
     "wcp_35_cancelling_partial_join_for_instances",
@@ -228,6 +230,14 @@ def test_wcp_32_two_of_three_threads_are_enough_and_the_third_is_cancelled() -> 
     assert done(record) == ["invite#1", "ada#1", "bob#1", "meet#1"]
 
 
+def test_wcp_33_what_came_too_often_on_one_edge_waits_for_the_next_time() -> None:
+    record = run("wcp_33_generalised_and_join")
+    assert joins(record) == [("screw", 2, "demand")] * 2
+    assert absorbed(record) == 0
+    parents = [step.parents for step in record.visits("screw")]
+    assert parents == [("bolt#1", "nut#1"), ("bolt#2", "nut#2")]
+
+
 @pytest.mark.parametrize(
     ("abroad", "large", "parents"),
     [
@@ -352,6 +362,20 @@ def test_wcp_43_a_run_has_ended_when_one_thread_gets_to_a_final_edge() -> None:
     assert "library#1" in keys(record)
 
 
+def test_wcp_18_a_task_may_start_only_while_another_thread_is_at_a_place() -> None:
+    template = read("wcp_18_milestone")
+    record = run("wcp_18_milestone")
+    assert done(record) == ["order#1", "call#1", "pack#1", "change#1", "ship#1"]
+    order, call, pack, ship = (
+        core.succeeded(key) for key in ("order#1", "call#1", "pack#1", "ship#1")
+    )
+    assert sorted(core.play(template, order, call).state.steps) == ["change#1", "pack#1"]
+    late = core.play(template, order, pack, call)
+    assert sorted(late.state.steps) == ["ship#1"]
+    refused = core.play(template, order, pack, call, ship)
+    assert sorted(refused.state.steps) == ["refuse#1"]
+
+
 def test_wcp_19_a_task_is_taken_back_before_it_ends() -> None:
     record = run("wcp_19_cancel_task")
     assert began(record, "produce#1") < ended(record, "recall#1")
@@ -369,6 +393,21 @@ def test_wcp_20_everything_of_a_run_is_taken_back() -> None:
     late = core.play(template, core.succeeded("order#1"), cancelled, core.succeeded("bill#1"))
     assert late.state.status == "cancelled"
     assert "ship#1" not in core.visited(late)
+
+
+def test_wcp_25_whatever_is_in_a_region_is_taken_back_and_the_rest_goes_on() -> None:
+    template = read("wcp_25_cancel_region")
+    record = run("wcp_25_cancel_region")
+    assert done(record) == ["claim#1", "estimate#1", "withdraw#1", "notify#1", "close#1"]
+    assert joins(record) == [("close", 2, "last")]
+    (region,) = record.records(msg.CancelRegion)
+    assert (region.step, region.steps) == ("withdraw#1", {"repair": 1})
+    early = core.play(template, core.succeeded("claim#1"), core.succeeded("withdraw#1"))
+    assert sorted(early.state.steps) == ["notify#1"]
+    late = [core.succeeded(key) for key in ("claim#1", "estimate#1", "repair#1", "withdraw#1")]
+    assert not any(
+        isinstance(c, msg.CancelRegion) for c in core.commands(core.play(template, *late))
+    )
 
 
 # --- all of them ----------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from engine.core import messages as msg
 from engine.core.decide import advance
-from engine.core.state import State, evolve
+from engine.core.fold import evolve
+from engine.core.state import State
 from engine.core.transitions import RunStatus
 from tests.simulator.world import POLICY, Run, World
 

@@ -58,7 +58,7 @@ FULL: Document = {
         "ask": {},
         "rest": {"kind": "pass"},
         "split": {"uses": "split", "choose": "how@2"},
-        "one": {"uses": "one"},
+        "one": {"uses": "one", "cancels": ["two", "rest"]},
         "two": {"uses": "two", "route": "all"},
         "meet": {"uses": "meet", "join": {"first": 2, "of": "split", "surplus": "finish"}},
         "plan": {
@@ -69,9 +69,11 @@ FULL: Document = {
                 {"next": ["rest"]},
             ],
             "join": "all",
+            "cancels": ["rest"],
             "max_iterations": 3,
             "title": "Decide",
         },
+        "until": {"kind": "milestone", "at": "two", "expires": "10m"},
         "end": {"kind": "end", "notes": "Done."},
     },
     "edges": [
@@ -87,6 +89,9 @@ FULL: Document = {
         {"from": "split", "to": ["one", "two"], "type": "parallel", "label": "wide"},
         {"from": "split", "to": "rest"},
         {"from": ["one", "two"], "to": "meet", "type": "join"},
+        {"from": "one", "to": "until", "on": "error"},
+        {"from": "until", "to": "end", "on": "short"},
+        "until -> rest",
         {"from": "two", "to": "plan", "type": "join", "when": "$result.ok"},
         {"from": "meet", "to": "plan", "type": "join"},
         {"from": "meet", "to": "rest", "on": "short"},
@@ -175,7 +180,7 @@ GOOD |= {
             "s": {"uses": "f", "route": "all"},
             "t": {"uses": "f", "route": "all"},
             "j": {"uses": "g"},
-            "k": {"uses": "g", "join": {"share": 0.5, "surplus": "cancel"}},
+            "k": {"uses": "g", "join": {"timeout": 2.5, "surplus": "finish"}},
         },
         "edges": [
             {"from": "f", "to": ["s", "t"], "type": "parallel"},
@@ -187,9 +192,25 @@ GOOD |= {
         "nodes": {
             "p": {"role": "plan", "rules": [{"next": ["a", "a", "a"]}]},
             "a": {"uses": "f"},
-            "j": {"uses": "g", "join": {"share": 1}},
+            "j": {"uses": "g", "join": {"share": 1, "timeout": "10m"}},
         },
         "edges": ["p -> a", {"from": "a", "to": "j", "type": "join"}],
+    },
+    "milestones that wait for each other": {
+        "workflow": "w",
+        "nodes": {
+            "f": {"uses": "f"},
+            "m": {"kind": "milestone", "at": "b", "cancels": ["b"]},
+            "n": {"kind": "milestone", "at": "a", "expires": 2.5},
+            "a": {"uses": "f"},
+            "b": {"uses": "f", "cancels": ["m", "a"]},
+        },
+        "edges": [
+            {"from": "f", "to": ["m", "n"], "type": "parallel"},
+            "m -> a",
+            "n -> b",
+            {"from": "n", "to": "m", "on": "short"},
+        ],
     },
     "a node that is started and waited for": {
         "workflow": "w",
@@ -230,6 +251,10 @@ def _on(what: str, **facets: Any) -> Document:
     return {"from": "a", "to": "b", "on": what, **facets}
 
 
+def _until(node: str) -> Document:
+    return {"kind": "milestone", "at": node}
+
+
 #: What is changed in SMALL, where the reader must say so, and a part of what it says.
 BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     ((), [], "", "a list stands here"),
@@ -257,6 +282,12 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_n("kind"), 3, "nodes.a.kind", "a number stands here"),
     (_n("kind"), "tool", "nodes.a.tool", "names no tool"),
     (_n("kind"), "pass", "nodes.a.uses", "`uses` means nothing here"),
+    (_n(), {"kind": "milestone"}, "nodes.a.at", "does not say where"),
+    (_n(), {"kind": "milestone", "at": "b#"}, "nodes.a.at", "does not fit"),
+    (_n(), {"kind": "milestone", "at": "b", "expires": "soon"}, "nodes.a.expires", "does not fit"),
+    (_n(), {"kind": "milestone", "at": "b", "uses": "f"}, "nodes.a.uses", "means nothing here"),
+    (_n("at"), "b", "nodes.a.at", "`at` means nothing here"),
+    (_n("expires"), "1m", "nodes.a.expires", "`expires` means nothing here"),
     (_n("tool"), "t", "nodes.a.tool", "`tool` means nothing here"),
     (_n("uses"), "f@^1", "nodes.a.uses", "does not fit"),
     (_n("uses"), "f@0", "nodes.a.uses", "does not fit"),
@@ -293,8 +324,14 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_n("join"), {"share": 1.5}, "nodes.a.join.share", "out of bounds"),
     (_n("join"), {"share": 0.5, "first": 2}, "nodes.a.join.share", "`first` says already"),
     (_n("join"), {"surplus": "finish"}, "nodes.a.join.surplus", "nobody is left over"),
-    (_n("join"), {"first": 2, "surplus": "keep"}, "nodes.a.join.surplus", "there is no surplus"),
+    (_n("join"), {"first": 2, "surplus": "hold"}, "nodes.a.join.surplus", "there is no surplus"),
+    (_n("join"), {"share": 0.5, "surplus": "keep"}, "nodes.a.join.surplus", "no next time"),
+    (_n("join"), {"timeout": -1}, "nodes.a.join.timeout", "out of bounds"),
+    (_n("join"), {"timeout": "soon"}, "nodes.a.join.timeout", "does not fit"),
     (_n("join"), {"of": "a#"}, "nodes.a.join.of", "does not fit"),
+    (_n("cancels"), [], "nodes.a.cancels", "a list stands here"),
+    (_n("cancels"), "b", "nodes.a.cancels", "text stands here"),
+    (_n("cancels"), ["b", 3], "nodes.a.cancels", "a list stands here"),
     (_n("route"), "every", "nodes.a.route", "there is no route"),
     (_n("choose"), True, "nodes.a.choose", "true or false stands here"),
     (_n("with"), "$x", "nodes.a.with", "text stands here"),
@@ -379,6 +416,10 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
 #: What the reader finds and no schema can.
 BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("start",), "c", "start", "there is no node 'c'"),
+    (_n("join"), {"timeout": 0}, "nodes.a.join.timeout", "out of bounds"),
+    (_n("cancels"), ["b"], "nodes.a.cancels[0]", "no fork leads to both"),
+    (("nodes", "b"), {"kind": "milestone", "at": "a"}, "nodes.b.at", "no fork leads to both"),
+    (_n(), {"kind": "milestone", "at": "b"}, "start", "begins with a, a milestone"),
     (_n("with"), {"x": ["$"]}, "nodes.a.with.x[0]", "no expression"),
     (_n("with"), {"x": "$y >"}, "nodes.a.with.x", "breaks off"),
     (_n("save"), {"x": {"y": "$(1"}}, "nodes.a.save.x.y", "`)` is missing"),
@@ -487,6 +528,19 @@ ASTRAY: list[tuple[Document, tuple[str | int, ...], Any, str, str]] = [
     (FORKED, ("nodes", "j", "join"), {"of": "j"}, "nodes.j.join.of", "but through j itself"),
     (FORKED, ("edges", 1, "type"), "jion", "edges[1].type", "there is no type 'jion'"),
     (FORKED, ("edges", 3), {"from": "j", "to": "b", "on": "short"}, "edges[3].on", "nothing"),
+    (
+        FORKED,
+        ("edges", 3),
+        {"from": "j", "to": "j", "on": "short", "type": "join"},
+        "edges[3]",
+        "comes short at j waits",
+    ),
+    (FORKED, ("nodes", "b"), _until("d"), "nodes.b.at", "there is no node 'd'"),
+    (FORKED, ("nodes", "b"), _until("b"), "nodes.b.at", "b is passed at once"),
+    (FORKED, ("nodes", "b"), _until("end"), "nodes.b.at", "end is passed at once"),
+    (FORKED, ("nodes", "b", "cancels"), ["d"], "nodes.b.cancels[0]", "there is no node 'd'"),
+    (FORKED, ("nodes", "b", "cancels"), ["c", "b"], "nodes.b.cancels[1]", "cannot cancel itself"),
+    (FORKED, ("nodes", "b", "cancels"), ["c", "c"], "nodes.b.cancels[1]", "stands there twice"),
     (PLANNED, ("nodes", "p", "rules", 0, "next"), ["b"], "edges[0]", "no rule names it"),
     (PLANNED, ("nodes", "p", "rules", 0, "next"), ["c"], "nodes.p.rules[0].next[0]", "no edge"),
     (PLANNED, ("nodes", "p", "rules", 0, "when"), "$n >", "nodes.p.rules[0].when", "breaks off"),

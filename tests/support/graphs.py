@@ -61,18 +61,28 @@ TITLES = st.none() | TEXTS
 @st.composite
 def nodes(draw: st.DrawFn, name: str) -> Node:
     """A node of any kind, with anything that its kind may have."""
-    kind = draw(st.sampled_from(["function", "function", "tool", "plan", "start", "end", "pass"]))
+    kinds = ["function", "function", "tool", "plan", "start", "end", "pass", "milestone"]
+    kind = draw(st.sampled_from(kinds))
     common = {
         "id": NodeId(name),
         "title": draw(TITLES),
         "notes": draw(st.none() | st.just("Two\nlines.")),
         "max_iterations": draw(st.sampled_from([100, 100, 3])),
         "join": draw(
-            st.sampled_from([Join(), Join(all=True), Join(count=2, surplus=Surplus.FINISH)])
+            st.sampled_from(
+                [
+                    *(Join(), Join(all=True), Join(count=2, surplus=Surplus.FINISH)),
+                    Join(timeout=90.0, surplus=Surplus.KEEP),
+                ]
+            )
         ),
+        "cancels": draw(st.sampled_from([(), (), (NodeId("a"), NodeId("b c"))])),
     }
     if kind in {"start", "end", "pass"}:
         return Node(kind=kind, role=Role.CONTROL, **common)  # type: ignore[arg-type]
+    if kind == "milestone":
+        until = draw(st.sampled_from([None, 90.0, 0.25]))
+        return Node(kind=kind, role=Role.CONTROL, at=NodeId("a"), expires=until, **common)  # type: ignore[arg-type]
     if kind == "plan":
         rules = (Rule(next=(NodeId("a"),), when=draw(WHENS)), Rule(next=()))
         return Node(kind=kind, role=Role.PLAN, rules=rules, **common)  # type: ignore[arg-type]

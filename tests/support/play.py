@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from engine.core import expressions
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance
+from engine.core.fold import evolve
 from engine.core.graph import Arrive, Edge, EdgeId, Graph, Limits, Node, NodeId, Retry, Role
 from engine.core.policy import DEFAULT, Policy
-from engine.core.state import State, evolve
+from engine.core.state import State
 from engine.core.transitions import StepStatus
 from engine.core.values import Inline, Json
 
@@ -159,6 +160,10 @@ def lost(key: str, *, attempt: int = 1) -> msg.AttemptLost:
 
 def woke(key: str, *, seconds: float = 0) -> msg.Woke:
     return msg.Woke(at=at(seconds), step=msg.StepKey(key))
+
+
+def ticked(*, seconds: float = 0) -> msg.Ticked:
+    return msg.Ticked(at=at(seconds))
 
 
 def turn(template: Graph, state: State, *events: msg.AnyEvent, policy: Policy = DEFAULT) -> Turn:

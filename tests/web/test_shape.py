@@ -172,6 +172,7 @@ RECORDS: list[msg.Record] = [
     failing("timeout"),
     play.lost("a#1"),
     play.woke("a#1"),
+    play.ticked(),
     msg.CancelRequested(at=NOW, by="ada"),
     msg.Admitted(at=NOW, step=msg.StepKey("a#1")),
     msg.Refused(at=NOW, step=msg.StepKey("a#1"), rule="budget", message="spent"),
@@ -195,6 +196,14 @@ RECORDS: list[msg.Record] = [
     ),
     msg.AbsorbToken(edge=EdgeId("x"), thread=(("f#1", 0),)),
     msg.CloseScope(scope="f#1"),
+    msg.MissMilestone(
+        node=NodeId("a"),
+        edge=EdgeId("x"),
+        thread=msg.ROOT,
+        because="expired",
+        short=msg.Taken(edge=EdgeId("y"), target=NodeId("b")),
+    ),
+    msg.CancelRegion(step=msg.StepKey("a#1"), nodes=(NodeId("b"),)),
     *(msg.FinishRun(status=status, reason="end") for status in sorted(TERMINAL)),
 ]
 

@@ -29,10 +29,21 @@ is named twice is started twice; an empty list ends the thread.
 edge starts it at once, apart from those that wait, and both may lead to one node. Without a word
 a join waits for every thread that can still come, so that what was not woken is not waited for.
 It may demand more or less: `join: all` (one on each edge), `join: any` (the first),
-`join: {first: 2}`, `join: {share: 0.5}`; `surplus` says what becomes of the others (`cancel`, or
-`finish`: they go on and end here), `of: NODE` whose fork is meant if not the nearest. One join
-edge is enough: a plan can send several threads over it. If what is demanded cannot come any
-more, the join takes its edge `on: short`, else the run fails.
+`join: {first: 2}`, `join: {share: 0.5}`; `surplus` says what becomes of the others (`cancel`;
+`finish`: they go on and end here; `keep`: they wait here for the next time, and end if there is
+none), `of: NODE` whose fork is meant if not the nearest. One join edge is enough: a plan can send
+several threads over it. If what is demanded cannot come any more, the join takes its edge
+`on: short`, else the run fails. `timeout: 10m` counts from the first that waits: when it is over,
+the join takes its edge `on: short`; without one, it goes on with those that are there, the others
+being surplus, or, where it demands more, the run fails. Time runs on while a run is paused.
+
+**Regions.** `cancels: [NODE, …]`: when a step succeeds at the node, and before its edges are taken,
+every other thread of the run that is at one of these nodes, waits there or is on its way to it
+ends. What it wrote stays, as of any thread that ends; whoever carries it out loses it.
+
+**Milestones.** `{kind: milestone, at: NODE}` is passed while some other thread of the run is at that
+node, and waited at until then; joins after it wait, too. When it `expires: 10m`, or nobody moves
+any more in the whole run, it takes its edge `on: short`, else the run fails.
 
 **Failures.** `{from: a, to: b, on: error, reason: [timeout]}` is taken when no attempt is left;
 its `when` sees `$result.reason` and `$result.message`. Without one the run fails.

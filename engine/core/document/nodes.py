@@ -67,11 +67,14 @@ def _node(name: NodeId, section: Section) -> Node:
         max_iterations=_max_iterations(section),
         route=_route(section),
         join=join(section),
+        cancels=_cancels(section),
         title=_title(section),
         notes=_notes(section),
     )
     if kind in words.WAITING:
         return _waiting(every, section)
+    if kind == "milestone":
+        return _milestone(every, section)
     return every if kind not in _WORKING else _working(every, section)
 
 
@@ -183,6 +186,19 @@ def _queue(section: Section) -> str | None:
     return section.text("queue", words.QUEUE, "a name of letters, digits, _ . and -")
 
 
+def _milestone(node: Node, section: Section) -> Node:
+    """A node that is passed while another thread is at a third."""
+    if "at" not in section.fields:
+        section.fail("at", "the milestone does not say where somebody must be", "write at: NODE")
+    at = section.text("at", words.NODE_NAME, "the name of a node")
+    return replace(
+        node,
+        # Of a milestone that says nothing more is said about where it is.
+        at=None if at is None else NodeId(at),
+        expires=section.duration("expires", 0.001, words.MAX_SECONDS),
+    )
+
+
 def _ruled(name: NodeId, section: Section) -> Node:
     """A plan that chooses by rules, without running anything."""
     section.known(words.PLAN, later=words.LATER_NODE, elsewhere=_ELSEWHERE)
@@ -196,6 +212,7 @@ def _ruled(name: NodeId, section: Section) -> Node:
         rules=_rules(section),
         max_iterations=_max_iterations(section),
         join=join(section),
+        cancels=_cancels(section),
         title=_title(section),
         notes=_notes(section),
     )
@@ -253,16 +270,22 @@ def join(node: Section) -> Join:
         node.fail("join", "it says nothing", "leave it out: whoever can still come is waited for")
     for more in demands[1:]:
         section.fail(more, f"`{demands[0]}` says already what is demanded", "keep one of them")
-    if "surplus" in section.fields and not demands:
+    if "surplus" in section.fields and not demands and "timeout" not in section.fields:
         section.fail(
             "surplus",
             "a join that demands nothing waits for whoever can come, and nobody is left over",
-            "demand `all`, `first` or a `share`, or leave it out",
+            "demand `all`, `first` or a `share`, add a `timeout`, or leave it out",
         )
     every = section.flag("all")
     if "all" in demands and not every:
         section.fail("all", "a demand that is none", "write all: true, or leave it out")
     surplus = section.option("surplus", words.SURPLUS, ())
+    if surplus == "keep" and "share" in demands:
+        section.fail(
+            "surplus",
+            "a share is of the threads of one fork, and there is no next time for it",
+            "demand `all` or `first`, or write surplus: finish",
+        )
     of = section.text("of", words.NODE_NAME, "the name of a node")
     return Join(
         of=None if of is None else NodeId(of),
@@ -270,7 +293,23 @@ def join(node: Section) -> Join:
         count=section.integer("first", 1, words.MAX_THREADS, 1) if "first" in demands else None,
         share=section.number("share", words.MIN_SHARE, 1, 1) if "share" in demands else None,
         surplus=Surplus(surplus or "cancel"),
+        timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
     )
+
+
+def _cancels(section: Section) -> tuple[NodeId, ...]:
+    """The nodes at which everything ends when a step succeeds here."""
+    if "cancels" not in section.fields:
+        return ()
+    given = section.fields["cancels"]
+    if not (
+        isinstance(given, list)
+        and 0 < len(given) <= words.MAX_NODES
+        and all(isinstance(name, str) for name in given)
+    ):
+        section.wrong(section.at("cancels"), given, "a list of nodes: [NODE]")
+        return ()
+    return tuple(NodeId(str(name)) for name in given)
 
 
 def _route(section: Section) -> Route:

@@ -53,7 +53,7 @@ FAILURES = (
 CHILD_REASONS = ("child_failed", "child_cancelled")
 
 WAITING = ("timer", "event", "approval", "input", "workflow", "map")
-KINDS = ("function", "tool", *WAITING, "start", "pass", "end")
+KINDS = ("function", "tool", *WAITING, "start", "pass", "milestone", "end")
 LATER_KINDS = ("llm", "template", "http", "sql", "python", "agent", "code")
 ROLES = ("task", "plan")
 #: What an edge does at its target. `parallel` says how its source chooses, too: all that hold.
@@ -67,8 +67,8 @@ EDGE_TYPES: Mapping[str, Arrive] = {
 ROUTES = ("all",)
 JOINS: Mapping[str, Join] = {"all": Join(all=True), "any": Join(count=1)}
 #: The demands of a join, and what may stand beside one.
-JOIN = ("all", "first", "share", "of", "surplus")
-SURPLUS = ("cancel", "finish")
+JOIN = ("all", "first", "share", "of", "surplus", "timeout")
+SURPLUS = ("cancel", "finish", "keep")
 #: JSON types, as JSON Schema names them.
 TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
 #: The types that a variable may have whose contributions add up so.
@@ -95,7 +95,7 @@ LIST = (
 )
 STEP = ("agent", "params", "output")
 VARIABLE = ("type", "reduce", "shared", "default")
-NODE = ("kind", "join", "route", "title", "notes", "max_iterations")
+NODE = ("kind", "join", "route", "cancels", "title", "notes", "max_iterations")
 WORK = ("with", "save", "retry", "timeout", "queue", "lock", "compensate")
 #: What the nodes have that wait.
 WAIT = ("save", "lock", "compensate")
@@ -125,10 +125,11 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "map": ("over", "as", "do", "at_once", "stop_when", "timeout", "queue", *WAIT),
     "start": (),
     "pass": (),
+    "milestone": ("at", "expires"),
     "end": (),
 }
 #: A plan that its rules decide. It runs nothing, so it has no kind.
-PLAN = ("role", "rules", "join", "title", "notes", "max_iterations")
+PLAN = ("role", "rules", "join", "cancels", "title", "notes", "max_iterations")
 RULE = ("when", "next")
 #: The fields of an edge, by what it is taken on.
 EDGES: Mapping[str | None, tuple[str, ...]] = {

@@ -88,12 +88,15 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         kind=None if node.kind == "function" or node.rules else node.kind,
         role=node.role.value if node.role is Role.PLAN else None,
         **{"tool" if node.kind == "tool" else "uses": node.uses},
+        at=node.at,
+        expires=None if node.expires is None else _number(node.expires),
         rules=[_write_rule(rule) for rule in node.rules] or None,
         **_write_wait(node.wait),
         **{"with": None if node.inputs is None else node.inputs.source},
         save=_write_save(node),
         choose=node.choose,
         join=_write_join(node.join),
+        cancels=[*node.cancels] or None,
         route="all" if node.route is Route.ALL and not _forks(graph, node) else None,
         retry=_write_retry(node.retry) or None,
         timeout=None if node.timeout is None else _number(node.timeout),
@@ -213,6 +216,7 @@ def _write_join(join: Join) -> Json:
         first=join.count,
         share=None if join.share is None else _number(join.share),
         surplus=join.surplus.value if join.surplus is not Surplus.CANCEL else None,
+        timeout=None if join.timeout is None else _number(join.timeout),
     )
     return written or None
 

@@ -57,7 +57,7 @@ def _node(
 ) -> Iterator[Problem]:
     """What is wrong with a node, given the plans before it and what comes after it."""
     place, what = graph.place(node.id), _what(node)
-    if what == "pass":
+    if what in {"pass", "milestone"}:
         yield Problem(
             path=place,
             message=f"{node.id} is neither a task nor a plan",

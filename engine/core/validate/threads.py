@@ -33,6 +33,26 @@ def problems(graph: Graph) -> Iterator[Problem]:
                 remedy=f"write {{from: …, to: {node.id}, type: join}}, or leave `join` out",
             )
         yield from _short(graph, node)
+    yield from _circles(graph)
+
+
+def _circles(graph: Graph) -> Iterator[Problem]:
+    """Ways round for want of threads alone, which visit no node, so that no bound ends them."""
+    moved = [
+        edge
+        for edge in graph.edges
+        if edge.on == "short"
+        and (edge.arrive is Arrive.JOIN or graph.nodes[edge.target].at is not None)
+    ]
+    ways = [(edge.source, edge.target) for edge in moved]
+    for circle in loops.components(sorted({node for way in ways for node in way}), ways):
+        round_ = [edge for edge in moved if {edge.source, edge.target} <= circle]
+        if round_:
+            yield Problem(
+                path=graph.place(round_[0].id),
+                message=f"what comes short at {', '.join(sorted(circle))} waits there again",
+                remedy="lead one of the edges `on: short` to a node that starts",
+            )
 
 
 def _elsewhere(graph: Graph, node: Node) -> Problem | None:
@@ -82,11 +102,12 @@ def _unmet(graph: Graph, node: Node) -> Iterator[Problem]:
 def _short(graph: Graph, node: Node) -> Iterator[Problem]:
     """Edges that a join takes for want of threads."""
     edges = graph.edges_from(node.id, on="short")
-    if edges and not node.join.demands:
+    if edges and node.at is None and not node.join.demands and node.join.timeout is None:
         yield Problem(
             path=below(graph.place(edges[0].id), "on"),
             message=f"{node.id} demands nothing, so nothing is ever short of its demand",
-            remedy=f"give {node.id} a `join` that demands something, or remove the edge",
+            remedy=f"give {node.id} a `join` that demands something or has a `timeout`, or remove "
+            "the edge",
         )
     for edge in edges[1:]:
         yield Problem(

@@ -9,7 +9,7 @@
     }
 
 Each node has a `type`: `plan` or `task`, or the kind of one that is only passed (`start`,
-`end`, `pass`). A `label` is a title. Beside these, attributes named like the simple fields of
+`end`, `pass`, `milestone`). A `label` is a title. Beside these, attributes named like the simple fields of
 a document are those fields: `uses="find@3"` on a node, `type="join"`, `when="$x > 1"` or
 `choice="enough"` (the document's `label`) on an edge. All others are for the eye. A run
 starts at the node of type `start`, else at the node that nothing leads to; where there are

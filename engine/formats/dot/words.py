@@ -7,7 +7,11 @@ from collections.abc import Mapping
 
 #: Attributes of nodes and edges that are fields of the document, and what each is called there.
 NODE: Mapping[str, str] = {
-    name: name for name in ("kind", "uses", "tool", "choose", "queue", "timeout", "max_iterations")
+    name: name
+    for name in (
+        *("kind", "uses", "tool", "choose", "queue", "timeout", "max_iterations"),
+        *("at", "expires"),
+    )
 }
 EDGE: Mapping[str, str] = {
     "type": "type",
@@ -19,10 +23,10 @@ EDGE: Mapping[str, str] = {
 #: All attributes that say something.
 KNOWN = frozenset({"type", "label", *NODE, *EDGE})
 #: Fields whose text is a number.
-NUMBERS = frozenset({"timeout", "max_iterations"})
+NUMBERS = frozenset({"timeout", "max_iterations", "expires"})
 ROLES = ("task", "plan")
 #: Kinds that a `type` may name in place of a role.
-PASSED = ("start", "end", "pass")
+PASSED = ("start", "end", "pass", "milestone")
 
 #: Stands for the name of the node, in its label; no text has it.
 OWN_NAME = "\0"

@@ -293,6 +293,10 @@ def test_a_document_becomes_a_graph() -> None:
     assert found.nodes[NodeId("meet")].join == Join(
         of=NodeId("split"), count=2, surplus=Surplus.FINISH
     )
+    until = found.nodes[NodeId("until")]
+    assert (until.role, until.at, until.expires) == (Role.CONTROL, "two", 600)
+    assert found.nodes[NodeId("one")].cancels == ("two", "rest")
+    assert plan.cancels == ("rest",)
     assert found.nodes[NodeId("rest")].role is Role.CONTROL
     assert [edge.id for edge in found.edges] == [
         "begin->search",
@@ -313,6 +317,9 @@ def test_a_document_becomes_a_graph() -> None:
         "split->rest",
         "one->meet",
         "two->meet",
+        "one->until",
+        "until->end",
+        "until->rest",
         "two->plan",
         "meet->plan",
         "meet->rest",
@@ -582,9 +589,16 @@ JOINS = st.sampled_from(
     [
         *("all", "any", {"first": 2}, {"share": 0.5, "surplus": "finish"}),
         *({"all": True, "of": "a"}, {"of": "b"}, {"first": 1, "surplus": "cancel"}),
+        *({"all": True, "surplus": "keep"}, {"first": 2, "surplus": "keep", "timeout": "1m"}),
+        *({"timeout": 3}, {"timeout": "1s", "surplus": "finish"}),
     ]
 )
-COMMON = {"title": st.just("A title"), "join": JOINS, "max_iterations": st.integers(1, 1_000_000)}
+COMMON = {
+    "title": st.just("A title"),
+    "join": JOINS,
+    "max_iterations": st.integers(1, 1_000_000),
+    "cancels": st.lists(NAMES, min_size=1, max_size=3, unique=True),
+}
 WORKING = st.fixed_dictionaries(
     {"uses": st.sampled_from(["f", "g@2"])},
     optional={
@@ -616,7 +630,10 @@ RULES = st.lists(
     max_size=3,
 )
 PLANS = st.fixed_dictionaries({"role": st.just("plan"), "rules": RULES}, optional=COMMON)
-NODES = WORKING | WORKING | PLANS
+MILESTONES = st.fixed_dictionaries(
+    {"kind": st.just("milestone"), "at": NAMES}, optional={"expires": SECONDS, **COMMON}
+)
+NODES = WORKING | WORKING | PLANS | MILESTONES
 WAYS = {"when": st.sampled_from(["$x > 1", "true"]), "title": st.just("A title")}
 TYPES = st.sampled_from(["normal", "final", "join", "join"])
 EDGES = st.one_of(
@@ -667,18 +684,25 @@ DOCUMENTS = st.fixed_dictionaries(
 )
 
 
+EXPIRES = st.fixed_dictionaries({}, optional={"expires": SECONDS})
+
+
 @st.composite
 def sound_documents(draw: st.DrawFn) -> Document:
     """Documents that are right: `a` leads to `b` and `c`, and these to `d`, in some way."""
     nodes = {name: {**draw(WORKING)} for name in "abcd"}
     for fields in nodes.values():
-        for field in ("role", "choose", "route", "join"):
+        for field in ("role", "choose", "route", "join", "cancels"):
             fields.pop(field, None)
     waits = draw(st.sampled_from([{"type": "join"}, {"type": "join", "when": "$x > 1"}, {}]))
     parallel = [{"from": "a", "to": ["b", "c"], "type": "parallel"}]
     match draw(st.sampled_from(["fork", "rules", "plan", "choose", "route", "choice"])):
         case "fork":
             edges: list[Any] = parallel
+            nodes["b"] |= draw(st.sampled_from([{}, {"cancels": ["c"]}]))
+            if draw(st.booleans()):
+                nodes["c"] = {"kind": "milestone", "at": "b", **draw(EXPIRES)}
+                parallel.append({"from": "c", "to": "end", "on": "short"})
         case "rules":
             rules = [{"when": "$x > 1", "next": ["c", "b", "c"]}, {"next": ["b"]}]
             nodes["a"] = {"role": "plan", "rules": rules}

@@ -9,10 +9,10 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from engine.core import codec
+from engine.core import codec, deadlines, milestones
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance
-from engine.core.graph import Edge, Graph, Join, NodeId, Retry, Route, Surplus
+from engine.core.graph import Edge, Graph, Join, NodeId, Retry, Role, Route, Surplus
 from engine.core.policy import DEFAULT
 from engine.core.scopes import around
 from engine.core.state import State
@@ -30,6 +30,10 @@ JOINS = (
     Join(count=1),
     Join(count=2, surplus=Surplus.FINISH),
     Join(share=0.5),
+    Join(all=True, surplus=Surplus.KEEP),
+    Join(count=2, surplus=Surplus.KEEP, timeout=15),
+    Join(timeout=25, surplus=Surplus.FINISH),
+    Join(all=True, timeout=5),
 )
 
 
@@ -46,17 +50,37 @@ def graphs(draw: st.DrawFn) -> Graph:
             join=draw(st.integers(0, 2)) == 0,
         )
         edges.setdefault(drawn.id, drawn)
+    if draw(st.booleans()):
+        # A milestone among them, with a way in, out and past it.
+        for ends in ("{0} -> m", "m -> {0}"):
+            found = edge(ends.format(draw(st.sampled_from(NAMES))))
+            edges.setdefault(found.id, found)
+        past = edge(f"m -> {draw(st.sampled_from((*NAMES, 'end')))}", on="short")
+        edges |= {"past": past} if draw(st.booleans()) else {}
+    for name in draw(st.sets(st.sampled_from(NAMES))):
+        short = edge(f"{name} -> {draw(st.sampled_from((*NAMES, 'end')))}", on="short")
+        edges.setdefault(short.id, short)
     nodes = [
         node(
             name,
             route=draw(st.sampled_from(Route)),
             join=draw(st.sampled_from(JOINS)),
+            cancels=draw(_others(name)) if draw(st.integers(0, 3)) == 0 else (),
             max_iterations=draw(st.integers(1, 4)),
             retry=Retry(attempts=draw(st.integers(1, 3)), backoff=draw(st.sampled_from((0, 5)))),
         )
         for name in NAMES
     ]
+    if any(found.target == "m" for found in edges.values()):
+        at_node = NodeId(draw(st.sampled_from(NAMES)))
+        expires = draw(st.sampled_from((None, None, 5, 25)))
+        nodes.append(node("m", kind="milestone", role=Role.CONTROL, at=at_node, expires=expires))
     return graph(*edges.values(), nodes=nodes, steps=draw(st.sampled_from((3, 40))))
+
+
+def _others(name: str) -> st.SearchStrategy[tuple[NodeId, ...]]:
+    others = [NodeId(other) for other in NAMES if other != name]
+    return st.lists(st.sampled_from(others), min_size=1, unique=True).map(tuple)
 
 
 @st.composite
@@ -107,8 +131,9 @@ def _event(state: State, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
         worker=st.just("w"),
     )
     wake = st.builds(msg.Woke, at=st.just(now), step=keys)
+    tick = st.builds(msg.Ticked, at=st.just(now))
     cancel = st.builds(msg.CancelRequested, at=st.just(now), by=st.just("ada"))
-    return st.one_of(success, success, success, failure, loss, wake, cancel)
+    return st.one_of(success, success, success, failure, loss, wake, tick, cancel)
 
 
 def _events(taken: Turn) -> list[msg.AnyEvent]:
@@ -156,15 +181,18 @@ def test_nothing_is_decided_after_a_terminal_status(case):
 @settings(max_examples=EXAMPLES)
 @given(histories())
 def test_a_run_that_is_not_over_waits_for_something(case):
-    _, played = case
+    template, played = case
     state = played.state
     assert state.live == len(state.steps)
+    wake = deadlines.next_wake(template, state)
+    assert wake is None or wake > played.entries[-1].at
     if not state.terminal:
-        assert state.steps
+        assert state.steps or wake is not None
         for step in state.steps.values():
             waits = step.status in (StepStatus.RETRYING, StepStatus.DEFERRED)
             assert step.status is StepStatus.READY or (waits and step.wake is not None)
-    assert all(token.waits for token in state.tokens)
+    for token in state.tokens:
+        assert token.waits or milestones.holds(template, state, token)
 
 
 @settings(max_examples=EXAMPLES)

@@ -6,10 +6,11 @@ import pytest
 
 from engine.core import messages as msg
 from engine.core import scopes
+from engine.core.fold import evolve
 from engine.core.graph import EdgeId, Join, NodeId, Role, Route, Rule
 from engine.core.overlays import Contradiction
 from engine.core.scopes import Scope
-from engine.core.state import State, evolve
+from engine.core.state import State
 from engine.core.transitions import RunStatus
 from tests.support.play import (
     commands,

@@ -51,7 +51,8 @@ def test_a_drawing_alone_says_nodes_titles_roles_and_edges(
     for name, fields in data["nodes"].items():
         node = nodes[names[name]]
         assert (fields.get("role") == "plan") == (node.role is Role.PLAN)
-        assert (fields.get("kind") in {"start", "end", "pass"}) == (node.role is Role.CONTROL)
+        passed = fields.get("kind") in {"start", "end", "pass", "milestone"}
+        assert passed == (node.role is Role.CONTROL)
         title = drawings.one_line(node.title or "")
         assert fields.get("title", name) == (title or fields.get("title", name))
         if notation is dot or (words.is_plain(node.id) and not words.stands_for(node.id, title)):

@@ -21,9 +21,15 @@ def test_visits_and_edges_are_counted_and_retries_are_not() -> None:
     joined = msg.JoinThreads(
         node=B, scope="s", joined=(), thread=(), short=msg.Taken(edge=SHORT, target=A)
     )
-    found = taken(
-        [msg.CancelRequested(at=at(0), by="me"), requested, again, took, passed, took, joined], [B]
+    missed = msg.MissMilestone(
+        node=B,
+        edge=EDGE,
+        thread=(),
+        because="expired",
+        short=msg.Taken(edge=SHORT, target=A),
     )
+    asked = msg.CancelRequested(at=at(0), by="me")
+    found = taken([asked, requested, again, took, passed, took, joined, missed], [B])
     assert found.nodes == {A: 1, B: 1}
-    assert found.edges == {EDGE: 2, SHORT: 1}
+    assert found.edges == {EDGE: 2, SHORT: 2}
     assert found.live == {B}

@@ -13,7 +13,8 @@ import pytest
 from celeriac import Context, NodeType, ToolError, WorkflowGraph, WorkflowState, code_review, invoke
 from celeriac.testing import EPOCH, Clock, Fault, Record, run
 from engine.core import messages as msg
-from engine.core.state import State, evolve
+from engine.core.fold import evolve
+from engine.core.state import State
 from engine.errors import Invalid
 
 FLAKY = """
@@ -73,6 +74,39 @@ def test_a_failed_attempt_is_tried_again_and_waiting_takes_no_time() -> None:
     assert outcomes(record) == ["timeout", "error", "succeeded"]
     assert clock.now() - EPOCH == timedelta(hours=3)
     assert time.monotonic() - began < 1
+
+
+MEETING = """
+workflow: meeting
+nodes:
+  ask: {uses: count}
+  ada: {uses: count}
+  bob: {uses: late, retry: {attempts: 2, backoff: 1h, max: 1h, jitter: 0}}
+  meet: {uses: count, join: {timeout: 10m}}
+variables: {n: {reduce: sum}}
+edges:
+  - {from: ask, to: [ada, bob], type: parallel}
+  - {from: [ada, bob], to: meet, type: join}
+"""
+
+
+def test_a_join_that_waits_no_longer_goes_on_while_another_waits_to_be_tried_again() -> None:
+    clock = Clock()
+    functions = {"count": lambda _: None, "late": lambda _: None}
+    record = run(MEETING, functions=functions, faults=[Fault(node="bob")], clock=clock)
+    assert (record.status, record.path) == ("completed", ("ask", "ada", "bob", "meet"))
+    assert [joined.because for joined in record.records(msg.JoinThreads)] == ["timeout"]
+    assert clock.now() - EPOCH == timedelta(minutes=10)
+
+
+def test_a_join_goes_on_at_its_time_while_an_attempt_takes_longer() -> None:
+    clock = Clock()
+    functions = {"count": lambda _: None, "late": lambda _: clock.advance(3600)}
+    record = run(MEETING, functions=functions, clock=clock)
+    assert (record.status, record.path) == ("completed", ("ask", "ada", "bob", "meet"))
+    (at,) = [entry.at for entry in record.history if isinstance(entry.record, msg.JoinThreads)]
+    assert at - EPOCH == timedelta(minutes=10)
+    assert not record.visits("bob")[0].settled
 
 
 def test_a_run_fails_with_the_reason_of_its_last_attempt() -> None:

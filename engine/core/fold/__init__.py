@@ -1,0 +1,113 @@
+"""The fold: what each line of history makes of a run's state.
+
+`evolve` is the only function that changes a state, by returning another. `threads` folds where
+threads stand, fork and come together, `steps` what is reported of live steps, `waits` what is
+reported of those that wait, `orders` what is decided of steps where they stand, `maps` how
+items go, `undo` how a run undoes what it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.core import messages as msg
+from engine.core import transitions
+from engine.core.fold.orders import ordered
+from engine.core.fold.steps import expected, reported
+from engine.core.fold.threads import passed, requested, settled, threaded
+from engine.core.fold.undo import emptied, undone
+from engine.core.state import Ending, State
+from engine.core.transitions import RunStatus
+
+__all__ = ["evolve"]
+
+
+def evolve(state: State, record: msg.Record) -> State:
+    """Fold one line of history into the state.
+
+    A report that its step no longer waits for changes nothing: it was true when it was made,
+    and the run has moved on since (a cancel was folded before it, say).
+    """
+    match record:
+        case msg.RunSubmitted(inputs=inputs, reducers=reducers, shared=shared):
+            return replace(
+                state,
+                status=transitions.check(transitions.RUN, state.status, RunStatus.RUNNING),
+                variables={**state.variables, **inputs},
+                reducers=reducers,
+                shared=shared,
+            )
+        case msg.CancelRequested() | msg.PauseRequested() | msg.ResumeRequested() | msg.Ticked():
+            return _controlled(state, record)
+        case msg.RequestStart():
+            return requested(state, record)
+        case msg.PassNode():
+            return passed(state, record)
+        case msg.TakeEdges():
+            return settled(state, state.steps[record.step], record)
+        case (
+            msg.JoinThreads()
+            | msg.AbsorbToken()
+            | msg.CloseScope()
+            | msg.MissMilestone()
+            | msg.CancelRegion()
+        ):
+            return threaded(state, record)
+        case (
+            msg.RetryStep()
+            | msg.OpenWait()
+            | msg.SaveResult()
+            | msg.FailStep()
+            | msg.AddItems()
+            | msg.SettleItem()
+            | msg.GatherItems()
+        ):
+            return ordered(state, record)
+        case (
+            msg.UndoFound()
+            | msg.NothingToUndo()
+            | msg.FindUndo()
+            | msg.SettleUndo()
+            | msg.BeginUndo()
+        ):
+            return undone(state, record)
+        case msg.FinishRun(status=status, reason=reason, message=message, step=ended):
+            variables = state.view(record.thread or msg.ROOT)
+            return replace(
+                emptied(state),
+                status=transitions.check(transitions.RUN, state.status, status),
+                variables=variables,
+                ending=Ending(status=status, reason=reason, message=message, step=ended),
+                stopping=None,
+                undoing=None,
+            )
+        case _:
+            step_now = state.steps.get(record.step)
+            if step_now is None or not expected(state, step_now, record):
+                return state
+            return reported(state, step_now, record)
+
+
+def _controlled(
+    state: State,
+    event: msg.CancelRequested | msg.PauseRequested | msg.ResumeRequested | msg.Ticked,
+) -> State:
+    """Fold what somebody asks of the whole run, or its clock."""
+    match event:
+        case msg.CancelRequested(by=by, reason=reason, compensate=compensate):
+            if state.terminal:
+                return state
+            message = reason or f"by {by}"
+            ending = Ending(status=RunStatus.CANCELLED, reason="cancelled", message=message)
+            return replace(state, stopping=ending, compensate=compensate)
+        case msg.PauseRequested():
+            return _became(state, RunStatus.RUNNING, RunStatus.PAUSED)
+        case msg.ResumeRequested():
+            return _became(state, RunStatus.PAUSED, RunStatus.RUNNING)
+        case msg.Ticked():
+            return state
+
+
+def _became(state: State, before: RunStatus, after: RunStatus) -> State:
+    """Pause what runs, resume what is paused; anything else is as it was asked to be."""
+    return replace(state, status=after) if state.status is before else state

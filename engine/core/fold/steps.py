@@ -1,0 +1,108 @@
+"""Folding what is reported of live steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeAlias
+
+from engine.core import messages as msg
+from engine.core.fold.maps import without_items
+from engine.core.fold.threads import standing
+from engine.core.fold.waits import failing, waited, written
+from engine.core.state import Failure, State, Step
+from engine.core.transitions import RunStatus, StepStatus
+
+_StepEvent: TypeAlias = (
+    msg.AttemptSucceeded
+    | msg.AttemptFailed
+    | msg.AttemptLost
+    | msg.Woke
+    | msg.Opened
+    | msg.NotOpened
+    | msg.WaitEnded
+    | msg.WaitFailed
+    | msg.Saved
+    | msg.NotSaved
+    | msg.ItemsAdded
+    | msg.CompleteRequested
+    | msg.SkipRequested
+    | msg.Admitted
+    | msg.Refused
+    | msg.Deferred
+)
+
+
+def expected(state: State, step: Step, event: _StepEvent) -> bool:
+    """Whether the step still waits for what the event reports.
+
+    A wake finds nobody in a paused run but those that wait for it alone; the sweeper wakes again.
+    """
+    match event:
+        case msg.AttemptSucceeded() | msg.AttemptFailed() | msg.AttemptLost():
+            return step.status is StepStatus.READY and step.attempt == event.attempt
+        case msg.Woke():
+            waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
+            return step.status is StepStatus.WAITING or (
+                waits and state.status is RunStatus.RUNNING
+            )
+        case msg.Opened() | msg.NotOpened():
+            return step.status is StepStatus.OPENING
+        case msg.WaitEnded() | msg.WaitFailed():
+            return step.status is StepStatus.WAITING and step.attempt == event.attempt
+        case msg.Saved() | msg.NotSaved():
+            return step.status is StepStatus.SAVING
+        case msg.ItemsAdded() | msg.CompleteRequested():
+            return step.key in state.maps
+        case msg.SkipRequested():
+            return True
+        case _:
+            answer: msg.Admitted | msg.Refused | msg.Deferred = event  # nothing else is left
+            return step.status is StepStatus.REQUESTED and step.key == answer.step
+
+
+def reported(state: State, step: Step, event: _StepEvent) -> State:
+    """Fold what was reported of a live step."""
+    match event:
+        case msg.AttemptSucceeded(result=result, choice=choice):
+            done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice)
+            return written(standing(state, done), step.thread, event.patch, event.removed)
+        case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
+            failure = Failure(reason=reason, message=message, terminal=terminal)
+            return standing(state, failing(step, failure))
+        case msg.AttemptLost(worker=worker):
+            failure = Failure(reason="lost", message=f"worker {worker} stopped answering")
+            return standing(state, failing(step, failure))
+        case msg.Woke():
+            return standing(state, _woken(step))
+        case msg.SkipRequested(choice=choice):
+            done = replace(step.to(StepStatus.SUCCEEDED), wake=None, choice=choice)
+            return standing(without_items(state, step.key), done)
+        case msg.Admitted() | msg.Refused() | msg.Deferred():
+            return standing(state, _answered(step, event))
+        case _:
+            return waited(state, step, event)
+
+
+def _answered(step: Step, answer: msg.Admitted | msg.Refused | msg.Deferred) -> Step:
+    """A step to whose request the admission has answered."""
+    match answer:
+        case msg.Admitted(lock=lock, kept_until=until):
+            holds = step.holds if lock is None else (*step.holds, (lock, until))
+            status = StepStatus.OPENING if step.opens else StepStatus.READY
+            return replace(step.to(status), holds=holds)
+        case msg.Refused(rule=rule, message=message):
+            failure = Failure(reason="refused", message=f"{rule}: {message}", terminal=True)
+            return failing(step, failure)
+        case msg.Deferred(until=until, lock=lock):
+            deferred = replace(step.to(StepStatus.DEFERRED), wake=until, opens=False)
+            return replace(deferred, awaits=lock)
+
+
+def _woken(step: Step) -> Step:
+    """The time that a step waited for has come, or whatever else it waited for is late."""
+    if step.status is not StepStatus.WAITING:
+        return replace(step.to(StepStatus.DUE), wake=None)
+    if step.wait == "timer":
+        return replace(step.to(StepStatus.ANSWERED), wake=None)
+    message = f"nothing came for node {step.node} in time"
+    return failing(step, Failure(reason="expired", message=message, terminal=True))
