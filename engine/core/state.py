@@ -364,13 +364,9 @@ def _threaded(state: State, command: _ThreadCommand) -> State:
             return replace(state, scopes=left, variables=variables)
         case msg.MissMilestone():
             return _missed(state, command)
-        case msg.CancelRegion(nodes=nodes):
-            return replace(
-                state,
-                scopes=scopes.withdrawn(state.scopes, nodes),
-                tokens=tuple(token for token in state.tokens if token.target not in nodes),
-                steps={key: step for key, step in state.steps.items() if step.node not in nodes},
-            )
+        case _:
+            region: msg.CancelRegion = command  # nothing else is left
+            return _withdrawn(state, region.nodes)
 
 
 def _joined(state: State, command: msg.JoinThreads) -> State:
@@ -431,6 +427,16 @@ def _missed(state: State, command: msg.MissMilestone) -> State:
     )
     left = _without(state.tokens, *here, waits=False)
     return replace(state, tokens=(*left, onward))
+
+
+def _withdrawn(state: State, nodes: tuple[NodeId, ...]) -> State:
+    """Nobody is at some nodes any more, waits there or is on the way to them."""
+    return replace(
+        state,
+        scopes=scopes.withdrawn(state.scopes, nodes),
+        tokens=tuple(token for token in state.tokens if token.target not in nodes),
+        steps={key: step for key, step in state.steps.items() if step.node not in nodes},
+    )
 
 
 def _without(
