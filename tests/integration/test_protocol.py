@@ -320,6 +320,7 @@ def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
             message=None,
             ended_step=None,
             wake=None,
+            outputs=None,
         )
         with pytest.raises(run_rows.ConcurrentTurn):
             run_rows.save(connection, [head])
