@@ -10,6 +10,9 @@ and history alone determines every decision, however its events were batched.
 
 The core never starts a step by itself. It asks (`RequestStart`), and the shell answers with
 an event (`Admitted`, `Refused`, `Deferred`) that is recorded like any other.
+
+A value that lies outside the state is read, by `read`, when a condition names it, and never
+becomes part of the state for it. It is known by its sha256, so that it is the same every time.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from engine.core import expressions, joins, overlays
+from engine.core import expressions, joins, overlays, references
 from engine.core import messages as msg
 from engine.core.graph import Arrive, Edge, Graph, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
+from engine.core.references import Read, Readable
 from engine.core.state import LOST_REASONS, Failure, State, Step, Token, evolve
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, canonical, digest, plain, size
@@ -47,7 +51,14 @@ class Turn:
     entries: tuple[msg.Entry, ...]
 
 
-def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.AnyEvent]) -> Turn:
+def advance(
+    graph: Graph,
+    policy: Policy,
+    state: State,
+    events: Iterable[msg.AnyEvent],
+    *,
+    read: Read = references.unread,
+) -> Turn:
     """Fold each event and decide to a fixed point before the next.
 
     The fixed point is always reached: every decision but the last of a turn settles a step
@@ -57,13 +68,15 @@ def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.Any
     for event in events:
         state = evolve(state, event)
         entries.append(msg.Entry(at=event.at, record=event))
-        while (command := decide(graph, policy, state, event.at)) is not None:
+        while (command := decide(graph, policy, state, event.at, read)) is not None:
             state = evolve(state, command)
             entries.append(msg.Entry(at=event.at, record=command))
     return Turn(state=state, entries=tuple(entries))
 
 
-def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.AnyCommand | None:
+def decide(
+    graph: Graph, policy: Policy, state: State, now: datetime, read: Read = references.unread
+) -> msg.AnyCommand | None:
     """The next command that follows from `state` at `now`; None when it is settled."""
     if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
         return None
@@ -74,7 +87,7 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
             message=state.stopping.message,
         )
     for step in state.steps.values():
-        if command := _about(graph, policy, state, step, now):
+        if command := _about(graph, policy, state, step, now, read=read):
             return command
     if state.status is RunStatus.PAUSED:
         return None
@@ -126,14 +139,14 @@ def _harmless(state: State, command: C, threads: str) -> C | msg.FinishRun:
 
 
 def _about(
-    graph: Graph, policy: Policy, state: State, step: Step, now: datetime
+    graph: Graph, policy: Policy, state: State, step: Step, now: datetime, *, read: Read
 ) -> msg.AnyCommand | None:
     """What follows for one live step."""
     match step.status:
         case StepStatus.SUCCEEDED:
-            return _routes(graph, state, step)
+            return _routes(graph, state, step, read)
         case StepStatus.FAILED:
-            return _after_failure(graph, policy, state, step, now)
+            return _after_failure(graph, policy, state, step, now, read=read)
         case StepStatus.RETRYING if (
             step.wake is not None and step.wake <= now and state.status is RunStatus.RUNNING
         ):
@@ -211,10 +224,10 @@ def _visits(graph: Graph, node: NodeId, token: Token | None) -> Mapping[NodeId, 
     return counts
 
 
-def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.FinishRun:
+def _routes(graph: Graph, state: State, step: Step, read: Read) -> msg.TakeEdges | msg.FinishRun:
     """The edges that a succeeded step leaves its tokens on, and why not the others."""
     node = graph.nodes[step.node]
-    scope = _scope(state, step)
+    scope = _scope(state, step, read)
     try:
         choice = _ruled(node, scope) if node.rules else step.choice
         routed = _routed(graph, step, node, choice, scope)
@@ -232,7 +245,7 @@ def _ruled(node: Node, scope: Mapping[str, Json]) -> tuple[str, ...]:
             return rule.next
         try:
             answer = rule.when.evaluate(scope)
-        except expressions.EvaluationError as error:
+        except (expressions.EvaluationError, references.TooLarge) as error:
             raise _Unroutable(
                 "condition_failed",
                 f"node {node.id}, rule {place + 1}, when {rule.when.source!r}: {error}",
@@ -290,7 +303,7 @@ def _holds(edge: Edge, scope: Mapping[str, Json]) -> tuple[bool, Mapping[str, Js
         return True, {}
     try:
         answer = edge.when.evaluate(scope)
-    except expressions.EvaluationError as error:
+    except (expressions.EvaluationError, references.TooLarge) as error:
         raise _Unroutable(
             "condition_failed", f"edge {edge.id}, when {edge.when.source!r}: {error}"
         ) from error
@@ -330,11 +343,12 @@ class _Unroutable(Exception):
         self.reason = reason
 
 
-def _scope(state: State, step: Step) -> Mapping[str, Json]:
+def _scope(state: State, step: Step, read: Read) -> Readable:
     """What the names of an expression stand for at a step that has its result."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
     result: Json = plain(step.result) if step.result is not None else None
-    return {**state.view(step.thread), "result": result, "run": run}
+    known = {**state.view(step.thread), "result": result, "run": run}
+    return Readable(known, read, limit=references.CONDITION_BYTES)
 
 
 def _seen(value: Json) -> Json:
@@ -344,7 +358,7 @@ def _seen(value: Json) -> Json:
 
 
 def _after_failure(
-    graph: Graph, policy: Policy, state: State, step: Step, now: datetime
+    graph: Graph, policy: Policy, state: State, step: Step, now: datetime, *, read: Read
 ) -> msg.RetryStep | msg.TakeEdges | msg.FinishRun:
     """Try again, or take the way for failures, or let the run fail with the step's reason."""
     failure = step.failure
@@ -366,19 +380,17 @@ def _after_failure(
             not_before=now + timedelta(seconds=delay),
             reason=failure.reason,
         )
-    return _on_error(graph, state, step, failure) or msg.FinishRun(
+    return _on_error(graph, state, step, failure, read) or msg.FinishRun(
         status=RunStatus.FAILED, reason=failure.reason, message=failure.message, step=step.key
     )
 
 
 def _on_error(
-    graph: Graph, state: State, step: Step, failure: Failure
+    graph: Graph, state: State, step: Step, failure: Failure, read: Read
 ) -> msg.TakeEdges | msg.FinishRun | None:
     """The way that a step takes which failed for good, if the graph knows one for its reason."""
-    scope: Mapping[str, Json] = {
-        **_scope(state, step),
-        "result": {"reason": failure.reason, "message": failure.message},
-    }
+    told: Json = {"reason": failure.reason, "message": failure.message}
+    scope = _scope(state, step, read).beside({"result": told})
     spent = step.visits.get(step.node, 0) >= graph.nodes[step.node].max_iterations
     for edge in graph.edges_from(step.node, on="error"):
         if edge.reasons and failure.reason not in edge.reasons:
