@@ -8,13 +8,16 @@ before it tried, and the holder looks again after its own commit.
 Runs share a transaction as long as all goes well. When a turn fails, each run is tried
 alone, and the one that still fails is set aside as *stuck* with its error and a growing
 wait, its events untouched; nothing else is slowed by it.
+
+A decision may need a value that lies in a blob. It is not fetched while runs are locked: the
+turn is given up, the value is read, and the turn is taken again with the value at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 import structlog
@@ -27,13 +30,14 @@ from engine.core import messages as msg
 from engine.core.decide import Turn, advance
 from engine.core.graph import Graph
 from engine.core.policy import Policy
+from engine.core.references import Read
 from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
-from engine.core.values import canonical
+from engine.core.values import Json, Ref, canonical
 from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
-from engine.runs import admission, graphs, states
+from engine.runs import admission, graphs, large, states
 from engine.store import checkpoints, history, inbox, runs, session, steps
 from engine.store.ids import RunId, StepId
 
@@ -58,6 +62,19 @@ class _Letter:
     format: int
     body: str
     payload_id: str | None
+
+
+#: Values that lie in blobs and were read for a turn, by their sha256.
+_AtHand: TypeAlias = Mapping[str, Json]
+
+
+class _Wanted(Exception):
+    """A run's decision needs a value that is not at hand."""
+
+    def __init__(self, run: RunId, ref: Ref) -> None:
+        super().__init__(ref.sha256)
+        self.run = run
+        self.ref = ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +103,20 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
 
 def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
     taken = 0
+    at_hand: _AtHand = {}
     while waiting:
         try:
-            held, turned, hints = _commit(platform, waiting, force=force)
+            held, turned, hints = _commit(platform, waiting, at_hand, force=force)
+        except _Wanted as wanted:
+            if len(waiting) > 1:
+                return taken + sum(_take(platform, [run], force=force) for run in waiting)
+            try:
+                value = large.read(platform, wanted.run.tenant, wanted.ref)
+            except Exception as error:  # noqa: BLE001  # the run's own trouble, as every other
+                _stick(platform, wanted.run, error)
+                return taken
+            at_hand = {**at_hand, wanted.ref.sha256: value}
+            continue
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
@@ -106,7 +134,7 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
 
 
 def _commit(
-    platform: Platform, waiting: Sequence[RunId], *, force: bool
+    platform: Platform, waiting: Sequence[RunId], at_hand: _AtHand, *, force: bool
 ) -> tuple[list[RunId], list[_Taken], list[Hint]]:
     """The runs that were ours, the turns of those that had something waiting, and what to send."""
     with session.transaction(platform.database) as connection:
@@ -117,7 +145,9 @@ def _commit(
         if not rows:
             return held, [], []
         named = _named_steps(connection, letters)
-        turned = [_turn(connection, platform.policy, row, letters, named) for row in rows]
+        turned = [
+            _turn(connection, platform.policy, row, letters, named, at_hand=at_hand) for row in rows
+        ]
         released = _write(connection, turned, resend_after=platform.settings.resend_seconds)
         platform.fault(faults.TURN_INSIDE)
     return held, turned, [*(hint for one in turned for hint in _hints(one)), *released]
@@ -172,12 +202,15 @@ def _turn(
     row: Row[Any],
     letters: Mapping[RunId, Sequence[_Letter]],
     named: Mapping[RunId, Mapping[msg.StepKey, Step]],
+    *,
+    at_hand: _AtHand,
 ) -> _Taken:
     """Fold and decide, putting to the admission what the core asks for."""
     run = RunId(row.tenant_id, row.id)
     graph = graphs.load(connection, run.tenant, row.version_id)
     before = states.state(row, named[run])
-    turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
+    read = _reader(run, at_hand)
+    turn = advance(graph, policy, before, [letter.event for letter in letters[run]], read=read)
     entries = turn.entries
     # What the admission says was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
@@ -186,7 +219,8 @@ def _turn(
         for step in turn.state.steps.values()
         if step.status is StepStatus.REQUESTED
     ]:
-        turn = advance(graph, policy, turn.state, admission.admit(connection, requests, now))
+        answers = admission.admit(connection, requests, now)
+        turn = advance(graph, policy, turn.state, answers, read=read)
         entries += turn.entries
     return _Taken(
         run=run,
@@ -196,6 +230,15 @@ def _turn(
         turn=replace(turn, entries=entries),
         letters=letters[run],
     )
+
+
+def _reader(run: RunId, at_hand: _AtHand) -> Read:
+    def read(ref: Ref) -> Json:
+        if ref.sha256 not in at_hand:
+            raise _Wanted(run, ref)
+        return at_hand[ref.sha256]
+
+    return read
 
 
 def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> list[Hint]:

@@ -77,7 +77,6 @@ def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
     """Ask in order, until an answer makes the choice."""
     graph, node = execution.lease.graph, execution.node
     spent = execution.lease.visits.get(node.id, 0) >= node.max_iterations
-    state = left(execution, outcome)
     answer: bool | str | None = None
     for question in graph.questions(node.id, spent=spent):
         definition = execution.definition("function", question.function)
@@ -87,7 +86,7 @@ def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
                 message=f"node {node.id}: condition {question.function!r} is not registered",
                 terminal=True,
             )
-        asked = execution.run(choose_job(execution, definition, state))
+        asked = execution.run(choose_job(execution, definition, left(execution, outcome)))
         if not asked.ok:
             return finished(execution, asked)
         if question.take is not None and asked.choice:
