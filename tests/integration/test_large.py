@@ -19,6 +19,7 @@ from engine.blobs import Blobs
 from engine.core.values import INLINE_BYTES, Inline, Json, Ref, canonical, plain
 from engine.errors import Damaged, NotFound, OutOfReach
 from engine.keys import Key, Ring
+from engine.platform import DatabaseRole
 from engine.runs import attempts, calls, doctor, large, launch, sweep, turns, upkeep, views
 from engine.runs.attempts import Failed, Succeeded
 from engine.settings import Settings
@@ -26,9 +27,11 @@ from engine.store import blobs as rows
 from engine.store import session
 from tests.support import platforms
 from tests.support.hands import beside, carry_out
+from tests.support.objects import s3 as s3_of
 from tests.support.platforms import (
     LINE,
     TENANT,
+    Sent,
     as_owner,
     chain,
     finish,
@@ -381,6 +384,32 @@ def test_nothing_refers_to_what_is_not_stored(main, hand):
     with pytest.raises(OutOfReach, match="not kept any more"):
         attempts.report(hand, "w1", [(lease, forged)])
     assert sql(main, "SELECT FROM result") == []
+
+
+def test_a_bucket_that_goes_away_and_comes_back_loses_no_run(settings, tmp_path, monkeypatch):
+    with s3_of(tmp_path) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        distant = replace(settings, blob_url=server.url)
+        with (
+            platforms.platform(distant) as built,
+            platforms.platform(distant, DatabaseRole.WORKER) as hand,
+        ):
+            main = replace(built, broker=Sent(app=built.broker.app))
+            run = submit(main, conditional(main))
+            lease = take(hand, run, "a#1")
+            outcome = Succeeded(patch={"doc": {"good": False, "text": text(300_000)}})
+            server.end()
+            with pytest.raises(OutOfReach, match="does not answer"):
+                attempts.moved_out(hand, lease, outcome)
+            assert states(main) == ["wanted"]
+            server.start()
+            assert report(main, hand, lease, outcome)
+            assert [step.key for step in views.steps(main, run)] == ["a#1", "c#1"]
+            assert views.run(main, run).variables == outcome.patch
+            assert doctor.examine(main.database, main.blobs) == ()
+            age(settings)
+            assert large.collect(main) == 0
 
 
 # --- collection -----------------------------------------------------------------------------
