@@ -22,7 +22,8 @@ from engine import documents
 from engine.core import codec, expressions, overlays, tape
 from engine.core import messages as msg
 from engine.core.graph import Role
-from engine.core.values import Inline, Json, plain
+from engine.core.overflow import Overflow, overflowing
+from engine.core.values import VARIABLES_BYTES, Inline, Json, plain
 from workers.sandbox.inside import procs
 from workers.sandbox.inside.calls import Calls, ToolError, Tools
 from workers.sandbox.inside.state import Changes, Context, WorkflowState
@@ -54,7 +55,7 @@ class Performer:
             return _struck(attempt, fault)
         report: Report
         try:
-            report = await self._carry_out(attempt)
+            report = _fitting(attempt, await self._carry_out(attempt))
         except Died as death:
             report = _failed(attempt, death)
         return report if fault is None else _struck(attempt, fault)
@@ -218,6 +219,23 @@ def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceed
     for problem in documents.patch_problems(attempt.graph, report.patch, report.removed):
         message = f"node {attempt.node.id}, {problem.path}: {problem.message}; {problem.remedy}"
         raise Died("save_failed", message, terminal=True)
+    return report
+
+
+def _fitting(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
+    """The report, if the platform's variables could take it.
+
+    In memory nothing lies elsewhere; what could, there, is let pass.
+    """
+    left = _left(attempt, report)
+    try:
+        overflowing(left, left, attempt.graph.reducers.keys())
+    except Overflow as overflow:
+        message = (
+            f"node {attempt.node.id} would leave {overflow.taken} bytes of variables, "
+            f"{VARIABLES_BYTES} are allowed; keep large data elsewhere and pass its name"
+        )
+        raise Died("variables_too_large", message, terminal=True) from overflow
     return report
 
 

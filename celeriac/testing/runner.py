@@ -17,10 +17,12 @@ from engine.core import deadlines
 from engine.core import messages as msg
 from engine.core.decide import advance
 from engine.core.graph import Graph, Node
+from engine.core.overflow import Overflow, overflowing
 from engine.core.policy import Policy
+from engine.core.problem import Problem
 from engine.core.state import State
 from engine.core.transitions import StepStatus
-from engine.core.values import Json
+from engine.core.values import VARIABLES_BYTES, Json
 from engine.errors import Invalid
 
 Report: TypeAlias = msg.AttemptSucceeded | msg.AttemptFailed | msg.AttemptLost
@@ -56,6 +58,11 @@ def play(
     if problems := documents.input_problems(graph, given):
         raise Invalid(problems, "the inputs do not fit the workflow")
     variables = {**graph.variables, **given}
+    try:
+        overflowing(variables, variables, graph.reducers.keys())
+    except Overflow as overflow:
+        message = f"inputs and variables take {overflow.taken} bytes, {VARIABLES_BYTES} are allowed"
+        raise Invalid([Problem(path="inputs", message=message)]) from overflow
     history: list[msg.Entry] = []
     state = State(run=run)
     events: Iterable[msg.AnyEvent] = [

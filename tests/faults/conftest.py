@@ -91,6 +91,7 @@ def stage(request, own_servers, tmp_path):
         broker_url=own_servers.broker_url,
         redis_url=own_servers.redis_url,
         blob_url=(tmp_path / "blobs").as_uri(),
+        blob_keys=platforms.RING,
         home=tmp_path,
         lease_seconds=2.0,
         sweep_seconds=0.2,

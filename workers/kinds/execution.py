@@ -11,7 +11,7 @@ from functools import partial
 from engine import documents
 from engine.core import expressions, overlays, values
 from engine.core.graph import Node, NodeId
-from engine.core.values import VARIABLES_BYTES, Json, size
+from engine.core.values import Json
 from engine.platform import Platform
 from engine.runs import calls, definitions
 from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
@@ -49,9 +49,14 @@ class Execution:
 
     @property
     def whole(self) -> Limits:
-        """What the attempt may use in all."""
-        timeout = self.node.timeout
-        return Limits() if timeout is None else Limits(seconds=timeout)
+        """What the attempt may use in all.
+
+        What it says is held here as it was held there, so its memory bounds that, too.
+        """
+        settings, timeout = self.platform.settings, self.node.timeout
+        memory = settings.sandbox_bytes
+        most = Limits(memory_bytes=memory, result_bytes=min(settings.value_bytes, memory // 2))
+        return most if timeout is None else replace(most, seconds=timeout)
 
     @property
     def limits(self) -> Limits:
@@ -76,7 +81,7 @@ class Execution:
         """What the names of an expression stand for at this step."""
         run: dict[str, Json] = {"id": self.lease.step.run}
         known = self.lease.undone if result is None else result
-        return {**self.lease.variables, "result": known, "run": run}
+        return self.lease.variables.beside({"result": known, "run": run})
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
@@ -165,7 +170,7 @@ def finished(execution: Execution, outcome: Ended) -> Outcome:
 
 
 def saved(execution: Execution, outcome: Outcome) -> Outcome:
-    """The outcome with what the node's `save` makes of its result, if the variables can take it."""
+    """The outcome with what the node's `save` makes of its result, if the variables may hold it."""
     if isinstance(outcome, Failed):
         return outcome
     if execution.node.save:
@@ -179,22 +184,11 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
     for problem in documents.patch_problems(execution.lease.graph, outcome.patch, outcome.removed):
         message = f"node {execution.node.id}, {problem.path}: {problem.message}"
         return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
-    taken = size(left(execution, outcome))
-    if taken > VARIABLES_BYTES:
-        return Failed(
-            reason="variables_too_large",
-            message=(
-                f"node {execution.node.id} would leave {taken} bytes of variables, "
-                f"{VARIABLES_BYTES} are allowed; keep large data elsewhere and pass its name"
-            ),
-            terminal=True,
-            usage=outcome.usage,
-        )
     return outcome
 
 
 def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
-    """The variables as a step leaves them."""
+    """The variables as a step leaves them, all of them read."""
     before = execution.lease.variables
     kept = {name: value for name, value in before.items() if name not in outcome.removed}
     return dict(overlays.written(kept, outcome.patch, execution.lease.graph.reducers))
