@@ -18,5 +18,9 @@ What a turn guarantees (`turns`):
    comes under a fence that no longer holds is kept as a refusal.
 5. An attempt begins with a row, before user code runs. Only begun attempts count.
 
+What cannot be read ends with one error. A worker that cannot read a step's graph or state says
+so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
+set aside with the error, and whoever cancels it then gets it ended without a turn (`abandonment`).
+
 Entry points (routes, Celery tasks, commands) parse, call one function here, and render.
 """
