@@ -27,14 +27,16 @@ from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnesse
 from tests.support.services import OwnServers
 
 NODES = ("a", "b", "c", "d")
+#: Steps are held up on purpose, and must not end for that.
+VISIT = {"uses": "visit", "timeout": 300}
 CHAIN = {
     "workflow": "chain",
-    "nodes": {name: {"uses": "visit"} for name in NODES},
+    "nodes": dict.fromkeys(NODES, VISIT),
     "edges": [" -> ".join((*NODES, "end"))],
 }
 LOOPING = {
     "workflow": "looping",
-    "nodes": {"a": {"uses": "visit"}, "b": {"uses": "visit", "max_iterations": 3}},
+    "nodes": {"a": VISIT, "b": {**VISIT, "max_iterations": 3}},
     "edges": ["a -> b", {"from": "b", "to": "a", "label": "loop"}, "b -> end"],
 }
 
