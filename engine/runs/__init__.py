@@ -20,5 +20,9 @@ What a turn guarantees (`turns`):
 6. What is large lies in a blob (`large`) and is read outside of transactions; a turn that needs
    it is given up and taken again with the value at hand.
 
+What cannot be read ends with one error. A worker that cannot read a step's graph or state says
+so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
+set aside with the error, and whoever cancels it then gets it ended without a turn (`abandonment`).
+
 Entry points (routes, Celery tasks, commands) parse, call one function here, and render.
 """

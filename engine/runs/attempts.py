@@ -21,10 +21,11 @@ from engine.core.graph import Graph
 from engine.core.overflow import Overflow, overflowing
 from engine.core.references import Readable
 from engine.core.values import VARIABLES_BYTES, Inline, Json, Ref, canonical, plain
+from engine.errors import Invalid
 from engine.platform import Platform
 from engine.runs import gathered, graphs, items, large, states
 from engine.store import results, session, steps
-from engine.store.ids import StepId
+from engine.store.ids import RunId, StepId
 from engine.store.steps import Held
 
 
@@ -86,18 +87,35 @@ MESSAGE_CHARACTERS = 2000
 
 
 def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Leased, ...]:
-    """Take those of the steps that are still to be had; a stale or doubled hint finds none."""
+    """Take those of the steps that are still to be had; a stale or doubled hint finds none.
+
+    A step whose graph or state this release cannot read is not among them: its attempt is
+    ended at once as lost with its worker, and says why.
+    """
     seconds = platform.settings.lease_seconds
     with session.transaction(platform.database) as connection:
         rows = steps.lease(connection, wanted, worker, seconds)
-        leased = tuple(_leased(platform, connection, row) for row in rows)
+        read = [(row, _read(platform, connection, row)) for row in rows]
+        leased = tuple(found for _, found in read if isinstance(found, Leased))
+        unread = [(row, found) for row, found in read if isinstance(found, Failed)]
+        if unread:
+            _give_up(connection, unread, worker)
     if leased:
         platform.fault(faults.LEASE_COMMITTED)
+    platform.broker.nudge([RunId(row.tenant_id, row.run_id) for row, _ in unread])
     return leased
 
 
-def _leased(platform: Platform, connection: Connection, row: Row[Any]) -> Leased:
-    graph = graphs.load(connection, row.tenant_id, row.version_id)
+def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased | Failed:
+    """All that carrying a step out needs, as far as this release can read it."""
+    try:
+        graph = graphs.load(connection, row.tenant_id, row.version_id)
+    except Invalid as error:
+        return _unread(row, "graph", error)
+    try:
+        variables = states.seen(row)
+    except Exception as error:  # noqa: BLE001  # whatever another release's state does to ours
+        return _unread(row, "state", error)
     lease = Leased(
         step=StepId(row.tenant_id, row.run_id, row.key),
         node=row.node,
@@ -105,7 +123,7 @@ def _leased(platform: Platform, connection: Connection, row: Row[Any]) -> Leased
         attempt=row.attempt,
         fence=row.fence,
         graph=graph,
-        variables=large.readable(platform, row.tenant_id, states.seen(row)),
+        variables=large.readable(platform, row.tenant_id, variables),
         visits=orjson.loads(row.visits),
         pins=orjson.loads(row.pins),
     )
@@ -116,6 +134,37 @@ def _leased(platform: Platform, connection: Connection, row: Row[Any]) -> Leased
         return replace(lease, undone=undone.get(row.of))
     names = items.names(connection, lease.step.run_id, graph, row.of, row.item)
     return replace(lease, variables=lease.variables.beside(names))
+
+
+def _unread(row: Row[Any], what: str, error: Exception) -> Failed:
+    # Lost, not failed: while a fleet changes its release, another worker may well be able to.
+    # How often that is tried is bounded, and each try waits longer for the next.
+    why = str(error) if isinstance(error, Invalid) else f"{type(error).__name__}: {error}"
+    return Failed(
+        reason="lost",
+        message=(
+            f"node {row.node}: this worker's release cannot read the run's {what}; "
+            f"update the workers, or cancel the run: {why}"
+        ),
+    )
+
+
+def _give_up(
+    connection: Connection, unread: Sequence[tuple[Row[Any], Failed]], worker: str
+) -> None:
+    """Begin and end attempts that cannot be made."""
+    reports = [
+        _report(
+            worker,
+            StepId(row.tenant_id, row.run_id, row.key),
+            attempt=row.attempt,
+            fence=row.fence,
+            outcome=failed,
+        )
+        for row, failed in unread
+    ]
+    steps.begin(connection, [Held(step=one.step, fence=one.fence) for one in reports])
+    results.report(connection, reports)
 
 
 def begin(platform: Platform, leases: Sequence[Leased]) -> tuple[Leased, ...]:
@@ -192,7 +241,10 @@ def report(
 
     A report under a fence that no longer holds changes nothing and is kept as a refusal.
     """
-    reports = [_report(worker, lease, outcome) for lease, outcome in outcomes]
+    reports = [
+        _report(worker, lease.step, attempt=lease.attempt, fence=lease.fence, outcome=outcome)
+        for lease, outcome in outcomes
+    ]
     with session.transaction(platform.database) as connection:
         accepted = results.report(connection, reports)
         for lease, outcome in outcomes:
@@ -212,15 +264,17 @@ def _kept(outcome: Succeeded) -> Mapping[str, Json]:
     return {**outcome.patch, "": plain(outcome.elsewhere)}
 
 
-def _report(worker: str, lease: Leased, outcome: Outcome) -> results.Report:
+def _report(
+    worker: str, step: StepId, *, attempt: int, fence: int, outcome: Outcome
+) -> results.Report:
     # The time is the database's: it is set when the event is received, and read from there.
-    event = _event(lease, outcome)
+    event = _event(step, attempt, fence, outcome)
     sealed = codec.seal(event, salt=os.urandom(16))
     failed = outcome if isinstance(outcome, Failed) else None
     return results.Report(
-        step=lease.step,
-        attempt=lease.attempt,
-        fence=lease.fence,
+        step=step,
+        attempt=attempt,
+        fence=fence,
         worker=worker,
         outcome="failed" if failed else "succeeded",
         reason=failed.reason if failed else None,
@@ -234,14 +288,16 @@ def _report(worker: str, lease: Leased, outcome: Outcome) -> results.Report:
     )
 
 
-def _event(lease: Leased, outcome: Outcome) -> msg.AttemptSucceeded | msg.AttemptFailed:
+def _event(
+    step: StepId, attempt: int, fence: int, outcome: Outcome
+) -> msg.AttemptSucceeded | msg.AttemptFailed:
     match outcome:
         case Succeeded():
             return msg.AttemptSucceeded(
                 at=codec.UNTIMED,
-                step=msg.StepKey(lease.step.key),
-                attempt=lease.attempt,
-                fence=lease.fence,
+                step=msg.StepKey(step.key),
+                attempt=attempt,
+                fence=fence,
                 result=outcome.elsewhere or Inline(value=outcome.result),
                 patch=outcome.patch,
                 removed=outcome.removed,
@@ -251,9 +307,9 @@ def _event(lease: Leased, outcome: Outcome) -> msg.AttemptSucceeded | msg.Attemp
         case Failed():
             return msg.AttemptFailed(
                 at=codec.UNTIMED,
-                step=msg.StepKey(lease.step.key),
-                attempt=lease.attempt,
-                fence=lease.fence,
+                step=msg.StepKey(step.key),
+                attempt=attempt,
+                fence=fence,
                 reason=outcome.reason,
                 message=outcome.message[:MESSAGE_CHARACTERS],
                 terminal=outcome.terminal,

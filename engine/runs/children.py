@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Row
 
 from engine.core import codec
 from engine.core import messages as msg
-from engine.core.graph import Child, Graph
-from engine.core.state import State, Step
+from engine.core.graph import Child
+from engine.core.state import Ending, Step
 from engine.core.transitions import RunStatus
 from engine.core.values import Inline, Json
 from engine.errors import Invalid
@@ -107,15 +107,12 @@ class Ended:
     run: RunId
     step: StepId
     attempt: int
-    graph: Graph
-    state: State
+    ending: Ending
     #: What it gives, if it is completed.
     outputs: Mapping[str, Json]
 
 
-def ended(
-    row: Row[Any], graph: Graph, state: State, outputs: Mapping[str, Json] | None
-) -> Ended | None:
+def ended(row: Row[Any], ending: Ending, outputs: Mapping[str, Json] | None = None) -> Ended | None:
     """A run that has ended as the child that it is; None when it is nobody's."""
     if row.parent_run is None:
         return None
@@ -125,8 +122,7 @@ def ended(
         run=run,
         step=step,
         attempt=row.parent_attempt,
-        graph=graph,
-        state=state,
+        ending=ending,
         outputs=outputs or {},
     )
 
@@ -166,13 +162,12 @@ def let_go(connection: Connection, parents: Sequence[RunId]) -> list[RunId]:
 
 
 def _reason(one: Ended) -> str | None:
-    return _REASONS.get(one.state.status)
+    return _REASONS.get(one.ending.status)
 
 
 def _message(one: Ended) -> str:
-    ending = one.state.ending
-    said = f"{ending.reason}: {ending.message}" if ending else one.state.status.value
-    return f"run {one.run.run} of {one.graph.workflow} {one.state.status}: {said}"[:2000]
+    ending = one.ending
+    return f"run {one.run.run} {ending.status}: {ending.reason}: {ending.message}"[:2000]
 
 
 def _end(one: Ended) -> End:

@@ -398,8 +398,8 @@ def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:
     endings = [
         ended
         for one in turned
-        if one.turn.state.terminal
-        and (ended := children.ended(one.row, one.graph, one.turn.state, one.outputs)) is not None
+        if one.turn.state.ending is not None
+        and (ended := children.ended(one.row, one.turn.state.ending, one.outputs)) is not None
     ]
     told = [run for one in turned for run in one.started]
     if endings:
