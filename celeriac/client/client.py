@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
@@ -16,6 +17,7 @@ import httpx2
 from celeriac.client import records, sources, wire
 from celeriac.client.errors import Unavailable
 from celeriac.client.records import (
+    Acted,
     Call,
     Checkpoint,
     Event,
@@ -219,6 +221,73 @@ class Client:
         """Let a paused run go on; it afterwards. Raises as `cancel` does."""
         self._wire.post(f"{_place(run)}/resume", {"reason": reason})
         return self.run(run)
+
+    def terminate(self, run: str, reason: str = "") -> Run:
+        """End a run as it stands, undoing nothing; it afterwards. Raises as `cancel` does."""
+        self._wire.post(f"{_place(run)}/terminate", {"reason": reason})
+        return self.run(run)
+
+    def retry(self, run: str) -> Run:
+        """Take the turn of a run that is stuck now; it afterwards. Raises `NotFound`."""
+        self._wire.post(f"{_place(run)}/retry")
+        return self.run(run)
+
+    def skip_step(
+        self,
+        run: str,
+        step: str,
+        choice: bool | str | Sequence[str] | None = None,  # noqa: FBT001  # a value
+        *,
+        reason: str = "",
+    ) -> Run:
+        """Let a live step count as done, with a choice; its run afterwards.
+
+        Raises as `cancel` does, and `Invalid` when no edge answers to the choice.
+        """
+        said = choice if choice is None or isinstance(choice, bool | str) else list(choice)
+        body = {"reason": reason} if said is None else {"reason": reason, "choice": said}
+        self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/skip", body)
+        return self.run(run)
+
+    def retry_step(self, run: str, step: str, *, reason: str = "") -> Run:
+        """Begin a live step anew, now; its run afterwards. Raises as `cancel` does."""
+        self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/retry", {"reason": reason})
+        return self.run(run)
+
+    def bulk(
+        self,
+        action: str,
+        *,
+        ids: Sequence[str] = (),
+        workflow: str | None = None,
+        version_id: str | None = None,
+        status: Sequence[str] = (),
+        before: datetime | None = None,
+        after: datetime | None = None,
+        reason: str = "",
+    ) -> tuple[Acted, ...]:
+        """Act on every run that everything given holds of, newest first; what came of it for each.
+
+        The action is `cancel, terminate, pause, resume` or `retry` (of those that are stuck).
+        Raises `Invalid` when nothing is given.
+        """
+        given = {
+            "ids": list(ids),
+            "workflow": workflow,
+            "version_id": version_id,
+            "status": list(status),
+            "before": before and before.isoformat(),
+            "after": after and after.isoformat(),
+        }
+        which = {name: value for name, value in given.items() if value}
+        asked: dict[str, Any] = {"action": action, "filter": which, "reason": reason}
+        found: list[Acted] = []
+        while True:
+            body = self._wire.post("/api/v1/runs/bulk", asked)
+            found += (records.read(Acted, entry) for entry in body["items"])
+            if body["next"] is None:
+                return tuple(found)
+            asked["cursor"] = body["next"]
 
     def steps(self, run: str) -> Iterator[Step]:
         """The visits of a run to nodes, in the order they were begun."""

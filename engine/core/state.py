@@ -20,6 +20,9 @@ from engine.core.scopes import ROOT_SCOPE, Scope
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, Value
 
+#: The reason of a run that was cut off: it has the status of a cancelled one.
+TERMINATED = "terminated"
+
 #: Deaths that say nothing against the step itself; they are counted apart from errors.
 LOST_REASONS = frozenset({"lost", "killed"})
 
@@ -132,13 +135,8 @@ def evolve(state: State, record: msg.Record) -> State:
                 reducers=reducers,
                 shared=shared,
             )
-        case msg.CancelRequested(by=by, reason=reason):
-            if state.terminal:
-                return state
-            ending = Ending(
-                status=RunStatus.CANCELLED, reason="cancelled", message=reason or f"by {by}"
-            )
-            return replace(state, stopping=ending)
+        case msg.CancelRequested() | msg.TerminateRequested():
+            return _stopped(state, record)
         case msg.PauseRequested() | msg.ResumeRequested():
             return _held(state, record)
         case msg.RequestStart():
@@ -190,6 +188,7 @@ _StepEvent: TypeAlias = (
     | msg.AttemptLost
     | msg.Woke
     | msg.SkipRequested
+    | msg.RetryRequested
     | msg.Admitted
     | msg.Refused
     | msg.Deferred
@@ -209,6 +208,9 @@ def _expected(state: State, step: Step, event: _StepEvent) -> bool:
             return waits and state.status is RunStatus.RUNNING
         case msg.SkipRequested():
             return True
+        case msg.RetryRequested(attempt=taken):
+            waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
+            return waits or (step.status is StepStatus.READY and step.attempt == taken)
         case _:
             answer: msg.Admitted | msg.Refused | msg.Deferred = event  # nothing else is left
             return step.status is StepStatus.REQUESTED and step.key == answer.step
@@ -231,6 +233,10 @@ def _reported(state: State, step: Step, event: _StepEvent) -> State:
         case msg.SkipRequested(choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), wake=None, choice=choice)
             return _with(state, done)
+        case msg.RetryRequested():
+            # An attempt that was taken away has its number for good, and counts against nothing.
+            again = step.attempt + (step.status is StepStatus.READY)
+            return _with(state, replace(step.to(StepStatus.DUE), wake=None, attempt=again))
         case msg.Admitted():
             return _with(state, step.to(StepStatus.READY))
         case msg.Refused(rule=rule, message=message):
@@ -267,6 +273,19 @@ def _failed(step: Step, failure: Failure) -> Step:
         errors=step.errors + (not lost),
         lost=step.lost + lost,
     )
+
+
+def _stopped(state: State, event: msg.CancelRequested | msg.TerminateRequested) -> State:
+    """What is asked to stop is about to end, whatever it is at; `decide` says how."""
+    if state.terminal:
+        return state
+    cut_off = isinstance(event, msg.TerminateRequested)
+    ending = Ending(
+        status=RunStatus.CANCELLED,
+        reason=TERMINATED if cut_off else "cancelled",
+        message=event.reason or f"by {event.by}",
+    )
+    return replace(state, stopping=ending)
 
 
 def _held(state: State, event: msg.PauseRequested | msg.ResumeRequested) -> State:

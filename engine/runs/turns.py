@@ -40,7 +40,13 @@ from engine.store.ids import RunId, StepId
 _log = structlog.get_logger(__name__)
 
 #: Events that speak of no step.
-_OF_RUNS = msg.RunSubmitted | msg.CancelRequested | msg.PauseRequested | msg.ResumeRequested
+_OF_RUNS = (
+    msg.RunSubmitted
+    | msg.CancelRequested
+    | msg.TerminateRequested
+    | msg.PauseRequested
+    | msg.ResumeRequested
+)
 
 #: Runs that share a transaction: enough to share its cost, few enough to be held in memory.
 TOGETHER = 20
@@ -209,7 +215,9 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     steps.clear_scopes(connection, cancelled)
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
-    steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
+    # Every time, not only when it becomes paused: somebody may ask for a step of it anew.
+    paused = [one.run for one in turned if one.turn.state.status is RunStatus.PAUSED]
+    steps.hold(connection, paused)
     resumed = {
         one.run: one
         for one in turned
@@ -225,10 +233,6 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
         )
         for row in released
     ]
-
-
-def _became(one: _Taken, status: RunStatus) -> bool:
-    return one.turn.state.status is status and one.row.status != status
 
 
 def _lines(one: _Taken) -> list[history.Line]:
