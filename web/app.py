@@ -15,6 +15,7 @@ from web import body, docs, envelope, errors, principal, rendering, site
 from web.api import (
     checkpoints,
     events,
+    executions,
     functions,
     health,
     history,
@@ -80,6 +81,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         workflows.routes,
         runs.routes,
         steps.routes,
+        executions.routes,
         history.routes,
         checkpoints.routes,
         events.routes,

@@ -297,6 +297,26 @@ class Client:
         """What a step left, by its key (`increment#1`). Raises `NotFound` while there is none."""
         return records.read(Result, self._wire.get(f"{_place(run)}/steps/{_quoted(step)}/result"))
 
+    def executions(self, run: str) -> Iterator[Mapping[str, Any]]:
+        """The attempts of a run as executions of tasks and plans, in the order they were asked for.
+
+        Each has `header`, `policy_telemetry` and `result`, and the ids of its parents.
+        """
+        return self._items(f"{_place(run)}/executions")
+
+    def execution(self, run: str, exec_id: str) -> Mapping[str, Any]:
+        """An execution of a run. Raises `NotFound`."""
+        found: Mapping[str, Any] = self._wire.get(f"{_place(run)}/executions/{_quoted(exec_id)}")
+        return found
+
+    def timeline(self, run: str) -> Mapping[str, Any]:
+        """What was executed for a run, in order: `events`, and where the run stands."""
+        found = dict(self._wire.get(f"{_place(run)}/timeline"))
+        while found["next"] is not None:
+            more = self._wire.get(f"{_place(run)}/timeline", cursor=found["next"])
+            found |= {"events": [*found["events"], *more["events"]], "next": more["next"]}
+        return found
+
     def calls(self, run: str, step: str | None = None) -> tuple[Call, ...]:
         """The tool calls of a step, or of all, in order of their start."""
         body = self._wire.get(f"{_place(run)}/calls", step=step)
@@ -378,10 +398,14 @@ class Client:
         self, kind: type[T], place: str, *, client: Client | None = None, **query: Any
     ) -> Iterator[T]:
         others = {} if client is None else {"client": client}
+        for entry in self._items(place, **query):
+            yield records.read(kind, entry, **others)
+
+    def _items(self, place: str, **query: Any) -> Iterator[Any]:
         cursor: str | None = None
         while True:
             body = self._wire.get(place, cursor=cursor, limit=_PAGE, **query)
-            yield from (records.read(kind, entry, **others) for entry in body["items"])
+            yield from body["items"]
             cursor = body["next"]
             if cursor is None:
                 return

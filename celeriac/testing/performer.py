@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from celeriac.sdk import tools as registry
-from celeriac.testing import calling
+from celeriac.testing import calling, previous
 from celeriac.testing.calling import Died
 from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
@@ -63,7 +64,14 @@ class Performer:
         caller = Caller(
             self._tools, self.calls, step=attempt.step, attempt=attempt.attempt, facts=facts
         )
-        context = Context(facts, invoke=caller.invoke, tools=Tools(cast("Calls", caller)))
+        context = Context(
+            facts,
+            invoke=caller.invoke,
+            tools=Tools(cast("Calls", caller)),
+            previous=partial(
+                previous.of, attempt.graph, attempt.run, attempt.history, attempt.step
+            ),
+        )
         try:
             with registry.calling(caller.invoke):
                 if attempt.node.kind == "tool":

@@ -34,6 +34,8 @@ class Leased:
     attempt: int
     fence: int
     graph: Graph
+    #: The id of the workflow version that it is.
+    version: str
     #: The variables as the step sees them, now and in every attempt of it.
     variables: Mapping[str, Json]
     #: How often this thread has visited the nodes of its loops.
@@ -86,6 +88,7 @@ def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Le
                 attempt=row.attempt,
                 fence=row.fence,
                 graph=graphs.load(connection, row.tenant_id, row.version_id),
+                version=row.version_id,
                 variables=states.seen(row),
                 visits=orjson.loads(row.visits),
                 pins=orjson.loads(row.pins),

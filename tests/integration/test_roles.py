@@ -41,6 +41,8 @@ ROWS: Mapping[str, str] = {
     "pin": f"(tenant_id, run_id, namespace, name, version) VALUES ('acme', '{RUN}', 'tool', 't', 1)",
     "log": "(tenant_id, run_id, step, attempt, line, stream, text)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 1, 'stdout', 'hello')",
+    "bundle": "(tenant_id, id, correlation_id, file, size, sha256, status, steps, created_by)"
+    f" VALUES ('acme', '{RUN}', 'c', 'b.zip', 1, 'x', 'FAILED', '[]', 'me')",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -62,7 +64,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "celeriac_control": {
         **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
         **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
-        **dict.fromkeys((*_APPENDED, "checkpoint"), _READ_AND_APPEND),
+        **dict.fromkeys((*_APPENDED, "checkpoint", "bundle"), _READ_AND_APPEND),
         "idempotency": _READ_AND_APPEND | {"DELETE"},
         "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
@@ -70,7 +72,10 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
     "celeriac_worker": {
         **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
-        **dict.fromkeys(("inbox", "payload", "refusal"), frozenset({"INSERT"})),
+        # The code of a step may ask for the executions that led to it.
+        "history": frozenset({"SELECT"}),
+        "payload": _READ_AND_APPEND,
+        **dict.fromkeys(("inbox", "refusal"), frozenset({"INSERT"})),
         **dict.fromkeys(
             ("attempt", "result", "call", "call_result", "pin", "log"), _READ_AND_APPEND
         ),

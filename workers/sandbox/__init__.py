@@ -46,7 +46,9 @@ tool written for a state and returns the changed copy: `return invoke("add_one",
 `{"state": …}` as arguments a tool is run as a node. `choose` names a condition that is asked
 about the resulting state; it must answer True, False or a text, and what it changes is lost.
 
-Tool calls are answered by the worker (`on_call`), in the thread that called `run`. The
+Tool calls are answered by the worker (`on_call`), in the thread that called `run`; so is
+`context.previous` (`on_previous`), the executions that led to the step: asked for only when it
+is used, and recorded nowhere, because history answers it the same in every attempt. The
 deadline includes them. Values that are not storable JSON are refused with their place:
 `state["items"][3] is a set, which is not a JSON value; use sorted(...) or list(...)`.
 Nothing from a child is trusted: it is bounded before it is read, and parsed strictly.
@@ -54,7 +56,7 @@ Nothing from a child is trusted: it is bounded before it is read, and parsed str
 
 from __future__ import annotations
 
-from workers.sandbox.execution import OnCall, OnLog
+from workers.sandbox.execution import OnCall, OnLog, OnPrevious
 from workers.sandbox.job import (
     CallAnswer,
     Choose,
@@ -76,6 +78,7 @@ __all__ = [
     "Mode",
     "OnCall",
     "OnLog",
+    "OnPrevious",
     "Outcome",
     "Reason",
     "Sandbox",

@@ -38,7 +38,9 @@ class Stage:
 
 def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, ...]:
     """Carry a job out and return its report, ready to be sent."""
-    context = Context(job["context"], invoke=calls.invoke, tools=Tools(calls))
+    context = Context(
+        job["context"], invoke=calls.invoke, tools=Tools(calls), previous=calls.previous
+    )
     limit: int = job["limits"]["result_bytes"]
     arguments: Mapping[str, Any] = job["arguments"]
     if "state" not in arguments:
