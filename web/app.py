@@ -13,6 +13,7 @@ from flask.json.provider import JSONProvider
 from engine.platform import Platform
 from web import body, docs, envelope, errors, principal, rendering, site
 from web.api import (
+    bundles,
     checkpoints,
     events,
     executions,
@@ -87,6 +88,8 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         events.routes,
         functions.routes,
         functions.tool_routes,
+        bundles.routes,
+        bundles.check_routes,
         schema.routes,
         health.routes,
         seed_graphs.routes,

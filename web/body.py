@@ -128,6 +128,11 @@ def check_query(request: Request) -> None:
     _check(request.args.to_dict())
 
 
+def check_texts(values: Mapping[str, str]) -> None:
+    """Refuse texts that no value can hold."""
+    _check(dict(values))
+
+
 def uuid(text: str) -> str | None:
     """The one spelling of an id; None for what is none."""
     try:

@@ -228,6 +228,7 @@ def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
 def _facts(attempt: Attempt) -> dict[str, Any]:
     return {
         "run_id": attempt.run,
+        "version_id": previous.VERSION,
         "step": attempt.step,
         "node": attempt.node.id,
         "iteration": attempt.iteration,

@@ -16,12 +16,12 @@ from workers.sandbox.inside import records
 
 #: Nothing is stored in memory: there is one tenant, and a version that was never published.
 _TENANT = "local"
-_VERSION = "memory"
+VERSION = "memory"
 
 
 def of(graph: Graph, run: str, history: Iterable[msg.Entry], step: msg.StepKey) -> list[Any]:
     """The executions that led to a step that is under way."""
-    setting = Setting(run=run, tenant=_TENANT, version=_VERSION, graph=graph)
+    setting = Setting(run=run, tenant=_TENANT, version=VERSION, graph=graph)
     trials: dict[msg.StepKey, Trial] = {}
     results: dict[tuple[msg.StepKey, int], Shown] = {}
     for entry in history:

@@ -212,6 +212,7 @@ bundle = Table(
     _text("status"),
     _json("steps"),
     _json("problems", default="[]"),
+    _json("warnings", default="[]"),
     Column("version_id", Id),
     _text("created_by"),
     _now("created_at"),

@@ -28,6 +28,7 @@ def upgrade() -> None:
             status text NOT NULL CHECK (status IN ('COMPLETED', 'FAILED')),
             steps json NOT NULL,
             problems json NOT NULL DEFAULT '[]',
+            warnings json NOT NULL DEFAULT '[]',
             version_id uuid,
             created_by text NOT NULL,
             created_at timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -66,6 +66,7 @@ class Execution:
         step = self.lease.step
         return {
             "run_id": step.run,
+            "version_id": self.lease.version,
             "step": step.key,
             "node": self.lease.node,
             "iteration": self.lease.iteration,

@@ -125,6 +125,7 @@ class Context:
         "run_id",
         "step",
         "tools",
+        "version_id",
     )
 
     def __init__(
@@ -136,6 +137,8 @@ class Context:
         previous: Callable[[], list[Any]] = list,
     ) -> None:
         self.run_id = facts.get("run_id")
+        #: The workflow version that the run runs.
+        self.version_id = facts.get("version_id")
         self.node = facts.get("node")
         self.iteration = facts.get("iteration")
         self.attempt = facts.get("attempt")
