@@ -50,6 +50,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "skip": Entry(
             "acts", "Let a live step of a run count as done; whoever carries it out loses it."
         ),
+        "upload": Entry(
+            "bundles", "Publish a bundle: an archive of a drawing and the code of its nodes."
+        ),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),
