@@ -24,9 +24,7 @@ MODULES = (
 )  # fmt: skip
 
 #: Code of bundles may import these, too: it is written as if it ran elsewhere.
-IMPORTABLE = frozenset(
-    {*MODULES, "__future__", "agentic_common", "agentic_common.pb", "dataclasses", "typing"}
-)
+IMPORTABLE = frozenset({*MODULES, "__future__", "agentic_common", "agentic_common.pb", "typing"})
 
 IMPORT_MESSAGE = "Import statements are not allowed in dynamic code"
 

@@ -93,6 +93,8 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
 
     What waits for its next attempt starts at once. An attempt that is under way is taken away
     from its worker and recorded as lost by hand; it does not count against the step's retries.
+    Its worker learns of it with its next heartbeat: until then it may go on beside the new one,
+    and what it does outside may happen although nothing of it is counted.
     While the run is paused the new attempt is held. Raises as `cancel` does, and `NotFound` when
     no such step is live.
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import builtins
 import collections
-import dataclasses
 import datetime  # noqa: ICN001  # the name that functions know it by
 import decimal
 import fractions
@@ -56,12 +55,11 @@ MODULES: tuple[ModuleType, ...] = (
     uuid,
 )
 
-#: What source may import of these two, where it may import at all.
+#: What source may import of typing, where it may import at all.
 _TYPING = """
     Any Callable ClassVar Dict Final FrozenSet Generic Iterable Iterator List Literal Mapping
     NamedTuple Optional Sequence Set Tuple Type TypeVar TypedDict Union cast
 """.split()  # noqa: SIM905  # as below
-_DATACLASSES = ("asdict", "dataclass", "field", "fields", "replace")
 
 _BUILTINS = """
     abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter
@@ -204,8 +202,5 @@ def _importable() -> dict[str, Any]:
         "agentic_common": agentic.package,
         "agentic_common.pb": agentic.pb,
         "typing": SimpleNamespace(**{name: getattr(typing, name) for name in _TYPING}),
-        "dataclasses": SimpleNamespace(
-            **{name: getattr(dataclasses, name) for name in _DATACLASSES}
-        ),
         "__future__": SimpleNamespace(annotations=None),
     }
