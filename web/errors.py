@@ -30,6 +30,10 @@ class Unauthenticated(CeleriacError):
     """No credential came with the request; send `Authorization: Bearer clr_…` or `X-API-Key`."""
 
 
+class Forbidden(CeleriacError):
+    """The credential does not reach that far; use one that does."""
+
+
 class BadRequest(Invalid):
     """The request breaks a rule of what it asks for; every problem is listed with its place."""
 
@@ -42,6 +46,7 @@ class WrongMediaType(CeleriacError):
 STATUSES: Mapping[type[BaseException], HTTPStatus] = {
     BadRequest: HTTPStatus.BAD_REQUEST,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     WrongMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

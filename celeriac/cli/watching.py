@@ -69,6 +69,14 @@ class Story:
             case "CancelRequested":
                 why = f": {body['reason']}" if body.get("reason") else ""
                 yield _joined(("■ ", "yellow"), f"{body['by']} asks for it to stop{why}")
+            case "TerminateRequested":
+                why = f": {body['reason']}" if body.get("reason") else ""
+                yield _joined(("■ ", "yellow"), f"{body['by']} cuts it off{why}")
+            case "SkipRequested" | "RetryRequested":
+                asked = "to be skipped" if told.kind == "SkipRequested" else "to be begun anew"
+                why = f": {body['reason']}" if body.get("reason") else ""
+                self._took(step, at)
+                yield self._line("↷", "yellow", step, f"{body['by']} asks for it {asked}{why}")
             case "FinishRun":
                 self.live.clear()
             case _:

@@ -23,6 +23,7 @@ from celeriac.client.errors import (
     Unavailable,
 )
 from celeriac.client.records import (
+    Acted,
     Attempt,
     Call,
     Checkpoint,
@@ -38,6 +39,7 @@ from celeriac.client.records import (
 from celeriac.client.run import Run
 
 __all__ = [
+    "Acted",
     "ApiError",
     "Attempt",
     "Call",

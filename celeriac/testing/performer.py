@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from celeriac.sdk import tools as registry
-from celeriac.testing import calling
+from celeriac.testing import calling, previous
 from celeriac.testing.calling import Died
 from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
@@ -65,7 +66,14 @@ class Performer:
         caller = Caller(
             self._tools, self.calls, step=attempt.step, attempt=attempt.attempt, facts=facts
         )
-        context = Context(facts, invoke=caller.invoke, tools=Tools(cast("Calls", caller)))
+        context = Context(
+            facts,
+            invoke=caller.invoke,
+            tools=Tools(cast("Calls", caller)),
+            previous=partial(
+                previous.of, attempt.graph, attempt.run, attempt.history, attempt.step
+            ),
+        )
         try:
             with registry.calling(caller.invoke):
                 if attempt.node.kind == "tool":
@@ -264,6 +272,7 @@ def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
 def _facts(attempt: Attempt) -> dict[str, Any]:
     return {
         "run_id": attempt.run,
+        "version_id": previous.VERSION,
         "step": attempt.step,
         "node": attempt.node.id,
         "iteration": attempt.iteration,

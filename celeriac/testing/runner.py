@@ -6,7 +6,7 @@ when it may begin, and is sent the report. Who drives it chooses how functions a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -42,6 +42,8 @@ class Attempt:
     variables: Mapping[str, Json]
     #: How often this thread has visited the nodes of its loops.
     visits: msg.Visits
+    #: What has happened to the run; it grows.
+    history: Sequence[msg.Entry] = ()
 
 
 def play(
@@ -76,7 +78,7 @@ def play(
     ]
     while events:
         state = _turn(graph, policy, state, events, history)
-        attempt = _ready(graph, state)
+        attempt = _ready(graph, state, history)
         if attempt is not None:
             report = yield attempt
             # What the run waited for while the attempt was under way comes before its report.
@@ -108,7 +110,7 @@ def _turn(
     return state
 
 
-def _ready(graph: Graph, state: State) -> Attempt | None:
+def _ready(graph: Graph, state: State, history: Sequence[msg.Entry]) -> Attempt | None:
     """The attempt that has been ready for longest."""
     for step in state.steps.values():
         if step.status is StepStatus.READY:
@@ -121,6 +123,7 @@ def _ready(graph: Graph, state: State) -> Attempt | None:
                 attempt=step.attempt,
                 variables=state.view(step.thread),
                 visits=step.visits,
+                history=history,
             )
     return None
 

@@ -39,6 +39,8 @@ class Leased:
     attempt: int
     fence: int
     graph: Graph
+    #: The id of the workflow version that it is.
+    version: str
     #: The variables as the step sees them, now and in every attempt of it. Large ones are read
     #: when they are named.
     variables: Readable
@@ -123,6 +125,7 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
         attempt=row.attempt,
         fence=row.fence,
         graph=graph,
+        version=row.version_id,
         variables=large.readable(platform, row.tenant_id, variables),
         visits=orjson.loads(row.visits),
         pins=orjson.loads(row.pins),

@@ -53,6 +53,7 @@ _log = structlog.get_logger(__name__)
 _OF_RUNS = (
     msg.RunSubmitted
     | msg.CancelRequested
+    | msg.TerminateRequested
     | msg.PauseRequested
     | msg.ResumeRequested
     | msg.Ticked
@@ -359,7 +360,9 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
     waits.put(connection, [wait for one in going for wait in one.waits])
-    steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
+    # Every time, not only when it becomes paused: somebody may ask for a step of it anew.
+    paused = [one.run for one in turned if one.turn.state.status is RunStatus.PAUSED]
+    steps.hold(connection, paused)
     resumed = {
         one.run: one
         for one in turned
@@ -375,10 +378,6 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
         )
         for row in released
     ]
-
-
-def _became(one: _Taken, status: RunStatus) -> bool:
-    return one.turn.state.status is status and one.row.status != status
 
 
 def _began_undoing(one: _Taken) -> bool:

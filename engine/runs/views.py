@@ -62,7 +62,7 @@ class Summary:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    #: How it ended: `end`, `cancelled`, or why it failed.
+    #: How it ended: `end`, `cancelled`, `terminated`, or why it failed.
     reason: str | None
     message: str | None
     #: The step that it ended for.

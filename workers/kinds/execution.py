@@ -12,8 +12,9 @@ from engine import documents
 from engine.core import expressions, overlays, values
 from engine.core.graph import Node, NodeId
 from engine.core.values import Json
+from engine.errors import NotFound
 from engine.platform import Platform
-from engine.runs import calls, definitions
+from engine.runs import calls, definitions, executions
 from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
 from engine.runs.definitions import Definition
 from engine.runs.logs import Log
@@ -70,6 +71,7 @@ class Execution:
         step = self.lease.step
         return {
             "run_id": step.run,
+            "version_id": self.lease.version,
             "step": step.key,
             "node": self.lease.node,
             "iteration": self.lease.iteration,
@@ -94,6 +96,7 @@ class Execution:
             replace(job, context=self.context),
             on_log=self.log.add,
             on_call=self.call,
+            on_previous=self.previous,
             cancelled=self.stopped,
         )
 
@@ -120,6 +123,15 @@ class Execution:
                     reason=answer.reason or "",
                     message=answer.message or "",
                 )
+
+    def previous(self) -> CallAnswer:
+        """The executions that led to the step, for code that asks for them."""
+        lease = self.lease
+        try:
+            found = executions.previous(self.platform, lease.step, lease.graph, lease.version)
+        except (executions.TooMuch, NotFound) as error:
+            return CallAnswer(ok=False, message=error.message)
+        return CallAnswer(ok=True, value=list(found))
 
     def _carry_out(
         self, definition: Definition, arguments: dict[str, Json], key: str
