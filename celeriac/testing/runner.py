@@ -70,9 +70,9 @@ def play(
     ]
     while events:
         state = _turn(graph, policy, state, events, history)
-        attempt = _ready(graph, state, history)
+        attempt = _ready(graph, state)
         if attempt is not None:
-            report = yield attempt
+            report = yield replace(attempt, history=history)
             events = [replace(report, at=clock.now())]
         else:
             events = _wakes(state, clock)
@@ -99,7 +99,7 @@ def _turn(
     return state
 
 
-def _ready(graph: Graph, state: State, history: Sequence[msg.Entry]) -> Attempt | None:
+def _ready(graph: Graph, state: State) -> Attempt | None:
     """The attempt that has been ready for longest."""
     for step in state.steps.values():
         if step.status is StepStatus.READY:
@@ -112,7 +112,6 @@ def _ready(graph: Graph, state: State, history: Sequence[msg.Entry]) -> Attempt 
                 attempt=step.attempt,
                 variables=state.view(step.thread),
                 visits=step.visits,
-                history=history,
             )
     return None
 
