@@ -55,8 +55,9 @@ Everything under `/api/v1` takes a credential: `Authorization: Bearer clr_…`, 
 Errors are `application/problem+json` and list every field with its remedy. Lists page by
 cursor: hand `next` back as `cursor`. A submission with an `Idempotency-Key` may be repeated.
 
-The routes outside of `/api/v1` speak the language of the simple workflow engine: `/graph`,
-`/nodes`, `/tools`.
+`/api/graph-bundle` takes archives of a drawing and the code of its nodes. The other routes
+outside of `/api/v1` speak the language of the simple workflow engine: `/graph`, `/nodes`,
+`/tools`.
 """
 
 

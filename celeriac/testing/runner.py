@@ -78,9 +78,9 @@ def play(
     ]
     while events:
         state = _turn(graph, policy, state, events, history)
-        attempt = _ready(graph, state, history)
+        attempt = _ready(graph, state)
         if attempt is not None:
-            report = yield attempt
+            report = yield replace(attempt, history=history)
             # What the run waited for while the attempt was under way comes before its report.
             while (tick := deadlines.next_wake(graph, state)) and tick <= clock.now():
                 state = _turn(graph, policy, state, [msg.Ticked(at=tick)], history)
@@ -110,7 +110,7 @@ def _turn(
     return state
 
 
-def _ready(graph: Graph, state: State, history: Sequence[msg.Entry]) -> Attempt | None:
+def _ready(graph: Graph, state: State) -> Attempt | None:
     """The attempt that has been ready for longest."""
     for step in state.steps.values():
         if step.status is StepStatus.READY:
@@ -123,7 +123,6 @@ def _ready(graph: Graph, state: State, history: Sequence[msg.Entry]) -> Attempt 
                 attempt=step.attempt,
                 variables=state.view(step.thread),
                 visits=step.visits,
-                history=history,
             )
     return None
 
