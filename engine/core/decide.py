@@ -29,6 +29,7 @@ from engine.core import (
     milestones,
     overlays,
     regions,
+    remembered,
     undo,
 )
 from engine.core import messages as msg
@@ -146,8 +147,8 @@ def outputs(graph: Graph, run: str, variables: Mapping[str, Json]) -> dict[str, 
     Raises `EvaluationError`.
     """
     if not graph.outputs:
-        return dict(variables)
-    scope: dict[str, Json] = {**variables, "run": {"id": run}}
+        return remembered.visible(variables)
+    scope: dict[str, Json] = {**remembered.names(variables), "run": {"id": run}}
     return {name: template.evaluate(scope) for name, template in graph.outputs.items()}
 
 
@@ -203,7 +204,7 @@ def _about(
     match step.status:
         case StepStatus.OPENING if step.wait is None:
             return msg.OpenWait(step=step.key, kind=graph.node(step.node).kind)
-        case StepStatus.ANSWERED if graph.node(step.node).save:
+        case StepStatus.ANSWERED if graph.node(step.node).save or step.node in graph.remembered:
             return msg.SaveResult(step=step.key)
         case StepStatus.SUCCEEDED | StepStatus.ANSWERED:
             return (
@@ -424,7 +425,7 @@ def _scope(state: State, step: Step) -> Mapping[str, Json]:
     """What the names of an expression stand for at a step that has its result."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
     result: Json = plain(step.result) if step.result is not None else None
-    return {**state.view(step.thread), "result": result, "run": run}
+    return {**remembered.names(state.view(step.thread)), "result": result, "run": run}
 
 
 def _seen(value: Json) -> Json:

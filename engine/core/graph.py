@@ -339,6 +339,8 @@ class Graph:
     limits: Limits = field(default_factory=Limits)
     #: Tasks and plans alternate: what seed 001 asks of a graph holds of this one.
     strict: bool = False
+    #: The nodes whose newest result some expression asks for: `$steps.NODE`.
+    remembered: frozenset[NodeId] = frozenset()
     #: The step list that it was made from, if it was.
     listing: Listing | None = None
 

@@ -13,12 +13,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from engine import waiting
+from engine import asking, waiting
 from engine.core import messages as msg
 from engine.core.graph import Asked, Awaited, Child, Graph, Map, Timer
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
-from engine.core.values import Json, canonical, plain
+from engine.core.values import Json, canonical
 from engine.runs import admission, children, items
 from engine.runs.children import Parent
 from engine.store import undo
@@ -81,7 +81,7 @@ def answers(
                     continue
                 found.append(opened)
             case StepStatus.SAVING:
-                found.append(_saved(graph, state, step, now))
+                found.append(waiting.saved(graph, state, step, now))
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
@@ -105,7 +105,7 @@ def _opened(
     left: _Left,
 ) -> msg.Opened:
     """Set up what a step waits for. Raises `Unfit`."""
-    node, scope = graph.node(step.node), scope_of(state, step)
+    node, scope = graph.node(step.node), waiting.scope_of(state, step)
     here = StepId(*parent.run, step.key)
     opened = msg.Opened(at=now, step=step.key)
     match node.wait:
@@ -126,7 +126,7 @@ def _opened(
             )
             return replace(opened, until=waiting.expiry(awaited.expires, now))
         case Asked() as asked:
-            asks = canonical(waiting.asks(node, asked, scope))
+            asks = canonical(asking.asks(node, asked, scope))
             left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
@@ -143,27 +143,11 @@ def _opened(
             raise AssertionError(f"node {node.id} waits for nothing")
 
 
-def scope_of(state: State, step: Step, result: Json = None) -> dict[str, Json]:
-    """What the names of an expression stand for at a step that waits."""
-    run: dict[str, Json] = {"id": state.run, "steps": state.visited}
-    return {**state.view(step.thread), "result": result, "run": run}
-
-
 def _item(connection: Connection, run: RunId, graph: Graph, step: Step) -> dict[str, Json]:
     """The names of the item that a step is about, if it is about one."""
     if step.of is None or step.index is None:
         return {}
     return items.names(connection, run, graph, step.of, step.index)
-
-
-def _saved(graph: Graph, state: State, step: Step, now: datetime) -> msg.Saved | msg.NotSaved:
-    result = None if step.result is None else plain(step.result)
-    scope, variables = scope_of(state, step, result), state.view(step.thread)
-    try:
-        patch = waiting.patch(graph, graph.node(step.node), scope, variables)
-    except Unfit as unfit:
-        return msg.NotSaved(at=now, step=step.key, reason=unfit.reason, message=unfit.message)
-    return msg.Saved(at=now, step=step.key, patch=patch)
 
 
 def _undo(
