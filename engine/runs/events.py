@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine import documents, waiting
+from engine import waiting
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.problem import Problem
@@ -168,15 +168,10 @@ def sweep(platform: Platform, limit: int) -> tuple[RunId, ...]:
 
 def _fits(connection: Connection, tenant: str, pair: Row[Any]) -> bool:
     """Whether a step can take the payload; an event that it cannot take counts no more."""
-    asks = orjson.loads(pair.asks)
-    schema = asks.get("schema")
-    if schema is None:
-        return True
     payload = orjson.loads(pair.payload or "null")
-    problems = documents.schema_problems(schema, payload, path="payload")
-    if not problems:
+    said = waiting.misfit(orjson.loads(pair.asks).get("schema"), payload)
+    if not said:
         return True
-    said = "; ".join(f"{problem.path}: {problem.message}" for problem in problems)
     detail = f"step {pair.step} of run {pair.run_id} cannot take it: {said}"[:2000]
     rows.settle(connection, tenant, pair.id, "refused", detail)
     return False
