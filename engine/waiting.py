@@ -171,7 +171,7 @@ def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope | None) -
     `left` is all that there would be, `kept` are references by digest; None: wherever they may
     lie, they stay here. Raises `Overflowing` with values that are not kept yet, and `Overflow`.
     """
-    names = overflowing(left, new, stays)
+    names = overflowing(left, left if kept is None else new, stays)
     if kept is None:
         return dict(new)
     if missing := [new[name] for name in names if digest(new[name]) not in kept]:

@@ -12,10 +12,12 @@ from engine import documents, waiting
 from engine.core import codec, remembered
 from engine.core import messages as msg
 from engine.core.graph import Graph, NodeId
+from engine.core.overflow import Overflow
 from engine.core.policy import Policy
+from engine.core.problem import Problem
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
-from engine.core.values import Json
+from engine.core.values import VARIABLES_BYTES, Json
 from engine.errors import Invalid
 
 
@@ -157,12 +159,20 @@ class Memory:
         given = documents.with_defaults(graph, inputs)
         if problems := documents.input_problems(graph, given):
             raise Invalid(problems, "the inputs do not fit the workflow")
+        variables = {**graph.variables, **given}
+        try:
+            waiting.moved(variables, variables, graph.reducers.keys(), None)
+        except Overflow as overflow:
+            message = (
+                f"inputs and variables take {overflow.taken} bytes, {VARIABLES_BYTES} are allowed"
+            )
+            raise Invalid([Problem(path="inputs", message=message)]) from overflow
         entered = Run(id=run, graph=graph, began=self.clock.now(), by=by, origin=origin)
         entered.inbox.append(
             msg.RunSubmitted(
                 at=codec.UNTIMED,
                 by=by,
-                inputs={**graph.variables, **given},
+                inputs=variables,
                 reducers=remembered.reducers(graph),
                 shared=tuple(sorted(graph.shared)),
             )
