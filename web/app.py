@@ -20,7 +20,9 @@ from web.api import (
     history,
     runs,
     schema,
+    sent,
     steps,
+    waits,
     workflows,
 )
 from web.schemas.problems import ProblemSchema, SeedErrorSchema
@@ -83,6 +85,8 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         history.routes,
         checkpoints.routes,
         events.routes,
+        waits.routes,
+        sent.routes,
         functions.routes,
         functions.tool_routes,
         schema.routes,

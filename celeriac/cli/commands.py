@@ -39,6 +39,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "runs", "Let nothing new of a run start; what is being carried out may finish."
         ),
         "resume": Entry("runs", "Let a paused run go on exactly where it was."),
+        "waits": Entry("waits", "List who is asked, and which events are awaited."),
+        "answer": Entry("waits", "Answer a step that asks people."),
+        "send": Entry("waits", "Send an event to whoever waits for it."),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),

@@ -56,6 +56,13 @@ class Story:
             case "AttemptLost":
                 self._took(step, at)
                 yield self._line("✗", "red", step, f"lost: its worker is gone ({body['worker']})")
+            case "OpenWait":
+                yield self._line("…", "yellow", step, f"waits: {body['kind']}", "dim")
+            case "WaitEnded":
+                yield self._line("✓", "green", step, self._took(step, at), "dim")
+            case "WaitFailed" | "NotOpened" | "NotSaved":
+                why = f"{body['reason']}: {body['message']}"
+                yield self._line("✗", "red", step, f"{self._took(step, at)}  {why}")
             case "Refused":
                 yield self._line("✗", "red", step, f"{body['rule']}: {body['message']}")
             case "Deferred":

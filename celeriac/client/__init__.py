@@ -23,6 +23,7 @@ from celeriac.client.errors import (
     Unavailable,
 )
 from celeriac.client.records import (
+    Answered,
     Attempt,
     Call,
     Checkpoint,
@@ -31,13 +32,17 @@ from celeriac.client.records import (
     Line,
     LiveStep,
     LogLine,
+    Parent,
     Result,
+    SentEvent,
     Step,
     Version,
+    Wait,
 )
 from celeriac.client.run import Run
 
 __all__ = [
+    "Answered",
     "ApiError",
     "Attempt",
     "Call",
@@ -52,10 +57,13 @@ __all__ = [
     "LiveStep",
     "LogLine",
     "NotFound",
+    "Parent",
     "Result",
     "Run",
+    "SentEvent",
     "Step",
     "Unauthenticated",
     "Unavailable",
     "Version",
+    "Wait",
 ]

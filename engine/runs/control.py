@@ -17,14 +17,20 @@ _PATIENCE = 1.0
 _GLANCE = 0.02
 
 
-def cancel(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
+def cancel(
+    platform: Platform, run: RunId, *, by: str, reason: str = "", compensate: bool = False
+) -> str:
     """Stop a run; its status afterwards.
+
+    `compensate`: what it has done is undone first, last things first, by the handlers of its
+    nodes; until they have ended it is still running.
 
     The turn is taken here, so that a cancel holds even while no coordinator and no broker
     can be reached. Once it has, no later result of the run is recorded; effects that are
     under way may still complete. Raises `NotFound`, and `Conflict` when the run has ended.
     """
-    return _tell(platform, run, msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason))
+    event = msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason, compensate=compensate)
+    return _tell(platform, run, event)
 
 
 def pause(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:

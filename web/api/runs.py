@@ -19,8 +19,9 @@ from engine.store.ids import RunId
 from web import body, connection, drawing, pagination, principal, site, streams
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
-from web.schemas.pages import page_of
+from web.schemas.pages import PageArguments, page_of
 from web.schemas.runs import (
+    CancelSchema,
     NewRunSchema,
     ReasonSchema,
     RunsArguments,
@@ -73,7 +74,7 @@ def submit(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
     if submitted.replayed:
         headers["Idempotent-Replay"] = "true"
     code = HTTPStatus.OK if submitted.replayed else HTTPStatus.CREATED
-    return _status(submitted.run, status), code, headers
+    return shown(submitted.run, status), code, headers
 
 
 @routes.on("GET", "")
@@ -101,14 +102,36 @@ def show(run_id: str) -> Detail:
     return views.run(site.current().platform, named(run_id))
 
 
+@routes.on("GET", "/<run_id>/children")
+@routes.query(PageArguments)
+@routes.gives(page_of(RunSchema))
+def children(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """List the runs that steps of a run have started, newest first."""
+    limit, run = arguments["limit"], named(run_id)
+    found = views.runs(
+        site.current().platform,
+        run.tenant,
+        parent=run,
+        before=pagination.id_of(arguments.get("cursor")),
+        limit=limit + 1,
+    )
+    return pagination.page(found, limit=limit, key=lambda child: child.id)
+
+
 @routes.on("POST", "/<run_id>/cancel")
-@routes.takes(ReasonSchema, required=False)
+@routes.takes(CancelSchema, required=False)
 @routes.gives(StatusSchema)
 def cancel(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Cancel a run. It holds at once; what is under way learns of it shortly."""
     here, run = site.current(), named(run_id)
-    control.cancel(here.platform, run, by=principal.current().user, reason=asked["reason"])
-    return _status(run, views.status(here.platform, run))
+    control.cancel(
+        here.platform,
+        run,
+        by=principal.current().user,
+        reason=asked["reason"],
+        compensate=asked["compensate"],
+    )
+    return shown(run, views.status(here.platform, run))
 
 
 @routes.on("POST", "/<run_id>/pause")
@@ -118,7 +141,7 @@ def pause(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Let nothing new of a run start; what is under way may finish."""
     here, run = site.current(), named(run_id)
     control.pause(here.platform, run, by=principal.current().user, reason=asked["reason"])
-    return _status(run, views.status(here.platform, run))
+    return shown(run, views.status(here.platform, run))
 
 
 @routes.on("POST", "/<run_id>/resume")
@@ -128,7 +151,7 @@ def resume(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Let a paused run go on exactly where it was."""
     here, run = site.current(), named(run_id)
     control.resume(here.platform, run, by=principal.current().user, reason=asked["reason"])
-    return _status(run, views.status(here.platform, run))
+    return shown(run, views.status(here.platform, run))
 
 
 @routes.on("POST", "/<run_id>/retry")
@@ -138,7 +161,7 @@ def retry(run_id: str) -> dict[str, Any]:
     here, run = site.current(), named(run_id)
     views.status(here.platform, run)
     control.retry_stuck(here.platform, run)
-    return _status(run, views.status(here.platform, run))
+    return shown(run, views.status(here.platform, run))
 
 
 @routes.on("GET", "/<run_id>/wait")
@@ -155,7 +178,7 @@ def wait(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
             seconds=usual if given is None else given,
             gone=partial(connection.is_gone, request.environ),
         )
-    return _status(run, status)
+    return shown(run, status)
 
 
 @routes.on("GET", "/<run_id>/diagram")
@@ -200,7 +223,8 @@ def _submit(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> 
         ) from conflict
 
 
-def _status(run: RunId, status: Status) -> dict[str, Any]:
+def shown(run: RunId, status: Status) -> dict[str, Any]:
+    """Where a run stands, as it is shown."""
     return {
         "run_id": run.run,
         "status": status.status,
