@@ -48,9 +48,9 @@ class Story:
         match told.kind:
             case "Admitted":
                 self.live[step] = at
-            case "AttemptSucceeded":
+            case "AttemptSucceeded" | "WaitEnded":
                 yield self._line("✓", "green", step, self._took(step, at), "dim")
-            case "AttemptFailed":
+            case "AttemptFailed" | "WaitFailed" | "NotOpened" | "NotSaved":
                 why = f"{body['reason']}: {body['message']}"
                 yield self._line("✗", "red", step, f"{self._took(step, at)}  {why}")
             case "AttemptLost":
@@ -58,11 +58,6 @@ class Story:
                 yield self._line("✗", "red", step, f"lost: its worker is gone ({body['worker']})")
             case "OpenWait":
                 yield self._line("…", "yellow", step, f"waits: {body['kind']}", "dim")
-            case "WaitEnded":
-                yield self._line("✓", "green", step, self._took(step, at), "dim")
-            case "WaitFailed" | "NotOpened" | "NotSaved":
-                why = f"{body['reason']}: {body['message']}"
-                yield self._line("✗", "red", step, f"{self._took(step, at)}  {why}")
             case "Refused":
                 yield self._line("✗", "red", step, f"{body['rule']}: {body['message']}")
             case "Deferred":

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from engine import waiting
 from engine.core import messages as msg
-from engine.core.graph import Asked, Awaited, Child, Graph, Map, Timer
+from engine.core.graph import Asked, Awaited, Child, Graph, Map, NodeId, Timer
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import Json, canonical, plain
@@ -51,6 +51,16 @@ class Answers:
     started: tuple[RunId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """The turn in which it is asked."""
+
+    now: datetime
+    #: The last line of history that is written, and what is to be written after it.
+    after: int
+    entries: tuple[msg.Entry, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Left:
     """What is to be written beside the answers, as it gathers."""
@@ -61,9 +71,10 @@ class _Left:
 
 
 def answers(
-    connection: Connection, parent: Parent, graph: Graph, state: State, now: datetime
+    connection: Connection, parent: Parent, graph: Graph, state: State, sitting: Sitting
 ) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
+    now = sitting.now
     found: list[Answer] = []
     left = _Left()
     for step in state.steps.values():
@@ -85,7 +96,7 @@ def answers(
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
-        found.append(_undo(connection, parent.run, graph, state.undoing.before, now))
+        found.append(_undo(connection, parent.run, graph, state.undoing.before, sitting))
     return Answers(
         events=tuple(found),
         waits=tuple(left.waits),
@@ -167,10 +178,19 @@ def _saved(graph: Graph, state: State, step: Step, now: datetime) -> msg.Saved |
 
 
 def _undo(
-    connection: Connection, run: RunId, graph: Graph, before: int | None, now: datetime
+    connection: Connection, run: RunId, graph: Graph, before: int | None, sitting: Sitting
 ) -> msg.UndoFound | msg.NothingToUndo:
     nodes = [node.id for node in graph.nodes.values() if node.compensate]
+    for place, entry in reversed([*enumerate(sitting.entries, start=sitting.after + 1)]):
+        record = entry.record
+        if before is not None and place >= before:
+            continue
+        if isinstance(record, msg.AttemptSucceeded | msg.WaitEnded):
+            node, _, iteration = record.step.rpartition("#")
+            # The items of a map have none: what undoes the map undoes them.
+            if node in nodes and iteration.isdigit():
+                return msg.UndoFound(at=sitting.now, step=record.step, node=NodeId(node), seq=place)
     row = undo.last(connection, run, nodes, before)
     if row is None:
-        return msg.NothingToUndo(at=now)
-    return msg.UndoFound(at=now, step=row.step, node=items.node_of(row.step), seq=row.seq)
+        return msg.NothingToUndo(at=sitting.now)
+    return msg.UndoFound(at=sitting.now, step=row.step, node=items.node_of(row.step), seq=row.seq)

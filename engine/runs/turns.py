@@ -36,6 +36,7 @@ from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, locks, requests, states
 from engine.runs.children import Parent
+from engine.runs.requests import Sitting
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.payloads import Payload
@@ -218,27 +219,27 @@ def _turn(
     graph = graphs.load(connection, run.tenant, row.version_id)
     before = states.state(row, named[run])
     turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
-    entries = turn.entries
     # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
+    sitting = Sitting(now=now, after=row.seq, entries=turn.entries)
     parent = Parent.of(row)
     waiting: list[Wait] = []
     lists: dict[msg.StepKey, list[tuple[int, Json]]] = {}
     started: list[RunId] = []
-    while (said := requests.answers(connection, parent, graph, turn.state, now)).events:
+    while (said := requests.answers(connection, parent, graph, turn.state, sitting)).events:
         turn = advance(graph, policy, turn.state, said.events)
-        entries += turn.entries
+        sitting = replace(sitting, entries=sitting.entries + turn.entries)
         waiting += said.waits
         started += said.started
         lists |= {key: list(enumerate(found)) for key, found in said.items.items()}
-    for key, added in _added(entries):
+    for key, added in _added(sitting.entries):
         lists.setdefault(key, []).extend(added)
     return _Taken(
         run=run,
         row=row,
         graph=graph,
         before=before,
-        turn=replace(turn, entries=entries),
+        turn=replace(turn, entries=sitting.entries),
         letters=letters[run],
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
         items=lists,
