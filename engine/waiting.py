@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from engine import documents
-from engine.core import expressions, overlays, values
+from engine.core import expressions, overlays, tape, values
 from engine.core.expressions import Template
 from engine.core.graph import Asked, Awaited, Graph, Map, Node, Timer
 from engine.core.problem import Problem
@@ -139,10 +139,16 @@ def items(node: Node, declared: Map, scope: Scope) -> list[Json]:
     return found
 
 
-def given(node: Node, scope: Scope) -> dict[str, Json]:
-    """What the `with` of a node comes to. Raises `Unfit`."""
+def given(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
+    """What the `with` of a node comes to, or the params of a step of a list. Raises `Unfit`."""
     if node.inputs is None:
         return {}
+    if graph.listing is not None:
+        try:
+            return tape.given(node.inputs, scope)
+        except expressions.EvaluationError as error:
+            message = f"step {node.id}, params.{error.path}: {error}"
+            raise Unfit("input_failed", message) from error
     found = _evaluated(node, "with", node.inputs, scope)
     assert isinstance(found, dict)
     return found
@@ -163,6 +169,8 @@ def lock_name(node: Node, name: Template, scope: Scope) -> str:
 def patch(graph: Graph, node: Node, scope: Scope, variables: Scope) -> dict[str, Json]:
     """What a result, in the scope as `$result`, leaves in the variables. Raises `Unfit`."""
     found: dict[str, Json] = {}
+    if graph.listing is not None:
+        found = tape.left(node.output, scope["result"], None)
     for name, template in node.save.items():
         try:
             found[name] = template.evaluate(scope)

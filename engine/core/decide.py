@@ -143,10 +143,10 @@ def _completed(
 def outputs(graph: Graph, run: str, variables: Mapping[str, Json]) -> dict[str, Json]:
     """What a run gives: its declared outputs, or else its variables as they are at its end.
 
-    Raises `EvaluationError`.
+    The tape of a list is its own: without outputs it gives nothing. Raises `EvaluationError`.
     """
     if not graph.outputs:
-        return dict(variables)
+        return {} if graph.listing else dict(variables)
     scope: dict[str, Json] = {**variables, "run": {"id": run}}
     return {name: template.evaluate(scope) for name, template in graph.outputs.items()}
 
@@ -203,7 +203,7 @@ def _about(
     match step.status:
         case StepStatus.OPENING if step.wait is None:
             return msg.OpenWait(step=step.key, kind=graph.node(step.node).kind)
-        case StepStatus.ANSWERED if graph.node(step.node).save:
+        case StepStatus.ANSWERED if graph.listing or graph.node(step.node).save:
             return msg.SaveResult(step=step.key)
         case StepStatus.SUCCEEDED | StepStatus.ANSWERED:
             return (

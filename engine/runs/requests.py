@@ -142,7 +142,7 @@ def _opened(
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
             own = {**scope, **_item(connection, parent.run, graph, step)}
-            given = waiting.given(node, own)
+            given = waiting.given(graph, node, own)
             started = children.start(connection, parent, step, child, given)
             left.started.append(RunId(parent.run.tenant, started))
             return replace(opened, child=started, until=waiting.expiry(child.expires, now))

@@ -271,7 +271,7 @@ def test_a_cancel_that_cannot_be_carried_out_waits_and_says_so(main, settings):
     assert control.retry_stuck(main, run) == "cancelled"
 
 
-@pytest.mark.parametrize("moved", ["clear", "delete"])
+@pytest.mark.parametrize("moved", ["clear", "clear_nodes", "delete"])
 def test_leases_are_kept_and_ended_in_one_order(main, worker, settings, moved):
     """Whatever the order in which they were made, asked for, or lie in the table."""
     version = publish(main, LINE)
@@ -288,6 +288,8 @@ def test_leases_are_kept_and_ended_in_one_order(main, worker, settings, moved):
         with session.transaction(main.database) as connection:
             if moved == "clear":
                 steps.clear(connection, runs)
+            elif moved == "clear_nodes":
+                steps.clear_nodes(connection, [(run, "a") for run in reversed(runs)])
             else:
                 steps.delete(connection, [StepId(*run, "a#1") for run in runs])
             ends.append(moved)
@@ -317,6 +319,8 @@ def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
             reason=None,
             message=None,
             ended_step=None,
+            wake=None,
+            outputs=None,
         )
         with pytest.raises(run_rows.ConcurrentTurn):
             run_rows.save(connection, [head])

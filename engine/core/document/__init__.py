@@ -69,7 +69,8 @@ others wrote, for reducers that give the same in any order.
     return_on_fail: true
 
 The variables are the *tape*: first the inputs, then whatever steps leave there, the newest of
-each name. An agent is a function, `NAME` or `NAME@3`. It is called with the `params` by name and,
+each name. An agent is a function, `NAME` or `NAME@3`, or a workflow, which runs
+as a run of its own and leaves its `outputs`. It is called with the `params` by name and,
 where it has parameters for them, with `output` (the list) and `context`. A name in a param is
 another param of the same step, if it has one of that name, else what is on the tape. If the agent
 answers with an object, its keys are left on the tape; any other value is left by the first name

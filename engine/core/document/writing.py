@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.core.document import vocabulary as words
-from engine.core.document.steps import TAPE, write_steps
+from engine.core.document.steps import TAPE, write_steps, write_workflows
 from engine.core.document.waits import default_save
 from engine.core.expressions import Template
 from engine.core.graph import (
@@ -62,6 +62,7 @@ def _write_drawn(graph: Graph) -> dict[str, Json]:
 def _write_list(graph: Graph, listing: Listing) -> dict[str, Json]:
     return {
         "steps": write_steps(graph, listing),
+        "workflows": write_workflows(graph, listing) or None,
         "return_on_fail": None if listing.return_on_fail else False,
     }
 
