@@ -13,7 +13,7 @@ wait, its events untouched; nothing else is slowed by it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,8 +85,6 @@ class _Taken:
     letters: Sequence[_Letter]
     #: What its steps wait for from now on.
     waits: Sequence[Wait]
-    #: The items of maps that got some, each with its place.
-    items: Mapping[msg.StepKey, Sequence[tuple[int, Json]]]
     #: Runs that it has started.
     started: Sequence[RunId]
 
@@ -219,21 +217,19 @@ def _turn(
     graph = graphs.load(connection, run.tenant, row.version_id)
     before = states.state(row, named[run])
     turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
+    _keep_items(connection, run, _added(turn.entries))
     # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
     sitting = Sitting(now=now, after=row.seq, entries=turn.entries)
     parent = Parent.of(row)
     waiting: list[Wait] = []
-    lists: dict[msg.StepKey, list[tuple[int, Json]]] = {}
     started: list[RunId] = []
     while (said := requests.answers(connection, parent, graph, turn.state, sitting)).events:
         turn = advance(graph, policy, turn.state, said.events)
         sitting = replace(sitting, entries=sitting.entries + turn.entries)
         waiting += said.waits
         started += said.started
-        lists |= {key: list(enumerate(found)) for key, found in said.items.items()}
-    for key, added in _added(sitting.entries):
-        lists.setdefault(key, []).extend(added)
+        _keep_items(connection, run, ((key, 0, found) for key, found in said.items.items()))
     return _Taken(
         run=run,
         row=row,
@@ -242,7 +238,6 @@ def _turn(
         turn=replace(turn, entries=sitting.entries),
         letters=letters[run],
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
-        items=lists,
         started=started,
     )
 
@@ -252,15 +247,27 @@ def _still_waits(state: State, wait: Wait) -> bool:
     return step is not None and step.status is StepStatus.WAITING
 
 
-def _added(entries: Sequence[msg.Entry]) -> Iterator[tuple[msg.StepKey, list[tuple[int, Json]]]]:
-    """The items that maps were sent, with the places they got."""
+def _keep_items(
+    connection: Connection, run: RunId, lists: Iterable[tuple[msg.StepKey, int, Sequence[Json]]]
+) -> None:
+    """Write items of maps, each in a row of its own; what the rest of the turn starts reads them."""
+    kept = [
+        Payload(run=run, name=items.payload_name(key, index), salt=b"", body=canonical(value))
+        for key, first, found in lists
+        for index, value in enumerate(found, start=first)
+    ]
+    payloads.put_all(connection, kept)
+
+
+def _added(entries: Sequence[msg.Entry]) -> Iterator[tuple[msg.StepKey, int, list[Json]]]:
+    """The items that maps were sent, with the place that the first of them got."""
     sent: list[Json] = []
     for entry in entries:
         match entry.record:
             case msg.ItemsAdded(items=more):
                 sent = list(more)
             case msg.AddItems(step=key, first=first):
-                yield key, list(enumerate(sent, start=first))
+                yield key, first, sent
             case _:
                 pass
 
@@ -271,7 +278,6 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
     payloads.put_all(connection, [kept for _, more in told.values() for kept in more])
-    payloads.put_all(connection, [kept for one in turned for kept in _items(one)])
     ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
@@ -313,14 +319,6 @@ def _became(one: _Taken, status: RunStatus) -> bool:
 
 def _began_undoing(one: _Taken) -> bool:
     return one.before.undoing is None and one.turn.state.undoing is not None
-
-
-def _items(one: _Taken) -> Iterator[Payload]:
-    """The items that its maps got, each in a row of its own."""
-    for key, found in one.items.items():
-        for index, value in found:
-            name = items.payload_name(key, index)
-            yield Payload(run=one.run, name=name, salt=b"", body=canonical(value))
 
 
 def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:

@@ -77,9 +77,7 @@ def race(*actions: Callable[[], T]) -> list[T | CeleriacError]:
 
 def blocked(platform: Platform) -> bool:
     """Whether somebody waits for a row that somebody else holds."""
-    return bool(
-        sql(platform, "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' LIMIT 1")
-    )
+    return bool(sql(platform, "SELECT FROM pg_locks WHERE NOT granted LIMIT 1"))
 
 
 def of_kind(results: Sequence[Any], kind: type[T]) -> list[T]:
