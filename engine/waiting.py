@@ -8,7 +8,7 @@ whether the outcome fits. Nothing here does I/O; the runner in memory uses the s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,9 +16,11 @@ from engine import documents
 from engine.core import expressions, overlays, tape, values
 from engine.core.expressions import Template
 from engine.core.graph import Asked, Awaited, Graph, Map, Node, Timer
+from engine.core.overflow import Overflow, overflowing
 from engine.core.problem import Problem
+from engine.core.references import TooLarge
 from engine.core.section import UNITS
-from engine.core.values import VARIABLES_BYTES, Json, digest, size
+from engine.core.values import VARIABLES_BYTES, Json, digest
 
 #: Items that a map may have to begin with.
 MAX_ITEMS = 100_000
@@ -38,6 +40,14 @@ class Unfit(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+class Overflowing(Exception):
+    """Values are too large for the row that should hold them, and must be kept elsewhere first."""
+
+    def __init__(self, values: Sequence[Json]) -> None:
+        super().__init__(f"{len(values)} values")
+        self.values = values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +176,34 @@ def lock_name(node: Node, name: Template, scope: Scope) -> str:
     return str(value)
 
 
-def patch(graph: Graph, node: Node, scope: Scope, variables: Scope) -> dict[str, Json]:
-    """What a result, in the scope as `$result`, leaves in the variables. Raises `Unfit`."""
+def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope | None) -> dict[str, Json]:
+    """The new values, with references for those that are too large for the row.
+
+    `left` is all that there would be, `kept` are references by digest; None: wherever they may
+    lie, they stay here. Raises `Overflowing` with values that are not kept yet, and `Overflow`.
+    """
+    names = overflowing(left, new, stays)
+    if kept is None:
+        return dict(new)
+    if missing := [new[name] for name in names if digest(new[name]) not in kept]:
+        raise Overflowing(missing)
+    return {**new, **{name: kept[digest(new[name])] for name in names}}
+
+
+def patch(
+    graph: Graph, node: Node, scope: Scope, variables: Scope, kept: Scope | None = None
+) -> dict[str, Json]:
+    """What a result, in the scope as `$result`, leaves in the variables.
+
+    `variables` and `kept` are as `moved` takes them. Raises `Unfit`, and `Overflowing`.
+    """
     found: dict[str, Json] = {}
     if graph.listing is not None:
         found = tape.left(node.output, scope["result"], None)
     for name, template in node.save.items():
         try:
             found[name] = template.evaluate(scope)
-        except expressions.EvaluationError as error:
+        except (expressions.EvaluationError, TooLarge) as error:
             raise Unfit("save_failed", f"node {node.id}, save.{name}: {error}") from error
     problems: list[Problem] = [
         *values.problems(found, path="save"),
@@ -182,14 +211,15 @@ def patch(graph: Graph, node: Node, scope: Scope, variables: Scope) -> dict[str,
     ]
     if problems:
         raise Unfit("save_failed", f"node {node.id}, {problems[0].path}: {problems[0].message}")
-    taken = size(dict(overlays.written(variables, found, graph.reducers)))
-    if taken > VARIABLES_BYTES:
+    left = overlays.written(variables, found, graph.reducers)
+    try:
+        return moved(left, found, graph.reducers.keys(), kept)
+    except Overflow as overflow:
         raise Unfit(
             "variables_too_large",
-            f"node {node.id} would leave {taken} bytes of variables, {VARIABLES_BYTES} are "
-            "allowed; keep large data elsewhere and pass its name",
-        )
-    return found
+            f"node {node.id} would leave {overflow.taken} bytes of variables, {VARIABLES_BYTES} "
+            "are allowed; keep large data elsewhere and pass its name",
+        ) from None
 
 
 def _seconds(node: Node, template: Template, scope: Scope) -> float:
@@ -207,7 +237,7 @@ def _seconds(node: Node, template: Template, scope: Scope) -> float:
 def _evaluated(node: Node, field: str, template: Template, scope: Scope) -> Json:
     try:
         return template.evaluate(scope)
-    except expressions.EvaluationError as error:
+    except (expressions.EvaluationError, TooLarge) as error:
         raise Unfit("input_failed", f"node {node.id}, {field}: {error}") from error
 
 

@@ -78,6 +78,15 @@ def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
             raise _unknown()
 
 
+def pair_of(text: str) -> tuple[int, int]:
+    """The two numbers that a cursor stands for: a seq, and a place within it."""
+    match _opened(text):
+        case [int(seq), int(within)] if 0 <= seq < _BIGINT and 0 <= within < _INT:
+            return seq, within
+        case _:
+            raise _unknown()
+
+
 def log_lines(text: str) -> Iterator[tuple[tuple[str, int], int]]:
     """The lines of logs that a cursor stands for: the last one read of each attempt."""
     held = _opened(text)

@@ -1,4 +1,4 @@
-"""`celeriac runs`, `show`, `cancel`, `pause`, `resume`."""
+"""`celeriac runs` and `show`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.text import Text
 from celeriac.cli import api, printing, watching
 from celeriac.client import Line, LiveStep, Run, Step
 
-_STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
+STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
 
 
 @click.command()
 @click.option(
     "--status",
     "statuses",
-    type=click.Choice(_STATUSES),
+    type=click.Choice(STATUSES),
     multiple=True,
     help="Only of this status. May be given several times.",
 )
@@ -67,50 +67,6 @@ def show(*, run: str, history: bool, as_json: bool) -> None:
     )
     if lines is not None:
         printing.table(("\nseq", "\nat", "\nwhat", "\nof it"), map(_line, lines), empty="")
-
-
-@click.command()
-@click.argument("run")
-@click.option("--reason", default="", help="Why; the history keeps it.")
-@click.option(
-    "--compensate", is_flag=True, help="Undo what it has done first, by the handlers of its nodes."
-)
-@printing.json_option
-def cancel(*, run: str, reason: str, compensate: bool, as_json: bool) -> None:
-    """Stop a run.
-
-    It holds at once; what is being carried out learns of it within moments and is ended. With
-    --compensate the run goes on until the last handler has ended.
-    """
-    with api.connected() as client:
-        _tell(client.cancel(run, reason, compensate=compensate), as_json=as_json)
-
-
-@click.command()
-@click.argument("run")
-@click.option("--reason", default="", help="Why; the history keeps it.")
-@printing.json_option
-def pause(*, run: str, reason: str, as_json: bool) -> None:
-    """Let nothing new of a run start; what is being carried out may finish."""
-    with api.connected() as client:
-        _tell(client.pause(run, reason), as_json=as_json)
-
-
-@click.command()
-@click.argument("run")
-@click.option("--reason", default="", help="Why; the history keeps it.")
-@printing.json_option
-def resume(*, run: str, reason: str, as_json: bool) -> None:
-    """Let a paused run go on exactly where it was."""
-    with api.connected() as client:
-        _tell(client.resume(run, reason), as_json=as_json)
-
-
-def _tell(run: Run, *, as_json: bool) -> None:
-    if as_json:
-        printing.document(run)
-    else:
-        click.echo(run.status)
 
 
 def _row(run: Run) -> Sequence[object]:

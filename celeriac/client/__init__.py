@@ -23,6 +23,7 @@ from celeriac.client.errors import (
     Unavailable,
 )
 from celeriac.client.records import (
+    Acted,
     Answered,
     Attempt,
     Call,
@@ -42,6 +43,7 @@ from celeriac.client.records import (
 from celeriac.client.run import Run
 
 __all__ = [
+    "Acted",
     "Answered",
     "ApiError",
     "Attempt",

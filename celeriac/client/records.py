@@ -208,6 +208,18 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """What came of an act on many runs for one of them."""
+
+    run_id: str
+    #: `done`; `accepted`: its next turn will see to it; `refused`: nothing was changed.
+    outcome: str
+    #: Where it stands now; None: there is no such run.
+    status: str | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One line of a run's history: what was reported, or what was decided."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Run:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    #: How it ended: `end`, `cancelled`, or why it failed.
+    #: How it ended: `end`, `cancelled`, `terminated`, or why it failed.
     reason: str | None
     message: str | None
     #: The step that it ended for.
@@ -93,6 +93,28 @@ class Run:
     def resume(self, reason: str = "") -> Run:
         """Let it go on after a pause; this run afterwards. Raises `Conflict` when it has ended."""
         return self.client.resume(self.id, reason)
+
+    def terminate(self, reason: str = "") -> Run:
+        """End it as it stands, undoing nothing; this run afterwards. Raises as `cancel` does."""
+        return self.client.terminate(self.id, reason)
+
+    def retry(self) -> Run:
+        """Take its turn now, if it is stuck; this run afterwards."""
+        return self.client.retry(self.id)
+
+    def skip_step(
+        self,
+        step: str,
+        choice: bool | str | Sequence[str] | None = None,  # noqa: FBT001  # a value
+        *,
+        reason: str = "",
+    ) -> Run:
+        """Let a live step count as done, with a choice; this run afterwards."""
+        return self.client.skip_step(self.id, step, choice, reason=reason)
+
+    def retry_step(self, step: str, *, reason: str = "") -> Run:
+        """Begin a live step anew, now; this run afterwards."""
+        return self.client.retry_step(self.id, step, reason=reason)
 
     def waits(self, kind: str | None = None) -> Iterator[Wait]:
         """Its steps that wait for people or events."""

@@ -14,7 +14,8 @@ after the other, and their mistakes are reported as a worker reports them. Only 
 can be called: a test never reaches a real tool by accident.
 
 `runner` holds the run, `performer` carries attempts out, `calls` records what tools answered,
-`fault` is what goes wrong on purpose, `record` what comes of it all.
+`previous` tells a step what led to it, `fault` is what goes wrong on purpose, `record` what
+comes of it all.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from celeriac.sdk import tools as registry
-from celeriac.testing import calling
+from celeriac.testing import calling, previous
 from celeriac.testing.calling import Died
 from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
@@ -22,7 +23,8 @@ from engine import documents
 from engine.core import codec, expressions, overlays, tape
 from engine.core import messages as msg
 from engine.core.graph import Role
-from engine.core.values import Inline, Json, plain
+from engine.core.overflow import Overflow, overflowing
+from engine.core.values import VARIABLES_BYTES, Inline, Json, plain
 from workers.sandbox.inside import procs
 from workers.sandbox.inside.calls import Calls, ToolError, Tools
 from workers.sandbox.inside.state import Changes, Context, WorkflowState
@@ -54,7 +56,7 @@ class Performer:
             return _struck(attempt, fault)
         report: Report
         try:
-            report = await self._carry_out(attempt)
+            report = _fitting(attempt, await self._carry_out(attempt))
         except Died as death:
             report = _failed(attempt, death)
         return report if fault is None else _struck(attempt, fault)
@@ -64,7 +66,14 @@ class Performer:
         caller = Caller(
             self._tools, self.calls, step=attempt.step, attempt=attempt.attempt, facts=facts
         )
-        context = Context(facts, invoke=caller.invoke, tools=Tools(cast("Calls", caller)))
+        context = Context(
+            facts,
+            invoke=caller.invoke,
+            tools=Tools(cast("Calls", caller)),
+            previous=partial(
+                previous.of, attempt.graph, attempt.run, attempt.history, attempt.step
+            ),
+        )
         try:
             with registry.calling(caller.invoke):
                 if attempt.node.kind == "tool":
@@ -221,6 +230,23 @@ def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceed
     return report
 
 
+def _fitting(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
+    """The report, if the platform's variables could take it.
+
+    In memory nothing lies elsewhere; what could, there, is let pass.
+    """
+    left = _left(attempt, report)
+    try:
+        overflowing(left, left, attempt.graph.reducers.keys())
+    except Overflow as overflow:
+        message = (
+            f"node {attempt.node.id} would leave {overflow.taken} bytes of variables, "
+            f"{VARIABLES_BYTES} are allowed; keep large data elsewhere and pass its name"
+        )
+        raise Died("variables_too_large", message, terminal=True) from overflow
+    return report
+
+
 def _patch(attempt: Attempt, result: Json) -> dict[str, Json]:
     scope = _scope(attempt, result)
     patch: dict[str, Json] = {}
@@ -246,6 +272,7 @@ def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
 def _facts(attempt: Attempt) -> dict[str, Any]:
     return {
         "run_id": attempt.run,
+        "version_id": previous.VERSION,
         "step": attempt.step,
         "node": attempt.node.id,
         "iteration": attempt.iteration,

@@ -6,7 +6,7 @@ when it may begin, and is sent the report. Who drives it chooses how functions a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -17,10 +17,12 @@ from engine.core import deadlines
 from engine.core import messages as msg
 from engine.core.decide import advance
 from engine.core.graph import Graph, Node
+from engine.core.overflow import Overflow, overflowing
 from engine.core.policy import Policy
+from engine.core.problem import Problem
 from engine.core.state import State
 from engine.core.transitions import StepStatus
-from engine.core.values import Json
+from engine.core.values import VARIABLES_BYTES, Json
 from engine.errors import Invalid
 
 Report: TypeAlias = msg.AttemptSucceeded | msg.AttemptFailed | msg.AttemptLost
@@ -40,6 +42,8 @@ class Attempt:
     variables: Mapping[str, Json]
     #: How often this thread has visited the nodes of its loops.
     visits: msg.Visits
+    #: What has happened to the run; it grows.
+    history: Sequence[msg.Entry] = ()
 
 
 def play(
@@ -56,6 +60,11 @@ def play(
     if problems := documents.input_problems(graph, given):
         raise Invalid(problems, "the inputs do not fit the workflow")
     variables = {**graph.variables, **given}
+    try:
+        overflowing(variables, variables, graph.reducers.keys())
+    except Overflow as overflow:
+        message = f"inputs and variables take {overflow.taken} bytes, {VARIABLES_BYTES} are allowed"
+        raise Invalid([Problem(path="inputs", message=message)]) from overflow
     history: list[msg.Entry] = []
     state = State(run=run)
     events: Iterable[msg.AnyEvent] = [
@@ -71,7 +80,7 @@ def play(
         state = _turn(graph, policy, state, events, history)
         attempt = _ready(graph, state)
         if attempt is not None:
-            report = yield attempt
+            report = yield replace(attempt, history=history)
             # What the run waited for while the attempt was under way comes before its report.
             while (tick := deadlines.next_wake(graph, state)) and tick <= clock.now():
                 state = _turn(graph, policy, state, [msg.Ticked(at=tick)], history)

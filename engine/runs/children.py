@@ -17,13 +17,12 @@ from sqlalchemy import Connection, Row
 
 from engine.core import codec
 from engine.core import messages as msg
-from engine.core.decide import outputs
-from engine.core.graph import Child, Graph
-from engine.core.state import State, Step
+from engine.core.graph import Child
+from engine.core.state import Ending, Step
 from engine.core.transitions import RunStatus
 from engine.core.values import Inline, Json
 from engine.errors import Invalid
-from engine.runs import graphs, letters, submission
+from engine.runs import graphs, large, letters, submission
 from engine.store import children as rows
 from engine.store import inbox, payloads, waits
 from engine.store.ids import RunId, StepId
@@ -63,8 +62,10 @@ def start(
     step: Step,
     child: Child,
     inputs: Mapping[str, Json],
+    *,
+    kept: Mapping[str, Json],
 ) -> str:
-    """Submit the run that a step waits for; its id. Raises `Unfit`."""
+    """Submit the run that a step waits for; its id. Raises `Unfit` and `Overflowing`."""
     if parent.depth >= MAX_DEPTH:
         raise Unfit(
             "too_deep",
@@ -91,6 +92,7 @@ def start(
             inputs,
             by=parent.by,
             origin=origin,
+            kept=kept,
         ).run
     except Invalid as invalid:
         problem = invalid.problems[0]
@@ -105,17 +107,24 @@ class Ended:
     run: RunId
     step: StepId
     attempt: int
-    graph: Graph
-    state: State
+    ending: Ending
+    #: What it gives, if it is completed.
+    outputs: Mapping[str, Json]
 
 
-def ended(row: Row[Any], graph: Graph, state: State) -> Ended | None:
+def ended(row: Row[Any], ending: Ending, outputs: Mapping[str, Json] | None = None) -> Ended | None:
     """A run that has ended as the child that it is; None when it is nobody's."""
     if row.parent_run is None:
         return None
     run = RunId(row.tenant_id, row.id)
     step = StepId(row.tenant_id, row.parent_run, row.parent_step)
-    return Ended(run=run, step=step, attempt=row.parent_attempt, graph=graph, state=state)
+    return Ended(
+        run=run,
+        step=step,
+        attempt=row.parent_attempt,
+        ending=ending,
+        outputs=outputs or {},
+    )
 
 
 def tell(connection: Connection, endings: Sequence[Ended]) -> list[RunId]:
@@ -125,6 +134,9 @@ def tell(connection: Connection, endings: Sequence[Ended]) -> list[RunId]:
     sealed = [_letter(one) for one in told if _reason(one) is None]
     plain = [_failure(one) for one in told if _reason(one) is not None]
     payloads.put_all(connection, [one.payload for one in sealed])
+    for one in told:
+        # What it gives by reference is the parent's from now on, too.
+        large.refer(connection, one.step.run_id, one.outputs)
     if told:
         inbox.put(connection, [*(one.letter for one in sealed), *plain])
     return [one.step.run_id for one in told]
@@ -150,13 +162,12 @@ def let_go(connection: Connection, parents: Sequence[RunId]) -> list[RunId]:
 
 
 def _reason(one: Ended) -> str | None:
-    return _REASONS.get(one.state.status)
+    return _REASONS.get(one.ending.status)
 
 
 def _message(one: Ended) -> str:
-    ending = one.state.ending
-    said = f"{ending.reason}: {ending.message}" if ending else one.state.status.value
-    return f"run {one.run.run} of {one.graph.workflow} {one.state.status}: {said}"[:2000]
+    ending = one.ending
+    return f"run {one.run.run} {ending.status}: {ending.reason}: {ending.message}"[:2000]
 
 
 def _end(one: Ended) -> End:
@@ -173,7 +184,7 @@ def _letter(one: Ended) -> letters.Sealed:
         step=msg.StepKey(one.step.key),
         attempt=one.attempt,
         by=(f"run:{one.run.run}",),
-        result=Inline(value=outputs(one.graph, one.run.run, one.state.variables)),
+        result=Inline(value=dict(one.outputs)),
     )
     return letters.sealed(one.step.run_id, event, f"{one.step.key}/{one.attempt}")
 

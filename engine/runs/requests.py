@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from engine import waiting
 from engine.core import messages as msg
 from engine.core.graph import Asked, Awaited, Child, Graph, Map, NodeId, Timer
+from engine.core.references import CONDITION_BYTES, Read, Readable
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import Json, canonical, plain
@@ -70,9 +71,20 @@ class _Left:
     started: list[RunId] = field(default_factory=list)
 
 
-def answers(
-    connection: Connection, parent: Parent, graph: Graph, state: State, sitting: Sitting
-) -> Answers:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What answering has at hand, all through a turn."""
+
+    connection: Connection
+    parent: Parent
+    graph: Graph
+    #: Reads what lies in blobs.
+    read: Read
+    #: References to values that are kept, by digest.
+    kept: Mapping[str, Json]
+
+
+def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
     now = sitting.now
     found: list[Answer] = []
@@ -80,10 +92,14 @@ def answers(
     for step in state.steps.values():
         match step.status:
             case StepStatus.REQUESTED:
-                found.append(admission.admit(connection, parent.run, graph, state, step, now=now))
+                found.append(
+                    admission.admit(
+                        desk.connection, desk.parent.run, desk.graph, state, step, now=now
+                    )
+                )
             case StepStatus.OPENING:
                 try:
-                    opened = _opened(connection, parent, graph, state, step, now=now, left=left)
+                    opened = _opened(desk, state, step, now=now, left=left)
                 except Unfit as unfit:
                     refused = msg.NotOpened(
                         at=now, step=step.key, reason=unfit.reason, message=unfit.message
@@ -92,11 +108,11 @@ def answers(
                     continue
                 found.append(opened)
             case StepStatus.SAVING:
-                found.append(_saved(graph, state, step, now))
+                found.append(_saved(desk, state, step, now))
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
-        found.append(_undo(connection, parent.run, graph, state.undoing.before, sitting))
+        found.append(_undo(desk, state.undoing.before, sitting))
     return Answers(
         events=tuple(found),
         waits=tuple(left.waits),
@@ -105,19 +121,10 @@ def answers(
     )
 
 
-def _opened(
-    connection: Connection,
-    parent: Parent,
-    graph: Graph,
-    state: State,
-    step: Step,
-    *,
-    now: datetime,
-    left: _Left,
-) -> msg.Opened:
+def _opened(desk: Desk, state: State, step: Step, *, now: datetime, left: _Left) -> msg.Opened:
     """Set up what a step waits for. Raises `Unfit`."""
-    node, scope = graph.node(step.node), scope_of(state, step)
-    here = StepId(*parent.run, step.key)
+    node, scope = desk.graph.node(step.node), _scope(desk, state, step)
+    here = StepId(*desk.parent.run, step.key)
     opened = msg.Opened(at=now, step=step.key)
     match node.wait:
         case Timer() as timer:
@@ -141,10 +148,11 @@ def _opened(
             left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
-            own = {**scope, **_item(connection, parent.run, graph, step)}
-            given = waiting.given(graph, node, own)
-            started = children.start(connection, parent, step, child, given)
-            left.started.append(RunId(parent.run.tenant, started))
+            given = waiting.given(desk.graph, node, scope.beside(_item(desk, step)))
+            started = children.start(
+                desk.connection, desk.parent, step, child, given, kept=desk.kept
+            )
+            left.started.append(RunId(desk.parent.run.tenant, started))
             return replace(opened, child=started, until=waiting.expiry(child.expires, now))
         case Map() as declared:
             found = waiting.items(node, declared, scope)
@@ -154,33 +162,32 @@ def _opened(
             raise AssertionError(f"node {node.id} waits for nothing")
 
 
-def scope_of(state: State, step: Step, result: Json = None) -> dict[str, Json]:
+def _scope(desk: Desk, state: State, step: Step) -> Readable:
     """What the names of an expression stand for at a step that waits."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
-    return {**state.view(step.thread), "result": result, "run": run}
+    result = None if step.result is None else plain(step.result)
+    known = {**state.view(step.thread), "result": result, "run": run}
+    return Readable(known, desk.read, limit=CONDITION_BYTES)
 
 
-def _item(connection: Connection, run: RunId, graph: Graph, step: Step) -> dict[str, Json]:
+def _item(desk: Desk, step: Step) -> dict[str, Json]:
     """The names of the item that a step is about, if it is about one."""
     if step.of is None or step.index is None:
         return {}
-    return items.names(connection, run, graph, step.of, step.index)
+    return items.names(desk.connection, desk.parent.run, desk.graph, step.of, step.index)
 
 
-def _saved(graph: Graph, state: State, step: Step, now: datetime) -> msg.Saved | msg.NotSaved:
-    result = None if step.result is None else plain(step.result)
-    scope, variables = scope_of(state, step, result), state.view(step.thread)
+def _saved(desk: Desk, state: State, step: Step, now: datetime) -> msg.Saved | msg.NotSaved:
+    scope, node = _scope(desk, state, step), desk.graph.node(step.node)
     try:
-        patch = waiting.patch(graph, graph.node(step.node), scope, variables)
+        patch = waiting.patch(desk.graph, node, scope, state.view(step.thread), desk.kept)
     except Unfit as unfit:
         return msg.NotSaved(at=now, step=step.key, reason=unfit.reason, message=unfit.message)
     return msg.Saved(at=now, step=step.key, patch=patch)
 
 
-def _undo(
-    connection: Connection, run: RunId, graph: Graph, before: int | None, sitting: Sitting
-) -> msg.UndoFound | msg.NothingToUndo:
-    nodes = [node.id for node in graph.nodes.values() if node.compensate]
+def _undo(desk: Desk, before: int | None, sitting: Sitting) -> msg.UndoFound | msg.NothingToUndo:
+    nodes = [node.id for node in desk.graph.nodes.values() if node.compensate]
     for place, entry in reversed([*enumerate(sitting.entries, start=sitting.after + 1)]):
         record = entry.record
         if before is not None and place >= before:
@@ -190,7 +197,7 @@ def _undo(
             # The items of a map have none: what undoes the map undoes them.
             if node in nodes and iteration.isdigit():
                 return msg.UndoFound(at=sitting.now, step=record.step, node=NodeId(node), seq=place)
-    row = undo.last(connection, run, nodes, before)
+    row = undo.last(desk.connection, desk.parent.run, nodes, before)
     if row is None:
         return msg.NothingToUndo(at=sitting.now)
     return msg.UndoFound(at=sitting.now, step=row.step, node=items.node_of(row.step), seq=row.seq)

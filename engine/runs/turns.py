@@ -8,13 +8,16 @@ before it tried, and the holder looks again after its own commit.
 Runs share a transaction as long as all goes well. When a turn fails, each run is tried
 alone, and the one that still fails is set aside as *stuck* with its error and a growing
 wait, its events untouched; nothing else is slowed by it.
+
+A decision may need a value that lies in a blob. It is not fetched while runs are locked: the
+turn is given up, the value is read, and the turn is taken again with the value at hand.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -28,19 +31,21 @@ from engine.core import messages as msg
 from engine.core.decide import Turn, advance, outputs
 from engine.core.graph import Graph
 from engine.core.policy import Policy
+from engine.core.references import Read
 from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
-from engine.core.values import Json, canonical
+from engine.core.values import Json, Ref, canonical
 from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
-from engine.runs import children, events, graphs, items, locks, requests, states
+from engine.runs import children, events, graphs, items, large, locks, requests, states
 from engine.runs.children import Parent
-from engine.runs.requests import Sitting
+from engine.runs.requests import Desk, Sitting
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.payloads import Payload
 from engine.store.waits import Wait
+from engine.waiting import Overflowing
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +53,7 @@ _log = structlog.get_logger(__name__)
 _OF_RUNS = (
     msg.RunSubmitted
     | msg.CancelRequested
+    | msg.TerminateRequested
     | msg.PauseRequested
     | msg.ResumeRequested
     | msg.Ticked
@@ -74,6 +80,25 @@ class _Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _AtHand:
+    """What was fetched from the blob store for a turn, or brought there, by sha256."""
+
+    #: Values that lie in blobs.
+    values: Mapping[str, Json] = field(default_factory=dict)
+    #: References to values that were kept.
+    kept: Mapping[str, Json] = field(default_factory=dict)
+
+
+class _Wanted(Exception):
+    """A run's decision needs a value that is not at hand."""
+
+    def __init__(self, run: RunId, ref: Ref) -> None:
+        super().__init__(ref.sha256)
+        self.run = run
+        self.ref = ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Taken:
     """One run's turn: what was read, and what it came to."""
 
@@ -87,6 +112,8 @@ class _Taken:
     waits: Sequence[Wait]
     #: Runs that it has started.
     started: Sequence[RunId]
+    #: What it gives, once it is completed.
+    outputs: Mapping[str, Json] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +142,19 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
 
 def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
     taken = 0
+    at_hand = _AtHand()
     while waiting:
         try:
-            done = _commit(platform, waiting, force=force)
+            done = _commit(platform, waiting, at_hand, force=force)
+        except (_Wanted, Overflowing) as wanted:
+            if len(waiting) > 1:
+                return taken + sum(_take(platform, [run], force=force) for run in waiting)
+            try:
+                at_hand = _fetched(platform, waiting[0], wanted, at_hand)
+            except Exception as error:  # noqa: BLE001  # the run's own trouble, as every other
+                _stick(platform, waiting[0], error)
+                return taken
+            continue
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
@@ -143,7 +180,20 @@ def _route(platform: Platform, turned: Sequence[_Taken]) -> list[RunId]:
     return [run for tenant, name in sorted(names) for run in events.route(platform, tenant, [name])]
 
 
-def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> _Committed:
+def _fetched(
+    platform: Platform, run: RunId, wanted: _Wanted | Overflowing, at_hand: _AtHand
+) -> _AtHand:
+    """What a turn needs of the blob store, read or written outside of its transaction."""
+    if isinstance(wanted, _Wanted):
+        value = large.read(platform, run.tenant, wanted.ref)
+        return replace(at_hand, values={**at_hand.values, wanted.ref.sha256: value})
+    kept = large.keep_all(platform, run.tenant, wanted.values)
+    return replace(at_hand, kept={**at_hand.kept, **kept})
+
+
+def _commit(
+    platform: Platform, waiting: Sequence[RunId], at_hand: _AtHand, *, force: bool
+) -> _Committed:
     """Take the turns of the runs that nobody holds and that have something waiting."""
     with session.transaction(platform.database) as connection:
         rows = runs.lock(connection, waiting, force=force)
@@ -153,7 +203,9 @@ def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> _Co
         if not rows:
             return _Committed(held=held)
         named = _named_steps(connection, letters, rows)
-        turned = [_turn(connection, platform.policy, row, letters, named) for row in rows]
+        turned = [
+            _turn(connection, platform.policy, row, letters, named, at_hand=at_hand) for row in rows
+        ]
         released = _write(connection, turned, resend_after=platform.settings.resend_seconds)
         told = _tell(connection, turned)
         platform.fault(faults.TURN_INSIDE)
@@ -211,21 +263,26 @@ def _turn(
     row: Row[Any],
     letters: Mapping[RunId, Sequence[_Letter]],
     named: Mapping[RunId, Mapping[msg.StepKey, Step]],
+    *,
+    at_hand: _AtHand,
 ) -> _Taken:
     """Fold and decide, putting to the admission what the core asks for."""
     run = RunId(row.tenant_id, row.id)
     graph = graphs.load(connection, run.tenant, row.version_id)
     before = states.state(row, named[run])
-    turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
+    read = _reader(run, at_hand)
+    turn = advance(graph, policy, before, [letter.event for letter in letters[run]], read=read)
     _keep_items(connection, run, _added(turn.entries))
     # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
     sitting = Sitting(now=now, after=row.seq, entries=turn.entries)
-    parent = Parent.of(row)
+    desk = Desk(
+        connection=connection, parent=Parent.of(row), graph=graph, read=read, kept=at_hand.kept
+    )
     waiting: list[Wait] = []
     started: list[RunId] = []
-    while (said := requests.answers(connection, parent, graph, turn.state, sitting)).events:
-        turn = advance(graph, policy, turn.state, said.events)
+    while (said := requests.answers(desk, turn.state, sitting)).events:
+        turn = advance(graph, policy, turn.state, said.events, read=read)
         sitting = replace(sitting, entries=sitting.entries + turn.entries)
         waiting += said.waits
         started += said.started
@@ -239,6 +296,7 @@ def _turn(
         letters=letters[run],
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
         started=started,
+        outputs=_outputs(graph, turn.state, read),
     )
 
 
@@ -272,12 +330,25 @@ def _added(entries: Sequence[msg.Entry]) -> Iterator[tuple[msg.StepKey, int, lis
                 pass
 
 
+def _reader(run: RunId, at_hand: _AtHand) -> Read:
+    def read(ref: Ref) -> Json:
+        if ref.sha256 not in at_hand.values:
+            raise _Wanted(run, ref)
+        return at_hand.values[ref.sha256]
+
+    return read
+
+
 def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> list[Hint]:
     """Write every turn; hints for steps that were held until now."""
     told = {one.run: _lines(one) for one in turned}
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
     payloads.put_all(connection, [kept for _, more in told.values() for kept in more])
+    for one in turned:
+        for entry in one.turn.entries:
+            if isinstance(entry.record, msg.Saved):
+                large.refer(connection, one.run, entry.record.patch)
     ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
@@ -295,7 +366,9 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
     waits.put(connection, [wait for one in going for wait in one.waits])
-    steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
+    # Every time, not only when it becomes paused: somebody may ask for a step of it anew.
+    paused = [one.run for one in turned if one.turn.state.status is RunStatus.PAUSED]
+    steps.hold(connection, paused)
     resumed = {
         one.run: one
         for one in turned
@@ -313,10 +386,6 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     ]
 
 
-def _became(one: _Taken, status: RunStatus) -> bool:
-    return one.turn.state.status is status and one.row.status != status
-
-
 def _began_undoing(one: _Taken) -> bool:
     return one.before.undoing is None and one.turn.state.undoing is not None
 
@@ -326,8 +395,8 @@ def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:
     endings = [
         ended
         for one in turned
-        if one.turn.state.terminal
-        and (ended := children.ended(one.row, one.graph, one.turn.state)) is not None
+        if one.turn.state.ending is not None
+        and (ended := children.ended(one.row, one.turn.state.ending, one.outputs)) is not None
     ]
     told = [run for one in turned for run in one.started]
     if endings:
@@ -397,16 +466,17 @@ def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
         reason=ending.reason if ending else None,
         message=ending.message if ending else None,
         ended_step=ending.step if ending else None,
-        outputs=_outputs(one) if state.status is RunStatus.COMPLETED else None,
+        # Where the workflow does not say it, its variables are what it gives.
+        outputs=canonical(one.outputs) if one.graph.outputs and one.outputs is not None else None,
         wake=deadlines.next_wake(one.graph, state),
     )
 
 
-def _outputs(one: _Taken) -> str | None:
-    """What the run gives, where its workflow says that; else its variables are what it gives."""
-    if not one.graph.outputs:
+def _outputs(graph: Graph, state: State, read: Read) -> Mapping[str, Json] | None:
+    """What a run gives that is completed."""
+    if state.status is not RunStatus.COMPLETED:
         return None
-    return canonical(outputs(one.graph, one.run.run, one.turn.state.variables))
+    return outputs(graph, state.run, state.variables, read)
 
 
 def _patched(turn: Turn) -> int:

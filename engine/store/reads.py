@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -90,6 +91,62 @@ def runs(
     if before is not None:
         statement = statement.where(t.run.c.id < before)
     return connection.execute(statement.order_by(t.run.c.id.desc()).limit(limit)).all()
+
+
+def chosen_runs(
+    connection: Connection,
+    tenant: str,
+    *,
+    ids: Sequence[str] = (),
+    workflow: str | None = None,
+    version_id: str | None = None,
+    statuses: Sequence[str] = (),
+    before: datetime | None = None,
+    after: datetime | None = None,
+    before_id: str | None = None,
+    stuck: bool = False,
+    limit: int,
+) -> Sequence[Row[Any]]:
+    """The ids of the runs of a tenant that all of this holds of, newest first, older than an id.
+
+    `before` and `after` are times of submission; `stuck` names those whose turn fails.
+    """
+    statement = _of_version(select(t.run.c.id)).where(t.run.c.tenant_id == tenant)
+    if workflow is not None:
+        statement = statement.where(t.workflow_version.c.workflow == workflow)
+    if version_id is not None:
+        statement = statement.where(t.run.c.version_id == version_id)
+    if ids:
+        statement = statement.where(t.run.c.id.in_(ids))
+    if statuses:
+        statement = statement.where(t.run.c.status.in_(statuses))
+    if before is not None:
+        statement = statement.where(t.run.c.created_at < before)
+    if after is not None:
+        statement = statement.where(t.run.c.created_at > after)
+    if before_id is not None:
+        statement = statement.where(t.run.c.id < before_id)
+    if stuck:
+        statement = statement.where(t.run.c.stuck_error.is_not(None))
+    return connection.execute(statement.order_by(t.run.c.id.desc()).limit(limit)).all()
+
+
+def unknown_runs(connection: Connection, tenant: str, ids: Sequence[str]) -> tuple[str, ...]:
+    """Those of the ids that are of no run of the tenant, in the order given."""
+    statement: Select[Any] = select(t.run.c.id).where(
+        t.run.c.tenant_id == tenant, t.run.c.id.in_(ids)
+    )
+    known = set(connection.execute(statement).scalars()) if ids else set()
+    return tuple(run for run in dict.fromkeys(ids) if run not in known)
+
+
+def stands(connection: Connection, runs: Sequence[RunId]) -> Sequence[Row[Any]]:
+    """Where runs of one tenant stand: status, and the error of those that are stuck."""
+    statement: Select[Any] = select(t.run.c.id, t.run.c.status, t.run.c.stuck_error).where(
+        t.run.c.tenant_id.in_({run.tenant for run in runs}),
+        t.run.c.id.in_([run.run for run in runs]),
+    )
+    return connection.execute(statement).all()
 
 
 def summary(connection: Connection, run: RunId) -> Row[Any] | None:

@@ -200,6 +200,31 @@ workflow_version = Table(
     ),
 )
 
+bundle = Table(
+    "bundle",
+    metadata,
+    _text("tenant_id"),
+    _uuid("id"),
+    _text("correlation_id"),
+    _text("file"),
+    _bigint("size"),
+    _text("sha256"),
+    _text("status"),
+    _json("steps"),
+    _json("problems", default="[]"),
+    _json("warnings", default="[]"),
+    Column("version_id", Id),
+    _text("created_by"),
+    _now("created_at"),
+    _key("id"),
+    _of_tenant(),
+    ForeignKeyConstraint(
+        ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    _check("status IN ('COMPLETED', 'FAILED')"),
+    _check("(status = 'COMPLETED') = (version_id IS NOT NULL)", "bundle_completed_has_version"),
+)
+
 run = Table(
     "run",
     metadata,
@@ -566,3 +591,27 @@ answer = _appended(
     _now("at"),
     _key("run_id", "step", "attempt", "said_by"),
 )
+
+blob = Table(
+    "blob",
+    metadata,
+    _text("tenant_id"),
+    _text("sha256"),
+    _bigint("size"),
+    _text("state"),
+    _now("touched_at"),
+    _key("sha256"),
+    _of_tenant(),
+    _check("sha256 ~ '^[0-9a-f]{64}$'"),
+    _check("size >= 0"),
+    _check("state IN ('wanted', 'stored', 'condemned')"),
+)
+Index("blob_touched", blob.c.touched_at)
+Index(
+    "blob_condemned",
+    blob.c.touched_at,
+    postgresql_where=blob.c.state == text("'condemned'"),
+)
+
+blob_reference = _appended("blob_reference", _text("sha256"), _key("run_id", "sha256"))
+Index("blob_referenced", blob_reference.c.tenant_id, blob_reference.c.sha256)

@@ -139,11 +139,12 @@ def test_a_function_that_is_gone_from_nowhere_is_named(main):
     assert [p.message for p in refused.value.problems] == ["Function not found: nope"]
 
 
-def test_oversize_inputs_are_refused_and_nothing_is_stored(main):
-    version = publish(main, LINE)
-    with pytest.raises(Invalid, match=r"do not fit|bytes"):
-        launch.submit(main, "local", version, {"x": "y" * 300_000}, by="ada")
-    assert sql(main, "SELECT FROM run") == []
+def test_oversize_inputs_that_have_to_stay_are_refused_and_nothing_is_stored(main):
+    version = publish(main, {**LINE, "variables": {"x": {"reduce": "append"}}})
+    with pytest.raises(Invalid) as refused:
+        launch.submit(main, "local", version, {"x": ["y" * 300_000]}, by="ada")
+    assert "262144 are allowed" in refused.value.problems[0].message
+    assert sql(main, "SELECT FROM run") == sql(main, "SELECT FROM blob") == []
 
 
 def test_a_key_stands_for_one_submission(main):

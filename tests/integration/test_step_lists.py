@@ -83,7 +83,7 @@ def test_the_first_step_that_fails_ends_the_run_with_its_reason(main, worker):
         ("def f():\n    return {'step_index': 'here'}", "step_index"),
         ("def f():\n    return 'x', {'status': 'failed'}", "status"),
         ("def f(missing):\n    return 1", "missing"),
-        ("def f():\n    return {'big': 'x' * 300_000}", "262144"),
+        ("def f():\n    return {f'k{n}': n for n in range(30_000)}", "262144"),
     ],
 )
 def test_without_return_on_fail_the_next_step_reads_why(main, worker, source, reason):

@@ -8,7 +8,7 @@ from typing import Any
 from engine.runs import views, waits
 from engine.runs.waits import Answered
 from web import body, pagination, principal, site
-from web.api.runs import named, shown
+from web.api.runs import named, standing
 from web.routing import Routes
 from web.schemas.pages import page_of
 from web.schemas.runs import ReasonSchema, StatusSchema
@@ -89,4 +89,4 @@ def complete(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
     here, run = site.current(), named(run_id)
     by = principal.current().user
     waits.complete(here.platform, run, key, by=by, reason=asked["reason"])
-    return shown(run, views.status(here.platform, run))
+    return standing(run, views.status(here.platform, run))

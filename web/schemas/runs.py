@@ -8,7 +8,9 @@ from marshmallow import Schema, ValidationError, fields, pre_dump, validate, val
 from webargs.fields import DelimitedList
 
 from engine.core.transitions import RunStatus
+from engine.runs import bulk
 from web import rendering
+from web.schemas.fields import Choice
 from web.schemas.pages import PageArguments
 
 REASON_CHARACTERS = 2000
@@ -43,6 +45,72 @@ class CancelSchema(ReasonSchema):
     compensate = fields.Boolean(
         load_default=False,
         metadata={"description": "Undo what it has done first, by the handlers of its nodes"},
+    )
+
+
+class SkipSchema(ReasonSchema):
+    """How a step is to count as done."""
+
+    choice = Choice(
+        load_default=None,
+        metadata={
+            "description": "What the step chose: a label or target, true or false, or the names "
+            "of the nodes that a plan chose"
+        },
+    )
+
+
+class FilterSchema(Schema):
+    """Which runs: those that everything that is given holds of. It must name something."""
+
+    ids = fields.List(fields.UUID(), load_default=list, validate=validate.Length(max=bulk.MOST))
+    workflow = fields.String(load_default=None)
+    version_id = fields.UUID(load_default=None)
+    status = fields.List(
+        fields.String(validate=validate.OneOf([status.value for status in RunStatus])),
+        load_default=list,
+        metadata={"description": "Without it, and without ids, those that the action can change"},
+    )
+    before = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Submitted before this time"}
+    )
+    after = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Submitted after this time"}
+    )
+
+
+class BulkSchema(ReasonSchema):
+    """One act on many runs."""
+
+    action = fields.String(
+        required=True, validate=validate.OneOf([action.value for action in bulk.Action])
+    )
+    filter = fields.Nested(FilterSchema, required=True)
+    cursor = fields.String(
+        load_default=None, metadata={"description": "`next` of the answer before"}
+    )
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=bulk.MOST))
+
+
+class BulkAnswerSchema(Schema):
+    """What came of it for one run."""
+
+    run_id = fields.String(attribute="run")
+    outcome = fields.String(
+        validate=validate.OneOf([outcome.value for outcome in bulk.Outcome]),
+        metadata={"description": "`accepted`: recorded, and held to by the run's next turn"},
+    )
+    status = fields.String(allow_none=True)
+    why = fields.String(metadata={"description": "Why it was refused, or is not yet done"})
+
+
+class BulkAnswersSchema(Schema):
+    """What came of it for each run, newest first."""
+
+    items = fields.List(fields.Nested(BulkAnswerSchema))
+    next = fields.String(
+        allow_none=True,
+        metadata={"description": "the `cursor` of the same request for the runs that are left"},
     )
 
 

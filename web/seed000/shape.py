@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.core import messages as msg
 from engine.core.transitions import RunStatus
-from engine.core.values import Json, size
+from engine.core.values import Json, marked, size
 
 #: The pseudo-node that closes a log.
 WORKFLOW = "workflow"
@@ -119,8 +119,8 @@ def _snapshot(
         "node": node,
         "iteration": iteration,
         "timestamp": entry.at.isoformat(),
-        "input": dict(before),
-        "output": dict(after),
+        "input": dict(_beside(before)),
+        "output": dict(_beside(after)),
     }
 
 
@@ -214,6 +214,13 @@ def _bounded(patch: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _bounded_items(patch: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
-    for name, value in patch.items():
+    for name, value in _beside(patch):
         bytes_of = size(value)
         yield name, {"$omitted": bytes_of} if bytes_of > VALUE_BYTES else value
+
+
+def _beside(values: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    """Values by name; those that lie elsewhere by their size."""
+    for name, value in values.items():
+        ref = marked(value)
+        yield name, value if ref is None else {"$omitted": ref.size}

@@ -11,9 +11,10 @@ from functools import partial
 from engine import documents
 from engine.core import expressions, overlays, values
 from engine.core.graph import Node, NodeId
-from engine.core.values import VARIABLES_BYTES, Json, size
+from engine.core.values import Json
+from engine.errors import NotFound
 from engine.platform import Platform
-from engine.runs import calls, definitions
+from engine.runs import calls, definitions, executions
 from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
 from engine.runs.definitions import Definition
 from engine.runs.logs import Log
@@ -49,9 +50,14 @@ class Execution:
 
     @property
     def whole(self) -> Limits:
-        """What the attempt may use in all."""
-        timeout = self.node.timeout
-        return Limits() if timeout is None else Limits(seconds=timeout)
+        """What the attempt may use in all.
+
+        What it says is held here as it was held there, so its memory bounds that, too.
+        """
+        settings, timeout = self.platform.settings, self.node.timeout
+        memory = settings.sandbox_bytes
+        most = Limits(memory_bytes=memory, result_bytes=min(settings.value_bytes, memory // 2))
+        return most if timeout is None else replace(most, seconds=timeout)
 
     @property
     def limits(self) -> Limits:
@@ -65,6 +71,7 @@ class Execution:
         step = self.lease.step
         return {
             "run_id": step.run,
+            "version_id": self.lease.version,
             "step": step.key,
             "node": self.lease.node,
             "iteration": self.lease.iteration,
@@ -76,7 +83,7 @@ class Execution:
         """What the names of an expression stand for at this step."""
         run: dict[str, Json] = {"id": self.lease.step.run}
         known = self.lease.undone if result is None else result
-        return {**self.lease.variables, "result": known, "run": run}
+        return self.lease.variables.beside({"result": known, "run": run})
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
@@ -89,6 +96,7 @@ class Execution:
             replace(job, context=self.context),
             on_log=self.log.add,
             on_call=self.call,
+            on_previous=self.previous,
             cancelled=self.stopped,
         )
 
@@ -115,6 +123,15 @@ class Execution:
                     reason=answer.reason or "",
                     message=answer.message or "",
                 )
+
+    def previous(self) -> CallAnswer:
+        """The executions that led to the step, for code that asks for them."""
+        lease = self.lease
+        try:
+            found = executions.previous(self.platform, lease.step, lease.graph, lease.version)
+        except (executions.TooMuch, NotFound) as error:
+            return CallAnswer(ok=False, message=error.message)
+        return CallAnswer(ok=True, value=list(found))
 
     def _carry_out(
         self, definition: Definition, arguments: dict[str, Json], key: str
@@ -165,7 +182,7 @@ def finished(execution: Execution, outcome: Ended) -> Outcome:
 
 
 def saved(execution: Execution, outcome: Outcome) -> Outcome:
-    """The outcome with what the node's `save` makes of its result, if the variables can take it."""
+    """The outcome with what the node's `save` makes of its result, if the variables may hold it."""
     if isinstance(outcome, Failed):
         return outcome
     if execution.node.save:
@@ -179,22 +196,11 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
     for problem in documents.patch_problems(execution.lease.graph, outcome.patch, outcome.removed):
         message = f"node {execution.node.id}, {problem.path}: {problem.message}"
         return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
-    taken = size(left(execution, outcome))
-    if taken > VARIABLES_BYTES:
-        return Failed(
-            reason="variables_too_large",
-            message=(
-                f"node {execution.node.id} would leave {taken} bytes of variables, "
-                f"{VARIABLES_BYTES} are allowed; keep large data elsewhere and pass its name"
-            ),
-            terminal=True,
-            usage=outcome.usage,
-        )
     return outcome
 
 
 def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
-    """The variables as a step leaves them."""
+    """The variables as a step leaves them, all of them read."""
     before = execution.lease.variables
     kept = {name: value for name, value in before.items() if name not in outcome.removed}
     return dict(overlays.written(kept, outcome.patch, execution.lease.graph.reducers))

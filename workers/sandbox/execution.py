@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from engine.core import values
@@ -24,6 +25,7 @@ from workers.sandbox.zygote import Lane, Zygote
 
 OnLog: TypeAlias = Callable[[Stream, str], None]
 OnCall: TypeAlias = Callable[[str, list[Json], dict[str, Json]], CallAnswer]
+OnPrevious: TypeAlias = Callable[[], CallAnswer]
 
 #: How often a threading.Event is looked at: it cannot be polled together with descriptors.
 _GLANCE_SECONDS = 0.2
@@ -54,6 +56,7 @@ class Execution:
         *,
         on_log: OnLog,
         on_call: OnCall,
+        on_previous: OnPrevious,
         cancelled: threading.Event | None,
     ) -> None:
         self._job = job
@@ -61,6 +64,7 @@ class Execution:
         self._lane = lane
         self._zygote = zygote
         self._on_call = on_call
+        self._on_previous = on_previous
         self._cancelled = cancelled
         self._log = Log(job.limits, on_log)
         # Three parts: the result, what is set in the state, and the rest, which is small.
@@ -230,7 +234,7 @@ class Execution:
             except (_Forged, wire.Garbled) as error:
                 self._end("killed", f"it sent what is not a message ({error})")
 
-    def _heed(self, parts: tuple[bytes, ...]) -> None:
+    def _heed(self, parts: tuple[memoryview, ...]) -> None:
         match _head(parts):
             case {"type": "done", "returned_state": bool(returned_state)}:
                 self._verdict = self._done(parts[1:], returned_state=returned_state)
@@ -244,12 +248,14 @@ class Execution:
                 )
             case {"type": "call", "tool": str(tool)}:
                 self._call(tool, parts[1:])
+            case {"type": "previous"}:
+                self._answer(self._on_previous)
             case _:
                 raise _Forged("it has no known type")
         if self._verdict is not None and not self._killed:
             self._deadline = time.monotonic() + _LEAVE_SECONDS
 
-    def _done(self, parts: tuple[bytes, ...], *, returned_state: bool) -> Outcome:
+    def _done(self, parts: tuple[memoryview, ...], *, returned_state: bool) -> Outcome:
         stateful, proc = "state" in self._job.arguments, "params" in self._job.arguments
         expected = 3 + (self._job.choose is not None) if stateful else 1 + proc
         if len(parts) != expected:
@@ -274,13 +280,8 @@ class Execution:
             choice=cast("bool | str", choice[0]) if choice else None,
         )
 
-    def _call(self, tool: str, parts: tuple[bytes, ...]) -> None:
-        """Have a tool call answered; meanwhile the child waits."""
-        if self._buried is not None or self._lost:
-            return  # nobody is there to hear the answer
-        self._watch()
-        if self._verdict is not None:
-            return
+    def _call(self, tool: str, parts: tuple[memoryview, ...]) -> None:
+        """Have a tool call answered."""
         if any(len(part) > self._limits.result_bytes for part in parts):
             raise _Forged("a call with too much")
         match [_parse(part) for part in parts]:
@@ -288,7 +289,16 @@ class Execution:
                 pass
             case _:
                 raise _Forged("a call without arguments")
-        answer = self._on_call(tool, args, kwargs)
+        self._answer(partial(self._on_call, tool, args, kwargs))
+
+    def _answer(self, ask: Callable[[], CallAnswer]) -> None:
+        """Have a question answered; meanwhile the child waits."""
+        if self._buried is not None or self._lost:
+            return  # nobody is there to hear the answer
+        self._watch()
+        if self._verdict is not None:
+            return
+        answer = ask()
         if answer.suspend:
             self._verdict = Outcome(ok=False, suspended=True, message=answer.message)
             self._kill()
@@ -363,16 +373,16 @@ def _letter(job: Job) -> dict[str, Any]:
     }
 
 
-def _head(parts: tuple[bytes, ...]) -> Json:
+def _head(parts: tuple[memoryview, ...]) -> Json:
     if not parts or len(parts[0]) > _OVERHEAD:
         raise _Forged("it has no head")
     return _parse(parts[0])
 
 
-def _parse(text: bytes) -> Json:
+def _parse(text: memoryview) -> Json:
     try:
-        return values.parse(text)
-    except values.InvalidJson as error:
+        return values.parse(str(text, "utf-8", "surrogatepass"))
+    except (values.InvalidJson, UnicodeDecodeError) as error:
         raise _Forged(str(error)[:200]) from None
 
 

@@ -51,7 +51,9 @@ its `when` sees `$result.reason` and `$result.message`. Without one the run fail
 **Variables** have a `type` (the name of a JSON type, or a JSON Schema), a `default`, and, where
 several threads write them, a reducer: `reduce: append|merge|sum|min|max|set|replace`. What a step
 saves there is then what it adds. `shared: true` lets every thread write at once and see what
-others wrote, for reducers that give the same in any order.
+others wrote, for reducers that give the same in any order. Values may be large: what does not
+fit in 256 KiB with all others lies elsewhere and reads as ever, for conditions up to 64 MiB. What
+a reducer adds up has to fit. The key `$blob` is ours; no value that enters may have it.
 
 **`strict: true`** asks for what seed 001 asks: tasks and plans take turns.
 
