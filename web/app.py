@@ -23,7 +23,9 @@ from web.api import (
     history,
     runs,
     schema,
+    sent,
     steps,
+    waits,
     workflows,
 )
 from web.schemas.problems import ProblemSchema, SeedErrorSchema
@@ -89,6 +91,8 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         checkpoints.routes,
         blobs.routes,
         events.routes,
+        waits.routes,
+        sent.routes,
         functions.routes,
         functions.tool_routes,
         bundles.routes,

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from engine.core.problem import Problem
-from engine.errors import CeleriacError, Conflict, Invalid, NotFound, Unavailable
+from engine.errors import CeleriacError, Conflict, Forbidden, Invalid, NotFound, Unavailable
 from web import connection, envelope, rendering
 
 PROBLEM = "application/problem+json"
@@ -28,10 +28,6 @@ _log = structlog.get_logger(__name__)
 
 class Unauthenticated(CeleriacError):
     """No credential came with the request; send `Authorization: Bearer clr_…` or `X-API-Key`."""
-
-
-class Forbidden(CeleriacError):
-    """The credential does not reach that far; use one that does."""
 
 
 class BadRequest(Invalid):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -46,12 +46,24 @@ def _chosen(command: F) -> F:
 
 @click.command()
 @_chosen
-def cancel(**given: Any) -> None:
+@click.option(
+    "--compensate",
+    is_flag=True,
+    help="Of one run: undo what it has done first, by the handlers of its nodes.",
+)
+def cancel(*, compensate: bool, **given: Any) -> None:
     """Stop a run, or every run of a filter.
 
-    It holds at once; what is being carried out learns of it within moments and is ended.
+    It holds at once; what is being carried out learns of it within moments and is ended. With
+    --compensate the run goes on until the last handler has ended.
     """
-    _act("cancel", lambda client, run, reason: client.cancel(run, reason), **given)
+    if compensate and (len(given["runs"]) != 1 or _is_filtered(given)):
+        raise Misused("--compensate is for one run: name it")
+    _act(
+        "cancel",
+        lambda client, run, reason: client.cancel(run, reason, compensate=compensate),
+        **given,
+    )
 
 
 @click.command()
@@ -101,6 +113,11 @@ def skip(*, run: str, step: str, choice: str | None, reason: str, as_json: bool)
     """Let a live step of a run count as done; whoever carries it out loses it."""
     with api.connected() as client:
         _tell(client.skip_step(run, step, choice, reason=reason), as_json=as_json)
+
+
+def _is_filtered(given: Mapping[str, Any]) -> bool:
+    """Whether runs are meant that are not named."""
+    return any(given[name] for name in ("workflow", "version_id", "statuses", "before", "after"))
 
 
 def _act(

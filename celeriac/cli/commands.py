@@ -53,6 +53,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "upload": Entry(
             "bundles", "Publish a bundle: an archive of a drawing and the code of its nodes."
         ),
+        "waits": Entry("waits", "List who is asked, and which events are awaited."),
+        "answer": Entry("waits", "Answer a step that asks people."),
+        "send": Entry("waits", "Send an event to whoever waits for it."),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from celeriac.cli import api, printing, watching
-from celeriac.client import Line, Run, Step
+from celeriac.client import Line, LiveStep, Run, Step
 
 STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
 
@@ -57,6 +57,9 @@ def show(*, run: str, history: bool, as_json: bool) -> None:
         return
     printing.console().print(_head(found))
     printing.variables(found.variables or {})
+    if found.outputs is not None:
+        printing.console().print(Text("outputs", "bold"))
+        printing.variables(found.outputs)
     printing.table(
         ("\nstep", "\nstatus", "\nattempts", "\ntook", "\nthen"),
         map(_step, steps),
@@ -89,6 +92,8 @@ def _facts(run: Run) -> Iterator[Text]:
         ("submitted ", "bold"),
         printing.legible(f"{printing.time(run.created_at)} by {run.submitted_by}"),
     )
+    if run.parent is not None:
+        yield Text.assemble(("parent    ", "bold"), f"{run.parent.step} of {run.parent.run_id}")
     yield Text.assemble(("status    ", "bold"), watching.ending(run))
     if run.stuck_error:
         again = printing.time(run.stuck_until)
@@ -107,7 +112,11 @@ def _step(step: Step) -> Sequence[object]:
     ]
     edges = [f"→ {edge['target']}" for edge in step.taken]
     waits = step.live
-    if waits is not None and waits.wake_at is not None and not waits.begun:
+    if waits is not None and waits.status == "waiting":
+        edges.append(_awaited(waits))
+    elif waits is not None and waits.awaits is not None:
+        edges.append(f"waits for the lock {waits.awaits.partition(':')[2]}")
+    elif waits is not None and waits.wake_at is not None and not waits.begun:
         edges.append(f"again at {printing.time(waits.wake_at)}")
     if waits is not None and waits.worker is not None:
         edges.append(f"at {waits.worker}")
@@ -118,6 +127,18 @@ def _step(step: Step) -> Sequence[object]:
         printing.between(step.requested_at, step.settled_at),
         "; ".join([*failures[-1:], *edges]),
     )
+
+
+def _awaited(step: LiveStep) -> str:
+    """What a step waits for, and until when."""
+    what = {
+        "timer": "its time",
+        "event": f"the event {step.event}",
+        "workflow": f"the run {step.child}",
+        "map": "its items",
+    }.get(step.wait or "", "an answer")
+    until = f" until {printing.time(step.wake_at)}" if step.wake_at is not None else ""
+    return f"waits for {what}{until}"
 
 
 def _line(line: Line) -> Sequence[object]:

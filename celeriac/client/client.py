@@ -18,6 +18,7 @@ from celeriac.client import records, sources, wire
 from celeriac.client.errors import Unavailable
 from celeriac.client.records import (
     Acted,
+    Answered,
     Call,
     Checkpoint,
     Event,
@@ -25,8 +26,10 @@ from celeriac.client.records import (
     Line,
     LogLine,
     Result,
+    SentEvent,
     Step,
     Version,
+    Wait,
 )
 from celeriac.client.run import Run
 from celeriac.client.wire import Wire
@@ -221,9 +224,13 @@ class Client:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"run {run} has not ended within {timeout:g} seconds")
 
-    def cancel(self, run: str, reason: str = "") -> Run:
-        """Stop a run; it afterwards. Raises `NotFound`, and `Conflict` when it has ended."""
-        self._wire.post(f"{_place(run)}/cancel", {"reason": reason})
+    def cancel(self, run: str, reason: str = "", *, compensate: bool = False) -> Run:
+        """Stop a run; it afterwards. Raises `NotFound`, and `Conflict` when it has ended.
+
+        `compensate`: what it has done is undone first, by the handlers of its nodes; until
+        they have ended it is still running.
+        """
+        self._wire.post(f"{_place(run)}/cancel", {"reason": reason, "compensate": compensate})
         return self.run(run)
 
     def pause(self, run: str, reason: str = "") -> Run:
@@ -302,6 +309,89 @@ class Client:
             if body["next"] is None:
                 return tuple(found)
             asked["cursor"] = body["next"]
+
+    def children(self, run: str) -> Iterator[Run]:
+        """The runs that steps of a run have started, newest first. Raises `NotFound`."""
+        return self._pages(Run, f"{_place(run)}/children", client=self)
+
+    # --- what waits ---------------------------------------------------------------------------
+
+    def waits(self, *, kind: str | None = None, run: str | None = None) -> Iterator[Wait]:
+        """Open approvals, inputs and awaited events, those that have waited for longest first.
+
+        `kind` may name several, separated by commas.
+        """
+        return self._pages(Wait, "/api/v1/waits", kind=kind, run_id=run)
+
+    def answer(
+        self,
+        run: str,
+        step: str,
+        choice: str | None = None,
+        form: Mapping[str, Any] | None = None,
+    ) -> Answered:
+        """Answer a step that asks people.
+
+        Raises `Forbidden` for whoever is not asked, `Invalid` for what does not fit, `Conflict`
+        when it is settled, with what it was, and `NotFound`.
+        """
+        said: dict[str, Any] = {"form": _sendable(dict(form or {}), "form")}
+        if choice is not None:
+            said["choice"] = choice
+        body = self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/answer", said)
+        return records.read(Answered, body)
+
+    def add_items(self, run: str, step: str, items: Sequence[Any]) -> int | None:
+        """Send a map more items; how many it has then, None while its run is being held up.
+
+        Raises `Conflict` when it waits for no more, and `NotFound`.
+        """
+        body = _sendable({"items": list(items)}, "")
+        found = self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/items", body)
+        count: int | None = found["items"]
+        return count
+
+    def complete(self, run: str, step: str, reason: str = "") -> Run:
+        """Tell a map that it has enough; its run afterwards. Raises `Conflict` and `NotFound`."""
+        place = f"{_place(run)}/steps/{_quoted(step)}/complete"
+        self._wire.post(place, {"reason": reason})
+        return self.run(run)
+
+    def send(
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        run: str | None = None,
+        match: Mapping[str, Any] | None = None,
+        transient: bool = False,
+        keep_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> SentEvent:
+        """Send an event, to a run or to whoever waits with the same match; what became of it.
+
+        It is kept until a step takes it or its time is over; a `transient` one is dropped if
+        nobody waits for it now. What is sent under one key is one event. Raises `Invalid` where
+        the step that waits cannot take the payload, `Conflict` for a run that has ended.
+        """
+        told: dict[str, Any] = {"payload": payload, "match": dict(match or {})}
+        keep = {} if keep_seconds is None else {"keep_seconds": keep_seconds}
+        found = self._wire.post(
+            f"{'/api/v1' if run is None else _place(run)}/events/{_quoted(name)}",
+            {**_sendable(told, ""), "transient": transient, **keep},
+            idempotency_key=idempotency_key or str(uuid4()),
+        )
+        return records.read(SentEvent, found)
+
+    def sent(self, *, state: str | None = None, run: str | None = None) -> Iterator[SentEvent]:
+        """Events that were sent, newest first. `state` may name several, separated by commas."""
+        return self._pages(SentEvent, "/api/v1/events", state=state, run_id=run)
+
+    def sent_event(self, event: str) -> SentEvent:
+        """An event by its id, and what became of it. Raises `NotFound`."""
+        return records.read(SentEvent, self._wire.get(f"/api/v1/events/{_quoted(event)}"))
+
+    # --- what happened ------------------------------------------------------------------------
 
     def steps(self, run: str) -> Iterator[Step]:
         """The visits of a run to nodes, in the order they were begun."""
@@ -409,7 +499,7 @@ class Client:
             return self.run(run).ended
 
     def _pages(
-        self, kind: type[T], place: str, *, client: Client | None = None, **query: Any
+        self, kind: type[T], place: str, /, *, client: Client | None = None, **query: Any
     ) -> Iterator[T]:
         others = {} if client is None else {"client": client}
         for entry in self._items(place, **query):

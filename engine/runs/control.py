@@ -25,15 +25,21 @@ _GLANCE = 0.02
 _RETRIED = frozenset({"ready", "held", "leased", "reported", "deferred", "retrying"})
 
 
-def cancel(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
+def cancel(
+    platform: Platform, run: RunId, *, by: str, reason: str = "", compensate: bool = False
+) -> str:
     """Stop a run; its status afterwards.
+
+    `compensate`: what it has done is undone first, last things first, by the handlers of its
+    nodes; until they have ended it is still running.
 
     The turn is taken here, so that a cancel holds even while no coordinator and no broker
     can be reached. Once it has, no later result of the run is recorded; effects that are
     under way may still complete. A run that was set aside, and whose turn fails for the cancel,
     too, is ended by force. Raises `NotFound`, and `Conflict` when the run has ended.
     """
-    return _stop(platform, run, msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason))
+    event = msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason, compensate=compensate)
+    return _stop(platform, run, event)
 
 
 def terminate(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:

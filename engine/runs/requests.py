@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from engine import asking, waiting
 from engine.core import messages as msg
-from engine.core.graph import Asked, Awaited, Child, Graph, Map, Timer
+from engine.core.graph import Asked, Awaited, Child, Graph, Map, NodeId, Timer
 from engine.core.references import CONDITION_BYTES, Read, Readable
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
@@ -52,6 +52,16 @@ class Answers:
     started: tuple[RunId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """The turn in which it is asked."""
+
+    now: datetime
+    #: The last line of history that is written, and what is to be written after it.
+    after: int
+    entries: tuple[msg.Entry, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Left:
     """What is to be written beside the answers, as it gathers."""
@@ -74,8 +84,9 @@ class Desk:
     kept: Mapping[str, Json]
 
 
-def answers(desk: Desk, state: State, now: datetime) -> Answers:
+def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
+    now = sitting.now
     found: list[Answer] = []
     left = _Left()
     for step in state.steps.values():
@@ -102,7 +113,7 @@ def answers(desk: Desk, state: State, now: datetime) -> Answers:
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
-        found.append(_undo(desk, state.undoing.before, now))
+        found.append(_undo(desk, state.undoing.before, sitting))
     return Answers(
         events=tuple(found),
         waits=tuple(left.waits),
@@ -165,9 +176,18 @@ def _item(desk: Desk, step: Step) -> dict[str, Json]:
     return items.names(desk.connection, desk.parent.run, desk.graph, step.of, step.index)
 
 
-def _undo(desk: Desk, before: int | None, now: datetime) -> msg.UndoFound | msg.NothingToUndo:
+def _undo(desk: Desk, before: int | None, sitting: Sitting) -> msg.UndoFound | msg.NothingToUndo:
     nodes = [node.id for node in desk.graph.nodes.values() if node.compensate]
+    for place, entry in reversed([*enumerate(sitting.entries, start=sitting.after + 1)]):
+        record = entry.record
+        if before is not None and place >= before:
+            continue
+        if isinstance(record, msg.AttemptSucceeded | msg.WaitEnded):
+            node, _, iteration = record.step.rpartition("#")
+            # The items of a map have none: what undoes the map undoes them.
+            if node in nodes and iteration.isdigit():
+                return msg.UndoFound(at=sitting.now, step=record.step, node=NodeId(node), seq=place)
     row = undo.last(desk.connection, desk.parent.run, nodes, before)
     if row is None:
-        return msg.NothingToUndo(at=now)
-    return msg.UndoFound(at=now, step=row.step, node=items.node_of(row.step), seq=row.seq)
+        return msg.NothingToUndo(at=sitting.now)
+    return msg.UndoFound(at=sitting.now, step=row.step, node=items.node_of(row.step), seq=row.seq)

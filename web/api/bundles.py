@@ -13,14 +13,14 @@ from werkzeug.datastructures import FileStorage
 
 from engine.core.problem import Problem
 from engine.core.section import short
-from engine.errors import Invalid
+from engine.errors import Forbidden, Invalid
 from engine.formats import bundle, composer
 from engine.formats.composer import Composed, Line, Place
 from engine.runs import bundles, catalogue
 from engine.runs.bundles import Upload
 from engine.store.bundles import Bundle
 from web import body, envelope, pagination, principal, site
-from web.errors import Forbidden, WrongMediaType
+from web.errors import WrongMediaType
 from web.routing import Routes
 from web.schemas.bundles import (
     ComposedSchema,

@@ -20,10 +20,11 @@ from engine.store.ids import RunId
 from web import body, connection, drawing, pagination, principal, site, streams
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
-from web.schemas.pages import page_of
+from web.schemas.pages import PageArguments, page_of
 from web.schemas.runs import (
     BulkAnswersSchema,
     BulkSchema,
+    CancelSchema,
     NewRunSchema,
     ReasonSchema,
     RunsArguments,
@@ -104,13 +105,35 @@ def show(run_id: str) -> Detail:
     return views.run(site.current().platform, named(run_id))
 
 
+@routes.on("GET", "/<run_id>/children")
+@routes.query(PageArguments)
+@routes.gives(page_of(RunSchema))
+def children(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """List the runs that steps of a run have started, newest first."""
+    limit, run = arguments["limit"], named(run_id)
+    found = views.runs(
+        site.current().platform,
+        run.tenant,
+        parent=run,
+        before=pagination.id_of(arguments.get("cursor")),
+        limit=limit + 1,
+    )
+    return pagination.page(found, limit=limit, key=lambda child: child.id)
+
+
 @routes.on("POST", "/<run_id>/cancel")
-@routes.takes(ReasonSchema, required=False)
+@routes.takes(CancelSchema, required=False)
 @routes.gives(StatusSchema)
 def cancel(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Cancel a run. It holds at once; what is under way learns of it shortly."""
     here, run = site.current(), named(run_id)
-    control.cancel(here.platform, run, by=principal.current().user, reason=asked["reason"])
+    control.cancel(
+        here.platform,
+        run,
+        by=principal.current().user,
+        reason=asked["reason"],
+        compensate=asked["compensate"],
+    )
     return standing(run, views.status(here.platform, run))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, pre_dump, validate, validates_schema
 from webargs.fields import DelimitedList
 
 from engine.core.transitions import RunStatus
 from engine.runs import bulk
+from web import rendering
 from web.schemas.fields import Choice
 from web.schemas.pages import PageArguments
 
@@ -34,6 +37,15 @@ class ReasonSchema(Schema):
     """Why somebody acts on a run; the history keeps it."""
 
     reason = fields.String(load_default="", validate=validate.Length(max=REASON_CHARACTERS))
+
+
+class CancelSchema(ReasonSchema):
+    """How a run stops."""
+
+    compensate = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Undo what it has done first, by the handlers of its nodes"},
+    )
 
 
 class SkipSchema(ReasonSchema):
@@ -124,6 +136,13 @@ class WaitArguments(Schema):
     )
 
 
+class ParentSchema(Schema):
+    """A step that started a run."""
+
+    run_id = fields.String(metadata={"format": "uuid"})
+    step = fields.String()
+
+
 class RunSchema(Schema):
     """A run in a list."""
 
@@ -142,6 +161,16 @@ class RunSchema(Schema):
     ended_step = fields.String(allow_none=True)
     stuck_error = fields.String(allow_none=True)
     stuck_until = fields.DateTime(allow_none=True)
+    parent = fields.Nested(
+        ParentSchema, allow_none=True, metadata={"description": "The step that started it"}
+    )
+
+    @pre_dump
+    def _nest(self, data: Any, **_: object) -> Any:
+        """The parent as one thing."""
+        found = rendering.record(data, without=("parent_run", "parent_step"))
+        parent = {"run_id": data.parent_run, "step": data.parent_step}
+        return {**found, "parent": None if data.parent_run is None else parent}
 
 
 class LiveStepSchema(Schema):
@@ -158,13 +187,32 @@ class LiveStepSchema(Schema):
     worker = fields.String(allow_none=True)
     lease_until = fields.DateTime(allow_none=True)
     begun = fields.Boolean()
-    wake_at = fields.DateTime(allow_none=True)
+    wake_at = fields.DateTime(
+        allow_none=True,
+        metadata={"description": "Of a step that waits: when it stops waiting"},
+    )
+    wait = fields.String(allow_none=True, metadata={"description": "The kind of what it waits for"})
+    event = fields.String(allow_none=True)
+    asks = fields.Dict(
+        allow_none=True,
+        metadata={"description": "What people are asked, or what the event must match and fit"},
+    )
+    child = fields.String(
+        allow_none=True, metadata={"format": "uuid", "description": "The run that it waits for"}
+    )
+    awaits = fields.String(
+        allow_none=True, metadata={"description": "The lock that somebody else holds"}
+    )
 
 
 class WholeRunSchema(RunSchema):
     """A run, whole."""
 
     variables = fields.Dict()
+    outputs = fields.Dict(
+        allow_none=True,
+        metadata={"description": "What it gives, where its workflow declares that"},
+    )
     pins = fields.Dict()
     steps = fields.List(fields.Nested(LiveStepSchema))
     changed_at = fields.DateTime()
