@@ -7,7 +7,7 @@ the transaction of the turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -51,6 +51,17 @@ class Answers:
     started: tuple[RunId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritten:
+    """What the turn has come to so far: no row tells it yet, and it counts like what rows tell."""
+
+    #: The last line of history that is written.
+    seq: int
+    entries: Sequence[msg.Entry]
+    #: The items of maps, each with its place.
+    items: Mapping[msg.StepKey, Sequence[tuple[int, Json]]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Left:
     """What is to be written beside the answers, as it gathers."""
@@ -61,7 +72,13 @@ class _Left:
 
 
 def answers(
-    connection: Connection, parent: Parent, graph: Graph, state: State, now: datetime
+    connection: Connection,
+    parent: Parent,
+    graph: Graph,
+    state: State,
+    *,
+    now: datetime,
+    unwritten: Unwritten,
 ) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
     found: list[Answer] = []
@@ -72,7 +89,12 @@ def answers(
                 found.append(admission.admit(connection, parent.run, graph, state, step, now=now))
             case StepStatus.OPENING:
                 try:
-                    opened = _opened(connection, parent, graph, state, step, now=now, left=left)
+                    opened = _opened(
+                        *(connection, parent, graph, state, step),
+                        now=now,
+                        unwritten=unwritten,
+                        left=left,
+                    )
                 except Unfit as unfit:
                     refused = msg.NotOpened(
                         at=now, step=step.key, reason=unfit.reason, message=unfit.message
@@ -85,7 +107,9 @@ def answers(
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
-        found.append(_undo(connection, parent.run, graph, state.undoing.before, now))
+        found.append(
+            _undo(connection, parent.run, graph, state.undoing.before, now=now, unwritten=unwritten)
+        )
     return Answers(
         events=tuple(found),
         waits=tuple(left.waits),
@@ -102,6 +126,7 @@ def _opened(
     step: Step,
     *,
     now: datetime,
+    unwritten: Unwritten,
     left: _Left,
 ) -> msg.Opened:
     """Set up what a step waits for. Raises `Unfit`."""
@@ -130,7 +155,7 @@ def _opened(
             left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
-            own = {**scope, **_item(connection, parent.run, graph, step)}
+            own = {**scope, **_item(connection, parent.run, graph, step, unwritten)}
             given = waiting.given(node, own)
             started = children.start(connection, parent, step, child, given)
             left.started.append(RunId(parent.run.tenant, started))
@@ -149,10 +174,15 @@ def scope_of(state: State, step: Step, result: Json = None) -> dict[str, Json]:
     return {**state.view(step.thread), "result": result, "run": run}
 
 
-def _item(connection: Connection, run: RunId, graph: Graph, step: Step) -> dict[str, Json]:
+def _item(
+    connection: Connection, run: RunId, graph: Graph, step: Step, unwritten: Unwritten
+) -> dict[str, Json]:
     """The names of the item that a step is about, if it is about one."""
     if step.of is None or step.index is None:
         return {}
+    listed = dict(unwritten.items.get(step.of, ()))
+    if step.index in listed:
+        return items.named(graph, step.of, step.index, listed[step.index])
     return items.names(connection, run, graph, step.of, step.index)
 
 
@@ -167,9 +197,24 @@ def _saved(graph: Graph, state: State, step: Step, now: datetime) -> msg.Saved |
 
 
 def _undo(
-    connection: Connection, run: RunId, graph: Graph, before: int | None, now: datetime
+    connection: Connection,
+    run: RunId,
+    graph: Graph,
+    before: int | None,
+    *,
+    now: datetime,
+    unwritten: Unwritten,
 ) -> msg.UndoFound | msg.NothingToUndo:
     nodes = [node.id for node in graph.nodes.values() if node.compensate]
+    for seq in range(unwritten.seq + len(unwritten.entries), unwritten.seq, -1):
+        record = unwritten.entries[seq - unwritten.seq - 1].record
+        if (
+            isinstance(record, msg.AttemptSucceeded | msg.WaitEnded)
+            and (before is None or seq < before)
+            and items.node_of(record.step) in nodes
+        ):
+            found = items.node_of(record.step)
+            return msg.UndoFound(at=now, step=record.step, node=found, seq=seq)
     row = undo.last(connection, run, nodes, before)
     if row is None:
         return msg.NothingToUndo(at=now)

@@ -36,6 +36,7 @@ from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, locks, requests, states
 from engine.runs.children import Parent
+from engine.runs.requests import Unwritten
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.payloads import Payload
@@ -225,14 +226,20 @@ def _turn(
     waiting: list[Wait] = []
     lists: dict[msg.StepKey, list[tuple[int, Json]]] = {}
     started: list[RunId] = []
-    while (said := requests.answers(connection, parent, graph, turn.state, now)).events:
+    for key, added in _added(entries):
+        lists.setdefault(key, []).extend(added)
+    while (
+        said := requests.answers(
+            *(connection, parent, graph, turn.state),
+            now=now,
+            unwritten=Unwritten(seq=row.seq, entries=entries, items=lists),
+        )
+    ).events:
         turn = advance(graph, policy, turn.state, said.events)
         entries += turn.entries
         waiting += said.waits
         started += said.started
         lists |= {key: list(enumerate(found)) for key, found in said.items.items()}
-    for key, added in _added(entries):
-        lists.setdefault(key, []).extend(added)
     return _Taken(
         run=run,
         row=row,

@@ -1,0 +1,97 @@
+"""What is folded in one turn counts as it would in several."""
+
+from __future__ import annotations
+
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.values import Json
+from engine.platform import Platform
+from engine.runs import attempts, doctor, letters, turns, views
+from engine.runs.attempts import Failed, Succeeded
+from engine.store import inbox, session
+from tests.support.hands import carry_out
+from tests.support.platforms import finish, publish, register, status, submit, take
+from workers.execution import Worker
+
+SIDE_BY_SIDE: dict[str, Json] = {
+    "workflow": "side_by_side",
+    "nodes": {
+        "start": {"kind": "start"},
+        "a": {"uses": "noop", "compensate": "noop"},
+        "b": {"uses": "noop"},
+    },
+    "edges": [
+        {"from": "start", "to": ["a", "b"], "type": "parallel"},
+        {"from": ["a", "b"], "to": "end", "type": "join"},
+    ],
+}
+
+
+def test_what_was_done_in_the_turn_of_the_failure_is_undone(main: Platform, worker: Worker) -> None:
+    register(main, "noop")
+    run = submit(main, publish(main, SIDE_BY_SIDE))
+    done, broken = take(worker.platform, run, "a#1"), take(worker.platform, run, "b#1")
+    outcomes = [(done, Succeeded(result=7)), (broken, Failed(reason="error", message="boom"))]
+    attempts.report(worker.platform, "w1", outcomes)
+
+    turns.take_turns(main, [run])
+
+    assert [step.key for step in views.run(main, run).steps] == ["undo a#1"]
+    undoing = take(worker.platform, run, "undo a#1")
+    assert undoing.undone == 7
+    finish(main, worker.platform, undoing)
+    assert status(main, run) == "failed"
+    assert doctor.examine(main.database) == ()
+
+
+def test_what_was_done_in_the_turn_of_a_cancel_is_undone(main: Platform, worker: Worker) -> None:
+    register(main, "noop")
+    run = submit(main, publish(main, SIDE_BY_SIDE))
+    attempts.report(
+        worker.platform, "w1", [(take(worker.platform, run, "a#1"), Succeeded(result=7))]
+    )
+    cancel = msg.CancelRequested(at=codec.UNTIMED, by="ada", compensate=True)
+    with session.transaction(main.database) as connection:
+        inbox.put(connection, [letters.letter(run, cancel)])
+
+    turns.take_turns(main, [run])
+
+    assert [step.key for step in views.run(main, run).steps] == ["undo a#1"]
+    finish(main, worker.platform, take(worker.platform, run, "undo a#1"))
+    assert status(main, run) == "cancelled"
+
+
+def test_items_that_are_runs_start_in_the_turn_that_lists_them(main: Platform) -> None:
+    inner: dict[str, Json] = {
+        "workflow": "inner",
+        "inputs": {"n": {"type": "integer"}},
+        "nodes": {"wait": {"kind": "timer", "for": 60}},
+        "edges": ["wait -> end"],
+    }
+    outer: dict[str, Json] = {
+        "workflow": "outer",
+        "nodes": {
+            "m": {
+                "kind": "map",
+                "over": [1, 2],
+                "do": {"kind": "workflow", "workflow": "inner", "with": {"n": "$item"}},
+            }
+        },
+        "edges": ["m -> end"],
+    }
+    publish(main, inner)
+    run = submit(main, publish(main, outer))
+    assert sorted(step.key for step in views.run(main, run).steps) == ["m#1", "m#1.0", "m#1.1"]
+    assert doctor.examine(main.database) == ()
+
+
+def test_what_an_items_function_leaves_is_its_result_alone(main: Platform, worker: Worker) -> None:
+    """Else it would hang on who is last what the variables are."""
+    register(main, "twice", 'def twice(state):\n    return {"n": state["item"] * 2}')
+    mapping: dict[str, Json] = {
+        "workflow": "mapping",
+        "nodes": {"m": {"kind": "map", "over": [1, 2], "do": "twice", "save": {"all": "$result"}}},
+        "edges": ["m -> end"],
+    }
+    done = carry_out(main, worker, submit(main, publish(main, mapping)))
+    assert (done.status, done.variables) == ("completed", {"all": [{"n": 2}, {"n": 4}]})
