@@ -211,10 +211,11 @@ def _undo(
         if (
             isinstance(record, msg.AttemptSucceeded | msg.WaitEnded)
             and (before is None or seq < before)
-            and items.node_of(record.step) in nodes
+            # An item of a map is none of the steps that have a handler: the map is.
+            and record.step.rpartition("#")[2].isdecimal()
+            and (node := items.node_of(record.step)) in nodes
         ):
-            found = items.node_of(record.step)
-            return msg.UndoFound(at=now, step=record.step, node=found, seq=seq)
+            return msg.UndoFound(at=now, step=record.step, node=node, seq=seq)
     row = undo.last(connection, run, nodes, before)
     if row is None:
         return msg.NothingToUndo(at=now)
