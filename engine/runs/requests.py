@@ -106,7 +106,10 @@ def answers(
                 found.append(_saved(graph, state, step, now))
             case _:
                 pass
-    if state.undoing is not None and state.undoing.asked:
+    # What was reported until its steps were gone counts as done, and is known when the turn is over
+    # that begins to undo. So the next one looks for it.
+    begins = any(isinstance(entry.record, msg.BeginUndo) for entry in unwritten.entries)
+    if state.undoing is not None and state.undoing.asked and not begins:
         found.append(
             _undo(connection, parent.run, graph, state.undoing.before, now=now, unwritten=unwritten)
         )

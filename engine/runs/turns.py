@@ -36,6 +36,7 @@ from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, locks, requests, states
 from engine.runs.children import Parent
+from engine.runs.letters import ticked
 from engine.runs.requests import Unwritten
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
@@ -318,6 +319,7 @@ def _became(one: _Taken, status: RunStatus) -> bool:
 
 
 def _began_undoing(one: _Taken) -> bool:
+    """Whether the turn has ended whatever was live, to undo what was done."""
     return one.before.undoing is None and one.turn.state.undoing is not None
 
 
@@ -338,6 +340,9 @@ def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:
         and (ended := children.ended(one.row, one.graph, one.turn.state)) is not None
     ]
     told = [run for one in turned for run in one.started]
+    if undoing := [one.run for one in turned if _began_undoing(one)]:
+        # Whatever was reported before its steps were cleared lies in the inbox by its next turn.
+        inbox.put(connection, [ticked(run) for run in undoing])
     if endings:
         told += children.tell(connection, endings)
     if parents := [one.run for one in turned if one.graph.children]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.values import Json
 from engine.platform import Platform
-from engine.runs import attempts, doctor, letters, turns, views
+from engine.runs import attempts, doctor, letters, requests, turns, views
 from engine.runs.attempts import Failed, Succeeded
+from engine.runs.requests import Answers
 from engine.store import inbox, session
 from tests.support.hands import carry_out
 from tests.support.platforms import finish, publish, register, status, submit, take
@@ -40,6 +45,33 @@ def test_what_was_done_in_the_turn_of_the_failure_is_undone(main: Platform, work
     undoing = take(worker.platform, run, "undo a#1")
     assert undoing.undone == 7
     finish(main, worker.platform, undoing)
+    assert status(main, run) == "failed"
+    assert doctor.examine(main.database) == ()
+
+
+def test_what_is_reported_while_the_turn_of_the_failure_is_taken_is_undone(
+    main: Platform, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(main, "noop")
+    run = submit(main, publish(main, SIDE_BY_SIDE))
+    done, broken = take(worker.platform, run, "a#1"), take(worker.platform, run, "b#1")
+    boom = Failed(reason="error", message="boom")
+    attempts.report(worker.platform, "w1", [(broken, boom)])
+    late = [(done, Succeeded(result=7))]
+    answers = requests.answers
+
+    def answering(*given: Any, **named: Any) -> Answers:
+        if late:
+            # The inbox is taken, and the row not yet cleared.
+            assert attempts.report(worker.platform, "w1", [late.pop()])
+        return answers(*given, **named)
+
+    monkeypatch.setattr(requests, "answers", answering)
+
+    turns.take_turns(main, [run])
+
+    assert [step.key for step in views.run(main, run).steps] == ["undo a#1"]
+    finish(main, worker.platform, take(worker.platform, run, "undo a#1"))
     assert status(main, run) == "failed"
     assert doctor.examine(main.database) == ()
 

@@ -62,7 +62,8 @@ def answers(asker: Asker, state: State, entries: Sequence[msg.Entry]) -> list[ms
                 found.append(msg.Saved(at=now, step=step.key, patch=patch))
             case _:
                 pass
-    if state.undoing is not None and state.undoing.asked:
+    begins = any(isinstance(entry.record, msg.BeginUndo) for entry in entries)
+    if state.undoing is not None and state.undoing.asked and not begins:
         found.append(_undo(run, entries, state.undoing.before, now))
     return found
 

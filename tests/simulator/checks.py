@@ -144,23 +144,15 @@ def _gathered(world: World, name: str, run: Run) -> Iterator[str]:
 
 
 def _undone(run: Run) -> Iterator[str]:
-    """What was done when the run began to undo is undone, once each, the last first."""
+    """Whatever was done is undone, once each, the last first."""
     begun = [place for place, e in enumerate(run.history) if isinstance(e.record, msg.BeginUndo)]
     if not begun:
         return
     (start,) = begun
-    # What was reported in the turn that began counts, too.
-    searched = next(
-        (
-            place
-            for place, e in enumerate(run.history)
-            if isinstance(e.record, msg.UndoFound | msg.NothingToUndo)
-        ),
-        start,
-    )
+    # What was reported before the run began counts, whenever that is folded.
     done = [
         e.record.step
-        for e in run.history[:searched]
+        for e in run.history
         if isinstance(e.record, msg.AttemptSucceeded | msg.WaitEnded)
         and (node := run.graph.nodes.get(node_of(e.record.step) or NodeId(""))) is not None
         and node.compensate is not None

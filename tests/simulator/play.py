@@ -134,8 +134,12 @@ def _receive(world: World, message: tuple[str, ...]) -> Actor:
 
 
 def _coordinator(world: World, run: str) -> Actor:
-    while world.runs[run].inbox:
-        hints = world.take_turn(run)
+    while (turning := world.open_turn(run)) is not None:
+        try:
+            yield
+            hints = world.close_turn(turning)
+        finally:
+            world.runs[run].held = False
         yield
         for hint in hints:
             world.send(*hint)

@@ -74,6 +74,8 @@ class Run:
     parent: tuple[str, str, int] | None = None
     orphan: str = ""
     cancelled: bool = False
+    #: A turn of it is being taken.
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,15 @@ class Lease:
     fence: int
     step: Step
     n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turning:
+    """A turn that has begun, in a transaction that may yet be lost."""
+
+    run: str
+    letters: tuple[msg.AnyEvent, ...]
+    before: State
 
 
 @dataclass(kw_only=True)
@@ -165,22 +176,30 @@ class World:
         )
         self.runs[run].cancelled = True
 
-    def take_turn(self, run: str) -> list[tuple[str, ...]]:
-        """One turn; the messages to send after it."""
+    def open_turn(self, run: str) -> Turning | None:
+        """What a turn begins with: the lock of its run, what waits for it, the rows it names."""
         it = self.runs[run]
-        letters = list(it.inbox)
-        if self.rules.consume:
-            it.inbox.clear()
-        if not letters:
-            return []
+        if it.held or not it.inbox:
+            return None
+        it.held = True
+        letters = tuple(it.inbox)
         named = {e.step for e in letters if hasattr(e, "step")} | it.state.maps.keys()
         loaded = {row.step.key: _loaded(row) for key, row in it.rows.items() if key in named}
-        before = replace(it.state, steps=loaded)
+        return Turning(run=run, letters=letters, before=replace(it.state, steps=loaded))
+
+    def close_turn(self, turning: Turning) -> list[tuple[str, ...]]:
+        """The end of a turn, whatever has come meanwhile; the messages to send after it."""
+        run, before = turning.run, turning.before
+        it = self.runs[run]
+        if self.rules.consume:
+            del it.inbox[: len(turning.letters)]
         asker = Asker(world=self, name=run, run=it)
-        taken = self._decided(asker, before, letters)
+        taken = self._decided(asker, before, turning.letters)
         it.history += taken.entries
         it.state = replace(taken.state, steps={})
         hints = self._written(run, before, taken, asker)
+        if _began_undoing(before, taken.state):
+            it.inbox.append(msg.Ticked(at=self.at()))
         told = [*asker.started, *self._told(run), *self._let_go(run), *self._give_up(run)]
         return hints + [("coordinate", other) for other in told]
 
@@ -198,7 +217,7 @@ class World:
     ) -> list[tuple[str, ...]]:
         """Write the rows of a turn; messages for the steps that became ready."""
         it, state = self.runs[name], taken.state
-        if state.terminal or (before.undoing is None and state.undoing is not None):
+        if state.terminal or _began_undoing(before, state):
             self._remove(it, list(it.rows))
         gone = [*(before.steps.keys() - state.steps.keys())]
         gone += [
@@ -480,6 +499,10 @@ class World:
         if row is None or row.status != "leased" or row.fence != lease.fence:
             return None
         return row
+
+
+def _began_undoing(before: State, after: State) -> bool:
+    return before.undoing is None and after.undoing is not None
 
 
 def _loaded(row: Row) -> Step:
