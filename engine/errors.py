@@ -53,6 +53,10 @@ class GaveUp(Unavailable):
     """The database gave up on a transaction: it took too long, or stood in another's way."""
 
 
+class StoodInTheWay(GaveUp):
+    """Two transactions waited for each other, and the database let the other one go on; try again."""
+
+
 def _line(problem: Problem) -> str:
     place = f"{problem.path}: " if problem.path else ""
     remedy = f" ({problem.remedy})" if problem.remedy else ""

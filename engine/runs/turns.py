@@ -32,7 +32,7 @@ from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, canonical
-from engine.errors import GaveUp, Unavailable
+from engine.errors import GaveUp, StoodInTheWay, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, locks, requests, states
 from engine.runs.children import Parent
@@ -116,7 +116,7 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
     )
 
 
-def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
+def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, again: bool = False) -> int:
     taken = 0
     while waiting:
         try:
@@ -124,6 +124,9 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
+            if isinstance(error, StoodInTheWay) and not again:
+                # Two runs that hand each other their locks, say: the other one is past it now.
+                return taken + _take(platform, waiting, force=force, again=True)
             if len(waiting) == 1:
                 _stick(platform, waiting[0], error)
                 return taken

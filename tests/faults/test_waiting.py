@@ -18,8 +18,8 @@ from tests.support.fleet import wait_for_end, wait_until
 #: Processes that die at one point while the runs are under way.
 DEATHS = 3
 RUNS = 3
-#: At this point an attempt has done its work, and what it did is lost with its process.
-INTERRUPTING = {faults.EFFECT_DONE}
+#: At these points a worker dies, and with it whatever else it carries out at that moment.
+INTERRUPTING = {faults.LEASE_COMMITTED, faults.EFFECT_DONE, faults.REPORT_COMMITTED}
 
 INPUTS: Json = {"witness": {"type": "string"}, "seconds": {"type": "number"}}
 INNER: dict[str, Json] = {

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.values import Json
 from engine.platform import Platform
-from engine.runs import attempts, doctor, letters, requests, turns, views
+from engine.runs import attempts, doctor, letters, locks, requests, turns, views
 from engine.runs.attempts import Failed, Succeeded
 from engine.runs.requests import Answers
 from engine.store import inbox, session
-from tests.support.hands import carry_out
-from tests.support.platforms import finish, publish, register, status, submit, take
+from engine.store.ids import RunId
+from tests.support.fleet import wait_until
+from tests.support.hands import beside, carry_out
+from tests.support.platforms import finish, publish, register, sql, status, submit, take
 from workers.execution import Worker
 
 SIDE_BY_SIDE: dict[str, Json] = {
@@ -127,3 +132,55 @@ def test_what_an_items_function_leaves_is_its_result_alone(main: Platform, worke
     }
     done = carry_out(main, worker, submit(main, publish(main, mapping)))
     assert (done.status, done.variables) == ("completed", {"all": [{"n": 2}, {"n": 4}]})
+
+
+def test_two_runs_that_hand_each_other_their_locks_are_not_set_aside(
+    main: Platform, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sees the other's lock taken, then gives up its own: the database lets one of them go."""
+    register(main, "noop")
+    crossing: dict[str, Json] = {
+        "workflow": "crossing",
+        "inputs": {"first": {"type": "string"}, "second": {"type": "string"}},
+        "nodes": {
+            "a": {"uses": "noop", "lock": {"name": "$first", "until": "a", "of": "tenant"}},
+            "b": {"uses": "noop", "lock": {"name": "$second", "of": "tenant"}},
+        },
+        "edges": ["a -> b -> end"],
+    }
+    version = publish(main, crossing)
+    runs = [
+        submit(main, version, first="x", second="y"),
+        submit(main, version, first="y", second="x"),
+    ]
+    begun = [(take(worker.platform, run, "a#1"), Succeeded()) for run in runs]
+    attempts.report(worker.platform, "w1", begun)
+    both = threading.Barrier(len(runs))
+    give_up = locks.give_up
+    # Only the turns that stand in each other's way wait for each other.
+    waits = {run.run: both for run in runs}
+
+    def giving_up(connection: Connection, kept: Mapping[RunId, Sequence[str]]) -> list[RunId]:
+        for run in kept:
+            if barrier := waits.pop(run.run, None):
+                barrier.wait(30)
+        return give_up(connection, kept)
+
+    monkeypatch.setattr(locks, "give_up", giving_up)
+    with beside(turns.take_turns, main, runs[:1]), beside(turns.take_turns, main, runs[1:]):
+        pass
+
+    assert sql(main, "SELECT id FROM run WHERE stuck_until IS NOT NULL") == []
+    for run in runs:
+        wait_until(
+            lambda run=run: turns.take_turns(main, [run]) >= 0 and _ready(main, run) == ["b#1"],  # type: ignore[misc]
+            seconds=20,
+            what="b to be ready",
+        )
+        finish(main, worker.platform, take(worker.platform, run, "b#1"))
+        assert status(main, run) == "completed"
+    assert doctor.examine(main.database) == ()
+
+
+def _ready(main: Platform, run: RunId) -> list[str]:
+    return [step.key for step in views.run(main, run).steps if step.status == "ready"]
