@@ -23,7 +23,12 @@ def node_of(key: str) -> NodeId:
 
 def names(connection: Connection, run: RunId, graph: Graph, of: str, index: int) -> dict[str, Json]:
     """The names by which the node within a map knows an item of it."""
+    (row,) = payloads.get(connection, [(run, payload_name(of, index))])
+    return named(graph, of, index, orjson.loads(row.body))
+
+
+def named(graph: Graph, of: str, index: int, value: Json) -> dict[str, Json]:
+    """An item by the names that the node within its map knows it by."""
     declared = graph.nodes[node_of(of)].wait
     assert isinstance(declared, Map)
-    (row,) = payloads.get(connection, [(run, payload_name(of, index))])
-    return {declared.name: orjson.loads(row.body), "index": index}
+    return {declared.name: value, "index": index}

@@ -7,7 +7,7 @@ the transaction of the turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from engine import waiting
 from engine.core import messages as msg
-from engine.core.graph import Asked, Awaited, Child, Graph, Map, Timer
+from engine.core.graph import Asked, Awaited, Child, Graph, Map, NodeId, Timer
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import Json, canonical, plain
@@ -51,6 +51,17 @@ class Answers:
     started: tuple[RunId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritten:
+    """What the turn has come to so far, and no row tells yet."""
+
+    #: The last line of history that is written.
+    seq: int
+    entries: Sequence[msg.Entry]
+    #: The items of maps, each with its place.
+    items: Mapping[msg.StepKey, Sequence[tuple[int, Json]]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Left:
     """What is to be written beside the answers, as it gathers."""
@@ -61,7 +72,13 @@ class _Left:
 
 
 def answers(
-    connection: Connection, parent: Parent, graph: Graph, state: State, now: datetime
+    connection: Connection,
+    parent: Parent,
+    graph: Graph,
+    state: State,
+    unwritten: Unwritten,
+    *,
+    now: datetime,
 ) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
     found: list[Answer] = []
@@ -72,7 +89,9 @@ def answers(
                 found.append(admission.admit(connection, parent.run, graph, state, step, now=now))
             case StepStatus.OPENING:
                 try:
-                    opened = _opened(connection, parent, graph, state, step, now=now, left=left)
+                    own = _item(connection, parent.run, graph, step, unwritten)
+                    scope = {**scope_of(state, step), **own}
+                    opened = _opened(connection, parent, graph, scope, step, now=now, left=left)
                 except Unfit as unfit:
                     refused = msg.NotOpened(
                         at=now, step=step.key, reason=unfit.reason, message=unfit.message
@@ -85,7 +104,7 @@ def answers(
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
-        found.append(_undo(connection, parent.run, graph, state.undoing.before, now))
+        found.append(_undo(connection, parent.run, graph, state.undoing.before, unwritten, now=now))
     return Answers(
         events=tuple(found),
         waits=tuple(left.waits),
@@ -98,14 +117,14 @@ def _opened(
     connection: Connection,
     parent: Parent,
     graph: Graph,
-    state: State,
+    scope: Mapping[str, Json],
     step: Step,
     *,
     now: datetime,
     left: _Left,
 ) -> msg.Opened:
     """Set up what a step waits for. Raises `Unfit`."""
-    node, scope = graph.node(step.node), scope_of(state, step)
+    node = graph.node(step.node)
     here = StepId(*parent.run, step.key)
     opened = msg.Opened(at=now, step=step.key)
     match node.wait:
@@ -130,8 +149,7 @@ def _opened(
             left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
-            own = {**scope, **_item(connection, parent.run, graph, step)}
-            given = waiting.given(graph, node, own)
+            given = waiting.given(graph, node, scope)
             started = children.start(connection, parent, step, child, given)
             left.started.append(RunId(parent.run.tenant, started))
             return replace(opened, child=started, until=waiting.expiry(child.expires, now))
@@ -149,10 +167,15 @@ def scope_of(state: State, step: Step, result: Json = None) -> dict[str, Json]:
     return {**state.view(step.thread), "result": result, "run": run}
 
 
-def _item(connection: Connection, run: RunId, graph: Graph, step: Step) -> dict[str, Json]:
+def _item(
+    connection: Connection, run: RunId, graph: Graph, step: Step, unwritten: Unwritten
+) -> dict[str, Json]:
     """The names of the item that a step is about, if it is about one."""
     if step.of is None or step.index is None:
         return {}
+    for index, value in unwritten.items.get(step.of, ()):
+        if index == step.index:
+            return items.named(graph, step.of, index, value)
     return items.names(connection, run, graph, step.of, step.index)
 
 
@@ -167,9 +190,24 @@ def _saved(graph: Graph, state: State, step: Step, now: datetime) -> msg.Saved |
 
 
 def _undo(
-    connection: Connection, run: RunId, graph: Graph, before: int | None, now: datetime
+    connection: Connection,
+    run: RunId,
+    graph: Graph,
+    before: int | None,
+    unwritten: Unwritten,
+    *,
+    now: datetime,
 ) -> msg.UndoFound | msg.NothingToUndo:
+    """The last step before a line of history that was done and can be undone."""
     nodes = [node.id for node in graph.nodes.values() if node.compensate]
+    for place in range(len(unwritten.entries), 0, -1):
+        record, seq = unwritten.entries[place - 1].record, unwritten.seq + place
+        if isinstance(record, msg.AttemptSucceeded | msg.WaitEnded):
+            node, _, iteration = record.step.rpartition("#")
+            # The items of a map are undone with it.
+            done = node in nodes and iteration.isdecimal()
+            if done and (before is None or seq < before):
+                return msg.UndoFound(at=now, step=record.step, node=NodeId(node), seq=seq)
     row = undo.last(connection, run, nodes, before)
     if row is None:
         return msg.NothingToUndo(at=now)

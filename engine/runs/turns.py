@@ -36,6 +36,7 @@ from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, locks, requests, states
 from engine.runs.children import Parent
+from engine.runs.requests import Unwritten
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.payloads import Payload
@@ -224,15 +225,19 @@ def _turn(
     parent = Parent.of(row)
     waiting: list[Wait] = []
     lists: dict[msg.StepKey, list[tuple[int, Json]]] = {}
+    for key, added in _added(entries):
+        lists.setdefault(key, []).extend(added)
     started: list[RunId] = []
-    while (said := requests.answers(connection, parent, graph, turn.state, now)).events:
+    while True:
+        unwritten = Unwritten(seq=row.seq, entries=entries, items=lists)
+        said = requests.answers(connection, parent, graph, turn.state, unwritten, now=now)
+        if not said.events:
+            break
         turn = advance(graph, policy, turn.state, said.events)
         entries += turn.entries
         waiting += said.waits
         started += said.started
         lists |= {key: list(enumerate(found)) for key, found in said.items.items()}
-    for key, added in _added(entries):
-        lists.setdefault(key, []).extend(added)
     return _Taken(
         run=run,
         row=row,
@@ -288,7 +293,9 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
     waits.put(connection, [wait for one in going for wait in one.waits])
-    steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
+    # Every time, not only when it becomes paused: it may have gone on meanwhile, in this turn.
+    paused = [one.run for one in turned if one.turn.state.status is RunStatus.PAUSED]
+    steps.hold(connection, paused)
     resumed = {
         one.run: one
         for one in turned
@@ -304,10 +311,6 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
         )
         for row in released
     ]
-
-
-def _became(one: _Taken, status: RunStatus) -> bool:
-    return one.turn.state.status is status and one.row.status != status
 
 
 def _began_undoing(one: _Taken) -> bool:
@@ -422,7 +425,10 @@ def _patched(turn: Turn) -> int:
 def _snapshot(connection: Connection, one: _Taken, seq: int) -> None:
     """Keep the whole state, so that no fold has to begin further back."""
     state = one.turn.state
-    if len(state.steps) < state.live + sum(items.running for items in state.maps.values()):
+    apart = sum(items.running for items in state.maps.values())
+    if state.undoing is not None:
+        apart += state.undoing.running
+    if len(state.steps) < state.live + apart:
         gone = one.before.steps.keys() - state.steps.keys()
         rows = [states.step(row) for row in steps.load_all(connection, one.run)]
         others = {step.key: step for step in rows if step.key not in gone}

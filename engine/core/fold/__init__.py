@@ -95,7 +95,8 @@ def _controlled(
     """Fold what somebody asks of the whole run, or its clock."""
     match event:
         case msg.CancelRequested(by=by, reason=reason, compensate=compensate):
-            if state.terminal:
+            if state.terminal or (compensate and state.undoing is not None):
+                # What is undone already is not given up for being asked for once more.
                 return state
             message = reason or f"by {by}"
             ending = Ending(status=RunStatus.CANCELLED, reason="cancelled", message=message)
@@ -104,7 +105,7 @@ def _controlled(
             return _became(state, RunStatus.RUNNING, RunStatus.PAUSED)
         case msg.ResumeRequested():
             return _became(state, RunStatus.PAUSED, RunStatus.RUNNING)
-        case msg.Ticked():
+        case _:  # its clock: what has been waited for for long enough follows from the state
             return state
 
 
