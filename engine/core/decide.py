@@ -251,10 +251,6 @@ def _about(
             )
         case StepStatus.FAILED:
             return _after_failure(graph, policy, state, step, now, read=read)
-        case StepStatus.RETRYING if step.wake == now and state.status is RunStatus.RUNNING:
-            # At once. Whoever has to wait is woken: not every turn has it at hand, and what
-            # follows from an event must not hang on that.
-            return _again(graph, step)
         case StepStatus.DUE:
             return _again(graph, step)
         case _:
@@ -496,6 +492,8 @@ def _after_failure(
             attempt=step.attempt + 1,
             not_before=now + timedelta(seconds=delay),
             reason=failure.reason,
+            # Else only its wake brings it back: which steps are at hand must not decide.
+            at_once=delay == 0 and state.status is RunStatus.RUNNING,
         )
     if settled := _settles(state, step, failure):
         return settled

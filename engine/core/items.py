@@ -11,6 +11,7 @@ from engine.core import expressions, references, remembered
 from engine.core import messages as msg
 from engine.core.graph import Graph, Map
 from engine.core.state import Items, State, Step
+from engine.core.transitions import RunStatus
 
 
 def item_key(of: msg.StepKey, index: int) -> msg.StepKey:
@@ -28,7 +29,8 @@ def placed(state: State) -> msg.AddItems | None:
 
 def next_of(graph: Graph, state: State) -> msg.AnyCommand | None:
     """What follows for the maps that are at hand."""
-    steps = (state.steps[key] for key in state.maps if key in state.steps)
+    # In the order of their names, not in that in which a head was read or they began.
+    steps = (state.steps[key] for key in sorted(state.maps) if key in state.steps)
     found = (_following(graph, state, step) for step in steps)
     return next((command for command in found if command is not None), None)
 
@@ -54,7 +56,7 @@ def _following(graph: Graph, state: State, step: Step) -> msg.AnyCommand | None:
         if items.succeeded >= enough:
             return msg.GatherItems(step=step.key, count=items.count, because="enough")
     if items.next < items.count and items.running < declared.at_once:
-        return _start(declared, step, items)
+        return _start(graph, state, step, items)
     if items.next == items.count and not items.running:
         return msg.GatherItems(step=step.key, count=items.count, because="all")
     return None
@@ -68,7 +70,19 @@ def _enough(template: expressions.Template, state: State, step: Step) -> float:
     return value
 
 
-def _start(declared: Map, step: Step, items: Items) -> msg.RequestStart:
+def _start(
+    graph: Graph, state: State, step: Step, items: Items
+) -> msg.RequestStart | msg.FinishRun:
+    declared = graph.node(step.node).wait
+    assert isinstance(declared, Map)
+    if state.visited >= graph.limits.steps:
+        return msg.FinishRun(
+            status=RunStatus.FAILED,
+            reason="step_budget",
+            message=f"the run's budget of {graph.limits.steps} steps is spent at item "
+            f"{items.next} of {items.count} of node {step.node}",
+            step=step.key,
+        )
     return msg.RequestStart(
         step=item_key(step.key, items.next),
         node=declared.do.id,

@@ -109,6 +109,8 @@ class Woke(Event):
     """The time that a step waited for has come."""
 
     step: StepKey
+    #: It was to ask for its start again. If it waits by now for something else, that goes on.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -520,6 +522,8 @@ class RetryStep(Command):
     attempt: int
     not_before: datetime
     reason: str
+    #: Nothing needs to wake it: it asks for its start at once.
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,10 +53,11 @@ def merged(overlays: Iterable[Overlay], reducers: Reducers) -> Overlay:
     """
     together: dict[str, Json] = {}
     for overlay in overlays:
+        if clash := [name for name in overlay if name in together and name not in reducers]:
+            # The same one whichever was written first.
+            raise Contradiction(min(clash))
         for name, value in overlay.items():
             reducer = reducers.get(name)
-            if reducer is None and name in together:
-                raise Contradiction(name)
             known = together.get(name)
             together[name] = value if reducer is None else _reduced(reducer, known, value)
     return together

@@ -360,6 +360,7 @@ def _waiting() -> list[Json]:
                 "name": {
                     "description": "The name of the event, or an expression of it.",
                     "type": "string",
+                    "minLength": 1,
                     "maxLength": MAX_SOURCE,
                 },
                 "match": {
@@ -422,10 +423,16 @@ def _waiting() -> list[Json]:
         "map": (
             "A node that does the same with every item of a list, side by side.",
             {
-                "over": {"description": "The items: an expression of a list, or a list."},
-                "as": _text(
-                    words.VARIABLE_NAME, "What an item is called there; `item` unless said."
-                ),
+                "over": {
+                    "description": "The items: an expression of a list, or a list.",
+                    "anyOf": [{"$ref": "#/$defs/reference_expression"}, {"type": "array"}],
+                },
+                "as": {
+                    **_text(
+                        words.VARIABLE_NAME, "What an item is called there; `item` unless said."
+                    ),
+                    "not": {"enum": [*sorted(RESERVED - {"item"})]},
+                },
                 "do": {"$ref": "#/$defs/inner"},
                 "at_once": _integer(1, words.MAX_AT_ONCE, 10, "How many at the same time."),
                 "stop_when": _object(
@@ -457,7 +464,7 @@ def _waiting() -> list[Json]:
             {
                 "kind": {"description": "What the node waits for.", "const": kind},
                 **fields,
-                **_around(),
+                **{name: rule for name, rule in _around().items() if name in words.OWN[kind]},
                 **_common(),
             },
             required=["kind", *(str(name) for name in required)],
@@ -529,6 +536,7 @@ def _lock() -> dict[str, Json]:
             {
                 "description": "Held among the threads of the run while the step lives.",
                 "type": "string",
+                "minLength": 1,
                 "maxLength": MAX_SOURCE,
             },
             _object(
@@ -537,6 +545,7 @@ def _lock() -> dict[str, Json]:
                     "name": {
                         "description": "Text, or an expression.",
                         "type": "string",
+                        "minLength": 1,
                         "maxLength": MAX_SOURCE,
                     },
                     "until": _text(

@@ -57,9 +57,15 @@ RUN: Mapping[RunStatus, frozenset[RunStatus]] = {
 #: store hands all three over as READY.
 STEP: Mapping[StepStatus, frozenset[StepStatus]] = {
     StepStatus.REQUESTED: frozenset(
-        {StepStatus.READY, StepStatus.OPENING, StepStatus.DEFERRED, StepStatus.FAILED}
+        {
+            StepStatus.READY,
+            StepStatus.OPENING,
+            StepStatus.DEFERRED,
+            StepStatus.SUCCEEDED,
+            StepStatus.FAILED,
+        }
     ),
-    StepStatus.OPENING: frozenset({StepStatus.WAITING, StepStatus.FAILED}),
+    StepStatus.OPENING: frozenset({StepStatus.WAITING, StepStatus.SUCCEEDED, StepStatus.FAILED}),
     StepStatus.WAITING: frozenset(
         {
             StepStatus.ANSWERED,

@@ -23,7 +23,10 @@ def give_up(connection: Connection, kept: Mapping[RunId, Sequence[str]]) -> list
     """Give up what runs hold no more, but for what their tokens keep; the runs that are woken."""
     woken = rows.give_up(connection, list(kept), kept)
     wakes = [
-        letters.letter(RunId(row.tenant_id, row.run_id), msg.Woke(at=codec.UNTIMED, step=row.key))
+        letters.letter(
+            RunId(row.tenant_id, row.run_id),
+            msg.Woke(at=codec.UNTIMED, step=row.key, again=True),
+        )
         for row in woken
     ]
     if wakes:

@@ -53,7 +53,7 @@ def sweep(platform: Platform) -> Swept:
         woken = steps.wake(connection, BATCH)
         _lose(connection, [row for row in expired if row.begun])
         if woken:
-            inbox.put(connection, [letters.letter(*_woke(row)) for row in woken])
+            inbox.put(connection, [letters.letter(*_woke(row, again=True)) for row in woken])
         ticked = runs.wake(connection, BATCH)
         if ticked:
             runs_due = [RunId(row.tenant_id, row.run_id) for row in ticked]
@@ -123,6 +123,6 @@ def _lost(row: Row[Any]) -> tuple[RunId, msg.AttemptLost]:
     return RunId(row.tenant_id, row.run_id), event
 
 
-def _woke(row: Row[Any]) -> tuple[RunId, msg.Woke]:
-    event = msg.Woke(at=codec.UNTIMED, step=msg.StepKey(row.key))
+def _woke(row: Row[Any], *, again: bool = False) -> tuple[RunId, msg.Woke]:
+    event = msg.Woke(at=codec.UNTIMED, step=msg.StepKey(row.key), again=again)
     return RunId(row.tenant_id, row.run_id), event

@@ -499,7 +499,10 @@ def _patched(turn: Turn) -> int:
 def _snapshot(connection: Connection, one: _Taken, seq: int) -> None:
     """Keep the whole state, so that no fold has to begin further back."""
     state = one.turn.state
-    if len(state.steps) < state.live + sum(items.running for items in state.maps.values()):
+    apart = sum(items.running for items in state.maps.values())
+    if state.undoing is not None:
+        apart += state.undoing.running
+    if len(state.steps) < state.live + apart:
         gone = one.before.steps.keys() - state.steps.keys()
         rows = [states.step(row) for row in steps.load_all(connection, one.run)]
         others = {step.key: step for step in rows if step.key not in gone}

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 
 from engine.core import expressions
 from engine.core.graph import (
     END,
     Arrive,
+    Asked,
+    Awaited,
+    Child,
     Edge,
     EdgeId,
     Graph,
     Join,
     Limits,
+    Lock,
+    Map,
     Node,
     NodeId,
+    Orphan,
     Retry,
     Role,
     Route,
     Rule,
     Surplus,
+    Timer,
+    Wait,
 )
 
 #: Names that some notation or other takes for something else.
@@ -58,11 +68,76 @@ REASONS = st.frozensets(st.sampled_from(["error", "timeout", "memory"]))
 TITLES = st.none() | TEXTS
 
 
+WAITS = ("timer", "event", "approval", "input", "workflow", "map")
+LOCKS = (
+    None,
+    Lock(name=expressions.template("l")),
+    Lock(name=expressions.template("$x"), tenant=True),
+)
+
+
+def _inner(name: str, part: str, **options: object) -> Node:
+    inner = Node(id=NodeId(f"{name}/{part}"), kind="function", uses="f")
+    return replace(inner, **options)  # type: ignore[arg-type]
+
+
+def _wait(kind: str, name: str) -> st.SearchStrategy[Wait]:
+    """What a node of a kind waits for, with anything that it may have."""
+    text, expires = expressions.template, st.sampled_from([None, 90.0, 0.25])
+    form = st.sampled_from([{"size": {"type": "integer"}}, {"a": {"default": "<br>"}, "b": {}}])
+    found: dict[str, st.SearchStrategy[Wait]] = {
+        "timer": st.sampled_from([Timer(seconds=text("10m")), Timer(until=text("$x"))]),
+        "event": st.builds(
+            Awaited,
+            name=st.sampled_from([text("paid"), text("$s")]),
+            match=st.sampled_from([None, text({"order": "$x"})]),
+            schema=st.sampled_from([None, {"type": "object"}]),
+            transient=st.booleans(),
+            expires=expires,
+        ),
+        "approval": st.builds(
+            Asked,
+            choices=st.just(("approve", "reject")),
+            form=st.just({}) | form,
+            show=st.sampled_from([None, text("$x")]),
+            who=st.sampled_from([(), ("role:a", "user:b")]),
+            quorum=st.integers(1, 3),
+            expires=expires,
+        ),
+        "input": st.builds(Asked, form=form, expires=expires),
+        "workflow": st.builds(
+            Child, workflow=st.just("w@1"), orphan=st.sampled_from(Orphan), expires=expires
+        ),
+        "map": st.builds(
+            Map,
+            over=st.sampled_from([text("$x"), text([1, "$y"])]),
+            do=st.sampled_from(
+                [
+                    _inner(name, "item"),
+                    _inner(
+                        name,
+                        "item",
+                        kind="workflow",
+                        uses=None,
+                        wait=Child(workflow="w"),
+                        timeout=9.0,
+                    ),
+                ]
+            ),
+            name=st.sampled_from(["item", "one"]),
+            at_once=st.integers(1, 20),
+            most_failed=st.integers(1, 3),
+            enough=st.sampled_from([None, text(2), text("$x")]),
+        ),
+    }
+    return found[kind]
+
+
 @st.composite
 def nodes(draw: st.DrawFn, name: str) -> Node:
     """A node of any kind, with anything that its kind may have."""
     kinds = ["function", "function", "tool", "plan", "start", "end", "pass", "milestone"]
-    kind = draw(st.sampled_from(kinds))
+    kind = draw(st.sampled_from([*kinds, *WAITS]))
     common = {
         "id": NodeId(name),
         "title": draw(TITLES),
@@ -86,6 +161,15 @@ def nodes(draw: st.DrawFn, name: str) -> Node:
     if kind == "plan":
         rules = (Rule(next=(NodeId("a"),), when=draw(WHENS)), Rule(next=()))
         return Node(kind=kind, role=Role.PLAN, rules=rules, **common)  # type: ignore[arg-type]
+    if kind in WAITS:
+        around = {
+            "save": draw(st.sampled_from([{}, {"v": expressions.template("$result")}])),
+            "lock": draw(st.sampled_from(LOCKS)),
+            "compensate": draw(st.none() | st.just(_inner(name, "undo"))),
+        }
+        if kind == "timer":
+            around = {"lock": around["lock"]}
+        return Node(kind=kind, wait=draw(_wait(kind, name)), **around, **common)  # type: ignore[arg-type]
     plan = kind == "function" and draw(st.booleans())
     return Node(
         kind=kind,

@@ -164,19 +164,15 @@ def _compensate(name: NodeId, section: Section) -> Node | None:
 
 def _lock(node: Section) -> Lock | None:
     """A text is the name of a lock of the run, held while the step lives."""
-    given = node.fields.get("lock")
-    if given is None:
+    if "lock" not in node.fields:
         return None
-    if isinstance(given, str):
-        return Lock(name=node.template("lock"))
+    if isinstance(node.fields["lock"], str):
+        return Lock(name=waits.name(node, "lock", "the name of a lock"))
     section = node.section("lock")
     section.known(words.LOCK)
-    if not isinstance(section.fields.get("name"), str):
-        section.wrong(section.at("name"), section.fields.get("name"), "the name of the lock")
-        return None
     until = section.text("until", words.NODE_NAME, "the name of a node")
     return Lock(
-        name=section.template("name"),
+        name=waits.name(section, "name", "the name of the lock"),
         until=None if until is None else NodeId(until),
         tenant=section.option("of", words.LOCKS, ()) == "tenant",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from engine.core import reasons
 from engine.core.graph import Arrive, Join
 
 MAX_NODES = 1000
@@ -38,19 +39,9 @@ QUEUE = r"^[A-Za-z0-9_.-]{1,100}$"
 TITLE = r"^[^\x00-\x1f\x7f]{1,200}$"
 NOTES = r"^[\s\S]{1,4000}$"
 
-#: Reasons for which an attempt may be tried again. A worker that dies is not among them: its
-#: steps are tried again whatever the node says, and counted apart.
-REASONS = ("error", "timeout", "memory", "cpu", "output_too_large")
-#: Reasons for which a step fails for good.
-FAILURES = (
-    *REASONS,
-    *("killed", "lost", "refused", "input_failed", "save_failed", "variables_too_large"),
-    *("no_plan", "no_such_function", "no_such_tool", "nondeterministic_call", "unknown_outcome"),
-    *("unknown_kind", "defect", "expired", "items_failed", "no_such_workflow", "too_deep"),
-    *("child_failed", "child_cancelled"),
-)
-#: Reasons for which a node that runs a workflow may run it again.
-CHILD_REASONS = ("child_failed", "child_cancelled")
+REASONS = reasons.REASONS
+FAILURES = reasons.FAILURES
+CHILD_REASONS = reasons.CHILD_REASONS
 
 WAITING = ("timer", "event", "approval", "input", "workflow", "map")
 KINDS = ("function", "tool", *WAITING, "start", "pass", "milestone", "end")
@@ -111,13 +102,15 @@ MAX_ITEMS = 100_000
 #: Items of a map that are started side by side.
 MAX_AT_ONCE = 1000
 MAX_WAIT_SECONDS = 3650 * 86_400.0
+#: Characters of the name of an event or a lock.
+MAX_NAME = 200
 #: What may stand where a function alone would do.
 INNER = ("kind", "uses", "tool", "workflow", "with", "retry", "timeout", "queue", "orphan")
 #: What the kinds of node have beside what all have.
 OWN: Mapping[str, tuple[str, ...]] = {
     "function": ("uses", "role", "choose", *WORK),
     "tool": ("tool", *WORK),
-    "timer": ("for", "until", "lock", "compensate"),
+    "timer": ("for", "until", "lock"),
     "event": ("name", "match", "schema", "transient", "expires", *WAIT),
     "approval": ("show", "choices", "form", "from", "quorum", "expires", *WAIT),
     "input": ("show", "form", "from", "expires", *WAIT),

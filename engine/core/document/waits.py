@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from engine.core import expressions
 from engine.core.document import vocabulary as words
 from engine.core.document.inputs import alone
-from engine.core.document.names import variable_name
+from engine.core.document.names import misnamed
 from engine.core.graph import Asked, Awaited, Child, Map, Node, NodeId, Orphan, Timer, Wait
-from engine.core.section import Section
+from engine.core.section import Section, short
 from engine.core.values import Json
 
 Inner = Callable[[Section, str, NodeId, tuple[str, ...]], Node]
@@ -58,29 +59,58 @@ def _timer(section: Section) -> Timer:
         section.fail("for", "the timer has no time", "write for: 10m, or until: $due")
     for more in given[1:]:
         section.fail(more, "`for` says already how long", "keep one of them")
-    if isinstance(section.fields.get("for"), int | float) or not _is_expression(section, "for"):
+    if not _is_expression(section, "for"):
         section.duration("for", 0, words.MAX_WAIT_SECONDS)
+    if "until" in section.fields and not _is_expression(section, "until"):
+        _instant(section)
     return Timer(
         seconds=section.template("for") if "for" in section.fields else None,
         until=section.template("until") if "until" in section.fields else None,
     )
 
 
+def _instant(section: Section) -> None:
+    """Refuse what is no instant."""
+    value = section.fields["until"]
+    if not isinstance(value, str):
+        section.wrong(section.at("until"), value, _INSTANT)
+        return
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        section.fail("until", f"{short(value)} is no instant", f"write {_INSTANT}")
+
+
+_INSTANT = "an instant such as 2030-01-31T09:00:00+00:00, or an expression of one"
+
+
 def _is_expression(section: Section, field: str) -> bool:
     value = section.fields.get(field)
-    return isinstance(value, str) and value.startswith("$")
+    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
+
+
+def name(section: Section, field: str, what: str) -> expressions.Template:
+    """A name as text, or an expression of one; something else stands in for a wrong one."""
+    value = section.fields.get(field)
+    if not isinstance(value, str):
+        section.wrong(section.at(field), value, f"{what}, as text")
+    elif _is_expression(section, field):
+        return section.template(field)
+    elif not 0 < len(value) <= words.MAX_NAME:
+        section.fail(field, f"{short(value)} does not fit", f"write {what}, up to 200 characters")
+    return expressions.template(value if isinstance(value, str) else "?")
 
 
 def _event(section: Section) -> Awaited:
     if "name" not in section.fields:
         section.fail("name", "the event has no name", "write name: paid")
-    elif not isinstance(section.fields["name"], str):
-        section.wrong(section.at("name"), section.fields["name"], "the name of an event as text")
     match = section.fields.get("match")
-    if match is not None and not isinstance(match, dict):
+    if "match" in section.fields and not isinstance(match, dict):
         section.wrong(section.at("match"), match, "an object, such as {order: $order_id}")
     return Awaited(
-        name=section.template("name") if "name" in section.fields else expressions.template("?"),
+        name=name(section, "name", "the name of an event")
+        if "name" in section.fields
+        else expressions.template("?"),
         match=section.template("match") if isinstance(match, dict) else None,
         schema=_schema(section, "schema"),
         transient=section.flag("transient"),
@@ -102,7 +132,7 @@ def _approval(section: Section) -> Asked:
 
 def _input(section: Section) -> Asked:
     fields = form(section)
-    if not fields and not section.problems:
+    if section.fields.get("form", {}) == {}:
         section.fail("form", "the form has no fields", "write form: {answer: {type: string}}")
     return Asked(
         form=fields,
@@ -131,8 +161,9 @@ def form(section: Section) -> dict[str, Json]:
     found: dict[str, Json] = {}
     fields = section.section("form")
     for name, schema in fields.fields.items():
-        variable_name(fields, name)
-        if isinstance(schema, dict):
+        if wrong := misnamed(fields.at(name), name):
+            section.problems.append(wrong)
+        elif isinstance(schema, dict):
             alone(fields, name, schema)
             found[name] = schema
         else:
@@ -152,9 +183,9 @@ def _who(section: Section) -> tuple[str, ...]:
 
 
 def _schema(section: Section, field: str) -> Json:
-    schema = section.fields.get(field)
-    if schema is None:
+    if field not in section.fields:
         return None
+    schema = section.fields[field]
     if not isinstance(schema, dict):
         section.wrong(section.at(field), schema, "a JSON Schema, such as {type: object}")
         return None
@@ -169,6 +200,12 @@ def _expires(section: Section) -> float | None:
 def _map(name: NodeId, section: Section, inner: Inner) -> Map:
     if "over" not in section.fields:
         section.fail("over", "the map has no items", "write over: $files")
+    elif not isinstance(over := section.fields["over"], list) and not _is_expression(
+        section, "over"
+    ):
+        section.wrong(
+            section.at("over"), over, "an expression of a list, such as $files, or a list"
+        )
     if "do" not in section.fields:
         section.fail("do", "the map does nothing", "write do: FUNCTION")
     stop = section.section("stop_when")
@@ -179,8 +216,8 @@ def _map(name: NodeId, section: Section, inner: Inner) -> Map:
         if not _is_expression(stop, "succeeded"):
             stop.integer("succeeded", 1, words.MAX_ITEMS, 1)
     named = section.text("as", words.VARIABLE_NAME, "the name of a variable") or "item"
-    if named != "item":
-        variable_name(section, named)
+    if named != "item" and (wrong := misnamed(section.at("as"), named)):
+        section.problems.append(wrong)
     usual = Map(over=expressions.template(None), do=Node(id=name, kind="function"))
     return Map(
         over=section.template("over") if "over" in section.fields else usual.over,

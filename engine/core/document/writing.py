@@ -89,9 +89,9 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         kind=None if node.kind == "function" or node.rules else node.kind,
         role=node.role.value if node.role is Role.PLAN else None,
         **{"tool" if node.kind == "tool" else "uses": node.uses},
-        at=node.at,
         rules=[_write_rule(rule) for rule in node.rules] or None,
-        **({"expires": _time(node.expires)} if node.wait is None else _write_wait(node.wait)),
+        # Both a milestone and what waits may expire.
+        **{"at": node.at, "expires": _time(node.expires), **_write_wait(node.wait)},
         **{"with": None if node.inputs is None else node.inputs.source},
         save=_write_save(node),
         choose=node.choose,

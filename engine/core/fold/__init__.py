@@ -107,6 +107,9 @@ _Control: TypeAlias = (
 def _controlled(state: State, event: _Control) -> State:
     """Fold what somebody asks of the whole run, or its clock."""
     match event:
+        case msg.CancelRequested(compensate=True) if state.undoing is not None:
+            # What is undone already is not given up for being asked for once more.
+            return state
         case msg.CancelRequested(compensate=compensate):
             return replace(_stopped(state, event, "cancelled"), compensate=compensate)
         case msg.TerminateRequested():
@@ -115,7 +118,7 @@ def _controlled(state: State, event: _Control) -> State:
             return _became(state, RunStatus.RUNNING, RunStatus.PAUSED)
         case msg.ResumeRequested():
             return _became(state, RunStatus.PAUSED, RunStatus.RUNNING)
-        case msg.Ticked():
+        case _:  # its clock: what has been waited for for long enough follows from the state
             return state
 
 

@@ -27,8 +27,10 @@ def ordered(state: State, command: _Order) -> State:
     """Fold a command about a step that is at hand."""
     step = state.steps[command.step]
     match command:
-        case msg.RetryStep(attempt=attempt, not_before=wake):
+        case msg.RetryStep(attempt=attempt, not_before=wake, at_once=at_once):
             again = replace(step.to(StepStatus.RETRYING), attempt=attempt, wake=wake)
+            if at_once:
+                again = replace(again.to(StepStatus.DUE), wake=None)
             return standing(state, replace(again, failure=None, wait=None))
         case msg.OpenWait(kind=kind):
             return standing(state, replace(step, wait=kind))
@@ -43,6 +45,7 @@ def ordered(state: State, command: _Order) -> State:
             return counting(state, step.key, more)
         case msg.SettleItem(failed=failed):
             return item_settled(state, step, failed=failed)
-        case msg.GatherItems(count=count):
-            gathers = replace(step.to(StepStatus.READY), index=count, wait=None)
+        case _:
+            gather: msg.GatherItems = command  # nothing else is left
+            gathers = replace(step.to(StepStatus.READY), index=gather.count, wait=None)
             return standing(without_items(state, step.key), gathers)

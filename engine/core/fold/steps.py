@@ -43,10 +43,10 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
         case msg.AttemptSucceeded() | msg.AttemptFailed() | msg.AttemptLost():
             return step.status is StepStatus.READY and step.attempt == event.attempt
         case msg.Woke():
-            waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
-            return step.status is StepStatus.WAITING or (
-                waits and state.status is RunStatus.RUNNING
-            )
+            if step.status is StepStatus.WAITING:
+                return not event.again
+            comes_back = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
+            return comes_back and state.status is RunStatus.RUNNING
         case msg.Opened() | msg.NotOpened():
             return step.status is StepStatus.OPENING
         case msg.WaitEnded() | msg.WaitFailed():
@@ -70,6 +70,9 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
     match event:
         case msg.AttemptSucceeded(result=result, choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice)
+            if step.of is not None:
+                # It has no `save`; what it leaves all the same would hang on who was quicker.
+                return standing(state, done)
             left = {**event.patch, **remembered.left(state.reducers, step.node, result)}
             return written(standing(state, done), step.thread, left, event.removed)
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
@@ -103,9 +106,10 @@ def _answered(step: Step, answer: msg.Admitted | msg.Refused | msg.Deferred) -> 
         case msg.Refused(rule=rule, message=message):
             failure = Failure(reason="refused", message=f"{rule}: {message}", terminal=True)
             return failing(step, failure)
-        case msg.Deferred(until=until, lock=lock):
-            deferred = replace(step.to(StepStatus.DEFERRED), wake=until, opens=False)
-            return replace(deferred, awaits=lock)
+        case _:
+            later: msg.Deferred = answer  # nothing else is left
+            deferred = replace(step.to(StepStatus.DEFERRED), wake=later.until, opens=False)
+            return replace(deferred, awaits=later.lock)
 
 
 def _woken(step: Step) -> Step:

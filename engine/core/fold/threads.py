@@ -20,6 +20,7 @@ _ThreadCommand: TypeAlias = (
 
 def passed(state: State, command: msg.PassNode) -> State:
     """The coordinator stands at a control node, and has nothing to do there."""
+    token = _arriving(state, command)
     step = Step(
         key=command.step,
         node=command.node,
@@ -28,6 +29,7 @@ def passed(state: State, command: msg.PassNode) -> State:
         parents=command.parents,
         thread=command.thread,
         visits=command.visits,
+        holds=token.holds if token else (),
     )
     return _arrived(state, step, command.via)
 
@@ -38,7 +40,7 @@ def requested(state: State, command: msg.RequestStart) -> State:
     if known is not None:
         again = replace(known.to(StepStatus.REQUESTED), opens=command.waits, awaits=None)
         return standing(state, again)
-    token = next((t for t in state.tokens if _is(t, command.via, command.thread)), None)
+    token = _arriving(state, command)
     step = Step(
         key=command.step,
         node=command.node,
@@ -225,5 +227,7 @@ def standing(state: State, step: Step) -> State:
     return replace(state, steps={**state.steps, step.key: step})
 
 
-def _is(token: Token, edge: EdgeId | None, thread: msg.Thread) -> bool:
-    return not token.waits and (token.edge, token.thread) == (edge, thread)
+def _arriving(state: State, command: msg.PassNode | msg.RequestStart) -> Token | None:
+    """The token that a new step consumes; None at the start of the run."""
+    here = (command.via, command.thread)
+    return next((t for t in state.tokens if not t.waits and (t.edge, t.thread) == here), None)

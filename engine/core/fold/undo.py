@@ -40,7 +40,9 @@ def undone(state: State, record: _Undo) -> State:
             return replace(state, undoing=found)
         case msg.NothingToUndo():
             return replace(state, undoing=replace(undoing, asked=False, over=True))
-        case msg.SettleUndo(step=key, failed=failed):
-            left = {name: step for name, step in state.steps.items() if name != key}
-            counted = replace(undoing, failed=undoing.failed + bool(failed), running=False)
+        case _:
+            settled: msg.SettleUndo = record  # nothing else is left
+            left = {name: step for name, step in state.steps.items() if name != settled.step}
+            failed = undoing.failed + bool(settled.failed)
+            counted = replace(undoing, failed=failed, running=False)
             return replace(state, steps=left, undoing=counted)

@@ -6,15 +6,15 @@ whose demand can never be met, a name that nothing gives a value, is refused her
 found out by a run.
 
 `wiring` looks at nodes and edges, `work` at who carries nodes out and who chooses, `threads`
-at forks and joins, `beside` at nodes that speak of other threads, `naming` at the names in
-expressions, `strict` at what seed 001 asks for.
+at forks and joins, `beside` at nodes that speak of other threads, `waits` at nodes that ask
+people, hold locks or are undone, `naming` at the names in expressions, `strict` at what seed 001 asks for.
 """
 
 from __future__ import annotations
 
 from engine.core.graph import Graph
 from engine.core.problem import Problem
-from engine.core.validate import beside, naming, strict, threads, wiring, work
+from engine.core.validate import beside, naming, strict, threads, waits, wiring, work
 from engine.core.validate.naming import RESERVED, remembered
 
 __all__ = ["RESERVED", "problems", "remembered"]
@@ -32,6 +32,7 @@ def problems(graph: Graph) -> tuple[Problem, ...]:
     found += work.problems(sound)
     found += threads.problems(sound)
     found += beside.problems(sound)
+    found += waits.problems(sound)
     found += naming.problems(sound)
     if graph.strict:
         found += strict.problems(sound)

@@ -23,10 +23,16 @@ def problems(graph: Graph) -> Iterator[Problem]:
     inputs = graph.inputs.get("properties")
     declared = {*graph.variables, *(inputs if isinstance(inputs, dict) else ())}
     saved = {name for node in graph.nodes.values() for name in (*node.save, *node.output)}
-    saved |= _mapped(graph)
     if graph.listing is not None:
         declared -= tape.NAMES
         saved |= tape.NAMES
+    for node in graph.nodes.values():
+        if isinstance(node.wait, Map) and node.wait.name in declared | saved:
+            yield Problem(
+                path=f"{graph.place(node.id)}.as",
+                message=f"${node.wait.name} is a variable already, and an item would hide it",
+                remedy="call the item something else",
+            )
     # Without declarations the variables are whatever a run is given and its functions set.
     known = declared | saved if declared else None
     for path, expression, own in _expressions(graph):
@@ -100,12 +106,6 @@ def _leave(graph: Graph) -> str:
     return "`save` it" if graph.listing is None else "name it in the `output` of a step"
 
 
-def _mapped(graph: Graph) -> set[str]:
-    """The names that items go by; they are variables to what is done with them."""
-    waits = [node.wait for node in graph.nodes.values() if isinstance(node.wait, Map)]
-    return {wait.name for wait in waits} - RESERVED
-
-
 def _expressions(graph: Graph) -> Iterator[Named]:
     """Every expression of a graph, with its path and the reserved names that mean something there."""
     for node in graph.nodes.values():
@@ -147,8 +147,7 @@ def _of_wait(node: Node, place: str) -> Iterator[Named]:
         case Map(over=over, enough=enough, do=do, name=item):
             fields = {"over": over, "stop_when.succeeded": enough}
             if do.inputs is not None:
-                own = frozenset({"index"} | ({item} & RESERVED))
-                yield from _within(f"{place}.do.with", do.inputs, own)
+                yield from _within(f"{place}.do.with", do.inputs, frozenset({"index", item}))
         case _:
             pass
     for field, template in fields.items():

@@ -29,7 +29,9 @@ from engine.core.problem import Problem
 from engine.core.schema import document_schema
 from tests.support.documents import (
     ASTRAY,
+    ASTRAY_WAITS,
     BAD,
+    BAD_WAITS,
     BEYOND,
     FORKED,
     FULL,
@@ -37,6 +39,7 @@ from tests.support.documents import (
     PLANNED,
     SMALL,
     STRICT,
+    WAITING,
     Document,
     changed,
 )
@@ -61,6 +64,15 @@ def test_what_is_wrong_is_refused_with_its_path_and_a_remedy(
     path: tuple[str | int, ...], value: Any, where: str, message: str
 ) -> None:
     found = problems(changed(SMALL, path, value))
+    assert any(problem.path == where and message in problem.message for problem in found), found
+    assert all(problem.remedy for problem in found)
+
+
+@pytest.mark.parametrize(("path", "value", "where", "message"), BAD_WAITS + ASTRAY_WAITS)
+def test_what_waits_wrongly_is_refused_with_its_path_and_a_remedy(
+    path: tuple[str | int, ...], value: Any, where: str, message: str
+) -> None:
+    found = problems(changed(WAITING, path, value))
     assert any(problem.path == where and message in problem.message for problem in found), found
     assert all(problem.remedy for problem in found)
 
@@ -633,7 +645,78 @@ PLANS = st.fixed_dictionaries({"role": st.just("plan"), "rules": RULES}, optiona
 MILESTONES = st.fixed_dictionaries(
     {"kind": st.just("milestone"), "at": NAMES}, optional={"expires": SECONDS, **COMMON}
 )
-NODES = WORKING | WORKING | PLANS | MILESTONES
+AROUND = {
+    "save": st.just({"y": "$result"}),
+    "lock": st.sampled_from(
+        ["l", "$x", {"name": "l", "until": "a"}, {"name": "l", "of": "tenant"}]
+    ),
+    "compensate": st.sampled_from(
+        ["undo", {"kind": "tool", "tool": "t", "with": {"r": "$result"}}]
+    ),
+    **COMMON,
+}
+PEOPLE = {
+    "show": st.sampled_from(["$x", {"a": ["$x"]}]),
+    "from": st.sampled_from(["role:a", ["user:b", "user:c"]]),
+    "expires": SECONDS,
+    "quorum": st.integers(1, 2),
+}
+FORMS = st.sampled_from([{"size": {"type": "integer"}}, {"a": {"default": 1}, "b": {}}])
+INNER = st.sampled_from(
+    [
+        *("f@2", {"uses": "f", "timeout": "1m"}, {"kind": "tool", "tool": "t"}),
+        {"kind": "workflow", "workflow": "w@1", "with": {"i": "$index", "x": "$item"}},
+    ]
+)
+WAITS = st.one_of(
+    st.fixed_dictionaries(
+        {"kind": st.just("timer")},
+        optional={"for": SECONDS | st.just("$x"), "until": st.just("$x"), "lock": AROUND["lock"]},
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("event"), "name": st.sampled_from(["paid", "$x"])},
+        optional={
+            "match": st.sampled_from([{}, {"order": "$x"}]),
+            "schema": st.just({"type": "object"}),
+            "transient": st.booleans(),
+            "expires": SECONDS,
+            **AROUND,
+        },
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("approval")},
+        optional={
+            "choices": st.sampled_from([["approve", "reject"], ["x", "y", "end"]]),
+            "form": FORMS,
+            **PEOPLE,
+            **AROUND,
+        },
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("input"), "form": FORMS},
+        optional={name: rule for name, rule in (PEOPLE | AROUND).items() if name != "quorum"},
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("workflow"), "workflow": st.just("w@1.2")},
+        optional={
+            "with": st.just({"x": "$x"}),
+            "orphan": st.sampled_from(["cancel", "finish"]),
+            "expires": SECONDS,
+            **AROUND,
+        },
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("map"), "over": st.sampled_from(["$x", [1, "$x"]]), "do": INNER},
+        optional={
+            "as": st.sampled_from(["item", "one"]),
+            "at_once": st.integers(1, 20),
+            "stop_when": st.sampled_from([{}, {"failed": 2}, {"succeeded": "$x"}]),
+            "timeout": SECONDS,
+            **AROUND,
+        },
+    ),
+)
+NODES = WORKING | WORKING | PLANS | MILESTONES | WAITS | WAITS
 WAYS = {"when": st.sampled_from(["$x > 1", "true"]), "title": st.just("A title")}
 TYPES = st.sampled_from(["normal", "final", "join", "join"])
 EDGES = st.one_of(

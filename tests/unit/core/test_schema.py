@@ -8,7 +8,7 @@ import pytest
 from engine.core import document, overlays
 from engine.core.document import vocabulary
 from engine.core.schema import document_schema
-from tests.support.documents import BAD, GOOD, SMALL, changed
+from tests.support.documents import BAD, BAD_WAITS, GOOD, SMALL, WAITING, changed
 
 VALIDATOR = jsonschema_rs.Draft202012Validator(document_schema(), offline=True)
 
@@ -26,6 +26,13 @@ def test_what_the_reader_refuses_the_schema_refuses(
 ) -> None:
     assert VALIDATOR.is_valid(SMALL)
     assert not VALIDATOR.is_valid(changed(SMALL, path, value))
+
+
+@pytest.mark.parametrize(("path", "value", "where", "message"), BAD_WAITS)
+def test_what_the_reader_refuses_of_waits_the_schema_refuses(
+    path: tuple[str | int, ...], value: Any, where: str, message: str
+) -> None:
+    assert not VALIDATOR.is_valid(changed(WAITING, path, value))
 
 
 def test_it_is_a_schema() -> None:
