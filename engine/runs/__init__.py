@@ -17,6 +17,9 @@ What a turn guarantees (`turns`):
    writes the result, the event and the payload in the same statement, or none of them. What
    comes under a fence that no longer holds is kept as a refusal.
 5. An attempt begins with a row, before user code runs. Only begun attempts count.
+6. What a turn has come to counts for its own questions, though no row tells it yet
+   (`requests.Unwritten`). What is to be undone is looked for from the next turn on: by then
+   nothing can be reported any more that the search would miss.
 
 Entry points (routes, Celery tasks, commands) parse, call one function here, and render.
 """

@@ -2,7 +2,7 @@
 
 Everything outside the core is played: the store as tables in memory whose transactions are
 atomic, the broker as a bag of messages that loses, doubles, delays and replays them, workers,
-coordinators and sweepers as generators that may die wherever they yield, people who answer or do
+coordinators (whose turns have two halves) and sweepers as generators that may die wherever they yield, people who answer or do
 not, events that come before or after somebody waits for them, and a clock that jumps. Its runs
 wait for times, people, events, other runs, items and locks, and undo what they did. A seed is a whole world: the same seed gives the same run of everything.
 
