@@ -21,6 +21,9 @@ What a turn guarantees (`turns`):
 5. An attempt begins with a row, before user code runs. Only begun attempts count.
 6. What is large lies in a blob (`large`) and is read outside of transactions; a turn that needs
    it is given up and taken again with the value at hand.
+7. What a turn has come to counts for its own questions, though no row tells it yet
+   (`requests.Sitting`). What is to be undone is looked for from the next turn on: by then
+   nothing can be reported any more that the search would miss.
 
 What cannot be read ends with one error. A worker that cannot read a step's graph or state says
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is

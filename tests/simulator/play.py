@@ -28,6 +28,8 @@ def live(seed: int, rules: Rules = Rules(), *, faults: int = 250, peace: int = 6
         _step(world, actors)
         if world.violations:
             return world
+    for run in world.runs:
+        world.resume(run)
     for tick in range(peace):
         if all(resting(run) for run in world.runs.values()) or world.violations:
             break
@@ -68,6 +70,10 @@ def _trouble(world: World, actors: list[Actor]) -> None:
             world.stalled.append((until, actors.pop(rng.randrange(len(actors)))))
         case 10 | 11:
             actors.append(_sender(world))
+        case 15 if rng.random() < 0.3:
+            world.pause(rng.choice(list(world.runs)))
+        case 16 if rng.random() < 0.5:
+            world.resume(rng.choice(list(world.runs)))
         case 12 | 13 | 14 if rng.random() < world.talk:
             _answer(world)
         case _:

@@ -140,8 +140,10 @@ class World:
     #: Actors that stand still, and until when.
     stalled: list[tuple[float, Actor]] = field(default_factory=list)
 
-    def at(self, event_time: float | None = None) -> datetime:
-        return EPOCH + timedelta(seconds=self.now if event_time is None else event_time)
+    def at(self) -> datetime:
+        """The time, a little later whenever somebody asks: no two events have the same."""
+        self.now += 2e-6
+        return EPOCH + timedelta(seconds=self.now)
 
     def send(self, *message: str) -> None:
         self.messages.append(message)
@@ -199,6 +201,12 @@ class World:
             )
         )
 
+    def pause(self, run: str) -> None:
+        self.runs[run].inbox.append(msg.PauseRequested(at=self.at(), by="sim"))
+
+    def resume(self, run: str) -> None:
+        self.runs[run].inbox.append(msg.ResumeRequested(at=self.at(), by="sim"))
+
     def open_turn(self, run: str) -> Turning | None:
         """What a turn begins with: the lock of its run, what waits for it, the rows it names."""
         it = self.runs[run]
@@ -252,7 +260,7 @@ class World:
             if before.steps.get(key) == step:
                 continue
             row = it.rows.setdefault(key, Row(step=step, status="new", asked=self.now))
-            if row.status in ("ready", "leased"):
+            if row.status in ("ready", "held", "leased"):
                 self.violations.append(f"{name} {key}: a turn moved it, and it was {row.status}")
             row.step = replace(step, opens=False, result=None, choice=None, failure=None)
             row.status, row.begun, row.wake = step.status, False, math.inf
@@ -263,6 +271,16 @@ class World:
                 row.wake = (step.wake - EPOCH).total_seconds()
             if key in asker.waits and step.status is StepStatus.WAITING:
                 it.waits[key] = asker.waits[key]
+        if state.status is RunStatus.PAUSED:
+            hints = []
+            for row in it.rows.values():
+                if row.status == "ready":
+                    row.status, row.wake = "held", math.inf
+        elif before.status is RunStatus.PAUSED:
+            for key, row in it.rows.items():
+                if row.status == "held":
+                    row.status, row.wake = "ready", self.now + RESEND
+                    hints.append(("execute", name, key))
         return hints
 
     def _remove(self, run: Run, keys: Sequence[str]) -> None:
@@ -497,6 +515,8 @@ class World:
                                 worker=str(worker),
                             )
                         )
+                    elif run.state.status is RunStatus.PAUSED:
+                        row.status, row.wake = "held", math.inf
                     else:
                         row.status, row.wake = "ready", self.now
                 elif row.status in ("retrying", "deferred") and row.wake <= self.now:
@@ -533,7 +553,7 @@ def _began_undoing(before: State, after: State) -> bool:
 def _loaded(row: Row) -> Step:
     """A step as a turn finds it: ownership is no business of the core."""
     status = StepStatus(row.status)
-    if status in (StepStatus.LEASED, StepStatus.REPORTED):
+    if status in (StepStatus.HELD, StepStatus.LEASED, StepStatus.REPORTED):
         status = StepStatus.READY if row.step.wait is None else StepStatus.WAITING
     wakes = status in (StepStatus.DEFERRED, StepStatus.RETRYING, StepStatus.WAITING)
     return replace(row.step, status=status, wake=row.step.wake if wakes else None)
