@@ -105,7 +105,7 @@ def test_a_child_that_fails_fails_its_parent_with_what_happened(main):
     detail = views.run(main, run)
     assert (detail.status, detail.reason) == ("failed", "child_failed")
     assert "input_failed" in detail.message
-    assert detail.message.startswith(f"run {child(main, run).run} of inner failed")
+    assert detail.message.startswith(f"run {child(main, run).run} failed")
 
 
 def test_a_child_that_is_cancelled_fails_the_step_with_a_reason_of_its_own(main, inner):

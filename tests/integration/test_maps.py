@@ -352,6 +352,8 @@ def test_a_map_that_is_skipped_is_done_without_results_and_lets_its_items_go(mai
 
 def test_an_item_that_is_skipped_counts_as_done_without_a_result(main, worker):
     run = mapped(main, ["bad", 2])
+    with pytest.raises(Invalid):
+        control.skip(main, run, "w#1.0", by="bob", choice="end")
     control.skip(main, run, "w#1.0", by="bob")
     assert numbers(found(main, carried(main, worker, run))) == [None, 2]
 
