@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import jsonschema_rs
 import yaml
 
-from engine.core import document, overlays, values
+from engine.core import document, overlays, remembered, values
 from engine.core.graph import Asked, Awaited, Graph
 from engine.core.problem import Problem
 from engine.core.section import below, named, suggestion
@@ -104,6 +104,7 @@ def patch_problems(
 def _patch_problems(
     graph: Graph, patch: Mapping[str, Json], removed: Iterable[str], path: str
 ) -> Iterator[Problem]:
+    yield from _hidden(patch, path)
     for name, value in patch.items():
         reducer = graph.reducers.get(name)
         if reducer is not None and (wanted := overlays.misfit(reducer, value)):
@@ -128,6 +129,7 @@ def _patch_problems(
 
 def _start_problems(graph: Graph, inputs: Mapping[str, Json], path: str) -> Iterator[Problem]:
     """What keeps declared variables from beginning with what a run is given for them."""
+    yield from _hidden(inputs, path)
     for name, value in inputs.items():
         reducer = graph.reducers.get(name)
         if reducer is not None and (wanted := document.wanted(reducer, value)):
@@ -138,6 +140,16 @@ def _start_problems(graph: Graph, inputs: Mapping[str, Json], path: str) -> Iter
             )
         elif value is not None:
             yield from _type_problems(graph, name, value, below(path, name))
+
+
+def _hidden(given: Mapping[str, Json], path: str) -> Iterator[Problem]:
+    """Names under which the platform keeps what `$steps` stands for."""
+    for name in given.keys() - remembered.visible(given).keys():
+        yield Problem(
+            path=below(path, name),
+            message=f"${name} means something else",
+            remedy="choose another name",
+        )
 
 
 def _type_problems(graph: Graph, name: str, value: Json, path: str) -> Iterator[Problem]:

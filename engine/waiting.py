@@ -1,4 +1,4 @@
-"""What nodes wait for, worked out: instants, names, forms, items, and what a result leaves.
+"""What nodes wait for, worked out: instants, names, items, and what a result leaves.
 
 The coordinator does here for steps that wait what a worker does for those that work:
 evaluate what their node says, against the variables as their thread sees them, and look
@@ -11,22 +11,32 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from engine import documents
-from engine.core import expressions, overlays, tape, values
+from engine.core import codec, expressions, overlays, references, remembered, tape, values
+from engine.core import messages as msg
 from engine.core.expressions import Template
-from engine.core.graph import Asked, Awaited, Graph, Map, Node, Timer
+from engine.core.graph import Awaited, Graph, Lock, Map, Node, NodeId, Timer
 from engine.core.overflow import Overflow, overflowing
 from engine.core.problem import Problem
-from engine.core.references import TooLarge
+from engine.core.references import CONDITION_BYTES, Read, Readable, TooLarge
 from engine.core.section import UNITS
-from engine.core.values import VARIABLES_BYTES, Json, digest
+from engine.core.state import Ending, State, Step
+from engine.core.transitions import RunStatus
+from engine.core.values import VARIABLES_BYTES, Inline, Json, digest
 
 #: Items that a map may have to begin with.
 MAX_ITEMS = 100_000
 #: Characters of the name of an event or a lock.
 MAX_NAME = 200
 
+#: Runs within runs.
+MAX_DEPTH = 20
+
+ChildEnd: TypeAlias = msg.WaitEnded | msg.WaitFailed
+
+_CHILD_REASONS = {RunStatus.FAILED: "child_failed", RunStatus.CANCELLED: "child_cancelled"}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _MOST_SECONDS = 3650 * 86_400.0
 
@@ -68,12 +78,20 @@ def correlation(match: Json) -> str:
     return digest(match) if match else ""
 
 
+def scope_of(
+    state: State, step: Step, result: Json = None, *, read: Read = references.unread
+) -> dict[str, Json]:
+    """What the names of an expression stand for at a step that waits."""
+    run: dict[str, Json] = {"id": state.run, "steps": state.visited}
+    return {**remembered.names(state.view(step.thread), read), "result": result, "run": run}
+
+
 def instant(node: Node, timer: Timer, scope: Scope, now: datetime) -> datetime:
     """When a timer is over. Raises `Unfit`."""
     if timer.seconds is not None:
         return now + timedelta(seconds=_seconds(node, timer.seconds, scope))
     assert timer.until is not None
-    value = _evaluated(node, "until", timer.until, scope)
+    value = evaluated(node, "until", timer.until, scope)
     try:
         found = datetime.fromisoformat(str(value))
     except ValueError:
@@ -90,56 +108,22 @@ def expiry(expires: float | None, now: datetime) -> datetime | None:
 
 def expected(node: Node, awaited: Awaited, scope: Scope) -> Expected:
     """The event that a node waits for. Raises `Unfit`."""
-    name = _evaluated(node, "name", awaited.name, scope)
+    name = evaluated(node, "name", awaited.name, scope)
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise _unfit(node, "name", name, "the name of an event, up to 200 characters")
-    match = {} if awaited.match is None else _evaluated(node, "match", awaited.match, scope)
+    match = {} if awaited.match is None else evaluated(node, "match", awaited.match, scope)
     return Expected(name=name, match=match, schema=awaited.schema)
 
 
-def asks(node: Node, asked: Asked, scope: Scope) -> dict[str, Json]:
-    """What people are shown and asked. Raises `Unfit`."""
-    shown = None if asked.show is None else _evaluated(node, "show", asked.show, scope)
-    return {
-        "title": node.title,
-        "show": shown,
-        "choices": [*asked.choices],
-        "form": form_schema(asked),
-        "from": [*asked.who],
-        "quorum": asked.quorum,
-    }
-
-
-def form_schema(asked: Asked) -> dict[str, Json]:
-    """The JSON Schema of what people fill in; a field without a default must be."""
-    required: list[Json] = [
-        name
-        for name, schema in asked.form.items()
-        if not (isinstance(schema, dict) and "default" in schema)
-    ]
-    return {
-        "type": "object",
-        "properties": dict(asked.form),
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
-def filled(form: Mapping[str, Json], given: Mapping[str, Json]) -> dict[str, Json]:
-    """What somebody filled in, with the defaults of what they left out."""
-    fields = form.get("properties")
-    assert isinstance(fields, dict)
-    usual = {
-        name: schema["default"]
-        for name, schema in fields.items()
-        if isinstance(schema, dict) and "default" in schema
-    }
-    return {**usual, **given}
+def misfit(schema: Json, payload: Json) -> str:
+    """What keeps the payload of an event from being of a schema; empty when it is."""
+    found = () if schema is None else documents.schema_problems(schema, payload, path="payload")
+    return "; ".join(f"{problem.path}: {problem.message}" for problem in found)
 
 
 def items(node: Node, declared: Map, scope: Scope) -> list[Json]:
     """The items of a map to begin with. Raises `Unfit`."""
-    found = _evaluated(node, "over", declared.over, scope)
+    found = evaluated(node, "over", declared.over, scope)
     if not isinstance(found, list):
         raise _unfit(node, "over", found, "a list of items")
     if len(found) > MAX_ITEMS:
@@ -159,21 +143,26 @@ def given(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
         except expressions.EvaluationError as error:
             message = f"step {node.id}, params.{error.path}: {error}"
             raise Unfit("input_failed", message) from error
-    found = _evaluated(node, "with", node.inputs, scope)
+    found = evaluated(node, "with", node.inputs, scope)
     assert isinstance(found, dict)
     return found
 
 
-def lock_name(node: Node, name: Template, scope: Scope) -> str:
-    """The name of the lock that a node asks for. Raises `Unfit`."""
-    value = _evaluated(node, "lock", name, scope)
+def item_names(declared: Map, index: int, value: Json) -> dict[str, Json]:
+    """The names by which the node within a map knows an item of it."""
+    return {declared.name: value, "index": index}
+
+
+def lock_name(run: str, node: Node, lock: Lock, scope: Scope) -> str:
+    """The name of the lock that a node of a run asks for. Raises `Unfit`."""
+    value = evaluated(node, "lock", lock.name, scope)
     if (
         isinstance(value, bool)
         or not isinstance(value, str | int)
         or not 0 < len(str(value)) <= MAX_NAME
     ):
         raise _unfit(node, "lock", value, "a name of up to 200 characters")
-    return str(value)
+    return f"tenant:{value}" if lock.tenant else f"{run}:{value}"
 
 
 def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope | None) -> dict[str, Json]:
@@ -182,7 +171,7 @@ def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope | None) -
     `left` is all that there would be, `kept` are references by digest; None: wherever they may
     lie, they stay here. Raises `Overflowing` with values that are not kept yet, and `Overflow`.
     """
-    names = overflowing(left, new, stays)
+    names = overflowing(left, left if kept is None else new, stays)
     if kept is None:
         return dict(new)
     if missing := [new[name] for name in names if digest(new[name]) not in kept]:
@@ -190,13 +179,8 @@ def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope | None) -
     return {**new, **{name: kept[digest(new[name])] for name in names}}
 
 
-def patch(
-    graph: Graph, node: Node, scope: Scope, variables: Scope, kept: Scope | None = None
-) -> dict[str, Json]:
-    """What a result, in the scope as `$result`, leaves in the variables.
-
-    `variables` and `kept` are as `moved` takes them. Raises `Unfit`, and `Overflowing`.
-    """
+def patch(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
+    """What a result, in the scope as `$result`, leaves in the variables. Raises `Unfit`."""
     found: dict[str, Json] = {}
     if graph.listing is not None:
         found = tape.left(node.output, scope["result"], None)
@@ -205,15 +189,37 @@ def patch(
             found[name] = template.evaluate(scope)
         except (expressions.EvaluationError, TooLarge) as error:
             raise Unfit("save_failed", f"node {node.id}, save.{name}: {error}") from error
-    problems: list[Problem] = [
-        *values.problems(found, path="save"),
-        *documents.patch_problems(graph, found),
-    ]
-    if problems:
-        raise Unfit("save_failed", f"node {node.id}, {problems[0].path}: {problems[0].message}")
-    left = overlays.written(variables, found, graph.reducers)
+    for problem in values.problems(found, path="save"):
+        raise Unfit("save_failed", f"node {node.id}, {problem.path}: {problem.message}")
+    return found
+
+
+def check(graph: Graph, node: Node, patch: Scope, removed: Sequence[str] = ()) -> None:
+    """Look whether the variables may hold what a step leaves in them. Raises `Unfit`."""
+    for problem in documents.patch_problems(graph, patch, removed):
+        raise Unfit("save_failed", f"node {node.id}, {problem.path}: {problem.message}")
+
+
+def fitting(
+    graph: Graph,
+    node: Node,
+    variables: Scope,
+    patch: Scope,
+    removed: Sequence[str] = (),
+    *,
+    result: Json,
+    kept: Scope | None = None,
+) -> dict[str, Json]:
+    """What a step leaves, as it fits beside the variables; `kept` is as `moved` takes it.
+
+    Raises `Unfit`, and `Overflowing`.
+    """
+    reducers = remembered.reducers(graph)
+    recalled = remembered.left(reducers, node.id, Inline(value=result))
+    before = {name: value for name, value in variables.items() if name not in removed}
+    left = overlays.written(before, {**patch, **recalled}, reducers)
     try:
-        return moved(left, found, graph.reducers.keys(), kept)
+        return moved(left, patch, graph.reducers.keys(), kept)
     except Overflow as overflow:
         raise Unfit(
             "variables_too_large",
@@ -222,8 +228,61 @@ def patch(
         ) from None
 
 
+def saved(
+    graph: Graph,
+    state: State,
+    step: Step,
+    now: datetime,
+    *,
+    read: Read = references.unread,
+    kept: Scope | None = None,
+) -> msg.Saved | msg.NotSaved:
+    """What the result of a step that has waited leaves in the variables, if they can take it.
+
+    Raises `Overflowing`.
+    """
+    result = None if step.result is None else values.plain(step.result)
+    node, names = graph.node(step.node), scope_of(state, step, result, read=read)
+    try:
+        found = patch(graph, node, Readable(names, read, limit=CONDITION_BYTES))
+        check(graph, node, found)
+        found = fitting(graph, node, state.view(step.thread), found, result=result, kept=kept)
+    except Unfit as unfit:
+        return msg.NotSaved(at=now, step=step.key, reason=unfit.reason, message=unfit.message)
+    return msg.Saved(at=now, step=step.key, patch=found)
+
+
+def too_deep(node: NodeId) -> Unfit:
+    """Why a node starts no run."""
+    return Unfit(
+        "too_deep",
+        f"node {node} would start a run {MAX_DEPTH + 1} runs deep; let the workflows that run "
+        "one another come to an end",
+    )
+
+
+def unfit_inputs(node: NodeId, problem: Problem) -> Unfit:
+    """Why a node starts no run of a workflow that cannot take what it is given."""
+    return Unfit("input_failed", f"node {node}, with: {problem.path}: {problem.message}")
+
+
+def child_ended(
+    run: str, ending: Ending, outputs: Scope, step: msg.StepKey, attempt: int
+) -> ChildEnd:
+    """What the end of a run is to the step of another that waits for it."""
+    by = (f"run:{run}",)
+    reason = _CHILD_REASONS.get(ending.status)
+    if reason is None:
+        result = Inline(value=dict(outputs))
+        return msg.WaitEnded(at=codec.UNTIMED, step=step, attempt=attempt, by=by, result=result)
+    message = f"run {run} {ending.status}: {ending.reason}: {ending.message}"[:2000]
+    return msg.WaitFailed(
+        at=codec.UNTIMED, step=step, attempt=attempt, by=by, reason=reason, message=message
+    )
+
+
 def _seconds(node: Node, template: Template, scope: Scope) -> float:
-    value = _evaluated(node, "for", template, scope)
+    value = evaluated(node, "for", template, scope)
     seconds: float | None = None
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         seconds = float(match[1]) * UNITS[match[2]]
@@ -234,7 +293,8 @@ def _seconds(node: Node, template: Template, scope: Scope) -> float:
     return seconds
 
 
-def _evaluated(node: Node, field: str, template: Template, scope: Scope) -> Json:
+def evaluated(node: Node, field: str, template: Template, scope: Scope) -> Json:
+    """What a field of a node comes to. Raises `Unfit`."""
     try:
         return template.evaluate(scope)
     except (expressions.EvaluationError, TooLarge) as error:

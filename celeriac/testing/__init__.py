@@ -9,13 +9,37 @@
 
 A workflow is a document as text, file or data, or a `WorkflowGraph`. The core that decides is
 the one that decides on the platform, and the record holds the history it would have there.
-Time stands still but for waits, which pass at once; functions are called in this process, one
-after the other, and their mistakes are reported as a worker reports them. Only what is given
-can be called: a test never reaches a real tool by accident.
+Functions are called in this process, one after the other, and their mistakes are reported as a
+worker reports them. Only what is given can be called: a test never reaches a real tool by
+accident.
 
-`runner` holds the run, `performer` carries attempts out, `calls` records what tools answered,
-`previous` tells a step what led to it, `fault` is what goes wrong on purpose, `record` what
-comes of it all.
+**Time** stands still but for waits, which pass at once: when nothing else can happen, the clock
+is set forward to the next moment that somebody waits for.
+
+**Other runs** that its nodes start are of the workflows given by name. Each has its record, in
+`children`.
+
+**People and the outside** do what the test says beforehand, each act once, as soon as it can be
+done, or some seconds after that:
+
+    record = run(
+        WORKFLOW,
+        acts=[
+            Answered("accept", "reject"),
+            Answered("accept", "approve", by="ada", after=3600),
+            Sent("paid", {"cents": 100}, match={"order": 7}, at="pay"),
+            Cancelled(at="pack#2", compensate=True),
+        ],
+    )
+
+What the platform would refuse, an answer that does not fit, say, is raised here. If nothing in
+the test ends a wait, the run stays `running`, and the record says what it is `waiting` for; the
+acts for which there was no occasion are `unused`.
+
+`runner` holds the loop, `memory` what lies in the database elsewhere, `turns` and `requests`
+what a turn does there, `outside` does the `acts`, `performer` carries attempts out, `calls`
+records what tools answered, `previous` tells a step what led to it, `fault` is what goes wrong on
+purpose, `record` what comes of it all.
 """
 
 from __future__ import annotations
@@ -24,15 +48,46 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from celeriac.testing.acts import (
+    Act,
+    Added,
+    Answered,
+    Cancelled,
+    Completed,
+    Paused,
+    Resumed,
+    Sent,
+    Skipped,
+)
 from celeriac.testing.calls import Call
 from celeriac.testing.clock import EPOCH, Clock
 from celeriac.testing.drive import drive
 from celeriac.testing.fault import Fault
-from celeriac.testing.record import Record, StepRecord, Tried
+from celeriac.testing.record import Record, StepRecord, Tried, Waiting
 from celeriac.testing.workflow import Workflow, read
 from engine.core.policy import DEFAULT, Policy
 
-__all__ = ["EPOCH", "Call", "Clock", "Fault", "Record", "StepRecord", "Tried", "read", "run"]
+__all__ = [
+    "EPOCH",
+    "Act",
+    "Added",
+    "Answered",
+    "Call",
+    "Cancelled",
+    "Clock",
+    "Completed",
+    "Fault",
+    "Paused",
+    "Record",
+    "Resumed",
+    "Sent",
+    "Skipped",
+    "StepRecord",
+    "Tried",
+    "Waiting",
+    "read",
+    "run",
+]
 
 #: The id of every run here: what is derived from it, such as the jitter of a retry, is the same
 #: in every test.
@@ -45,24 +100,31 @@ def run(
     *,
     functions: Mapping[str, Callable[..., object]] | None = None,
     tools: Mapping[str, Callable[..., object]] | None = None,
+    workflows: Mapping[str, Workflow] | None = None,
+    acts: Sequence[Act] = (),
     faults: Sequence[Fault] = (),
     policy: Policy = DEFAULT,
     clock: Clock | None = None,
 ) -> Record:
-    """Run a workflow to its end.
+    """Run a workflow as far as it goes: to its end, or until nothing ends its waits.
 
-    `functions` and `tools` are what it may call, by name; of a `WorkflowGraph` its own
-    functions too, where none is given in their place. Raises `Invalid` when the document, a
-    name in it or the inputs are wrong.
+    `functions` and `tools` are what it may call, `workflows` what it may run, by name; of a
+    `WorkflowGraph` its own functions too, where none is given in their place. Raises `Invalid`
+    when a document, a name in it or the inputs are wrong, or an act does not fit; `Forbidden` for
+    an answer of somebody who is not asked, `Conflict` for a second one.
     """
     graph, own = read(workflow)
+    others = {name: read(other) for name, other in (workflows or {}).items()}
+    theirs = {name: each for _, brought in others.values() for name, each in brought.items()}
     return asyncio.run(
         drive(
             graph,
             inputs or {},
             run=RUN,
-            functions={**own, **(functions or {})},
+            functions={**theirs, **own, **(functions or {})},
             tools=tools or {},
+            workflows={name: other for name, (other, _) in others.items()},
+            acts=acts,
             faults=faults,
             policy=policy,
             clock=clock or Clock(),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from celeriac.testing import runner, workflow
+from celeriac.testing.acts import Act
 from celeriac.testing.clock import Clock
 from celeriac.testing.fault import Fault
 from celeriac.testing.performer import Performer
@@ -27,16 +28,28 @@ async def drive(
     faults: Sequence[Fault] = (),
     policy: Policy = DEFAULT,
     by: str = "local",
+    workflows: Mapping[str, Graph] | None = None,
+    acts: Sequence[Act] = (),
 ) -> Record:
-    """Run a graph to its end. Raises `Invalid` when a name or the inputs are wrong."""
-    if problems := workflow.missing(graph, functions, tools):
+    """Run a graph as far as it goes. Raises `Invalid` when a name or the inputs are wrong."""
+    if problems := workflow.missing(graph, functions, tools, workflows or {}):
         raise Invalid(problems, "the workflow names what is not given")
     performer = Performer(functions=functions, tools=tools, faults=faults)
-    play = runner.play(graph, inputs, run=run, by=by, policy=policy, clock=clock)
+    play = runner.play(
+        graph, inputs, run=run, by=by, policy=policy, clock=clock, workflows=workflows, acts=acts
+    )
     try:
         attempt = next(play)
         while True:
             attempt = play.send(await performer.perform(attempt))
     except StopIteration as end:
-        record: Record = end.value
-        return replace(record, calls=tuple(performer.calls))
+        return _called(end.value, performer)
+
+
+def _called(record: Record, performer: Performer) -> Record:
+    """A record with the calls of its run, and those of the runs that it started."""
+    return replace(
+        record,
+        calls=tuple(performer.calls[record.state.run]),
+        children=tuple(_called(child, performer) for child in record.children),
+    )

@@ -8,6 +8,7 @@ can read, import and break whatever this process can.
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,12 +20,11 @@ from celeriac.testing.calling import Died
 from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
 from celeriac.testing.runner import Attempt, Report
-from engine import documents
-from engine.core import codec, expressions, overlays, tape
+from engine import waiting
+from engine.core import codec, expressions, overlays, references, remembered, tape
 from engine.core import messages as msg
 from engine.core.graph import Role
-from engine.core.overflow import Overflow, overflowing
-from engine.core.values import VARIABLES_BYTES, Inline, Json, plain
+from engine.core.values import Inline, Json, plain
 from workers.sandbox.inside import procs
 from workers.sandbox.inside.calls import Calls, ToolError, Tools
 from workers.sandbox.inside.state import Changes, Context, WorkflowState
@@ -46,12 +46,12 @@ class Performer:
         self._functions = functions
         self._tools = tools
         self._faults = faults
-        #: Every tool call that was carried out, in order.
-        self.calls: list[Call] = []
+        #: Every tool call that was carried out, in order, by its run.
+        self.calls: defaultdict[str, list[Call]] = defaultdict(list)
 
     async def perform(self, attempt: Attempt) -> Report:
         """Carry an attempt out, and say how it ended."""
-        fault = hitting(self._faults, attempt.step, attempt.attempt)
+        fault = hitting(self._faults, attempt)
         if fault is not None and not fault.after:
             return _struck(attempt, fault)
         report: Report
@@ -62,10 +62,11 @@ class Performer:
         return report if fault is None else _struck(attempt, fault)
 
     async def _carry_out(self, attempt: Attempt) -> msg.AttemptSucceeded:
+        if attempt.gathered is not None:
+            return _saved(attempt, _succeeded(attempt, result=[*attempt.gathered]))
         facts = _facts(attempt)
-        caller = Caller(
-            self._tools, self.calls, step=attempt.step, attempt=attempt.attempt, facts=facts
-        )
+        made = self.calls[attempt.run]
+        caller = Caller(self._tools, made, step=attempt.step, attempt=attempt.attempt, facts=facts)
         context = Context(
             facts,
             invoke=caller.invoke,
@@ -83,6 +84,8 @@ class Performer:
                 report = await carry_out(attempt, context)
                 if caller.doomed is not None:
                     raise caller.doomed
+                if attempt.node.id not in attempt.graph.nodes:
+                    return report
                 if attempt.node.role is Role.PLAN:
                     return _planned(attempt, report)
                 return await self._choose(attempt, context, report)
@@ -96,7 +99,9 @@ class Performer:
             return _succeeded(attempt)
         function = self._named(node.uses)
         given = _given(attempt)
-        state = WorkflowState(copy.deepcopy({**attempt.variables, **given}))
+        undone = {} if attempt.undone is None else {"result": attempt.undone}
+        seen = {**remembered.visible(attempt.variables), **undone, **given}
+        state = WorkflowState(copy.deepcopy(seen))
         changes = Changes(state)
         value = await calling.on_state(function, state, context, seconds=node.timeout)
         try:
@@ -222,11 +227,14 @@ def _given(attempt: Attempt) -> dict[str, Json]:
 
 def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
     """The report with what the node's `save` makes of its result, if the variables can take it."""
-    if attempt.node.save:
-        report = replace(report, patch=_patch(attempt, plain(report.result)), removed=())
-    for problem in documents.patch_problems(attempt.graph, report.patch, report.removed):
-        message = f"node {attempt.node.id}, {problem.path}: {problem.message}; {problem.remedy}"
-        raise Died("save_failed", message, terminal=True)
+    graph, node, result = attempt.graph, attempt.node, plain(report.result)
+    try:
+        if node.save:
+            patch = waiting.patch(graph, node, _scope(attempt, result))
+            report = replace(report, patch=patch, removed=())
+        waiting.check(graph, node, report.patch, report.removed)
+    except waiting.Unfit as unfit:
+        raise Died(unfit.reason, unfit.message, terminal=True) from unfit
     return report
 
 
@@ -235,37 +243,29 @@ def _fitting(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucce
 
     In memory nothing lies elsewhere; what could, there, is let pass.
     """
-    left = _left(attempt, report)
+    before, result = attempt.variables, plain(report.result)
     try:
-        overflowing(left, left, attempt.graph.reducers.keys())
-    except Overflow as overflow:
-        message = (
-            f"node {attempt.node.id} would leave {overflow.taken} bytes of variables, "
-            f"{VARIABLES_BYTES} are allowed; keep large data elsewhere and pass its name"
+        waiting.fitting(
+            attempt.graph, attempt.node, before, report.patch, report.removed, result=result
         )
-        raise Died("variables_too_large", message, terminal=True) from overflow
+    except waiting.Unfit as unfit:
+        raise Died(unfit.reason, unfit.message, terminal=True) from unfit
     return report
 
 
-def _patch(attempt: Attempt, result: Json) -> dict[str, Json]:
-    scope = _scope(attempt, result)
-    patch: dict[str, Json] = {}
-    for name, template in attempt.node.save.items():
-        try:
-            patch[name] = template.evaluate(scope)
-        except expressions.EvaluationError as error:
-            message = f"node {attempt.node.id}, save.{name}: {error}"
-            raise Died("save_failed", message, terminal=True) from error
-    return patch
-
-
 def _scope(attempt: Attempt, result: Json = None) -> Mapping[str, Json]:
-    return {**attempt.variables, "result": result, "run": {"id": attempt.run}}
+    known = attempt.undone if result is None else result
+    return {
+        **remembered.names(attempt.variables, references.unread),
+        "result": known,
+        "run": {"id": attempt.run},
+    }
 
 
 def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
     """The state as the node left it."""
-    kept = {name: value for name, value in attempt.variables.items() if name not in report.removed}
+    seen = remembered.visible(attempt.variables)
+    kept = {name: value for name, value in seen.items() if name not in report.removed}
     return dict(overlays.written(kept, report.patch, attempt.graph.reducers))
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from celeriac.testing.acts import Act
 from celeriac.testing.calls import Call
 from engine.core import messages as msg
-from engine.core import values
+from engine.core import references, remembered, values
+from engine.core.decide import outputs
 from engine.core.graph import Graph
 from engine.core.state import State
 from engine.core.transitions import RunStatus
@@ -44,11 +46,23 @@ class StepRecord:
     taken: tuple[str, ...] = ()
     #: Edges not taken, and why: `choice`, `condition`, `max_iterations`, `earlier`.
     untaken: Mapping[str, str]
+    #: What it waits for, while it does.
+    waits: str | None = None
 
     @property
     def result(self) -> Json:
         """What its last attempt returned."""
         return self.attempts[-1].result if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A step that nothing in the test brings any further."""
+
+    step: str
+    node: str
+    #: What it waits for: `approval`, `input`, `event`, `workflow`, `map`, `lock`.
+    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,12 @@ class Record:
     history: tuple[msg.Entry, ...]
     #: Every tool call that was carried out, in order.
     calls: tuple[Call, ...] = ()
+    #: The runs that its steps started, in order.
+    children: tuple[Record, ...] = ()
+    #: What it waits for, if it has not ended.
+    waiting: tuple[Waiting, ...] = ()
+    #: Acts for which there was no occasion.
+    unused: tuple[Act, ...] = ()
 
     @property
     def status(self) -> RunStatus:
@@ -77,7 +97,12 @@ class Record:
 
     @property
     def variables(self) -> Mapping[str, Json]:
-        return self.state.variables
+        return remembered.visible(self.state.variables)
+
+    @property
+    def outputs(self) -> Mapping[str, Json]:
+        """What it gives: the outputs of its workflow, else its variables."""
+        return outputs(self.graph, self.state.run, self.state.variables, references.unread)
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:
@@ -103,7 +128,7 @@ class Record:
 
 def _note(found: dict[str, StepRecord], record: msg.Record) -> None:
     match record:
-        case msg.RequestStart(attempt=1) | msg.PassNode():
+        case msg.RequestStart(attempt=1) | msg.PassNode() if record.step not in found:
             found[record.step] = StepRecord(
                 key=record.step,
                 node=record.node,
@@ -111,9 +136,20 @@ def _note(found: dict[str, StepRecord], record: msg.Record) -> None:
                 parents=record.parents,
                 untaken={},
             )
-        case msg.AttemptSucceeded() | msg.AttemptFailed() | msg.AttemptLost():
-            step = found[record.step]
-            found[record.step] = replace(step, attempts=(*step.attempts, _tried(record)))
+        case msg.OpenWait(kind=kind):
+            found[record.step] = replace(found[record.step], waits=kind)
+        case msg.Woke() if (waits := found[record.step].waits) is not None:
+            over = _TIME if waits == "timer" else _EXPIRED
+            found[record.step] = _ended(found[record.step], over)
+        case _ if (tried := _tried(record)) is not None:
+            found[tried[0]] = _ended(found[tried[0]], tried[1])
+        case msg.Saved(patch=patch):
+            found[record.step] = _amended(found[record.step], patch=patch)
+        case msg.NotSaved(reason=reason, message=message):
+            failed = {"outcome": "failed", "reason": reason, "message": message}
+            found[record.step] = _amended(found[record.step], **failed)
+        case msg.SettleItem() | msg.SettleUndo():
+            found[record.step] = replace(found[record.step], settled=True)
         case msg.TakeEdges():
             found[record.step] = replace(
                 found[record.step],
@@ -126,21 +162,39 @@ def _note(found: dict[str, StepRecord], record: msg.Record) -> None:
             pass
 
 
-def _tried(record: msg.AttemptSucceeded | msg.AttemptFailed | msg.AttemptLost) -> Tried:
+#: How a wait ends by its time.
+_TIME = Tried(attempt=0, outcome="succeeded")
+_EXPIRED = Tried(attempt=0, outcome="failed", reason="expired")
+
+
+def _ended(step: StepRecord, outcome: Tried) -> StepRecord:
+    """A step with how its attempt ended."""
+    numbered = replace(outcome, attempt=len(step.attempts) + 1)
+    return replace(step, attempts=(*step.attempts, numbered), waits=None)
+
+
+def _amended(step: StepRecord, **changes: Any) -> StepRecord:
+    """A step of whose last attempt more is known."""
+    *before, last = step.attempts
+    return replace(step, attempts=(*before, replace(last, **changes)))
+
+
+def _tried(record: msg.Record) -> tuple[msg.StepKey, Tried] | None:
+    """How an attempt ended, if this is what a line tells."""
     match record:
-        case msg.AttemptSucceeded():
-            return Tried(
-                attempt=record.attempt,
-                outcome="succeeded",
-                result=values.plain(record.result),
-                patch=record.patch,
-            )
-        case msg.AttemptFailed():
-            return Tried(
-                attempt=record.attempt,
-                outcome="failed",
-                reason=record.reason,
-                message=record.message,
-            )
-        case msg.AttemptLost():
-            return Tried(attempt=record.attempt, outcome="lost", reason="lost")
+        case msg.AttemptSucceeded(step=key, result=result, patch=patch):
+            done = values.plain(result)
+            return key, Tried(attempt=0, outcome="succeeded", result=done, patch=patch)
+        case msg.WaitEnded(step=key, result=result):
+            return key, Tried(attempt=0, outcome="succeeded", result=values.plain(result))
+        case msg.AttemptLost(step=key):
+            return key, Tried(attempt=0, outcome="lost", reason="lost")
+        case (
+            msg.AttemptFailed(step=key, reason=reason, message=message)
+            | msg.WaitFailed(step=key, reason=reason, message=message)
+            | msg.NotOpened(step=key, reason=reason, message=message)
+            | msg.FailStep(step=key, reason=reason, message=message)
+        ):
+            return key, Tried(attempt=0, outcome="failed", reason=reason, message=message)
+        case _:
+            return None

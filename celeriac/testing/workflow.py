@@ -35,14 +35,34 @@ def missing(
     graph: Graph,
     functions: Mapping[str, Callable[..., object]],
     tools: Mapping[str, Callable[..., object]],
+    workflows: Mapping[str, Graph] | None = None,
 ) -> list[Problem]:
-    """The functions and tools that a graph names and nobody has given."""
+    """What a graph names, or one of the workflows that it may run, and nobody has given."""
+    given = workflows or {}
+    every = [("", graph), *((f"workflows.{name}.", other) for name, other in given.items())]
     return [
         Problem(
-            path=used.path,
+            path=before + used.path,
             message=f"{used.kind.capitalize()} not found: {used.name}",
             remedy=f"pass it in {used.kind}s=",
         )
-        for used in document.names_used(graph)
-        if used.name not in tools and (used.kind == "tool" or used.name not in functions)
+        for before, one in every
+        for used in document.names_used(one)
+        if not _given(one, used, functions, tools, given)
     ]
+
+
+def _given(
+    graph: Graph,
+    used: document.Reference,
+    functions: Mapping[str, object],
+    tools: Mapping[str, object],
+    workflows: Mapping[str, object],
+) -> bool:
+    match used.kind:
+        case "workflow":
+            return used.name in workflows or used.name == graph.workflow
+        case "tool":
+            return used.name in tools
+        case _:
+            return used.name in functions or used.name in tools

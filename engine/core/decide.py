@@ -33,6 +33,7 @@ from engine.core import (
     overlays,
     references,
     regions,
+    remembered,
     undo,
 )
 from engine.core import messages as msg
@@ -169,8 +170,9 @@ def outputs(graph: Graph, run: str, variables: Mapping[str, Json], read: Read) -
     list is its own: without outputs it gives nothing. Raises `EvaluationError` and `TooLarge`.
     """
     if not graph.outputs:
-        return {} if graph.listing else dict(variables)
-    scope = Readable({**variables, "run": {"id": run}}, read, limit=references.CONDITION_BYTES)
+        return {} if graph.listing else remembered.visible(variables)
+    names: dict[str, Json] = {**remembered.names(variables, read), "run": {"id": run}}
+    scope = Readable(names, read, limit=references.CONDITION_BYTES)
     return {
         name: variables[whole]
         if (whole := _whole(template, variables))
@@ -239,7 +241,7 @@ def _about(
     match step.status:
         case StepStatus.OPENING if step.wait is None:
             return msg.OpenWait(step=step.key, kind=graph.node(step.node).kind)
-        case StepStatus.ANSWERED if graph.listing or graph.node(step.node).save:
+        case StepStatus.ANSWERED if graph.saves(step.node):
             return msg.SaveResult(step=step.key)
         case StepStatus.SUCCEEDED | StepStatus.ANSWERED:
             return (
@@ -461,7 +463,8 @@ def _scope(state: State, step: Step, read: Read) -> Readable:
     """What the names of an expression stand for at a step that has its result."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
     result: Json = plain(step.result) if step.result is not None else None
-    known = {**state.view(step.thread), "result": result, "run": run}
+    names = remembered.names(state.view(step.thread), read)
+    known: dict[str, Json] = {**names, "result": result, "run": run}
     return Readable(known, read, limit=references.CONDITION_BYTES)
 
 

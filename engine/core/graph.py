@@ -339,6 +339,8 @@ class Graph:
     limits: Limits = field(default_factory=Limits)
     #: Tasks and plans alternate: what seed 001 asks of a graph holds of this one.
     strict: bool = False
+    #: The nodes whose newest result some expression asks for: `$steps.NODE`.
+    remembered: frozenset[NodeId] = frozenset()
     #: The step list that it was made from, if it was.
     listing: Listing | None = None
 
@@ -354,6 +356,11 @@ class Graph:
     def node(self, name: NodeId) -> Node:
         """The node of that name: of the graph, or within one of its nodes."""
         return self.nodes.get(name) or self._within[name]
+
+    def saves(self, name: NodeId) -> bool:
+        """Whether the result of a node that has waited leaves something in the variables."""
+        listed = self.listing is not None
+        return listed or bool(self.node(name).save) or name in self.remembered
 
     @cached_property
     def undoes(self) -> bool:

@@ -16,7 +16,6 @@ from engine import waiting
 from engine.core import messages as msg
 from engine.core.graph import Graph
 from engine.core.state import State, Step
-from engine.core.values import Json
 from engine.store import locks
 from engine.store.ids import RunId
 
@@ -33,13 +32,10 @@ def admit(
     node = graph.node(step.node)
     if node.lock is None:
         return msg.Admitted(at=now, step=step.key)
-    facts: dict[str, Json] = {"id": state.run, "steps": state.visited}
-    scope: dict[str, Json] = {**state.view(step.thread), "run": facts}
     try:
-        said = waiting.lock_name(node, node.lock.name, scope)
+        name = waiting.lock_name(run.run, node, node.lock, waiting.scope_of(state, step))
     except waiting.Unfit as unfit:
         return msg.Refused(at=now, step=step.key, rule="lock", message=unfit.message)
-    name = f"tenant:{said}" if node.lock.tenant else f"{run.run}:{said}"
     if any(held == name for held, _ in step.holds):
         return msg.Admitted(at=now, step=step.key)
     if locks.take(connection, run, name):
@@ -47,7 +43,7 @@ def admit(
     return msg.Deferred(
         at=now,
         step=step.key,
-        rule=f"lock {said} is held",
+        rule=f"lock {name.partition(':')[2]} is held",
         until=now + timedelta(seconds=AGAIN_SECONDS),
         lock=name,
     )

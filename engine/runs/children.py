@@ -15,12 +15,12 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
+from engine import waiting
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import Child
 from engine.core.state import Ending, Step
-from engine.core.transitions import RunStatus
-from engine.core.values import Inline, Json
+from engine.core.values import Json
 from engine.errors import Invalid
 from engine.runs import graphs, large, letters, submission
 from engine.store import children as rows
@@ -28,11 +28,6 @@ from engine.store import inbox, payloads, waits
 from engine.store.ids import RunId, StepId
 from engine.store.waits import End
 from engine.waiting import Unfit
-
-#: Runs within runs.
-MAX_DEPTH = 20
-
-_REASONS = {RunStatus.FAILED: "child_failed", RunStatus.CANCELLED: "child_cancelled"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +61,8 @@ def start(
     kept: Mapping[str, Json],
 ) -> str:
     """Submit the run that a step waits for; its id. Raises `Unfit` and `Overflowing`."""
-    if parent.depth >= MAX_DEPTH:
-        raise Unfit(
-            "too_deep",
-            f"node {step.node} would start a run {MAX_DEPTH + 1} runs deep; let the workflows "
-            "that run one another come to an end",
-        )
+    if parent.depth >= waiting.MAX_DEPTH:
+        raise waiting.too_deep(step.node)
     version = parent.pins.get(f"workflow:{child.workflow}")
     if version is None:
         message = f"node {step.node}: workflow {child.workflow} does not exist"
@@ -95,9 +86,7 @@ def start(
             kept=kept,
         ).run
     except Invalid as invalid:
-        problem = invalid.problems[0]
-        message = f"node {step.node}, with: {problem.path}: {problem.message}"
-        raise Unfit("input_failed", message) from invalid
+        raise waiting.unfit_inputs(step.node, invalid.problems[0]) from invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,17 +118,26 @@ def ended(row: Row[Any], ending: Ending, outputs: Mapping[str, Json] | None = No
 
 def tell(connection: Connection, endings: Sequence[Ended]) -> list[RunId]:
     """Tell ends to the steps that wait for them; the runs that have something to fold by it."""
-    won = waits.end(connection, [_end(one) for one in endings])
-    told = [one for one in endings if one.step in won]
-    sealed = [_letter(one) for one in told if _reason(one) is None]
-    plain = [_failure(one) for one in told if _reason(one) is not None]
+    told = [
+        (
+            one,
+            waiting.child_ended(
+                one.run.run, one.ending, one.outputs, msg.StepKey(one.step.key), one.attempt
+            ),
+        )
+        for one in endings
+    ]
+    won = waits.end(connection, [_end(one.step, event) for one, event in told])
+    told = [(one, event) for one, event in told if one.step in won]
+    sealed = [_sealed(one.step, e) for one, e in told if isinstance(e, msg.WaitEnded)]
+    plain = [letters.letter(one.step.run_id, e) for one, e in told if isinstance(e, msg.WaitFailed)]
     payloads.put_all(connection, [one.payload for one in sealed])
-    for one in told:
+    for one, _ in told:
         # What it gives by reference is the parent's from now on, too.
         large.refer(connection, one.step.run_id, one.outputs)
     if told:
         inbox.put(connection, [*(one.letter for one in sealed), *plain])
-    return [one.step.run_id for one in told]
+    return [one.step.run_id for one, _ in told]
 
 
 def let_go(connection: Connection, parents: Sequence[RunId]) -> list[RunId]:
@@ -161,41 +159,16 @@ def let_go(connection: Connection, parents: Sequence[RunId]) -> list[RunId]:
     return [RunId(row.tenant_id, row.id) for row in found]
 
 
-def _reason(one: Ended) -> str | None:
-    return _REASONS.get(one.ending.status)
-
-
-def _message(one: Ended) -> str:
-    ending = one.ending
-    return f"run {one.run.run} {ending.status}: {ending.reason}: {ending.message}"[:2000]
-
-
-def _end(one: Ended) -> End:
-    reason = _reason(one)
-    message = None if reason is None else _message(one)
+def _end(step: StepId, event: waiting.ChildEnd) -> End:
+    failed = event if isinstance(event, msg.WaitFailed) else None
     return End(
-        step=one.step, attempt=one.attempt, by=f"run:{one.run.run}", reason=reason, message=message
+        step=step,
+        attempt=event.attempt,
+        by=event.by[0],
+        reason=failed.reason if failed else None,
+        message=failed.message if failed else None,
     )
 
 
-def _letter(one: Ended) -> letters.Sealed:
-    event = msg.WaitEnded(
-        at=codec.UNTIMED,
-        step=msg.StepKey(one.step.key),
-        attempt=one.attempt,
-        by=(f"run:{one.run.run}",),
-        result=Inline(value=dict(one.outputs)),
-    )
-    return letters.sealed(one.step.run_id, event, f"{one.step.key}/{one.attempt}")
-
-
-def _failure(one: Ended) -> inbox.Letter:
-    event = msg.WaitFailed(
-        at=codec.UNTIMED,
-        step=msg.StepKey(one.step.key),
-        attempt=one.attempt,
-        by=(f"run:{one.run.run}",),
-        reason=_reason(one) or "",
-        message=_message(one),
-    )
-    return letters.letter(one.step.run_id, event)
+def _sealed(step: StepId, event: msg.WaitEnded) -> letters.Sealed:
+    return letters.sealed(step.run_id, event, f"{step.key}/{event.attempt}")

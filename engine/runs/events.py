@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine import documents, waiting
+from engine import waiting
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.problem import Problem
@@ -241,12 +241,8 @@ def _meet(connection: Connection, tenant: str, event_id: str, pairs: Sequence[Ro
 
 def _misfit(pair: Row[Any]) -> str:
     """Why a step cannot take the payload; empty when it can."""
-    schema = orjson.loads(pair.asks).get("schema")
-    if schema is None:
-        return ""
     payload = orjson.loads(pair.payload or "null")
-    problems = documents.schema_problems(schema, payload, path="payload")
-    said = "; ".join(f"{problem.path}: {problem.message}" for problem in problems)
+    said = waiting.misfit(orjson.loads(pair.asks).get("schema"), payload)
     return said and f"step {pair.step} of run {pair.run_id} cannot take it: {said}"[:2000]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from sqlalchemy import Connection
 
+from engine import waiting
 from engine.core.graph import Graph, Map, NodeId
 from engine.core.values import Json
 from engine.store import payloads
@@ -26,4 +27,4 @@ def names(connection: Connection, run: RunId, graph: Graph, of: str, index: int)
     declared = graph.nodes[node_of(of)].wait
     assert isinstance(declared, Map)
     (row,) = payloads.get(connection, [(run, payload_name(of, index))])
-    return {declared.name: orjson.loads(row.body), "index": index}
+    return waiting.item_names(declared, index, orjson.loads(row.body))

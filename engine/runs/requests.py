@@ -13,13 +13,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from engine import waiting
+from engine import asking, waiting
 from engine.core import messages as msg
 from engine.core.graph import Asked, Awaited, Child, Graph, Map, NodeId, Timer
 from engine.core.references import CONDITION_BYTES, Read, Readable
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
-from engine.core.values import Json, canonical, plain
+from engine.core.values import Json, canonical
 from engine.runs import admission, children, items
 from engine.runs.children import Parent
 from engine.store import undo
@@ -108,7 +108,8 @@ def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
                     continue
                 found.append(opened)
             case StepStatus.SAVING:
-                found.append(_saved(desk, state, step, now))
+                said = waiting.saved(desk.graph, state, step, now, read=desk.read, kept=desk.kept)
+                found.append(said)
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
@@ -144,7 +145,7 @@ def _opened(desk: Desk, state: State, step: Step, *, now: datetime, left: _Left)
             )
             return replace(opened, until=waiting.expiry(awaited.expires, now))
         case Asked() as asked:
-            asks = canonical(waiting.asks(node, asked, scope))
+            asks = canonical(asking.asks(node, asked, scope))
             left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
@@ -164,10 +165,8 @@ def _opened(desk: Desk, state: State, step: Step, *, now: datetime, left: _Left)
 
 def _scope(desk: Desk, state: State, step: Step) -> Readable:
     """What the names of an expression stand for at a step that waits."""
-    run: dict[str, Json] = {"id": state.run, "steps": state.visited}
-    result = None if step.result is None else plain(step.result)
-    known = {**state.view(step.thread), "result": result, "run": run}
-    return Readable(known, desk.read, limit=CONDITION_BYTES)
+    names = waiting.scope_of(state, step, read=desk.read)
+    return Readable(names, desk.read, limit=CONDITION_BYTES)
 
 
 def _item(desk: Desk, step: Step) -> dict[str, Json]:
@@ -175,15 +174,6 @@ def _item(desk: Desk, step: Step) -> dict[str, Json]:
     if step.of is None or step.index is None:
         return {}
     return items.names(desk.connection, desk.parent.run, desk.graph, step.of, step.index)
-
-
-def _saved(desk: Desk, state: State, step: Step, now: datetime) -> msg.Saved | msg.NotSaved:
-    scope, node = _scope(desk, state, step), desk.graph.node(step.node)
-    try:
-        patch = waiting.patch(desk.graph, node, scope, state.view(step.thread), desk.kept)
-    except Unfit as unfit:
-        return msg.NotSaved(at=now, step=step.key, reason=unfit.reason, message=unfit.message)
-    return msg.Saved(at=now, step=step.key, patch=patch)
 
 
 def _undo(desk: Desk, before: int | None, sitting: Sitting) -> msg.UndoFound | msg.NothingToUndo:

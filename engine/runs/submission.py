@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from engine import documents, waiting
-from engine.core import codec
+from engine.core import codec, remembered
 from engine.core import messages as msg
 from engine.core.decide import RULES
 from engine.core.graph import Graph
@@ -71,7 +71,7 @@ def enter(
         version=version_id,
         inputs=given,
         pins=pins,
-        reducers=graph.reducers,
+        reducers=remembered.reducers(graph),
         shared=tuple(sorted(graph.shared)),
     )
     sealed = letters.sealed(run, event, "input")

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine.core import codec, transitions
+from engine.core import codec, remembered, transitions
 from engine.core.fold import evolve
 from engine.core.state import State
 from engine.core.transitions import RunStatus
@@ -280,7 +280,7 @@ def run(platform: Platform, run: RunId) -> Detail:
     waits = row.finished_at is None and not carried_out
     return Detail(
         **_summary(row),
-        variables=whole(platform, run, row.variables),
+        variables=whole(platform, run, remembered.visible(row.variables)),
         outputs=None if row.outputs is None else whole(platform, run, row.outputs),
         pins=row.pins,
         steps=steps,

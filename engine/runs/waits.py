@@ -13,13 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from engine import documents, waiting
+from engine import asking, waiting
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.problem import Problem
 from engine.core.values import Inline, Json
 from engine.core.values import problems as json_problems
-from engine.errors import Conflict, Forbidden, Invalid, NotFound
+from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import control, identity, letters, views
 from engine.store import history, inbox, payloads, reads, session
@@ -187,8 +187,8 @@ def _said(
 ) -> Answered:
     """Keep an answer, and settle the question if it makes the choice."""
     asks = row.asks
-    _check_asked(asks, by, roles)
-    filled = _checked(asks, choice, form or {})
+    asking.check_asked(asks, by, roles)
+    filled = asking.checked(asks, choice, form or {})
     said = rows.Answer(by=by, choice=choice or "", form=filled)
     if not rows.say(connection, here, row.attempt, said):
         raise Conflict(f"{by} has answered {here.key} before; an answer stands")
@@ -201,51 +201,18 @@ def _said(
     won = rows.end(connection, [end])
     assert here in won, "its row was locked"
     names = [one.said_by for one in same]
-    result: Json = filled
-    if row.kind == "approval":
-        result = {"choice": choice, "by": list[Json](names), "form": filled}
     event = msg.WaitEnded(
         at=codec.UNTIMED,
         step=msg.StepKey(here.key),
         attempt=row.attempt,
         by=tuple(f"user:{name}" for name in names),
-        result=Inline(value=result),
+        result=Inline(value=asking.result(asks, choice, names, filled)),
         choice=choice,
     )
     sealed = letters.sealed(here.run_id, event, f"{here.key}/{row.attempt}")
     payloads.put_all(connection, [sealed.payload])
     inbox.put(connection, [sealed.letter])
     return Answered(settled=True, said=len(same), quorum=quorum)
-
-
-def _check_asked(asks: Mapping[str, Any], by: str, roles: Sequence[str]) -> None:
-    asked = asks["from"]
-    mine = {f"user:{by}", *(f"role:{role}" for role in roles)}
-    if asked and not mine.intersection(asked):
-        raise Forbidden(f"{by} is not asked: {', '.join(asked)} may answer")
-
-
-def _checked(
-    asks: Mapping[str, Any], choice: str | None, form: Mapping[str, Json]
-) -> dict[str, Json]:
-    """What was filled in, with its defaults. Raises `Invalid` for what does not fit."""
-    problems: list[Problem] = []
-    choices = asks["choices"]
-    if choices and choice not in choices:
-        said = "no choice is made" if choice is None else f"there is no choice {choice!r}"
-        remedy = f"choose one of {', '.join(choices)}"
-        problems.append(Problem(path="choice", message=said, remedy=remedy))
-    elif choice is not None and not choices:
-        problems.append(
-            Problem(path="choice", message="there is nothing to choose", remedy="leave it out")
-        )
-    filled = waiting.filled(asks["form"], form)
-    problems += json_problems(filled, path="form")
-    if not problems:
-        problems += documents.schema_problems(asks["form"], filled, path="form")
-    if problems:
-        raise Invalid(problems, "the answer does not fit")
-    return filled
 
 
 def _too_late(platform: Platform, run: RunId, step: str, *, expired: bool) -> Conflict | NotFound:

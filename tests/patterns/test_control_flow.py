@@ -1,64 +1,46 @@
 """The control-flow patterns, one graph and one test each, on the runner in memory.
 
-The core that decides there is the one that decides on the platform. `README.md` says how each
-pattern is said, and which are still to come.
+The core that decides there is the one that decides on the platform, on which
+`test_on_the_platform.py` runs each of them. `README.md` says how each pattern is said.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from celeriac.testing import Record, runner
+from celeriac.testing import Act, Added, Completed, Record, Sent, runner
 from celeriac.testing import run as run_in_memory
-from engine import documents
 from engine.core import messages as msg
-from engine.core.graph import Graph
-from engine.core.transitions import StepStatus
 from tests.support import play as core
-
-FOLDER = Path(__file__).parent
-GRAPHS = sorted(path.stem for path in (FOLDER / "graphs").glob("*.yaml"))
-FUNCTIONS = {
-    "work": lambda _: None,
-    "as_many_as_there_are_reviewers": lambda state: ["review"] * state["reviewers"],
-}
-#: Inputs with which every graph runs.
-INPUTS: dict[str, dict[str, Any]] = {
-    "wcp_04_exclusive_choice": {"amount": 10},
-    "wcp_05_simple_merge": {"amount": 10},
-    "wcp_06_multi_choice": {"fire": True, "injured": True},
-    "wcp_07_structured_synchronizing_merge": {"fire": True, "injured": True},
-    "wcp_10_arbitrary_cycles": {"urgent": False},
-    "wcp_14_instances_known_at_run_time": {"reviewers": 4},
-    "wcp_21_structured_loop": {"pages": 2, "score": 1},
-    "wcp_37_local_synchronizing_merge": {"abroad": True, "large": True},
-    "wcp_38_general_synchronizing_merge": {"laps": 2, "found": True},
-}
-#: Where it is asked who is first, and what is left undone depends on it.
-RACES = {
-    "wcp_18_milestone",
-    "wcp_19_cancel_task",
-    "wcp_25_cancel_region",
-    "wcp_29_cancelling_discriminator",
-    "wcp_32_cancelling_partial_join",
-    "wcp_35_cancelling_partial_join_for_instances",
-    "wcp_43_explicit_termination",
-}
+from tests.support.patterns import (
+    ACTS,
+    FOLDER,
+    FUNCTIONS,
+    GRAPHS,
+    INPUTS,
+    RACES,
+    WORKFLOWS,
+    heard,
+    read,
+)
 
 
-def read(name: str) -> Graph:
-    return documents.read_graph((FOLDER / "graphs" / f"{name}.yaml").read_bytes())
-
-
-def run(name: str, **inputs: Any) -> Record:
-    record = run_in_memory(read(name), inputs or INPUTS.get(name, {}), functions=FUNCTIONS)
+def run(name: str, *acts: Act, **inputs: Any) -> Record:
+    """A run of a pattern to its end: with its own inputs and acts, or others."""
+    record = run_in_memory(
+        read(name),
+        inputs or INPUTS.get(name, {}),
+        functions=FUNCTIONS,
+        workflows=WORKFLOWS,
+        acts=acts or ACTS.get(name, ()),
+    )
     assert record.status == "completed", record.message
-    assert (record.state.live, record.state.tokens) == (0, ())
+    assert (record.state.live, record.state.tokens, record.unused) == (0, (), ())
     return record
 
 
@@ -69,7 +51,8 @@ def keys(record: Record) -> list[str]:
 
 def done(record: Record) -> list[str]:
     """The visits that ended well, in order."""
-    return [found.step for found in record.records(msg.AttemptSucceeded)]
+    kinds = (msg.AttemptSucceeded, msg.WaitEnded)
+    return [e.record.step for e in record.history if isinstance(e.record, kinds)]
 
 
 def began(record: Record, key: str) -> int:
@@ -80,13 +63,23 @@ def began(record: Record, key: str) -> int:
 
 def ended(record: Record, key: str) -> int:
     """The line of history at which a visit ended well."""
-    return _line(
-        record, lambda found: isinstance(found, msg.AttemptSucceeded) and found.step == key
-    )
+    kinds = (msg.AttemptSucceeded, msg.WaitEnded)
+    return _line(record, lambda found: isinstance(found, kinds) and found.step == key)
 
 
 def _line(record: Record, wanted: Any) -> int:
     return next(line for line, entry in enumerate(record.history) if wanted(entry.record))
+
+
+def admitted(record: Record, key: str) -> int:
+    """The line of history at which a visit was let start."""
+    return _line(record, lambda found: isinstance(found, msg.Admitted) and found.step == key)
+
+
+def alone(record: Record, *visits: str) -> bool:
+    """Whether no two of some visits were under way at one time, those that waited to start aside."""
+    times = sorted((admitted(record, key), ended(record, key)) for key in visits)
+    return all(before[1] < after[0] for before, after in itertools.pairwise(times))
 
 
 def beside(record: Record, *visits: str) -> bool:
@@ -410,6 +403,126 @@ def test_wcp_25_whatever_is_in_a_region_is_taken_back_and_the_rest_goes_on() -> 
     )
 
 
+# --- people, events and other runs ----------------------------------------------------------
+
+
+def test_wcp_15_a_task_is_started_for_more_items_while_it_goes_on() -> None:
+    record = run("wcp_15_instances_added_at_run_time")
+    assert len(record.visits("hear/item")) == len(record.children) == 4
+    assert began(record, "hear#1.3") < ended(record, "hear#1.0")
+    assert [found["said"] for found in record.variables["heard"]] == [
+        *("no", "yes", "maybe", "never")
+    ]
+
+
+@pytest.mark.parametrize("added", [[], ["dan"], ["dan", "eve"]])
+def test_wcp_15_how_often_is_known_when_all_are_done(added: list[str]) -> None:
+    said = [heard("no") for _ in ["ann", *added]]
+    acts = [*([Added("hear", added)] if added else []), *said]
+    record = run("wcp_15_instances_added_at_run_time", *acts, witnesses=["ann"])
+    assert len(record.variables["heard"]) == 1 + len(added)
+
+
+@pytest.mark.parametrize(("days", "way"), [(13, "book"), (15, "withdraw")])
+def test_wcp_16_what_comes_first_decides_and_the_other_is_withdrawn(days: int, way: str) -> None:
+    record = run_in_memory(
+        read("wcp_16_deferred_choice"),
+        functions=FUNCTIONS,
+        acts=[Sent("accepted", True, after=days * 86_400)],
+    )
+    assert (record.status, record.path[-1]) == ("completed", way)
+    assert beside(record, "accepted#1", "lapsed#1")
+    (join,) = record.records(msg.JoinThreads)
+    assert (join.because, len(join.joined), join.cancels) == ("demand", 1, True)
+
+
+def test_wcp_17_branches_take_turns_and_each_keeps_its_order() -> None:
+    record = run("wcp_17_interleaved_parallel_routing")
+    assert began(record, "scan#1") < ended(record, "blood#1")
+    assert alone(record, "blood#1", "sugar#1", "scan#1")
+    assert ended(record, "blood#1") < began(record, "sugar#1")
+    assert joins(record) == [("discharge", 2, "last")]
+
+
+@pytest.mark.parametrize("boxes", [1, 4])
+def test_wcp_22_a_workflow_runs_itself(boxes: int) -> None:
+    record = run("wcp_22_recursion", boxes=boxes)
+    assert record.outputs == {"opened": boxes}
+    depth, deepest = 0, record
+    while deepest.children:
+        (deepest,) = deepest.children
+        depth += 1
+    assert (depth, deepest.path) == (boxes - 1, ("open", "end"))
+
+
+def test_wcp_23_what_nobody_waits_for_is_lost() -> None:
+    called = Sent("boarding", at="called", after=60)
+    assert run("wcp_23_transient_trigger", Sent("boarding"), called).path[-1] == "board"
+    missed = run("wcp_23_transient_trigger", Sent("boarding"))
+    assert missed.path == ("check_in", "called", "rebook")
+
+
+def test_wcp_24_what_nobody_waits_for_is_kept() -> None:
+    paid = Sent("paid", match={"order": 7})
+    assert run("wcp_24_persistent_trigger", paid).path == ("pack", "paid", "ship")
+    late = Sent("paid", match={"order": 7}, at="paid", after=60)
+    assert run("wcp_24_persistent_trigger", late).path == ("pack", "paid", "ship")
+    other = run_in_memory(
+        read("wcp_24_persistent_trigger"),
+        {"order": 7},
+        functions=FUNCTIONS,
+        acts=[Sent("paid", match={"order": 8})],
+    )
+    assert (other.status, [wait.node for wait in other.waiting]) == ("running", ["paid"])
+
+
+def test_wcp_26_all_instances_are_taken_back_and_the_rest_goes_on() -> None:
+    record = run("wcp_26_cancel_multiple_instance_task")
+    (region,) = record.records(msg.CancelRegion)
+    assert (region.step, region.steps) == ("withdrawn#1", {"hear": 1})
+    assert [child.status for child in record.children] == ["completed", "cancelled", "cancelled"]
+    assert "judge" not in record.path
+    assert "close#1" in done(record)
+
+
+def test_wcp_27_what_is_done_counts_and_the_rest_is_taken_back() -> None:
+    record = run("wcp_27_complete_multiple_instance_task")
+    (gathered,) = record.records(msg.GatherItems)
+    assert gathered.because == "asked"
+    assert record.variables["heard"] == [{"said": "no"}, None, None]
+    assert [child.status for child in record.children] == ["completed", "cancelled", "cancelled"]
+    assert "judge#1" in done(record)
+
+
+def test_wcp_27_nothing_done_is_enough_if_somebody_says_so() -> None:
+    record = run("wcp_27_complete_multiple_instance_task", Completed("hear"))
+    assert record.variables["heard"] == [None, None, None]
+
+
+def test_wcp_36_how_many_are_enough_is_said_while_they_go_on() -> None:
+    record = run("wcp_36_dynamic_partial_join_for_instances")
+    (gathered,) = record.records(msg.GatherItems)
+    assert (gathered.because, gathered.count) == ("enough", 4)
+    assert [found and found["said"] for found in record.variables["heard"]] == [
+        *("no", "yes", None, None)
+    ]
+    assert record.reason == "final"
+
+
+def test_wcp_39_one_thread_at_a_time_is_in_a_section() -> None:
+    record = run("wcp_39_critical_section")
+    knee, heart = ("knee#1", "clean_after_knee#1"), ("heart#1", "clean_after_heart#1")
+    first, second = sorted([knee, heart], key=lambda pair: ended(record, pair[0]))
+    assert ended(record, first[1]) < admitted(record, second[0])
+    assert beside(record, "knee#1", "heart#1", "bill#1")
+
+
+def test_wcp_40_all_of_them_in_any_order_and_never_two_at_a_time() -> None:
+    record = run("wcp_40_interleaved_routing")
+    assert alone(record, "blood#1", "scan#1", "weigh#1")
+    assert beside(record, "blood#1", "scan#1", "weigh#1")
+
+
 # --- all of them ----------------------------------------------------------------------------
 
 
@@ -419,7 +532,7 @@ def test_no_order_in_which_steps_end_changes_what_comes_of_a_graph(
 ) -> None:
     expected = run(name)
     for seed in range(12):
-        monkeypatch.setattr(runner, "_ready", _any_ready(random.Random(seed)))
+        monkeypatch.setattr(runner, "_chosen", random.Random(seed).choice)
         record = run(name)
         assert (record.status, record.reason) == (expected.status, expected.reason)
         assert joins(record) == joins(expected)
@@ -427,21 +540,6 @@ def test_no_order_in_which_steps_end_changes_what_comes_of_a_graph(
             assert sorted(keys(record)) == sorted(keys(expected))
             assert sorted(done(record)) == sorted(done(expected))
         assert core.fold(record.history).variables == record.variables
-
-
-def _any_ready(rng: random.Random) -> Any:
-    """The runner's choice of the next attempt, made by chance."""
-    first = runner._ready
-
-    def choose(graph: Graph, state: Any) -> Any:
-        ready = [key for key, step in state.steps.items() if step.status is StepStatus.READY]
-        if not ready:
-            return None
-        key = rng.choice(ready)
-        steps = {key: state.steps[key], **state.steps}
-        return first(graph, runner.replace(state, steps=steps))
-
-    return choose
 
 
 def test_every_pattern_is_in_the_table_with_its_graph_and_its_test() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from engine import documents
-from engine.core import expressions, overlays, values
+from engine import waiting
+from engine.core import overlays, remembered
 from engine.core.graph import Node, NodeId
 from engine.core.values import Json
 from engine.errors import NotFound
@@ -83,7 +83,9 @@ class Execution:
         """What the names of an expression stand for at this step."""
         run: dict[str, Json] = {"id": self.lease.step.run}
         known = self.lease.undone if result is None else result
-        return self.lease.variables.beside({"result": known, "run": run})
+        variables = self.lease.variables
+        names = remembered.names(variables.kept, variables.read)
+        return variables.over({**names, "result": known, "run": run})
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
@@ -185,41 +187,25 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
     """The outcome with what the node's `save` makes of its result, if the variables may hold it."""
     if isinstance(outcome, Failed):
         return outcome
-    if execution.node.save:
-        patch = _patch(execution, outcome.result)
-        if isinstance(patch, Failed):
-            return replace(patch, usage=outcome.usage)
-        for problem in values.problems(patch, path="save"):
-            message = f"node {execution.node.id}, {problem.path}: {problem.message}"
-            return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
-        outcome = replace(outcome, patch=patch, removed=())
-    for problem in documents.patch_problems(execution.lease.graph, outcome.patch, outcome.removed):
-        message = f"node {execution.node.id}, {problem.path}: {problem.message}"
-        return Failed(reason="save_failed", message=message, terminal=True, usage=outcome.usage)
+    graph, node = execution.lease.graph, execution.node
+    try:
+        if node.save:
+            patch = waiting.patch(graph, node, execution.scope(outcome.result))
+            outcome = replace(outcome, patch=patch, removed=())
+        waiting.check(graph, node, outcome.patch, outcome.removed)
+    except waiting.Unfit as unfit:
+        return Failed(
+            reason=unfit.reason, message=unfit.message, terminal=True, usage=outcome.usage
+        )
     return outcome
 
 
 def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
     """The variables as a step leaves them, all of them read."""
-    before = execution.lease.variables
+    variables = execution.lease.variables
+    before = variables.over(remembered.visible(variables.kept))
     kept = {name: value for name, value in before.items() if name not in outcome.removed}
     return dict(overlays.written(kept, outcome.patch, execution.lease.graph.reducers))
-
-
-def _patch(execution: Execution, result: Json) -> dict[str, Json] | Failed:
-    """What the node's `save` makes of a result."""
-    scope = execution.scope(result)
-    patch: dict[str, Json] = {}
-    for name, template in execution.node.save.items():
-        try:
-            patch[name] = template.evaluate(scope)
-        except expressions.EvaluationError as error:
-            return Failed(
-                reason="save_failed",
-                message=f"node {execution.node.id}, save.{name}: {error}",
-                terminal=True,
-            )
-    return patch
 
 
 def choose_job(execution: Execution, definition: Definition, state: Mapping[str, Json]) -> Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.core import expressions
+from engine.core import expressions, remembered
 from engine.core.graph import NodeId, Role
 from engine.runs.attempts import Failed, Outcome, Succeeded
 from workers.kinds.execution import Execution, choose_job, finished, left, saved
@@ -54,7 +54,8 @@ def _call(execution: Execution) -> Outcome:
             message=f"node {node.id}: function {node.uses!r} is not registered",
             terminal=True,
         )
-    state = dict(execution.lease.variables)
+    variables = execution.lease.variables
+    state = dict(variables.over(remembered.visible(variables.kept)))
     if execution.lease.undone is not None:
         state["result"] = execution.scope()["result"]
     if node.inputs is not None:

@@ -31,7 +31,7 @@ def read(data: Json) -> Graph | tuple[Problem, ...]:
         problems += validate.problems(graph)
     if graph is None or problems:
         return tuple(dict.fromkeys(problems))
-    return graph
+    return replace(graph, remembered=validate.remembered(graph))
 
 
 def _graph(top: Section) -> Graph | None:

@@ -28,6 +28,8 @@ class Expression:
     source: str
     #: The variables it may read: `counter` for `$counter.total`.
     names: frozenset[str] = field(compare=False)
+    #: The nodes whose results it may read: `draft` for `$steps.draft`; None: it does not say which.
+    steps: frozenset[str | None] = field(compare=False)
     run: Run = field(compare=False, repr=False)
 
     def evaluate(self, scope: Mapping[str, Json]) -> Answer:
@@ -43,4 +45,4 @@ class Expression:
 def compile(source: str) -> Expression:  # noqa: A001  # read as `expressions.compile`
     """Compile an expression. Raises `ExpressionError` for the first thing wrong with it."""
     parsed = parser.parse(source)
-    return Expression(source=source, names=parsed.names, run=parsed.run)
+    return Expression(source=source, names=parsed.names, steps=parsed.steps, run=parsed.run)

@@ -21,10 +21,11 @@ MAX_DEPTH = 60
 
 
 class Parsed(NamedTuple):
-    """A compiled expression and the variables it may read."""
+    """A compiled expression, the variables it may read, and the nodes whose results."""
 
     run: Run
     names: frozenset[str]
+    steps: frozenset[str | None]
 
 
 def parse(source: str) -> Parsed:
@@ -35,7 +36,7 @@ def parse(source: str) -> Parsed:
     whole = parser.expression(_OR)
     if parser.token.kind != "end":
         raise _stray(parser.token)
-    return Parsed(run=whole.run, names=frozenset(parser.names))
+    return Parsed(run=whole.run, names=frozenset(parser.names), steps=frozenset(parser.steps))
 
 
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _UNARY = range(1, 8)
@@ -56,6 +57,7 @@ class _Parser:
     def __init__(self, source: str) -> None:
         self.source = source
         self.names: set[str] = set()
+        self.steps: set[str | None] = set()
         self._tokens = tokens.read(source)
         self._index = 0
         self._depth = 0
@@ -155,6 +157,9 @@ class _Parser:
                 key = self._index_key()
                 self._expect("]", "close the bracket")
             keys.append((key, opened.position))
+        if root == "steps":
+            first = keys[0][0] if keys else None
+            self.steps.add(first if isinstance(first, str) else None)
         return paths.reader(root, keys, lenient=lenient)
 
     def _name(self) -> str:

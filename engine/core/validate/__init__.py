@@ -15,9 +15,9 @@ from __future__ import annotations
 from engine.core.graph import Graph
 from engine.core.problem import Problem
 from engine.core.validate import beside, naming, strict, threads, wiring, work
-from engine.core.validate.naming import RESERVED
+from engine.core.validate.naming import RESERVED, remembered
 
-__all__ = ["RESERVED", "problems"]
+__all__ = ["RESERVED", "problems", "remembered"]
 
 
 def problems(graph: Graph) -> tuple[Problem, ...]:

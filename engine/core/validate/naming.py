@@ -7,13 +7,13 @@ from typing import TypeAlias
 
 from engine.core import tape
 from engine.core.expressions import Expression, Template
-from engine.core.graph import Asked, Awaited, Graph, Map, Node, Timer
+from engine.core.graph import Asked, Awaited, Graph, Map, Node, NodeId, Timer
 from engine.core.problem import Problem
-from engine.core.section import below, suggestion
+from engine.core.section import below, short, suggestion
 
 #: Names that are not variables. The second half belongs to the language and not yet to us.
-AVAILABLE = frozenset({"result", "run"})
-RESERVED = AVAILABLE | {"steps", "item", "index", "env"}
+AVAILABLE = frozenset({"result", "run", "steps"})
+RESERVED = AVAILABLE | {"item", "index", "env"}
 
 _OF_A_STEP = "it is the result of a step that a worker carries out, for its `save` and its edges"
 
@@ -37,6 +37,8 @@ def problems(graph: Graph) -> Iterator[Problem]:
                     message="$result is not known here",
                     remedy=f"{_OF_A_STEP}; `save` what others need in a variable",
                 )
+            elif name == "steps":
+                yield from _recalled(graph, path, expression)
             elif name in RESERVED - AVAILABLE:
                 yield Problem(
                     path=path,
@@ -50,6 +52,41 @@ def problems(graph: Graph) -> Iterator[Problem]:
                     remedy=suggestion(name, known, sign="$")
                     or f"declare {name} in `inputs` or `variables`, or {_leave(graph)}",
                 )
+
+
+def remembered(graph: Graph) -> frozenset[NodeId]:
+    """The nodes whose results expressions of a graph recall."""
+    named = (expression.steps for _, expression, own in _expressions(graph) if "steps" not in own)
+    return frozenset(NodeId(name) for names in named for name in names if name is not None)
+
+
+def _recalled(graph: Graph, path: str, expression: Expression) -> Iterator[Problem]:
+    """What is wrong with the nodes whose results an expression recalls."""
+    if graph.listing is not None:
+        message = "$steps is not known in a list of steps"
+        remedy = "name what later steps need in the `output` of a step"
+        yield Problem(path=path, message=message, remedy=remedy)
+        return
+    for name in sorted(expression.steps, key=str):
+        node = None if name is None else graph.nodes.get(NodeId(name))
+        if name is None:
+            yield Problem(
+                path=path,
+                message="$steps does not say which node",
+                remedy='write $steps.NODE, or $steps["a node"]',
+            )
+        elif node is None:
+            yield Problem(
+                path=path,
+                message=f"there is no node {short(name)}",
+                remedy=suggestion(name, graph.nodes) or "name one of the nodes",
+            )
+        elif node.passes or isinstance(node.wait, Timer):
+            yield Problem(
+                path=path,
+                message=f"{name} gives no result",
+                remedy="name a node that is carried out, or waits for something with a result",
+            )
 
 
 #: An expression, its path, and the names that have a value there alone.
