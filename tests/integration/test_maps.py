@@ -227,8 +227,8 @@ def test_a_map_over_workflows_gathers_their_outputs_in_order(main, worker):
         # The newest first: they end in another order than they were started.
         child = RunId(TENANT, not_ended[0].id)
         assert len(not_ended) <= 2
-        delivery = events.send(main, TENANT, "go", not_ended[0].id, by="ada", run=child.run)
-        turns.take_turns(main, delivery.woken)
+        _, woken = events.send(main, TENANT, "go", not_ended[0].id, by="ada", run=child.run)
+        turns.take_turns(main, woken)
     carry_out(main, worker, run)
     assert [one["n"] for one in found(main, run)] == [7, 8, 9]
     assert len(views.runs(main, TENANT, parent=run)) == 3
