@@ -202,9 +202,13 @@ def _not_live(run: RunId, step: str) -> NotFound:
 
 def _chosen(graph: Graph, node: NodeId, choice: msg.Choice) -> msg.Choice:
     """A choice that the node can make: of a plan, always a list of names. Raises `Invalid`."""
-    if isinstance(choice, str) and graph.nodes[node].role is Role.PLAN:
+    if choice is None:
+        return None
+    # An item of a map, and what undoes a step, stand at no node that has edges.
+    known = node in graph.nodes
+    if known and isinstance(choice, str) and graph.nodes[node].role is Role.PLAN:
         choice = (choice,)
-    if graph.answering(node, choice) is None:
+    if not known or graph.answering(node, choice) is None:
         raise Invalid(
             [
                 Problem(

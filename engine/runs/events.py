@@ -9,7 +9,7 @@ ends one wait, and a wait is ended by one event.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -57,15 +57,7 @@ class Event:
     claimed_step: str | None
     received_at: datetime
     expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """An event that was accepted, now or by an earlier sending under the same key."""
-
-    event: Event
-    #: The runs that have something to fold by it.
-    woken: tuple[RunId, ...] = ()
+    #: It was sent before, under the same key.
     replayed: bool = False
 
 
@@ -81,8 +73,8 @@ def send(
     key: str | None = None,
     transient: bool = False,
     seconds: float = KEPT_SECONDS,
-) -> Delivery:
-    """Send an event; what became of it.
+) -> tuple[Event, tuple[RunId, ...]]:
+    """Send an event; what became of it, and the runs that have something to fold by it.
 
     To a run, or to whoever waits for the name with the same match. A transient one is dropped
     if nobody waits for it now. Under a key it may be sent again: the first one counts. Raises
@@ -96,7 +88,7 @@ def send(
         with session.transaction(platform.database) as connection:
             known = rows.known(connection, tenant, key)
         if known is not None:
-            return _repeated(known, said)
+            return _repeated(known, said), ()
     if run is not None and views.status(platform, RunId(tenant, run)).terminal:
         raise Conflict(f"run {run} has ended and waits for nothing")
     sent = rows.Sent(
@@ -122,13 +114,13 @@ def send(
             runs += () if met.step is None else (met.step.run_id,)
             rows.settle(connection, tenant, event_id, "dropped", "nobody waited for it")
     if known is not None:
-        return _repeated(known, said)
+        return _repeated(known, said), ()
     if not transient:
         runs = route(platform, tenant, [name])
     with session.transaction(platform.database) as connection:
         row = rows.get(connection, tenant, event_id)
     assert row is not None
-    return Delivery(event=_shown(row), woken=runs)
+    return _shown(row), runs
 
 
 def _check_name(name: str) -> None:
@@ -137,11 +129,11 @@ def _check_name(name: str) -> None:
         raise Invalid([Problem(path="name", message=message, remedy="use a shorter one")])
 
 
-def _repeated(known: Row[Any], said: str) -> Delivery:
+def _repeated(known: Row[Any], said: str) -> Event:
     """The event that was sent before under the same key."""
     if known.digest != said:
         raise KeyUsed
-    return Delivery(event=_shown(known), replayed=True)
+    return replace(_shown(known), replayed=True)
 
 
 def _shown(row: Row[Any]) -> Event:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from engine import waiting
 from engine.core.transitions import TERMINAL
 from engine.errors import Invalid
-from engine.runs import children, control, events, sweep, turns, views
+from engine.runs import control, events, sweep, turns, views
 from engine.store.ids import RunId
 from tests.support.platforms import TENANT, publish, status, submit, wake
 from tests.support.waiting import found, kinds, live, race, swept, waits_at, why
@@ -36,8 +37,8 @@ def child(main, run):
 
 def go(main, run, payload=None):
     """Let a run of `inner` come to its end."""
-    delivery = events.send(main, TENANT, "go", payload, by="ada", run=run.run)
-    turns.take_turns(main, delivery.woken)
+    _, woken = events.send(main, TENANT, "go", payload, by="ada", run=run.run)
+    turns.take_turns(main, woken)
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_child_that_fails_fails_its_parent_with_what_happened(main):
     detail = views.run(main, run)
     assert (detail.status, detail.reason) == ("failed", "child_failed")
     assert "input_failed" in detail.message
-    assert detail.message.startswith(f"run {child(main, run).run} of inner failed")
+    assert detail.message.startswith(f"run {child(main, run).run} failed")
 
 
 def test_a_child_that_is_cancelled_fails_the_step_with_a_reason_of_its_own(main, inner):
@@ -255,7 +256,7 @@ def test_a_workflow_that_runs_itself_ends_at_the_depth_that_is_allowed(main):
     run = submit(main, publish(main, document))
     swept(main, lambda: views.status(main, run).terminal)
     every = views.runs(main, TENANT)
-    assert len(every) == children.MAX_DEPTH + 1
+    assert len(every) == waiting.MAX_DEPTH + 1
     assert {one.status for one in every} == {"failed"}
     assert every[0].reason == "too_deep"
     assert why(main, run) == ("failed", "child_failed")
@@ -276,9 +277,9 @@ def test_as_many_runs_within_runs_as_are_allowed_come_to_their_end(main):
         "edges": ["s -> w -> end"],
     }
     version = publish(main, document)
-    fits = submit(main, version, left=children.MAX_DEPTH)
+    fits = submit(main, version, left=waiting.MAX_DEPTH)
     swept(main, lambda: views.status(main, fits).terminal)
     assert status(main, fits) == "completed"
-    deeper = submit(main, version, left=children.MAX_DEPTH + 1)
+    deeper = submit(main, version, left=waiting.MAX_DEPTH + 1)
     swept(main, lambda: views.status(main, deeper).terminal)
     assert why(main, deeper) == ("failed", "child_failed")

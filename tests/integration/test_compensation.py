@@ -228,8 +228,8 @@ def test_what_was_waited_for_is_undone_with_what_had_come(main, hands):
     document["nodes"]["late"] = {"kind": "timer", "until": "$found"}
     document["edges"] = ["w -> late -> end"]
     run = submit(main, publish(main, document))
-    delivery = events.send(main, TENANT, "paid", "much", by="ada", run=run.run)
-    turns.take_turns(main, delivery.woken)
+    _, woken = events.send(main, TENANT, "paid", "much", by="ada", run=run.run)
+    turns.take_turns(main, woken)
     lease = take(hands, run, "undo w#1")
     assert lease.undone == "much"
     finish(main, hands, lease)

@@ -46,8 +46,8 @@ def guarded(**lock):
 
 
 def go(main, run):
-    delivery = events.send(main, TENANT, "go", None, by="ada", run=run.run)
-    turns.take_turns(main, delivery.woken)
+    _, woken = events.send(main, TENANT, "go", None, by="ada", run=run.run)
+    turns.take_turns(main, woken)
 
 
 def held(main):

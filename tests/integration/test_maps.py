@@ -227,8 +227,8 @@ def test_a_map_over_workflows_gathers_their_outputs_in_order(main, worker):
         # The newest first: they end in another order than they were started.
         child = RunId(TENANT, not_ended[0].id)
         assert len(not_ended) <= 2
-        delivery = events.send(main, TENANT, "go", not_ended[0].id, by="ada", run=child.run)
-        turns.take_turns(main, delivery.woken)
+        _, woken = events.send(main, TENANT, "go", not_ended[0].id, by="ada", run=child.run)
+        turns.take_turns(main, woken)
     carry_out(main, worker, run)
     assert [one["n"] for one in found(main, run)] == [7, 8, 9]
     assert len(views.runs(main, TENANT, parent=run)) == 3
@@ -352,6 +352,8 @@ def test_a_map_that_is_skipped_is_done_without_results_and_lets_its_items_go(mai
 
 def test_an_item_that_is_skipped_counts_as_done_without_a_result(main, worker):
     run = mapped(main, ["bad", 2])
+    with pytest.raises(Invalid):
+        control.skip(main, run, "w#1.0", by="bob", choice="end")
     control.skip(main, run, "w#1.0", by="bob")
     assert numbers(found(main, carried(main, worker, run))) == [None, 2]
 

@@ -96,7 +96,7 @@ def _send(
 ) -> tuple[Event, int, dict[str, str]]:
     here, who = site.current(), principal.current()
     try:
-        delivery = events.send(
+        event, woken = events.send(
             here.platform,
             who.tenant,
             name,
@@ -112,10 +112,10 @@ def _send(
         # As with submissions: sending it again would not help.
         problem = Problem(path="Idempotency-Key", message=used.message, remedy="use another key")
         raise Invalid([problem]) from used
-    for woken in delivery.woken:
-        here.nudger.nudge(woken)
-    headers = {"Location": f"/api/v1/events/{delivery.event.id}"}
-    if delivery.replayed:
-        return delivery.event, HTTPStatus.OK, {**headers, "Idempotent-Replay": "true"}
-    kept = delivery.event.state == "kept"
-    return delivery.event, HTTPStatus.ACCEPTED if kept else HTTPStatus.CREATED, headers
+    for run_id in woken:
+        here.nudger.nudge(run_id)
+    headers = {"Location": f"/api/v1/events/{event.id}"}
+    if event.replayed:
+        return event, HTTPStatus.OK, {**headers, "Idempotent-Replay": "true"}
+    kept = event.state == "kept"
+    return event, HTTPStatus.ACCEPTED if kept else HTTPStatus.CREATED, headers
