@@ -12,6 +12,9 @@ Three workloads, of steps that read an integer from the state and add one:
 - **first step**: from before the submission to the clock of the first step, one run at a time;
   over REST too.
 
+And within us, what the last steps of a long run cost beside its first (`growth`): statements and
+bytes of write-ahead log for each lap of a loop of 10 000.
+
 The same code of the step is run as a function of an installed library and as source in the
 sandbox, by two workers and a coordinator as an operator starts them, then with
 `CELERIAC_WORKER_TURNS=1`, on a Postgres that syncs every commit.
@@ -22,6 +25,8 @@ taken within its round, and of rounds the median is shown. Every final value is 
 executions are counted: by the worker itself for raw Celery, from the attempts in the database for
 ours.
 
+Stopped early, it shows what it has measured so far.
+
 `raw_celery` is the rival and its whole configuration, `fleet` is us, `servers` what both stand on,
-`workloads` what is measured of either, `report` what is shown.
+`workloads` what is measured of either, `growth` what is measured of us alone, `report` what is shown.
 """

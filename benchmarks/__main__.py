@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import fleet, machine, raw_celery, report, servers, workloads
+from benchmarks import fleet, growth, machine, raw_celery, report, servers, workloads
 from benchmarks.report import RAW, Measured
 from benchmarks.servers import Servers
-from benchmarks.workloads import QUICK, WHOLE, Size
+from benchmarks.workloads import QUICK, WHOLE, Figures, Size
 
 _NAMES = {False: "Celeriac", True: "Celeriac, worker turns"}
 
@@ -37,14 +37,20 @@ _NAMES = {False: "Celeriac", True: "Celeriac, worker turns"}
     show_default=True,
     help="On the disk that the database is to lie on.",
 )
-def main(*, quick: bool, rounds: int, seconds: int, folder: Path) -> None:
+@click.option(
+    "--only",
+    type=click.Choice(["growth", "rival"]),
+    help="What a step costs as its run grows, or what it costs beside raw Celery.",
+)
+def main(*, quick: bool, rounds: int, seconds: int, folder: Path, only: str | None) -> None:
     """Measure a durable step beside a raw Celery chain: a table, then one line of JSON."""
     # Whoever ends it, the servers and their folder go with it.
     for end in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, lambda number, _frame: sys.exit(128 + number))
     console = Console(stderr=True, width=120)
-    size, wanted = (QUICK, 1) if quick else (WHOLE, rounds)
+    wanted = 1 if quick else rounds
     measured: list[Measured] = []
+    grown: dict[str, Figures] = {}
     with servers.started(folder) as both:
         host, configured = machine.describe(both.folder), both.configuration()
         about = {
@@ -58,14 +64,34 @@ def main(*, quick: bool, rounds: int, seconds: int, folder: Path) -> None:
         }
         for name, value in {**host, **configured}.items():
             console.print(f"{name}: {value}", style="dim")
-        since = time.monotonic()
-        for number in range(wanted):
-            measured += _round(both, size, console)
-            passed = time.monotonic() - since
-            if passed / (number + 1) * (number + 2) > seconds:
-                break
-    report.show(measured, console)
-    click.echo(report.line(measured, **about))
+        whole = False
+        try:
+            if only != "rival":
+                for workload in growth.QUICK if quick else growth.WHOLE:
+                    grown[workload.name] = found = growth.measure(both, workload)
+                    console.print(
+                        f"{workload.name}: last/first {found['wal_bytes_ratio']:.3f}", style="dim"
+                    )
+            if only != "growth":
+                for one in _rounds(both, QUICK if quick else WHOLE, wanted, seconds, console):
+                    measured.append(one)  # noqa: PERF402  # so that what is there can be shown
+            whole = True
+        finally:
+            # Stopped early, it was not for nothing.
+            report.show_growth(grown, console)
+            report.show(measured, console)
+            click.echo(report.line(measured, grown, whole=whole, **about))
+
+
+def _rounds(
+    both: Servers, size: Size, wanted: int, seconds: int, console: Console
+) -> Iterator[Measured]:
+    since = time.monotonic()
+    for number in range(wanted):
+        yield from _round(both, size, console)
+        passed = time.monotonic() - since
+        if passed / (number + 1) * (number + 2) > seconds:
+            break
 
 
 def _round(both: Servers, size: Size, console: Console) -> Iterator[Measured]:
@@ -75,7 +101,7 @@ def _round(both: Servers, size: Size, console: Console) -> Iterator[Measured]:
             raw = workloads.measure(rival, size, both.pids())
         console.print(f"{RAW}: {raw['steps_per_second']:.0f} steps/s", style="dim")
         yield Measured(system=RAW, figures=raw, raw=raw)
-        for code, figures in fleet.measure(both, size, worker_turns=worker_turns).items():
+        for code, figures in fleet.measure(both, size, worker_turns=worker_turns):
             console.print(f"{name}, {code}: {figures['steps_per_second']:.0f} steps/s", style="dim")
             yield Measured(system=f"{name}, {code}", figures=figures, raw=raw)
 

@@ -136,16 +136,14 @@ class Steps:
         ]
 
 
-def measure(servers: Servers, size: Size, *, worker_turns: bool) -> Mapping[str, Figures]:
-    """The figures of one fleet, for each form of the code."""
-    found: dict[str, Figures] = {}
+def measure(servers: Servers, size: Size, *, worker_turns: bool) -> Iterator[tuple[str, Figures]]:
+    """The figures of one fleet, for each form of the code as they come."""
     with started(servers, worker_turns=worker_turns) as fleet:
         for code in CODES:
             steps = Steps(fleet, code)
             figures = workloads.measure(steps, size, servers.pids())
             rest = workloads.first_step(steps.run_by_rest, size, "first_step_rest")
-            found[code] = {**figures, **rest}
-    return found
+            yield code, {**figures, **rest}
 
 
 @contextmanager

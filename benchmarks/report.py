@@ -22,6 +22,11 @@ _SHOWN: Mapping[str, str] = {
     "first_step_rest_ms_p50": "over REST\nms p50",
     "cpu_us_per_step": "CPU\nus a step",
 }
+_GROWTH: Mapping[str, str] = {
+    "statements": "statements",
+    "wal_bytes": "bytes of WAL",
+    "ms": "ms",
+}
 #: What a figure of ours is compared with where raw Celery has none of that name.
 _RIVAL = {
     "first_step_rest_ms_p50": "first_step_ms_p50",
@@ -58,6 +63,8 @@ def ratios(rounds: Sequence[Measured], system: str) -> dict[str, float]:
 
 def show(rounds: Sequence[Measured], console: Console) -> None:
     """The table: absolute medians, and below each the ratio to raw Celery."""
+    if not rounds:
+        return
     table = Table(
         title=f"{len(_of(rounds, RAW))} rounds of raw Celery, medians (x: ratio within a round)"
     )
@@ -74,7 +81,24 @@ def show(rounds: Sequence[Measured], console: Console) -> None:
     console.print(table)
 
 
-def line(rounds: Sequence[Measured], **about: object) -> str:
+def show_growth(grown: Mapping[str, Figures], console: Console) -> None:
+    """What the last steps of each run cost, beside its first."""
+    for name, figures in grown.items():
+        table = Table(
+            title=f"{name} of {figures['steps']:.0f} steps: a step, median of {figures['compared']:.0f}"
+        )
+        for heading in ("", "first", "last", "last / first", "mean of all"):
+            table.add_column(heading, justify="right")
+        for kind, heading in _GROWTH.items():
+            ratio = f"{figures[f'{kind}_ratio']:.3f}x"
+            first, last, mean = (
+                _rounded(figures[f"{kind}_{part}"]) for part in ("first", "last", "mean")
+            )
+            table.add_row(heading, first, last, ratio, mean)
+        console.print(table)
+
+
+def line(rounds: Sequence[Measured], grown: Mapping[str, Figures], **about: object) -> str:
     """Everything, as one line of JSON."""
     systems = {
         system: {
@@ -84,7 +108,8 @@ def line(rounds: Sequence[Measured], **about: object) -> str:
         }
         for system in dict.fromkeys(one.system for one in rounds)
     }
-    return json.dumps({**about, "systems": systems})
+    growth = {name: _plain(figures) for name, figures in grown.items()}
+    return json.dumps({**about, "systems": systems, "growth": growth})
 
 
 def _of(rounds: Sequence[Measured], system: str) -> list[Measured]:

@@ -53,6 +53,14 @@ class GaveUp(Unavailable):
     """The database gave up on a transaction: it took too long, or stood in another's way."""
 
 
+class OutOfReach(Unavailable):
+    """A value in the blob store cannot be read or written at the moment."""
+
+
+class Damaged(CeleriacError):
+    """What was stored is not what is found; restore it from a backup."""
+
+
 def _line(problem: Problem) -> str:
     place = f"{problem.path}: " if problem.path else ""
     remedy = f" ({problem.remedy})" if problem.remedy else ""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from sqlalchemy import Engine, make_url
 
 from engine import faults, live
+from engine.blobs import Blobs
 from engine.broker import Broker, celery_app
 from engine.core.policy import DEFAULT, Policy
 from engine.errors import Unavailable
@@ -36,6 +37,7 @@ class Platform:
     database: Engine
     broker: Broker
     live: Live
+    blobs: Blobs
     policy: Policy
     #: Called at the protocol's named points; tests kill the process there.
     fault: Callable[[str], None]
@@ -64,6 +66,7 @@ def build(settings: Settings, role: DatabaseRole, *, connections: int = 8) -> Pl
         database=database,
         broker=Broker(app=celery_app(settings)),
         live=live.connect(settings.redis_url, channel),
+        blobs=Blobs(settings.blob_url, settings.blob_keys),
         policy=DEFAULT,
         fault=faults.armed(settings.fault_dir),
     )

@@ -18,11 +18,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError, validate
 
+from engine import keys
 from engine.core.problem import Problem
+from engine.core.values import VALUE_BYTES
 from engine.errors import Invalid
+from engine.keys import Ring
 
 #: Anything but this driver would be a second one: SQLAlchemy 2.1 reads a bare `postgresql:` as psycopg 3.
 _DATABASE_SCHEME = "postgresql+psycopg2"
+#: What `Settings.sandbox_bytes` is unless it is given.
+SANDBOX_BYTES = 256 * 1024 * 1024
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -43,6 +48,8 @@ class Settings:
     redis_url: str | None = field(default=None, repr=False)
     #: obstore's form; a folder under `home` unless it is given.
     blob_url: str = field(repr=False)
+    #: What blobs are sealed with. The embedded platform makes a key of its own.
+    blob_keys: Ring = field(default=Ring(), repr=False)
     #: The data folder: the embedded servers' data, blobs, logs, keys.
     home: Path
     #: Whether the embedded platform's supervisor started this process.
@@ -62,6 +69,11 @@ class Settings:
     streams: int = 64
     #: Whether a worker takes the turn that follows its own report, instead of asking a coordinator.
     worker_turns: bool = False
+    #: The most that one value may be, as JSON, wherever it lies.
+    value_bytes: int = VALUE_BYTES
+    #: Memory that one execution of user code may take, on top of the bare interpreter. What it
+    #: returns, as JSON, may be half of that.
+    sandbox_bytes: int = SANDBOX_BYTES
     log_level: str = "INFO"
     #: Where tests arm the fault hooks; unset outside of tests.
     fault_dir: Path | None = None
@@ -87,6 +99,7 @@ class Settings:
             "BROKER_URL": self.broker_url,
             "REDIS_URL": self.redis_url,
             "BLOB_URL": self.blob_url,
+            "CELERIAC_BLOB_KEYS": self.blob_keys.text() or None,
             "CELERIAC_HOME": str(self.home),
             "CELERIAC_SUPERVISED": "1" if self.supervised else None,
             "CELERIAC_ANONYMOUS": "local" if self.anonymous else "off",
@@ -97,6 +110,8 @@ class Settings:
             "CELERIAC_WAIT_SECONDS": str(self.wait_seconds),
             "CELERIAC_STREAMS": str(self.streams),
             "CELERIAC_WORKER_TURNS": "1" if self.worker_turns else None,
+            "CELERIAC_VALUE_BYTES": str(self.value_bytes),
+            "CELERIAC_SANDBOX_BYTES": str(self.sandbox_bytes),
             "CELERIAC_LOG_LEVEL": self.log_level,
             "CELERIAC_FAULT_DIR": str(self.fault_dir) if self.fault_dir else None,
             "CELERIAC_HOST": self.host,
@@ -134,6 +149,7 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "broker_url": broker_url,
         "redis_url": redis_url or _redis_of(broker_url),
         "blob_url": env.blob_url("BLOB_URL", None) or (home / "blobs").as_uri(),
+        "blob_keys": env.blob_keys("CELERIAC_BLOB_KEYS", None) or Ring(),
         "home": home,
         "supervised": env.bool("CELERIAC_SUPERVISED", default=False),
         "anonymous": anonymous,
@@ -144,6 +160,8 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "wait_seconds": env.float("CELERIAC_WAIT_SECONDS", 30.0, validate=positive),
         "streams": env.int("CELERIAC_STREAMS", 64, validate=validate.Range(min=1, max=10_000)),
         "worker_turns": env.bool("CELERIAC_WORKER_TURNS", default=False),
+        "value_bytes": env.int("CELERIAC_VALUE_BYTES", VALUE_BYTES, validate=_VALUE_BYTES),
+        "sandbox_bytes": env.int("CELERIAC_SANDBOX_BYTES", SANDBOX_BYTES, validate=_SANDBOX_BYTES),
         "log_level": env.level("CELERIAC_LOG_LEVEL", None) or "INFO",
         "fault_dir": env.folder("CELERIAC_FAULT_DIR", None),
         "host": env.str("CELERIAC_HOST", "127.0.0.1"),
@@ -184,6 +202,11 @@ def _contradictions(environment: Mapping[str, str], values: Mapping[str, Any]) -
             remedy="unset it; a fleet's requests need a credential",
         )
 
+
+_MIB = 1024 * 1024
+#: From what lies in a row at most, to what one message from a sandbox can carry twice.
+_VALUE_BYTES = validate.Range(min=_MIB, max=1024 * _MIB)
+_SANDBOX_BYTES = validate.Range(min=16 * _MIB, max=1024 * 1024 * _MIB)
 
 _FLEET = ("DATABASE_URL", "BROKER_URL", "REDIS_URL")
 _REQUIRED_IN_A_FLEET = frozenset({"DATABASE_URL", "BROKER_URL"})
@@ -257,6 +280,13 @@ _BLOB_SCHEMES = frozenset(
 )
 
 
+def _blob_keys(text: str) -> Ring:
+    try:
+        return keys.parse(text)
+    except ValueError as error:
+        raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
+
+
 def _split(text: str, example: str) -> tuple[str, str]:
     scheme, colon, rest = text.partition(":")
     if not colon or not rest.startswith("//"):
@@ -294,6 +324,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "broker_url": _broker_url,
     "redis_url": _redis_url,
     "blob_url": _blob_url,
+    "blob_keys": _blob_keys,
     "folder": _folder,
     "anonymous": _anonymous,
     "modules": _modules,

@@ -8,22 +8,23 @@ whether the outcome fits. Nothing here does I/O; the runner in memory uses the s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from engine import documents
-from engine.core import codec, expressions, overlays, remembered, values
+from engine.core import codec, expressions, overlays, remembered, tape, values
 from engine.core import messages as msg
-from engine.core.decide import outputs
 from engine.core.expressions import Template
 from engine.core.graph import Awaited, Graph, Lock, Map, Node, NodeId, Timer
+from engine.core.overflow import Overflow, overflowing
 from engine.core.problem import Problem
+from engine.core.references import TooLarge
 from engine.core.section import UNITS
-from engine.core.state import State, Step
+from engine.core.state import Ending, State, Step
 from engine.core.transitions import RunStatus
-from engine.core.values import VARIABLES_BYTES, Inline, Json, digest, size
+from engine.core.values import VARIABLES_BYTES, Inline, Json, digest
 
 #: Items that a map may have to begin with.
 MAX_ITEMS = 100_000
@@ -51,6 +52,14 @@ class Unfit(Exception):
         self.message = message
 
 
+class Overflowing(Exception):
+    """Values are too large for the row that should hold them, and must be kept elsewhere first."""
+
+    def __init__(self, values: Sequence[Json]) -> None:
+        super().__init__(f"{len(values)} values")
+        self.values = values
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """The event that a step waits for."""
@@ -69,10 +78,15 @@ def correlation(match: Json) -> str:
     return digest(match) if match else ""
 
 
-def scope_of(state: State, step: Step, result: Json = None) -> dict[str, Json]:
+def scope_of(state: State, step: Step) -> dict[str, Json]:
     """What the names of an expression stand for at a step that waits."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
-    return {**remembered.names(state.view(step.thread)), "result": result, "run": run}
+    return {**state.view(step.thread), "result": result_of(step), "run": run}
+
+
+def result_of(step: Step) -> Json:
+    """What a step has waited for, as it is kept."""
+    return None if step.result is None else values.plain(step.result)
 
 
 def instant(node: Node, timer: Timer, scope: Scope, now: datetime) -> datetime:
@@ -122,10 +136,16 @@ def items(node: Node, declared: Map, scope: Scope) -> list[Json]:
     return found
 
 
-def given(node: Node, scope: Scope) -> dict[str, Json]:
-    """What the `with` of a node comes to. Raises `Unfit`."""
+def given(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
+    """What the `with` of a node comes to, or the params of a step of a list. Raises `Unfit`."""
     if node.inputs is None:
         return {}
+    if graph.listing is not None:
+        try:
+            return tape.given(node.inputs, scope)
+        except expressions.EvaluationError as error:
+            message = f"step {node.id}, params.{error.path}: {error}"
+            raise Unfit("input_failed", message) from error
     found = evaluated(node, "with", node.inputs, scope)
     assert isinstance(found, dict)
     return found
@@ -148,50 +168,84 @@ def lock_name(run: str, node: Node, lock: Lock, scope: Scope) -> str:
     return f"tenant:{value}" if lock.tenant else f"{run}:{value}"
 
 
-def patch(node: Node, scope: Scope) -> dict[str, Json]:
-    """What the `save` of a node makes of a result, in the scope as `$result`. Raises `Unfit`."""
+def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope) -> dict[str, Json]:
+    """The new values, with references for those that are too large for the row.
+
+    `left` is all that there would be, `kept` are references by digest. Raises `Overflowing` with
+    values that are not kept yet, and `Overflow`.
+    """
+    names = overflowing(left, new, stays)
+    if missing := [new[name] for name in names if digest(new[name]) not in kept]:
+        raise Overflowing(missing)
+    return {**new, **{name: kept[digest(new[name])] for name in names}}
+
+
+def patch(graph: Graph, node: Node, scope: Scope, result: Json) -> dict[str, Json]:
+    """What a result, in the scope as `$result`, leaves in the variables. Raises `Unfit`.
+
+    `result` is the same as it is kept, for expressions that recall it.
+    """
     found: dict[str, Json] = {}
+    if graph.listing is not None:
+        found = tape.left(node.output, scope["result"], None)
     for name, template in node.save.items():
         try:
             found[name] = template.evaluate(scope)
-        except expressions.EvaluationError as error:
+        except (expressions.EvaluationError, TooLarge) as error:
             raise Unfit("save_failed", f"node {node.id}, save.{name}: {error}") from error
     for problem in values.problems(found, path="save"):
         raise Unfit("save_failed", f"node {node.id}, {problem.path}: {problem.message}")
-    return found
+    return checked(graph, node, found, result=result)
 
 
-def fit(
-    graph: Graph,
-    node: Node,
-    variables: Scope,
-    patch: Scope,
-    removed: Sequence[str] = (),
-    *,
-    result: Json,
-) -> None:
-    """Look whether the variables can take what a step leaves in them. Raises `Unfit`."""
+def checked(
+    graph: Graph, node: Node, patch: Scope, removed: Sequence[str] = (), *, result: Json
+) -> dict[str, Json]:
+    """What a step leaves, its result beside it where that is recalled. Raises `Unfit`."""
     for problem in documents.patch_problems(graph, patch, removed):
         raise Unfit("save_failed", f"node {node.id}, {problem.path}: {problem.message}")
-    reducers = remembered.reducers(graph)
-    recalled = remembered.left(reducers, node.id, Inline(value=result))
-    kept = {name: value for name, value in variables.items() if name not in removed}
-    taken = size(dict(overlays.written(kept, {**patch, **recalled}, reducers)))
-    if taken > VARIABLES_BYTES:
+    return {**patch, **remembered.left(graph, node.id, result)}
+
+
+def fitted(
+    graph: Graph, node: Node, variables: Scope, patch: Scope, kept: Scope | None = None
+) -> dict[str, Json]:
+    """What a step leaves, as the row of the variables can hold it.
+
+    `kept` is as `moved` takes it; None: nothing lies elsewhere, and what could is let pass.
+    Raises `Unfit`, and `Overflowing`.
+    """
+    left = overlays.written(variables, patch, remembered.reducers(graph))
+    try:
+        if kept is not None:
+            return moved(left, patch, graph.reducers.keys(), kept)
+        overflowing(left, left, graph.reducers.keys())
+        return dict(patch)
+    except Overflow as overflow:
         raise Unfit(
             "variables_too_large",
-            f"node {node.id} would leave {taken} bytes of variables, {VARIABLES_BYTES} are "
-            "allowed; keep large data elsewhere and pass its name",
-        )
+            f"node {node.id} would leave {overflow.taken} bytes of variables, {VARIABLES_BYTES} "
+            "are allowed; keep large data elsewhere and pass its name",
+        ) from None
 
 
-def saved(graph: Graph, state: State, step: Step, now: datetime) -> msg.Saved | msg.NotSaved:
-    """What the result of a step that has waited leaves in the variables, if they can take it."""
-    result = None if step.result is None else values.plain(step.result)
+def saved(
+    graph: Graph,
+    state: State,
+    step: Step,
+    scope: Scope,
+    *,
+    now: datetime,
+    kept: Scope | None = None,
+) -> msg.Saved | msg.NotSaved:
+    """What the result of a step that has waited leaves in the variables, if they can take it.
+
+    `kept` is as `fitted` takes it. Raises `Overflowing`.
+    """
     node = graph.node(step.node)
     try:
-        found = patch(node, scope_of(state, step, result))
-        fit(graph, node, state.view(step.thread), found, result=result)
+        found = patch(graph, node, scope, result_of(step))
+        found = fitted(graph, node, state.view(step.thread), found, kept)
     except Unfit as unfit:
         return msg.NotSaved(at=now, step=step.key, reason=unfit.reason, message=unfit.message)
     return msg.Saved(at=now, step=step.key, patch=found)
@@ -211,16 +265,16 @@ def unfit_inputs(node: NodeId, problem: Problem) -> Unfit:
     return Unfit("input_failed", f"node {node}, with: {problem.path}: {problem.message}")
 
 
-def child_ended(graph: Graph, state: State, step: msg.StepKey, attempt: int) -> ChildEnd:
-    """What the end of a run is to the step of another that waits for it. It has ended."""
-    by = (f"run:{state.run}",)
-    reason = _CHILD_REASONS.get(state.status)
+def child_ended(
+    run: str, ending: Ending, outputs: Scope, step: msg.StepKey, attempt: int
+) -> ChildEnd:
+    """What the end of a run is to the step of another that waits for it."""
+    by = (f"run:{run}",)
+    reason = _CHILD_REASONS.get(ending.status)
     if reason is None:
-        result = Inline(value=outputs(graph, state.run, state.variables))
+        result = Inline(value=dict(outputs))
         return msg.WaitEnded(at=codec.UNTIMED, step=step, attempt=attempt, by=by, result=result)
-    ending = state.ending
-    said = f"{ending.reason}: {ending.message}" if ending else state.status.value
-    message = f"run {state.run} of {graph.workflow} {state.status}: {said}"[:2000]
+    message = f"run {run} {ending.status}: {ending.reason}: {ending.message}"[:2000]
     return msg.WaitFailed(
         at=codec.UNTIMED, step=step, attempt=attempt, by=by, reason=reason, message=message
     )
@@ -242,7 +296,7 @@ def evaluated(node: Node, field: str, template: Template, scope: Scope) -> Json:
     """What a field of a node comes to. Raises `Unfit`."""
     try:
         return template.evaluate(scope)
-    except expressions.EvaluationError as error:
+    except (expressions.EvaluationError, TooLarge) as error:
         raise Unfit("input_failed", f"node {node.id}, {field}: {error}") from error
 
 

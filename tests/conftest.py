@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from engine.settings import Settings
-from tests.support import services
+from tests.support import platforms, services
 from tests.support.services import OwnServers, Services
 
 # The same examples every time, and none fails for a machine that is busy.
@@ -72,6 +72,7 @@ def settings(
         broker_url=shared_services.valkey.broker_url(valkey_number),
         redis_url=shared_services.valkey.redis_url(valkey_number),
         blob_url=(home / "blobs").as_uri(),
+        blob_keys=platforms.RING,
         home=home,
     )
 

@@ -13,6 +13,7 @@ from flask.json.provider import JSONProvider
 from engine.platform import Platform
 from web import body, docs, envelope, errors, principal, rendering, site
 from web.api import (
+    blobs,
     checkpoints,
     events,
     functions,
@@ -82,6 +83,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         steps.routes,
         history.routes,
         checkpoints.routes,
+        blobs.routes,
         events.routes,
         functions.routes,
         functions.tool_routes,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from engine import faults
-from engine.errors import Unavailable
+from engine.errors import Damaged, Unavailable
 from engine.platform import Platform
 from engine.runs import attempts, turns
 from engine.runs.attempts import Failed, Leased, Outcome
@@ -116,12 +116,19 @@ def _run(execution: Execution) -> Outcome:
             message=f"node {execution.node.id}: this worker knows no kind {execution.node.kind!r}",
             terminal=True,
         )
+    platform, lease = execution.platform, execution.lease
     try:
-        return kind(execution)
+        outcome = kind(execution)
+        return session.insist(
+            lambda: attempts.moved_out(platform, lease, outcome),
+            seconds=platform.settings.lease_seconds,
+        )
     except (Unavailable, SandboxUnavailable) as error:
         # No fault of the step. Said at once, nobody has to wait for its lease to run out.
         _log.warning("attempt.lost", node=execution.node.id, error=str(error))
         return Failed(reason="lost", message=str(error))
+    except Damaged as error:
+        return Failed(reason="damaged", message=error.message, terminal=True)
     except Exception as error:  # noqa: BLE001  # a defect of ours is reported, not lost
         _log.exception("attempt.defect", node=execution.node.id)
         return Failed(reason="defect", message=f"{type(error).__name__}: {error}")

@@ -22,14 +22,14 @@ def doctor(ctx: click.Context, *, sample: int | None, as_json: bool) -> None:
     """Check what must always hold of the stored runs.
 
     Reads the database at one moment and changes nothing: no run has lost a step, a line of history or
-    its way on, hashes verify, and history folded is the state. Exit code 1 where something does not
+    its way on, hashes verify, history folded is the state, and blobs are there. Exit code 1 where something does not
     hold: that is a defect of Celeriac, or somebody has written to the database.
     """
     with (
         servers.reached() as settings,
         closing(platform.build(settings, DatabaseRole.CONTROL, connections=1)) as built,
     ):
-        findings = physician.examine(built.database, sample=sample)
+        findings = physician.examine(built.database, built.blobs, sample=sample)
     if as_json:
         printing.document({"findings": [asdict(finding) for finding in findings]})
     elif findings:

@@ -6,8 +6,9 @@ operating system's user who owns the data folder (`peer`). Web, coordinator, wor
 them as children of one supervisor.
 
 **The data folder** (`CELERIAC_HOME`) holds everything: `postgres/`, `valkey/`, `blobs/`, `logs/`, the
-supervisor's `lock` and `state.json`, and `admin.key`. Only sockets may lie elsewhere, in a short folder
-of their own, because the path of a socket may not be longer than 107 bytes.
+supervisor's `lock` and `state.json`, `admin.key`, and `blob.key`, which `blobs/` is sealed with: whoever
+copies the one copies the other. Only sockets may lie elsewhere, in a short folder of their own, because
+the path of a socket may not be longer than 107 bytes.
 
 **As root**, Postgres refuses to run, so its server runs as `nobody`: binaries and data are used where
 they are if that account can reach them, else copied to or made in `/var/lib/celeriac`, and
@@ -20,5 +21,5 @@ they are started again and recover from their logs. A first start that was cut s
 looks like a finished one: a cluster is made beside its place, then renamed.
 
 `postgres` and `valkey` know one server each, `supervisor` the whole, `folders` where things lie,
-`processes` how one is started and ended.
+`sealing` the key of the blobs, `processes` how one is started and ended.
 """

@@ -48,6 +48,10 @@ class Home:
     def admin_key(self) -> Path:
         return self.folder / "admin.key"
 
+    @property
+    def blob_key(self) -> Path:
+        return self.folder / "blob.key"
+
     def log(self, name: str) -> Path:
         """The log of one process; what is too long makes room first."""
         return self.folder / "logs" / f"{name}.log"

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import migrations
-from celeriac.embedded import folders, postgres, processes, valkey
+from celeriac.embedded import folders, postgres, processes, sealing, valkey
 from celeriac.embedded.folders import Home
 from celeriac.embedded.install import install
 from celeriac.embedded.processes import Running
@@ -107,7 +107,7 @@ def attach(settings: Settings) -> Settings:
             f"the platform in {settings.home} is not running; start it with: celeriac up"
         )
     return replace(
-        settings,
+        sealing.with_key(settings, Home(folder=settings.home)),
         database_url=state.database_url,
         broker_url=state.broker_url,
         redis_url=state.redis_url,
@@ -254,6 +254,7 @@ def _servers(settings: Settings, home: Home, report: Report) -> Iterator[_Platfo
     if settings.database_url is not None:
         yield whole
         return
+    settings = sealing.with_key(settings, home, make=True)
     _end_orphans(home, report)
     cluster, server = _located(home)
     database = _Kept("postgres", cluster.log, lambda: postgres.start(cluster))

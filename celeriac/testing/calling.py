@@ -11,9 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.core.values import INLINE_BYTES
+from engine.core.values import VALUE_BYTES
+from engine.settings import SANDBOX_BYTES
 from workers.sandbox.inside import procs, values
 from workers.sandbox.inside.state import Context, WorkflowState
+
+#: What a call may return, as JSON: as much as in a worker whose settings say nothing of it.
+MOST_BYTES = min(VALUE_BYTES, SANDBOX_BYTES // 2)
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -89,12 +93,12 @@ def plainly(
     return answer
 
 
-def plain(value: object, *, what: str, limit: int = INLINE_BYTES) -> Any:
+def plain(value: object, *, what: str, limit: int | None = None) -> Any:
     """What is left of a value that crosses to the platform: JSON data, a copy.
 
     Raises `values.Refused` and `values.TooLarge`.
     """
-    return json.loads(values.encode(value, what=what, limit=limit))
+    return json.loads(values.encode(value, what=what, limit=limit or MOST_BYTES))
 
 
 def died(error: BaseException, function: Callable[..., Any]) -> Died:

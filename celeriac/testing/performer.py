@@ -55,7 +55,7 @@ class Performer:
             return _struck(attempt, fault)
         report: Report
         try:
-            report = await self._carry_out(attempt)
+            report = _fitting(attempt, await self._carry_out(attempt))
         except Died as death:
             report = _failed(attempt, death)
         return report if fault is None else _struck(attempt, fault)
@@ -222,9 +222,23 @@ def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceed
     graph, node, result = attempt.graph, attempt.node, plain(report.result)
     try:
         if node.save:
-            patch = waiting.patch(node, _scope(attempt, result))
-            report = replace(report, patch=patch, removed=())
-        waiting.fit(graph, node, attempt.variables, report.patch, report.removed, result=result)
+            patch = waiting.patch(graph, node, _scope(attempt, result), result)
+            return replace(report, patch=patch, removed=())
+        patch = waiting.checked(graph, node, report.patch, report.removed, result=result)
+        return replace(report, patch=patch)
+    except waiting.Unfit as unfit:
+        raise Died(unfit.reason, unfit.message, terminal=True) from unfit
+
+
+def _fitting(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
+    """The report, if the platform's variables could take it.
+
+    In memory nothing lies elsewhere; what could, there, is let pass.
+    """
+    seen = attempt.variables
+    kept = {name: value for name, value in seen.items() if name not in report.removed}
+    try:
+        waiting.fitted(attempt.graph, attempt.node, kept, report.patch)
     except waiting.Unfit as unfit:
         raise Died(unfit.reason, unfit.message, terminal=True) from unfit
     return report
@@ -232,14 +246,15 @@ def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceed
 
 def _scope(attempt: Attempt, result: Json = None) -> Mapping[str, Json]:
     known = attempt.undone if result is None else result
-    return {**remembered.names(attempt.variables), "result": known, "run": {"id": attempt.run}}
+    return {**attempt.variables, "result": known, "run": {"id": attempt.run}}
 
 
 def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
     """The state as the node left it."""
     seen = remembered.visible(attempt.variables)
     kept = {name: value for name, value in seen.items() if name not in report.removed}
-    return dict(overlays.written(kept, report.patch, attempt.graph.reducers))
+    patch = remembered.visible(report.patch)
+    return dict(overlays.written(kept, patch, attempt.graph.reducers))
 
 
 def _facts(attempt: Attempt) -> dict[str, Any]:

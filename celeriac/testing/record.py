@@ -9,7 +9,7 @@ from typing import Any
 from celeriac.testing.acts import Act
 from celeriac.testing.calls import Call
 from engine.core import messages as msg
-from engine.core import remembered, values
+from engine.core import references, remembered, values
 from engine.core.decide import outputs
 from engine.core.graph import Graph
 from engine.core.state import State
@@ -102,7 +102,7 @@ class Record:
     @property
     def outputs(self) -> Mapping[str, Json]:
         """What it gives: the outputs of its workflow, else its variables."""
-        return outputs(self.graph, self.state.run, self.state.variables)
+        return outputs(self.graph, self.state.run, self.state.variables, references.unread)
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:
@@ -144,7 +144,7 @@ def _note(found: dict[str, StepRecord], record: msg.Record) -> None:
         case _ if (tried := _tried(record)) is not None:
             found[tried[0]] = _ended(found[tried[0]], tried[1])
         case msg.Saved(patch=patch):
-            found[record.step] = _amended(found[record.step], patch=patch)
+            found[record.step] = _amended(found[record.step], patch=remembered.visible(patch))
         case msg.NotSaved(reason=reason, message=message):
             failed = {"outcome": "failed", "reason": reason, "message": message}
             found[record.step] = _amended(found[record.step], **failed)
@@ -183,7 +183,7 @@ def _tried(record: msg.Record) -> tuple[msg.StepKey, Tried] | None:
     """How an attempt ended, if this is what a line tells."""
     match record:
         case msg.AttemptSucceeded(step=key, result=result, patch=patch):
-            done = values.plain(result)
+            done, patch = values.plain(result), remembered.visible(patch)
             return key, Tried(attempt=0, outcome="succeeded", result=done, patch=patch)
         case msg.WaitEnded(step=key, result=result):
             return key, Tried(attempt=0, outcome="succeeded", result=values.plain(result))

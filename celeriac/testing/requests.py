@@ -33,7 +33,8 @@ def answers(memory: Memory, run: Run, now: datetime) -> Iterator[msg.AnyEvent]:
                         at=now, step=step.key, reason=unfit.reason, message=unfit.message
                     )
             case StepStatus.SAVING:
-                yield waiting.saved(run.graph, run.state, step, now)
+                scope = waiting.scope_of(run.state, step)
+                yield waiting.saved(run.graph, run.state, step, scope, now=now)
             case _:
                 pass
     undoing = run.state.undoing
@@ -90,7 +91,7 @@ def _opened(memory: Memory, run: Run, step: Step, now: datetime) -> msg.Opened:
             run.waits[step.key] = Wait(kind=node.kind, number=memory.number(), asks=asks)
             until = waiting.expiry(asked.expires, now)
         case Child() as child:
-            given = waiting.given(node, {**scope, **item(run, step)})
+            given = waiting.given(run.graph, node, {**scope, **item(run, step)})
             started = _started(memory, run, step, child, given)
             until = waiting.expiry(child.expires, now)
             return msg.Opened(at=now, step=step.key, child=started.id, until=until)

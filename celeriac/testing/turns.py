@@ -97,8 +97,10 @@ def _kept(run: Run, record: msg.Record) -> None:
 def _tell(memory: Memory, run: Run) -> None:
     """Let others know what follows for them from the turn of a run."""
     origin = run.origin
-    if run.state.terminal and origin is not None:
-        event = waiting.child_ended(run.graph, run.state, origin.step, origin.attempt)
+    if run.state.ending is not None and origin is not None:
+        event = waiting.child_ended(
+            run.id, run.state.ending, run.outputs, origin.step, origin.attempt
+        )
         memory.runs[origin.run].end(origin.step, origin.attempt, event)
     for child in tuple(memory.runs.values()):
         if child.origin is not None and child.origin.run == run.id and _is_orphan(run, child):

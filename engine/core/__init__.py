@@ -14,13 +14,19 @@ bounds need no memory elsewhere. A loop is the innermost cycle a node turns in (
 entered from outside, it counts anew. At the bound the ways back are closed, and the record
 of the routing says so.
 
+*Waiting.* Threads that wait are tokens in the head: at joins (`joins`), at milestones
+(`milestones`). Who may still come is a question to the counts, and since when somebody waits is
+part of the token, so that the moment at which it has been long enough follows from the state
+alone (`deadlines`): the shell keeps it as the run's wake, and says when it has come.
+
 *Asking before starting.* The core requests starts. The shell's admission answers by events.
 
 *Step lists.* A list of steps is a graph too, in which one control node leads to whichever step
 the tape's index names (`listing`, `tape`). It has no loops that anybody here knows of.
 
 *Small state.* The state is a head and the live steps; a turn may hold just those that its
-events name. What must be known of all is counted in `scopes`.
+events name. What must be known of all is counted in `scopes`. So a step can end whatever
+is at other nodes (`regions`) without knowing who that is.
 
 Around that: `graph` (the template), `document` (what people write, and all that is wrong
 with it at once), `expressions` (the one language of `when` and `$…`), `values` (JSON, strictly),

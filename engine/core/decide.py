@@ -10,6 +10,9 @@ and history alone determines every decision, however its events were batched.
 
 The core never starts a step by itself. It asks (`RequestStart`), and the shell answers with
 an event (`Admitted`, `Refused`, `Deferred`) that is recorded like any other.
+
+A value that lies outside the state is read, by `read`, when a condition names it, and never
+becomes part of the state for it. It is known by its sha256, so that it is the same every time.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from engine.core import (
     listing,
     milestones,
     overlays,
+    references,
     regions,
     remembered,
     undo,
@@ -36,6 +40,7 @@ from engine.core import messages as msg
 from engine.core.fold import evolve
 from engine.core.graph import Arrive, Edge, Graph, Map, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
+from engine.core.references import Read, Readable
 from engine.core.state import LOST_REASONS, Failure, State, Step, Token
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, canonical, digest, plain, size
@@ -59,7 +64,14 @@ class Turn:
     entries: tuple[msg.Entry, ...]
 
 
-def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.AnyEvent]) -> Turn:
+def advance(
+    graph: Graph,
+    policy: Policy,
+    state: State,
+    events: Iterable[msg.AnyEvent],
+    *,
+    read: Read = references.unread,
+) -> Turn:
     """Fold each event and decide to a fixed point before the next.
 
     The fixed point is always reached: every decision but the last of a turn settles a step,
@@ -70,15 +82,17 @@ def advance(graph: Graph, policy: Policy, state: State, events: Iterable[msg.Any
     for event in events:
         state = evolve(state, event)
         entries.append(msg.Entry(at=event.at, record=event))
-        while (command := decide(graph, policy, state, event.at)) is not None:
+        while (command := decide(graph, policy, state, event.at, read)) is not None:
             state = evolve(state, command)
             entries.append(msg.Entry(at=event.at, record=command))
     return Turn(state=state, entries=tuple(entries))
 
 
-def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.AnyCommand | None:
+def decide(
+    graph: Graph, policy: Policy, state: State, now: datetime, read: Read = references.unread
+) -> msg.AnyCommand | None:
     """The next command that follows from `state` at `now`; None when it is settled."""
-    command = _decide(graph, policy, state, now)
+    command = _decide(graph, policy, state, now, read)
     if isinstance(command, msg.FinishRun) and undo.is_due(graph, state, command):
         return msg.BeginUndo(
             status=command.status,
@@ -89,7 +103,9 @@ def decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.Any
     return command
 
 
-def _decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.AnyCommand | None:
+def _decide(
+    graph: Graph, policy: Policy, state: State, now: datetime, read: Read
+) -> msg.AnyCommand | None:
     if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
         return None
     if state.stopping is not None:
@@ -99,7 +115,7 @@ def _decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.An
             message=state.stopping.message,
         )
     for step in state.steps.values():
-        if command := _about(graph, policy, state, step, now):
+        if command := _about(graph, policy, state, step, now, read=read):
             return deadlines.stamped(graph, command, now)
     if command := items.placed(state):
         return command
@@ -111,14 +127,14 @@ def _decide(graph: Graph, policy: Policy, state: State, now: datetime) -> msg.An
         return command
     if not state.iterations:
         return _visit(graph, state, graph.nodes[graph.start], None)
-    return _goes_on(graph, state, now)
+    return _goes_on(graph, state, now, read)
 
 
-def _goes_on(graph: Graph, state: State, now: datetime) -> msg.AnyCommand | None:
+def _goes_on(graph: Graph, state: State, now: datetime, read: Read) -> msg.AnyCommand | None:
     """What follows for the threads that stand at no step."""
     moving = (t for t in state.tokens if not t.waits and not milestones.holds(graph, state, t))
     if token := next(moving, None):
-        return _arrival(graph, state, token)
+        return _arrival(graph, state, token, read)
     if meeting := joins.meeting(graph, state, now):
         return deadlines.stamped(graph, _meets(graph, state, meeting), now)
     if (scope := joins.ended(state)) is not None:
@@ -126,30 +142,50 @@ def _goes_on(graph: Graph, state: State, now: datetime) -> msg.AnyCommand | None
     if missed := milestones.missed(graph, state, now):
         return deadlines.stamped(graph, missed, now)
     if not state.live and not state.tokens:
-        return _completed(graph, state, "end")
+        return _completed(graph, state, read, reason="end")
     return None
 
 
 def _completed(
-    graph: Graph, state: State, reason: str, message: str = "", thread: msg.Thread | None = None
+    graph: Graph,
+    state: State,
+    read: Read,
+    *,
+    reason: str,
+    message: str = "",
+    thread: msg.Thread | None = None,
 ) -> msg.FinishRun:
     """The run has reached an end, if what it should give can be made of its variables."""
     try:
-        outputs(graph, state.run, state.view(thread or msg.ROOT))
-    except expressions.EvaluationError as error:
+        outputs(graph, state.run, state.view(thread or msg.ROOT), read)
+    except (expressions.EvaluationError, references.TooLarge) as error:
         return msg.FinishRun(status=RunStatus.FAILED, reason="output_failed", message=str(error))
     return msg.FinishRun(status=RunStatus.COMPLETED, reason=reason, message=message, thread=thread)
 
 
-def outputs(graph: Graph, run: str, variables: Mapping[str, Json]) -> dict[str, Json]:
+def outputs(graph: Graph, run: str, variables: Mapping[str, Json], read: Read) -> dict[str, Json]:
     """What a run gives: its declared outputs, or else its variables as they are at its end.
 
-    Raises `EvaluationError`.
+    What is a variable as a whole is handed on unread, a reference as a reference. The tape of a
+    list is its own: without outputs it gives nothing. Raises `EvaluationError` and `TooLarge`.
     """
     if not graph.outputs:
-        return remembered.visible(variables)
-    scope: dict[str, Json] = {**remembered.names(variables), "run": {"id": run}}
-    return {name: template.evaluate(scope) for name, template in graph.outputs.items()}
+        return {} if graph.listing else remembered.visible(variables)
+    scope = Readable({**variables, "run": {"id": run}}, read, limit=references.CONDITION_BYTES)
+    return {
+        name: variables[whole]
+        if (whole := _whole(template, variables))
+        else template.evaluate(scope)
+        for name, template in graph.outputs.items()
+    }
+
+
+def _whole(template: expressions.Template, variables: Mapping[str, Json]) -> str | None:
+    """The variable that a template stands for, if it is nothing else."""
+    source = template.source
+    if not isinstance(source, str) or not source.startswith("$"):
+        return None
+    return next((name for name in (source, source[1:]) if name in variables), None)
 
 
 def _meets(
@@ -198,22 +234,24 @@ def _harmless(state: State, command: C, threads: str) -> C | msg.FinishRun:
 
 
 def _about(
-    graph: Graph, policy: Policy, state: State, step: Step, now: datetime
+    graph: Graph, policy: Policy, state: State, step: Step, now: datetime, *, read: Read
 ) -> msg.AnyCommand | None:
     """What follows for one live step."""
     match step.status:
         case StepStatus.OPENING if step.wait is None:
             return msg.OpenWait(step=step.key, kind=graph.node(step.node).kind)
-        case StepStatus.ANSWERED if graph.node(step.node).save or step.node in graph.remembered:
+        case StepStatus.ANSWERED if (
+            graph.listing or graph.node(step.node).save or step.node in graph.remembered
+        ):
             return msg.SaveResult(step=step.key)
         case StepStatus.SUCCEEDED | StepStatus.ANSWERED:
             return (
                 _settles(state, step)
                 or regions.withdrawal(graph, state, step)
-                or _routes(graph, state, step)
+                or _routes(graph, state, step, read)
             )
         case StepStatus.FAILED:
-            return _after_failure(graph, policy, state, step, now)
+            return _after_failure(graph, policy, state, step, now, read=read)
         case StepStatus.RETRYING if (
             step.wake is not None and step.wake <= now and state.status is RunStatus.RUNNING
         ):
@@ -224,9 +262,10 @@ def _about(
             return None
 
 
-def _arrival(graph: Graph, state: State, token: Token) -> msg.AnyCommand:
+def _arrival(graph: Graph, state: State, token: Token, read: Read) -> msg.AnyCommand:
     if graph.edge(token.edge).arrive is Arrive.FINAL:
-        return _completed(graph, state, "final", f"edge {token.edge}", token.thread)
+        message = f"edge {token.edge}"
+        return _completed(graph, state, read, reason="final", message=message, thread=token.thread)
     return _visit(graph, state, graph.nodes[token.target], token)
 
 
@@ -298,12 +337,12 @@ def _visits(graph: Graph, node: NodeId, token: Token | None) -> Mapping[NodeId, 
     return counts
 
 
-def _routes(graph: Graph, state: State, step: Step) -> msg.TakeEdges | msg.FinishRun:
+def _routes(graph: Graph, state: State, step: Step, read: Read) -> msg.TakeEdges | msg.FinishRun:
     """The edges that a succeeded step leaves its tokens on, and why not the others."""
     if graph.listing is not None:
         return listing.routed(graph, graph.listing, state, step)
     node = graph.nodes[step.node]
-    scope = _scope(state, step)
+    scope = _scope(state, step, read)
     try:
         choice = _ruled(node, scope) if node.rules else step.choice
         routed = _routed(graph, step, node, choice, scope)
@@ -321,7 +360,7 @@ def _ruled(node: Node, scope: Mapping[str, Json]) -> tuple[str, ...]:
             return rule.next
         try:
             answer = rule.when.evaluate(scope)
-        except expressions.EvaluationError as error:
+        except (expressions.EvaluationError, references.TooLarge) as error:
             raise _Unroutable(
                 "condition_failed",
                 f"node {node.id}, rule {place + 1}, when {rule.when.source!r}: {error}",
@@ -381,7 +420,7 @@ def _holds(edge: Edge, scope: Mapping[str, Json]) -> tuple[bool, Mapping[str, Js
         return True, {}
     try:
         answer = edge.when.evaluate(scope)
-    except expressions.EvaluationError as error:
+    except (expressions.EvaluationError, references.TooLarge) as error:
         raise _Unroutable(
             "condition_failed", f"edge {edge.id}, when {edge.when.source!r}: {error}"
         ) from error
@@ -421,11 +460,12 @@ class _Unroutable(Exception):
         self.reason = reason
 
 
-def _scope(state: State, step: Step) -> Mapping[str, Json]:
+def _scope(state: State, step: Step, read: Read) -> Readable:
     """What the names of an expression stand for at a step that has its result."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
     result: Json = plain(step.result) if step.result is not None else None
-    return {**remembered.names(state.view(step.thread)), "result": result, "run": run}
+    known = {**state.view(step.thread), "result": result, "run": run}
+    return Readable(known, read, limit=references.CONDITION_BYTES)
 
 
 def _seen(value: Json) -> Json:
@@ -435,7 +475,7 @@ def _seen(value: Json) -> Json:
 
 
 def _after_failure(
-    graph: Graph, policy: Policy, state: State, step: Step, now: datetime
+    graph: Graph, policy: Policy, state: State, step: Step, now: datetime, *, read: Read
 ) -> msg.AnyCommand:
     """Try again, or take the way for failures, or let the run fail with the step's reason."""
     failure = step.failure
@@ -459,21 +499,19 @@ def _after_failure(
         )
     if settled := _settles(state, step, failure):
         return settled
-    return _on_error(graph, state, step, failure) or msg.FinishRun(
+    return _on_error(graph, state, step, failure, read) or msg.FinishRun(
         status=RunStatus.FAILED, reason=failure.reason, message=failure.message, step=step.key
     )
 
 
 def _on_error(
-    graph: Graph, state: State, step: Step, failure: Failure
+    graph: Graph, state: State, step: Step, failure: Failure, read: Read
 ) -> msg.TakeEdges | msg.FinishRun | None:
     """The way that a step takes which failed for good, if the graph knows one for its reason."""
     if graph.listing is not None:
         return listing.passed_over(graph, graph.listing, state, step, failure)
-    scope: Mapping[str, Json] = {
-        **_scope(state, step),
-        "result": {"reason": failure.reason, "message": failure.message},
-    }
+    told: Json = {"reason": failure.reason, "message": failure.message}
+    scope = _scope(state, step, read).beside({"result": told})
     spent = step.visits.get(step.node, 0) >= graph.nodes[step.node].max_iterations
     for edge in graph.edges_from(step.node, on="error"):
         if edge.reasons and failure.reason not in edge.reasons:

@@ -1,9 +1,9 @@
 """What `$steps.NODE` stands for: the newest result of a node, as its thread sees it.
 
 A step of a node that some expression of the graph asks for leaves its result in a variable of
-the thread, hidden from everybody but expressions. Where threads come together the order of
-branches decides whose is newer; nobody contradicts anybody. The names of these variables are
-told once, when a run is submitted, among the reducers.
+the thread, named as it is asked for and hidden from everybody but expressions. It is a variable
+like any other: it counts among them, may lie elsewhere, and where threads come together the
+order of branches decides whose is newer, so that nobody contradicts anybody.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.core.graph import Graph, NodeId
-from engine.core.values import Inline, Json, Value
+from engine.core.values import Json
 
-#: How the name of a hidden variable begins; no name of a document does.
+#: How the name of a hidden variable begins; no name that people give does.
 PREFIX = "$steps."
 
 
@@ -22,22 +22,11 @@ def reducers(graph: Graph) -> dict[str, str]:
     return {**graph.reducers, **{PREFIX + node: "replace" for node in sorted(graph.remembered)}}
 
 
-def left(reducers: Mapping[str, str], node: NodeId, result: Value | None) -> dict[str, Json]:
+def left(graph: Graph, node: NodeId, result: Json) -> dict[str, Json]:
     """What a step leaves for expressions to recall."""
-    name = PREFIX + node
-    return {name: result.value} if name in reducers and isinstance(result, Inline) else {}
+    return {PREFIX + node: result} if node in graph.remembered else {}
 
 
 def visible(variables: Mapping[str, Json]) -> dict[str, Json]:
     """The variables that users know of."""
-    return {name: value for name, value in variables.items() if not name.startswith(PREFIX)}
-
-
-def names(variables: Mapping[str, Json]) -> dict[str, Json]:
-    """What names stand for in expressions: each variable, and `steps` for what is recalled."""
-    steps = {
-        name.removeprefix(PREFIX): value
-        for name, value in variables.items()
-        if name.startswith(PREFIX)
-    }
-    return {**visible(variables), "steps": steps} if steps else {**variables, "steps": {}}
+    return {name: variables[name] for name in variables if not name.startswith(PREFIX)}

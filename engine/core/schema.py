@@ -72,6 +72,12 @@ def document_schema() -> dict[str, Json]:
                     "maxItems": words.MAX_NODES,
                     "items": {"$ref": "#/$defs/step"},
                 },
+                "workflows": {
+                    "description": "The agents among them that are workflows; publishing finds them.",
+                    "type": "array",
+                    "uniqueItems": True,
+                    "items": {"$ref": "#/$defs/workflow"},
+                },
                 "return_on_fail": {
                     "description": "Whether a step that fails ends the run. If not, the next one "
                     "finds its $status.",
@@ -171,7 +177,10 @@ def _step() -> dict[str, Json]:
     return _object(
         "A step of a list.",
         {
-            "agent": _reference("The function that the step calls."),
+            "agent": {
+                "description": "The function that the step calls, or the workflow that it runs.",
+                "$ref": "#/$defs/workflow",
+            },
             "params": {
                 "description": "What it gives it, by name.",
                 "type": "object",

@@ -22,10 +22,14 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 _MAX_DIGITS = len(str(-MAX_INTEGER))
+#: The key of a reference. Nothing that enters may have it, so none can be forged.
+MARK = "$blob"
 #: A value strictly over this many bytes lives outside the row.
 INLINE_BYTES = 1_048_576
 #: What the variables of a run may take in all, as JSON.
 VARIABLES_BYTES = 262_144
+#: The most that one value may be, wherever it lies, unless an operator says otherwise.
+VALUE_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +116,9 @@ def problems(value: object, *, path: str = "") -> Iterator[Problem]:
                     if not isinstance(key, str):
                         yield _problem(where, f"key {key!r} is not text", "use text keys")
                         continue
+                    if key == MARK:
+                        yield _problem(where, f"the key {MARK!r} is ours", "name it otherwise")
+                        continue
                     yield from _text_problems(f"{where} key", key)
                     waiting.append((f"{where}.{key}" if where else key, entry, depth + 1))
             case _:
@@ -141,7 +148,14 @@ def plain(value: Value) -> Json:
     """The JSON value of an inline one, or a reference as JSON data."""
     if isinstance(value, Inline):
         return value.value
-    return {"$blob": value.sha256, "size": value.size}
+    return {MARK: value.sha256, "size": value.size}
+
+
+def marked(value: Json) -> Ref | None:
+    """The reference that a JSON value is the marker of; None for any other value."""
+    if not isinstance(value, dict) or MARK not in value:
+        return None
+    return Ref(sha256=str(value[MARK]), size=int(str(value["size"])))
 
 
 class _Refused(Exception):

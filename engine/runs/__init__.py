@@ -17,6 +17,12 @@ What a turn guarantees (`turns`):
    writes the result, the event and the payload in the same statement, or none of them. What
    comes under a fence that no longer holds is kept as a refusal.
 5. An attempt begins with a row, before user code runs. Only begun attempts count.
+6. What is large lies in a blob (`large`) and is read outside of transactions; a turn that needs
+   it is given up and taken again with the value at hand.
+
+What cannot be read ends with one error. A worker that cannot read a step's graph or state says
+so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
+set aside with the error, and whoever cancels it then gets it ended without a turn (`abandonment`).
 
 Entry points (routes, Celery tasks, commands) parse, call one function here, and render.
 """

@@ -15,14 +15,17 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from engine import faults
-from engine.core import codec
+from engine.core import codec, overlays
 from engine.core import messages as msg
 from engine.core.graph import Graph
-from engine.core.values import Inline, Json, canonical
+from engine.core.overflow import Overflow, overflowing
+from engine.core.references import Readable
+from engine.core.values import VARIABLES_BYTES, Inline, Json, Ref, canonical, plain
+from engine.errors import Invalid
 from engine.platform import Platform
-from engine.runs import gathered, graphs, items, states
+from engine.runs import gathered, graphs, items, large, states
 from engine.store import results, session, steps
-from engine.store.ids import StepId
+from engine.store.ids import RunId, StepId
 from engine.store.steps import Held
 
 
@@ -36,8 +39,9 @@ class Leased:
     attempt: int
     fence: int
     graph: Graph
-    #: The variables as the step sees them, now and in every attempt of it.
-    variables: Mapping[str, Json]
+    #: The variables as the step sees them, now and in every attempt of it. Large ones are read
+    #: when they are named.
+    variables: Readable
     #: How often this thread has visited the nodes of its loops.
     visits: Mapping[str, int]
     #: `function:NAME` or `tool:NAME` to the version that this run uses.
@@ -57,6 +61,9 @@ class Succeeded:
     """An attempt carried its step out."""
 
     result: Json = None
+    #: Set by `moved_out`: where the result lies, if not in `result`.
+    elsewhere: Ref | None = None
+    #: What it leaves in the variables; `moved_out` puts references to what is large.
     patch: Mapping[str, Json] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     choice: msg.Choice = None
@@ -80,18 +87,35 @@ MESSAGE_CHARACTERS = 2000
 
 
 def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Leased, ...]:
-    """Take those of the steps that are still to be had; a stale or doubled hint finds none."""
+    """Take those of the steps that are still to be had; a stale or doubled hint finds none.
+
+    A step whose graph or state this release cannot read is not among them: its attempt is
+    ended at once as lost with its worker, and says why.
+    """
     seconds = platform.settings.lease_seconds
     with session.transaction(platform.database) as connection:
         rows = steps.lease(connection, wanted, worker, seconds)
-        leased = tuple(_leased(connection, row) for row in rows)
+        read = [(row, _read(platform, connection, row)) for row in rows]
+        leased = tuple(found for _, found in read if isinstance(found, Leased))
+        unread = [(row, found) for row, found in read if isinstance(found, Failed)]
+        if unread:
+            _give_up(connection, unread, worker)
     if leased:
         platform.fault(faults.LEASE_COMMITTED)
+    platform.broker.nudge([RunId(row.tenant_id, row.run_id) for row, _ in unread])
     return leased
 
 
-def _leased(connection: Connection, row: Row[Any]) -> Leased:
-    graph = graphs.load(connection, row.tenant_id, row.version_id)
+def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased | Failed:
+    """All that carrying a step out needs, as far as this release can read it."""
+    try:
+        graph = graphs.load(connection, row.tenant_id, row.version_id)
+    except Invalid as error:
+        return _unread(row, "graph", error)
+    try:
+        variables = states.seen(row)
+    except Exception as error:  # noqa: BLE001  # whatever another release's state does to ours
+        return _unread(row, "state", error)
     lease = Leased(
         step=StepId(row.tenant_id, row.run_id, row.key),
         node=row.node,
@@ -99,7 +123,7 @@ def _leased(connection: Connection, row: Row[Any]) -> Leased:
         attempt=row.attempt,
         fence=row.fence,
         graph=graph,
-        variables=states.seen(row),
+        variables=large.readable(platform, row.tenant_id, variables),
         visits=orjson.loads(row.visits),
         pins=orjson.loads(row.pins),
     )
@@ -109,7 +133,38 @@ def _leased(connection: Connection, row: Row[Any]) -> Leased:
         undone = gathered.values(connection, lease.step.run_id, [row.of])
         return replace(lease, undone=undone.get(row.of))
     names = items.names(connection, lease.step.run_id, graph, row.of, row.item)
-    return replace(lease, variables={**lease.variables, **names})
+    return replace(lease, variables=lease.variables.beside(names))
+
+
+def _unread(row: Row[Any], what: str, error: Exception) -> Failed:
+    # Lost, not failed: while a fleet changes its release, another worker may well be able to.
+    # How often that is tried is bounded, and each try waits longer for the next.
+    why = str(error) if isinstance(error, Invalid) else f"{type(error).__name__}: {error}"
+    return Failed(
+        reason="lost",
+        message=(
+            f"node {row.node}: this worker's release cannot read the run's {what}; "
+            f"update the workers, or cancel the run: {why}"
+        ),
+    )
+
+
+def _give_up(
+    connection: Connection, unread: Sequence[tuple[Row[Any], Failed]], worker: str
+) -> None:
+    """Begin and end attempts that cannot be made."""
+    reports = [
+        _report(
+            worker,
+            StepId(row.tenant_id, row.run_id, row.key),
+            attempt=row.attempt,
+            fence=row.fence,
+            outcome=failed,
+        )
+        for row, failed in unread
+    ]
+    steps.begin(connection, [Held(step=one.step, fence=one.fence) for one in reports])
+    results.report(connection, reports)
 
 
 def begin(platform: Platform, leases: Sequence[Leased]) -> tuple[Leased, ...]:
@@ -137,6 +192,48 @@ def give_back(platform: Platform, leases: Sequence[Held]) -> None:
         steps.give_back(connection, leases)
 
 
+def moved_out(platform: Platform, lease: Leased, outcome: Outcome) -> Outcome:
+    """An outcome that fits its rows: large values are kept as blobs, and referred to.
+
+    Call it before `report`, while the lease is still kept: it may take its time. What cannot be
+    made to fit has failed for good. Raises `Unavailable` if it may work later; safe to repeat.
+    """
+    if isinstance(outcome, Failed):
+        return outcome
+    tenant, node = lease.step.tenant, f"node {lease.node}"
+    try:
+        moved = overflowing(_left(lease, outcome), outcome.patch, lease.graph.reducers.keys())
+        refs = {name: large.keep(platform, tenant, outcome.patch[name]) for name in moved}
+    except Overflow as overflow:
+        message = (
+            f"{node} would leave {overflow.taken} bytes of variables, "
+            f"{VARIABLES_BYTES} are allowed; keep large data elsewhere and pass its name"
+        )
+        return _oversize("variables_too_large", message, outcome)
+    except large.ValueTooLarge as error:
+        return _oversize("variables_too_large", f"{node}, variables: {error.message}", outcome)
+    try:
+        result = large.kept(platform, tenant, outcome.result)
+    except large.ValueTooLarge as error:
+        return _oversize("result_too_large", f"{node}, result: {error.message}", outcome)
+    if refs:
+        markers = {name: plain(ref) for name, ref in refs.items()}
+        outcome = replace(outcome, patch={**outcome.patch, **markers})
+    if isinstance(result, Ref):
+        outcome = replace(outcome, result=None, elsewhere=result)
+    return outcome
+
+
+def _oversize(reason: str, message: str, outcome: Succeeded) -> Failed:
+    return Failed(reason=reason, message=message, terminal=True, usage=outcome.usage)
+
+
+def _left(lease: Leased, outcome: Succeeded) -> Mapping[str, Json]:
+    """The variables as the step leaves them, as they are kept."""
+    kept = {name: v for name, v in lease.variables.kept.items() if name not in outcome.removed}
+    return overlays.written(kept, outcome.patch, lease.graph.reducers)
+
+
 def report(
     platform: Platform, worker: str, outcomes: Sequence[tuple[Leased, Outcome]]
 ) -> frozenset[StepId]:
@@ -144,9 +241,15 @@ def report(
 
     A report under a fence that no longer holds changes nothing and is kept as a refusal.
     """
-    reports = [_report(worker, lease, outcome) for lease, outcome in outcomes]
+    reports = [
+        _report(worker, lease.step, attempt=lease.attempt, fence=lease.fence, outcome=outcome)
+        for lease, outcome in outcomes
+    ]
     with session.transaction(platform.database) as connection:
         accepted = results.report(connection, reports)
+        for lease, outcome in outcomes:
+            if isinstance(outcome, Succeeded) and lease.step in accepted:
+                large.refer(connection, lease.step.run_id, _kept(outcome))
         refused = [one for one in reports if one.step not in accepted]
         if refused:
             results.refuse(connection, refused)
@@ -154,15 +257,24 @@ def report(
     return accepted
 
 
-def _report(worker: str, lease: Leased, outcome: Outcome) -> results.Report:
+def _kept(outcome: Succeeded) -> Mapping[str, Json]:
+    """The values of an outcome that may be references."""
+    if outcome.elsewhere is None:
+        return outcome.patch
+    return {**outcome.patch, "": plain(outcome.elsewhere)}
+
+
+def _report(
+    worker: str, step: StepId, *, attempt: int, fence: int, outcome: Outcome
+) -> results.Report:
     # The time is the database's: it is set when the event is received, and read from there.
-    event = _event(lease, outcome)
+    event = _event(step, attempt, fence, outcome)
     sealed = codec.seal(event, salt=os.urandom(16))
     failed = outcome if isinstance(outcome, Failed) else None
     return results.Report(
-        step=lease.step,
-        attempt=lease.attempt,
-        fence=lease.fence,
+        step=step,
+        attempt=attempt,
+        fence=fence,
         worker=worker,
         outcome="failed" if failed else "succeeded",
         reason=failed.reason if failed else None,
@@ -176,15 +288,17 @@ def _report(worker: str, lease: Leased, outcome: Outcome) -> results.Report:
     )
 
 
-def _event(lease: Leased, outcome: Outcome) -> msg.AttemptSucceeded | msg.AttemptFailed:
+def _event(
+    step: StepId, attempt: int, fence: int, outcome: Outcome
+) -> msg.AttemptSucceeded | msg.AttemptFailed:
     match outcome:
         case Succeeded():
             return msg.AttemptSucceeded(
                 at=codec.UNTIMED,
-                step=msg.StepKey(lease.step.key),
-                attempt=lease.attempt,
-                fence=lease.fence,
-                result=Inline(value=outcome.result),
+                step=msg.StepKey(step.key),
+                attempt=attempt,
+                fence=fence,
+                result=outcome.elsewhere or Inline(value=outcome.result),
                 patch=outcome.patch,
                 removed=outcome.removed,
                 choice=outcome.choice,
@@ -193,9 +307,9 @@ def _event(lease: Leased, outcome: Outcome) -> msg.AttemptSucceeded | msg.Attemp
         case Failed():
             return msg.AttemptFailed(
                 at=codec.UNTIMED,
-                step=msg.StepKey(lease.step.key),
-                attempt=lease.attempt,
-                fence=lease.fence,
+                step=msg.StepKey(step.key),
+                attempt=attempt,
+                fence=fence,
                 reason=outcome.reason,
                 message=outcome.message[:MESSAGE_CHARACTERS],
                 terminal=outcome.terminal,

@@ -10,19 +10,21 @@ attempts of the step left:
 - a different call at this ordinal: the step is not deterministic, and fails for good;
 - begun, and its outcome never recorded: `unknown`. A tool that may be repeated is called
   again under the same idempotency key; one that may not is left to a person.
+
+Large arguments and values are kept as blobs (`engine.runs.large`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
-from engine.core.values import Json, canonical
+from engine.core.values import Json, canonical, plain
 from engine.platform import Platform
-from engine.runs import definitions
+from engine.runs import definitions, large
 from engine.runs.attempts import Leased
 from engine.runs.definitions import Definition
 from engine.store import calls, session
@@ -60,6 +62,22 @@ def authorise(
     platform: Platform, lease: Leased, ordinal: int, tool: str, arguments: Json
 ) -> Authorised | Recorded | Denied:
     """Ask whether a running step may make a call; if so, its start is recorded."""
+    tenant = lease.step.tenant
+    try:
+        given = plain(large.kept(platform, tenant, arguments))
+    except large.ValueTooLarge as error:
+        message = f"arguments of {tool}: {error.message}"
+        return Denied(reason="arguments_too_large", message=message)
+    answer = _asked(platform, lease, ordinal, tool, arguments, given=given)
+    if isinstance(answer, Recorded):
+        return replace(answer, value=large.shown(platform, tenant, answer.value))
+    return answer
+
+
+def _asked(
+    platform: Platform, lease: Leased, ordinal: int, tool: str, arguments: Json, *, given: Json
+) -> Authorised | Recorded | Denied:
+    """The answer, a recorded value as it is kept. `given` are the arguments as they are kept."""
     with session.transaction(platform.database) as connection:
         definition = definitions.of_run(connection, lease.step, lease.pins, "tool", tool)
         if definition is None:
@@ -99,8 +117,10 @@ def authorise(
             version=definition.version,
             effect=definition.effect,
             digest=digest,
-            arguments=canonical(arguments),
+            arguments=canonical(given),
         )
+        if started:
+            large.refer(connection, lease.step.run_id, {"arguments": given})
     if not started:
         return Denied(reason="lost", message="the lease of this step has ended", terminal=True)
     key = hashlib.sha256(f"{lease.step.run}|{lease.step.key}|{ordinal}".encode()).hexdigest()
@@ -119,6 +139,7 @@ class Answer:
 
 def settle(platform: Platform, lease: Leased, ordinal: int, answer: Answer) -> None:
     """Record how an authorised call ended. Call it before the child is answered."""
+    value = plain(large.kept(platform, lease.step.tenant, answer.value))
     with session.transaction(platform.database) as connection:
         calls.end(
             connection,
@@ -127,9 +148,10 @@ def settle(platform: Platform, lease: Leased, ordinal: int, answer: Answer) -> N
             lease.attempt,
             reason=answer.reason,
             message=answer.message,
-            value=canonical(answer.value) if answer.reason is None else None,
+            value=canonical(value) if answer.reason is None else None,
             usage=canonical(dict(answer.usage)),
         )
+        large.refer(connection, lease.step.run_id, {"value": value})
 
 
 def _digest(definition: Definition, arguments: Json) -> str:

@@ -19,7 +19,7 @@ from engine.core.problem import Problem
 from engine.core.values import Json, digest
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import identity
+from engine.runs import graphs, identity
 from engine.store import functions, session, workflows
 from engine.store.functions import Function, Namespace, NewFunction
 from engine.store.workflows import NewVersion, WorkflowVersion
@@ -144,6 +144,7 @@ def simple(body: Json) -> Graph:
 
 def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str) -> WorkflowVersion:
     """Publish a version of a workflow from its graph. See `publish`."""
+    graph = _agents(connection, tenant, graph)
     _, problems = pins(connection, tenant, graph)
     if problems:
         raise Invalid(problems, "the workflow names what is not registered")
@@ -201,7 +202,10 @@ def pins(
         for namespace in _NAMESPACES
     }
     for reference in named:
-        least = 1 if reference.version is None else int(reference.version)
+        if isinstance(reference.version, str):
+            problems.append(_missing(reference))
+            continue
+        least = 1 if reference.version is None else reference.version
         namespace = next(
             (
                 namespace
@@ -261,6 +265,31 @@ def latest(
 
 
 _NAMESPACES: tuple[Namespace, ...] = ("function", "tool")
+
+
+def _agents(connection: Connection, tenant: str, graph: Graph) -> Graph:
+    """A list of steps whose agents are known: those that are workflows, and no functions, say so."""
+    if graph.listing is None:
+        return graph
+    named = [one for one in document.names_used(graph) if one.kind == "function"]
+    names = sorted({one.name for one in named})
+    known = functions.newest(connection, tenant, "function", names)
+    known |= functions.newest(connection, tenant, "tool", names)
+    found = {
+        one.text
+        for one in named
+        if one.name not in known
+        and workflows.newest(
+            connection, tenant, one.name, None if one.version is None else str(one.version)
+        )
+    }
+    if not found:
+        return graph
+    body = document.write(graph)
+    already = body.get("workflows", [])
+    assert isinstance(already, list)
+    said = graphs.parse({**body, "workflows": [*already, *sorted(found)]})
+    return replace(said, places=graph.places)
 
 
 def _name_problems(name: str) -> list[Problem]:

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, Row
 from engine import waiting
 from engine.core import codec
 from engine.core import messages as msg
-from engine.core.graph import Child, Graph
-from engine.core.state import State, Step
+from engine.core.graph import Child
+from engine.core.state import Ending, Step
 from engine.core.values import Json
 from engine.errors import Invalid
-from engine.runs import graphs, letters, submission
+from engine.runs import graphs, large, letters, submission
 from engine.store import children as rows
 from engine.store import inbox, payloads, waits
 from engine.store.ids import RunId, StepId
@@ -57,8 +57,10 @@ def start(
     step: Step,
     child: Child,
     inputs: Mapping[str, Json],
+    *,
+    kept: Mapping[str, Json],
 ) -> str:
-    """Submit the run that a step waits for; its id. Raises `Unfit`."""
+    """Submit the run that a step waits for; its id. Raises `Unfit` and `Overflowing`."""
     if parent.depth >= waiting.MAX_DEPTH:
         raise waiting.too_deep(step.node)
     version = parent.pins.get(f"workflow:{child.workflow}")
@@ -81,6 +83,7 @@ def start(
             inputs,
             by=parent.by,
             origin=origin,
+            kept=kept,
         ).run
     except Invalid as invalid:
         raise waiting.unfit_inputs(step.node, invalid.problems[0]) from invalid
@@ -93,30 +96,41 @@ class Ended:
     run: RunId
     step: StepId
     attempt: int
-    graph: Graph
-    state: State
+    ending: Ending
+    #: What it gives, if it is completed.
+    outputs: Mapping[str, Json]
 
 
-def ended(row: Row[Any], graph: Graph, state: State) -> Ended | None:
+def ended(row: Row[Any], ending: Ending, outputs: Mapping[str, Json] | None = None) -> Ended | None:
     """A run that has ended as the child that it is; None when it is nobody's."""
     if row.parent_run is None:
         return None
     run = RunId(row.tenant_id, row.id)
     step = StepId(row.tenant_id, row.parent_run, row.parent_step)
-    return Ended(run=run, step=step, attempt=row.parent_attempt, graph=graph, state=state)
+    return Ended(
+        run=run,
+        step=step,
+        attempt=row.parent_attempt,
+        ending=ending,
+        outputs=outputs or {},
+    )
 
 
 def tell(connection: Connection, endings: Sequence[Ended]) -> list[RunId]:
     """Tell ends to the steps that wait for them; the runs that have something to fold by it."""
-    told = [
-        (one, waiting.child_ended(one.graph, one.state, msg.StepKey(one.step.key), one.attempt))
-        for one in endings
+    found = [(one, _event(one)) for one in endings]
+    won = waits.end(connection, [_end(one.step, event) for one, event in found])
+    told = [(one, event) for one, event in found if one.step in won]
+    sealed = [_sealed(one.step, event) for one, event in told if isinstance(event, msg.WaitEnded)]
+    plain = [
+        letters.letter(one.step.run_id, event)
+        for one, event in told
+        if isinstance(event, msg.WaitFailed)
     ]
-    won = waits.end(connection, [_end(one.step, event) for one, event in told])
-    told = [(one, event) for one, event in told if one.step in won]
-    sealed = [_sealed(one.step, e) for one, e in told if isinstance(e, msg.WaitEnded)]
-    plain = [letters.letter(one.step.run_id, e) for one, e in told if isinstance(e, msg.WaitFailed)]
     payloads.put_all(connection, [one.payload for one in sealed])
+    for one, _ in told:
+        # What it gives by reference is the parent's from now on, too.
+        large.refer(connection, one.step.run_id, one.outputs)
     if told:
         inbox.put(connection, [*(one.letter for one in sealed), *plain])
     return [one.step.run_id for one, _ in told]
@@ -139,6 +153,11 @@ def let_go(connection: Connection, parents: Sequence[RunId]) -> list[RunId]:
     if cancels:
         inbox.put(connection, cancels)
     return [RunId(row.tenant_id, row.id) for row in found]
+
+
+def _event(one: Ended) -> waiting.ChildEnd:
+    key = msg.StepKey(one.step.key)
+    return waiting.child_ended(one.run.run, one.ending, one.outputs, key, one.attempt)
 
 
 def _end(step: StepId, event: waiting.ChildEnd) -> End:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from engine.core import codec
+from engine.core import codec, transitions
 from engine.core import messages as msg
 from engine.errors import Conflict, NotFound
 from engine.platform import Platform
-from engine.runs import letters, turns, views
+from engine.runs import abandonment, letters, turns, views
 from engine.store import inbox, session
 from engine.store.ids import RunId
 
@@ -22,9 +22,14 @@ def cancel(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:
 
     The turn is taken here, so that a cancel holds even while no coordinator and no broker
     can be reached. Once it has, no later result of the run is recorded; effects that are
-    under way may still complete. Raises `NotFound`, and `Conflict` when the run has ended.
+    under way may still complete. A run that was set aside, and whose turn fails for the cancel,
+    too, is ended by force. Raises `NotFound`, and `Conflict` when the run has ended.
     """
-    return _tell(platform, run, msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason))
+    event = msg.CancelRequested(at=codec.UNTIMED, by=by, reason=reason)
+    status = _tell(platform, run, event)
+    if status not in transitions.TERMINAL and abandonment.abandon(platform, run):
+        return views.status(platform, run).status
+    return status
 
 
 def pause(platform: Platform, run: RunId, *, by: str, reason: str = "") -> str:

@@ -2,7 +2,7 @@
 
 It looks at one moment of the database and changes nothing. Most of what it asks are queries
 (`engine.store.invariants`); that a fold of history equals what is stored is asked here, run
-by run, without trusting any snapshot.
+by run, without trusting any snapshot, and of some blobs whether their objects are there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, Row
 
+from engine.blobs import Blobs
 from engine.core import codec
 from engine.core.state import State, Step
 from engine.runs import states, views
@@ -23,6 +24,9 @@ from engine.store.ids import RunId
 #: What the fold of history is asked for, beside the queries.
 FOLD = "fold_of_history_is_the_state"
 SNAPSHOT = "fold_of_history_is_the_snapshot"
+#: What the blob store is asked for, of so many blobs at most.
+OBJECT = "blob_has_its_object"
+MOST_OBJECTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +41,26 @@ class Finding:
     detail: str
 
 
-def examine(engine: Engine, *, sample: int | None = None) -> tuple[Finding, ...]:
-    """Everything that does not hold, of some runs drawn by chance or of all."""
+def examine(
+    engine: Engine, blobs: Blobs | None = None, *, sample: int | None = None
+) -> tuple[Finding, ...]:
+    """Everything that does not hold, of some runs drawn by chance or of all.
+
+    Raises `OutOfReach` when the blob store, if it is given, does not answer.
+    """
     with reads.reading(engine) as connection:
         invariants.take_time(connection)
         runs = None if sample is None else invariants.sample(connection, sample)
-        return (*_queried(connection, runs), *_folded(connection, runs))
+        found = (*_queried(connection, runs), *_folded(connection, runs))
+        stored = invariants.stored_blobs(connection, runs, most=MOST_OBJECTS)
+    return found if blobs is None else (*found, *_missing(blobs, stored))
+
+
+def _missing(blobs: Blobs, stored: Sequence[Row[Any]]) -> Iterator[Finding]:
+    for row in stored:
+        if not blobs.has(row.tenant_id, row.sha256):
+            run = RunId(row.tenant_id, row.run_id)
+            yield _finding(OBJECT, run, row.sha256, "is said to be stored, and has no object")
 
 
 def _queried(connection: Connection, runs: Sequence[str] | None) -> Iterator[Finding]:

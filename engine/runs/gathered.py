@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from engine.core import codec
 from engine.core.values import Json, plain
 from engine.platform import Platform
+from engine.runs import large
 from engine.store import payloads, session
 from engine.store.ids import RunId, StepId
 
@@ -33,4 +34,4 @@ def items(platform: Platform, of: StepId, count: int) -> list[Json]:
             keys = [f"{of.key}.{index}" for index in range(first, min(first + _BATCH, count))]
             known = values(connection, of.run_id, keys)
             found += [known.get(key) for key in keys]
-    return found
+    return [large.shown(platform, of.tenant, value) for value in found]

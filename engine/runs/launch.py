@@ -13,9 +13,10 @@ from engine import faults
 from engine.core.values import Json, digest
 from engine.errors import Conflict
 from engine.platform import Platform
-from engine.runs import graphs, identity, submission
+from engine.runs import graphs, identity, large, submission
 from engine.store import idempotency, session
 from engine.store.ids import RunId
+from engine.waiting import Overflowing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +42,43 @@ def submit(
     `asked` is what the key stands for, where that is not the version itself: who asks for the
     latest version, and asks again, gets the run there is, although another is the latest by
     then. Raises `NotFound`, `Invalid` with every problem of the inputs, and `Conflict` when the
-    key was used for another submission.
+    key was used for another submission. Large values are kept as blobs.
     """
     run = RunId(tenant, identity.new_run())
+    kept: Mapping[str, Json] = {}
+    while True:
+        try:
+            return _submit(
+                platform,
+                run,
+                version_id,
+                inputs,
+                kept,
+                by=by,
+                idempotency_key=idempotency_key,
+                asked=asked,
+            )
+        except Overflowing as overflowing:
+            # Nothing was written: values are kept, and committed, before they are relied on.
+            try:
+                kept = {**kept, **large.keep_all(platform, tenant, overflowing.values)}
+            except large.ValueTooLarge as error:
+                raise submission.too_large(error.message) from error
+
+
+def _submit(
+    platform: Platform,
+    run: RunId,
+    version_id: str,
+    inputs: Mapping[str, Json],
+    kept: Mapping[str, Json],
+    *,
+    by: str,
+    idempotency_key: str | None,
+    asked: Json,
+) -> Submitted:
+    """Accept a run, with references for values that were moved out."""
+    tenant = run.tenant
     with session.transaction(platform.database) as connection:
         graph = graphs.load(connection, tenant, version_id)
         if idempotency_key is not None:
@@ -51,7 +86,7 @@ def submit(
             known = idempotency.claim(connection, idempotency_key, said, run)
             if known is not None:
                 return _replayed(tenant, known.run_id, same=known.digest == said)
-        submission.enter(connection, tenant, version_id, graph, inputs, by=by, run=run)
+        submission.enter(connection, tenant, version_id, graph, inputs, by=by, run=run, kept=kept)
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=run, replayed=False)
 

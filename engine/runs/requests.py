@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from engine import asking, waiting
 from engine.core import messages as msg
 from engine.core.graph import Asked, Awaited, Child, Graph, Map, Timer
+from engine.core.references import CONDITION_BYTES, Read, Readable
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import Json, canonical
@@ -60,19 +61,36 @@ class _Left:
     started: list[RunId] = field(default_factory=list)
 
 
-def answers(
-    connection: Connection, parent: Parent, graph: Graph, state: State, now: datetime
-) -> Answers:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What answering has at hand, all through a turn."""
+
+    connection: Connection
+    parent: Parent
+    graph: Graph
+    #: Reads what lies in blobs.
+    read: Read
+    #: References to values that are kept, by digest.
+    kept: Mapping[str, Json]
+    #: Items that maps got in this turn, by their place; their rows are still to be written.
+    items: Mapping[msg.StepKey, Mapping[int, Json]]
+
+
+def answers(desk: Desk, state: State, now: datetime) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
     found: list[Answer] = []
     left = _Left()
     for step in state.steps.values():
         match step.status:
             case StepStatus.REQUESTED:
-                found.append(admission.admit(connection, parent.run, graph, state, step, now=now))
+                found.append(
+                    admission.admit(
+                        desk.connection, desk.parent.run, desk.graph, state, step, now=now
+                    )
+                )
             case StepStatus.OPENING:
                 try:
-                    opened = _opened(connection, parent, graph, state, step, now=now, left=left)
+                    opened = _opened(desk, state, step, now=now, left=left)
                 except Unfit as unfit:
                     refused = msg.NotOpened(
                         at=now, step=step.key, reason=unfit.reason, message=unfit.message
@@ -81,11 +99,12 @@ def answers(
                     continue
                 found.append(opened)
             case StepStatus.SAVING:
-                found.append(waiting.saved(graph, state, step, now))
+                scope = _scope(desk, state, step)
+                found.append(waiting.saved(desk.graph, state, step, scope, now=now, kept=desk.kept))
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
-        found.append(_undo(connection, parent.run, graph, state.undoing.before, now))
+        found.append(_undo(desk, state.undoing.before, now))
     return Answers(
         events=tuple(found),
         waits=tuple(left.waits),
@@ -94,19 +113,10 @@ def answers(
     )
 
 
-def _opened(
-    connection: Connection,
-    parent: Parent,
-    graph: Graph,
-    state: State,
-    step: Step,
-    *,
-    now: datetime,
-    left: _Left,
-) -> msg.Opened:
+def _opened(desk: Desk, state: State, step: Step, *, now: datetime, left: _Left) -> msg.Opened:
     """Set up what a step waits for. Raises `Unfit`."""
-    node, scope = graph.node(step.node), waiting.scope_of(state, step)
-    here = StepId(*parent.run, step.key)
+    node, scope = desk.graph.node(step.node), _scope(desk, state, step)
+    here = StepId(*desk.parent.run, step.key)
     opened = msg.Opened(at=now, step=step.key)
     match node.wait:
         case Timer() as timer:
@@ -130,10 +140,11 @@ def _opened(
             left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
-            own = {**scope, **_item(connection, parent.run, graph, step)}
-            given = waiting.given(node, own)
-            started = children.start(connection, parent, step, child, given)
-            left.started.append(RunId(parent.run.tenant, started))
+            given = waiting.given(desk.graph, node, scope.beside(_item(desk, step)))
+            started = children.start(
+                desk.connection, desk.parent, step, child, given, kept=desk.kept
+            )
+            left.started.append(RunId(desk.parent.run.tenant, started))
             return replace(opened, child=started, until=waiting.expiry(child.expires, now))
         case Map() as declared:
             found = waiting.items(node, declared, scope)
@@ -143,18 +154,24 @@ def _opened(
             raise AssertionError(f"node {node.id} waits for nothing")
 
 
-def _item(connection: Connection, run: RunId, graph: Graph, step: Step) -> dict[str, Json]:
+def _scope(desk: Desk, state: State, step: Step) -> Readable:
+    """What the names of an expression stand for at a step that waits."""
+    return Readable(waiting.scope_of(state, step), desk.read, limit=CONDITION_BYTES)
+
+
+def _item(desk: Desk, step: Step) -> dict[str, Json]:
     """The names of the item that a step is about, if it is about one."""
     if step.of is None or step.index is None:
         return {}
-    return items.names(connection, run, graph, step.of, step.index)
+    new = desk.items.get(step.of, {})
+    if step.index in new:
+        return items.named(desk.graph, step.of, step.index, new[step.index])
+    return items.names(desk.connection, desk.parent.run, desk.graph, step.of, step.index)
 
 
-def _undo(
-    connection: Connection, run: RunId, graph: Graph, before: int | None, now: datetime
-) -> msg.UndoFound | msg.NothingToUndo:
-    nodes = [node.id for node in graph.nodes.values() if node.compensate]
-    row = undo.last(connection, run, nodes, before)
+def _undo(desk: Desk, before: int | None, now: datetime) -> msg.UndoFound | msg.NothingToUndo:
+    nodes = [node.id for node in desk.graph.nodes.values() if node.compensate]
+    row = undo.last(desk.connection, desk.parent.run, nodes, before)
     if row is None:
         return msg.NothingToUndo(at=now)
     return msg.UndoFound(at=now, step=row.step, node=items.node_of(row.step), seq=row.seq)

@@ -95,7 +95,7 @@ def thread(row: Row[Any]) -> msg.Thread:
 
 
 def seen(row: Row[Any]) -> Mapping[str, Json]:
-    """The variables as the thread of a leased step sees them."""
+    """The variables as the thread of a leased step sees them, large ones as references."""
     variables: dict[str, Json] = orjson.loads(row.variables)
     if row.head is None:
         return variables

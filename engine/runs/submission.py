@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from engine import documents
+from engine import documents, waiting
 from engine.core import codec, remembered
 from engine.core import messages as msg
 from engine.core.decide import RULES
 from engine.core.graph import Graph
+from engine.core.overflow import Overflow
 from engine.core.problem import Problem
-from engine.core.values import VARIABLES_BYTES, Json, canonical, size
+from engine.core.values import VARIABLES_BYTES, Json, canonical
 from engine.errors import Invalid
-from engine.runs import catalogue, identity, letters
+from engine.runs import catalogue, identity, large, letters
 from engine.store import inbox, payloads, runs
 from engine.store.ids import RunId, StepId
 
@@ -44,10 +45,15 @@ def enter(
     by: str,
     run: RunId | None = None,
     origin: Origin | None = None,
+    kept: Mapping[str, Json],
 ) -> RunId:
-    """Create a run of a workflow version. Raises `Invalid` with every problem of the inputs."""
+    """Create a run of a workflow version.
+
+    `kept` are references to values that lie elsewhere, by digest. Raises `Invalid` with every
+    problem of the inputs, and `Overflowing` with the values that must be kept first.
+    """
     run = run or RunId(tenant, identity.new_run())
-    given = _checked(graph, inputs)
+    given = _checked(graph, inputs, kept)
     pins = _pins(connection, tenant, graph, version_id)
     runs.create(
         connection,
@@ -70,27 +76,28 @@ def enter(
     )
     sealed = letters.sealed(run, event, "input")
     payloads.put_all(connection, [sealed.payload])
+    large.refer(connection, run, given)
     inbox.put(connection, [sealed.letter])
     return run
 
 
-def _checked(graph: Graph, inputs: Mapping[str, Json]) -> dict[str, Json]:
+def too_large(message: str) -> Invalid:
+    """What a run would start with does not fit, and cannot be made to."""
+    remedy = "pass a reference to large data"
+    return Invalid([Problem(path="inputs", message=message, remedy=remedy)])
+
+
+def _checked(graph: Graph, inputs: Mapping[str, Json], kept: Mapping[str, Json]) -> dict[str, Json]:
     """The variables that the run starts with: declared defaults, then the inputs."""
     given = documents.with_defaults(graph, inputs)
     if problems := documents.input_problems(graph, given):
         raise Invalid(problems, "the inputs do not fit the workflow")
     variables = {**graph.variables, **given}
-    if (taken := size(variables)) > VARIABLES_BYTES:
-        raise Invalid(
-            [
-                Problem(
-                    path="inputs",
-                    message=f"inputs and variables take {taken} bytes, {VARIABLES_BYTES} are allowed",
-                    remedy="pass a reference to large data",
-                )
-            ]
-        )
-    return variables
+    try:
+        return waiting.moved(variables, variables, graph.reducers.keys(), kept)
+    except Overflow as overflow:
+        message = f"inputs and variables take {overflow.taken} bytes, {VARIABLES_BYTES} are allowed"
+        raise too_large(message) from None
 
 
 def _pins(

@@ -8,13 +8,16 @@ before it tried, and the holder looks again after its own commit.
 Runs share a transaction as long as all goes well. When a turn fails, each run is tried
 alone, and the one that still fails is set aside as *stuck* with its error and a growing
 wait, its events untouched; nothing else is slowed by it.
+
+A decision may need a value that lies in a blob. It is not fetched while runs are locked: the
+turn is given up, the value is read, and the turn is taken again with the value at hand.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -28,18 +31,21 @@ from engine.core import messages as msg
 from engine.core.decide import Turn, advance, outputs
 from engine.core.graph import Graph
 from engine.core.policy import Policy
+from engine.core.references import Read
 from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
-from engine.core.values import Json, canonical
+from engine.core.values import Json, Ref, canonical
 from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
-from engine.runs import children, events, graphs, items, locks, requests, states
+from engine.runs import children, events, graphs, items, large, locks, requests, states
 from engine.runs.children import Parent
+from engine.runs.requests import Desk
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.payloads import Payload
 from engine.store.waits import Wait
+from engine.waiting import Overflowing
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +79,25 @@ class _Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _AtHand:
+    """What was fetched from the blob store for a turn, or brought there, by sha256."""
+
+    #: Values that lie in blobs.
+    values: Mapping[str, Json] = field(default_factory=dict)
+    #: References to values that were kept.
+    kept: Mapping[str, Json] = field(default_factory=dict)
+
+
+class _Wanted(Exception):
+    """A run's decision needs a value that is not at hand."""
+
+    def __init__(self, run: RunId, ref: Ref) -> None:
+        super().__init__(ref.sha256)
+        self.run = run
+        self.ref = ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Taken:
     """One run's turn: what was read, and what it came to."""
 
@@ -84,10 +109,12 @@ class _Taken:
     letters: Sequence[_Letter]
     #: What its steps wait for from now on.
     waits: Sequence[Wait]
-    #: The items of maps that got some, each with its place.
-    items: Mapping[msg.StepKey, Sequence[tuple[int, Json]]]
+    #: The items of maps that got some, by their place.
+    items: Mapping[msg.StepKey, Mapping[int, Json]]
     #: Runs that it has started.
     started: Sequence[RunId]
+    #: What it gives, once it is completed.
+    outputs: Mapping[str, Json] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +143,19 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
 
 def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
     taken = 0
+    at_hand = _AtHand()
     while waiting:
         try:
-            done = _commit(platform, waiting, force=force)
+            done = _commit(platform, waiting, at_hand, force=force)
+        except (_Wanted, Overflowing) as wanted:
+            if len(waiting) > 1:
+                return taken + sum(_take(platform, [run], force=force) for run in waiting)
+            try:
+                at_hand = _fetched(platform, waiting[0], wanted, at_hand)
+            except Exception as error:  # noqa: BLE001  # the run's own trouble, as every other
+                _stick(platform, waiting[0], error)
+                return taken
+            continue
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
@@ -144,7 +181,20 @@ def _route(platform: Platform, turned: Sequence[_Taken]) -> list[RunId]:
     return [run for tenant, name in sorted(names) for run in events.route(platform, tenant, [name])]
 
 
-def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> _Committed:
+def _fetched(
+    platform: Platform, run: RunId, wanted: _Wanted | Overflowing, at_hand: _AtHand
+) -> _AtHand:
+    """What a turn needs of the blob store, read or written outside of its transaction."""
+    if isinstance(wanted, _Wanted):
+        value = large.read(platform, run.tenant, wanted.ref)
+        return replace(at_hand, values={**at_hand.values, wanted.ref.sha256: value})
+    kept = large.keep_all(platform, run.tenant, wanted.values)
+    return replace(at_hand, kept={**at_hand.kept, **kept})
+
+
+def _commit(
+    platform: Platform, waiting: Sequence[RunId], at_hand: _AtHand, *, force: bool
+) -> _Committed:
     """Take the turns of the runs that nobody holds and that have something waiting."""
     with session.transaction(platform.database) as connection:
         rows = runs.lock(connection, waiting, force=force)
@@ -154,7 +204,9 @@ def _commit(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> _Co
         if not rows:
             return _Committed(held=held)
         named = _named_steps(connection, letters, rows)
-        turned = [_turn(connection, platform.policy, row, letters, named) for row in rows]
+        turned = [
+            _turn(connection, platform.policy, row, letters, named, at_hand=at_hand) for row in rows
+        ]
         released = _write(connection, turned, resend_after=platform.settings.resend_seconds)
         told = _tell(connection, turned)
         platform.fault(faults.TURN_INSIDE)
@@ -212,27 +264,37 @@ def _turn(
     row: Row[Any],
     letters: Mapping[RunId, Sequence[_Letter]],
     named: Mapping[RunId, Mapping[msg.StepKey, Step]],
+    *,
+    at_hand: _AtHand,
 ) -> _Taken:
     """Fold and decide, putting to the admission what the core asks for."""
     run = RunId(row.tenant_id, row.id)
     graph = graphs.load(connection, run.tenant, row.version_id)
     before = states.state(row, named[run])
-    turn = advance(graph, policy, before, [letter.event for letter in letters[run]])
+    read = _reader(run, at_hand)
+    turn = advance(graph, policy, before, [letter.event for letter in letters[run]], read=read)
     entries = turn.entries
     # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
-    parent = Parent.of(row)
+    lists: dict[msg.StepKey, dict[int, Json]] = {}
+    _place(lists, entries)
+    desk = Desk(
+        connection=connection,
+        parent=Parent.of(row),
+        graph=graph,
+        read=read,
+        kept=at_hand.kept,
+        items=lists,
+    )
     waiting: list[Wait] = []
-    lists: dict[msg.StepKey, list[tuple[int, Json]]] = {}
     started: list[RunId] = []
-    while (said := requests.answers(connection, parent, graph, turn.state, now)).events:
-        turn = advance(graph, policy, turn.state, said.events)
+    while (said := requests.answers(desk, turn.state, now)).events:
+        lists |= {key: dict(enumerate(found)) for key, found in said.items.items()}
+        turn = advance(graph, policy, turn.state, said.events, read=read)
+        _place(lists, turn.entries)
         entries += turn.entries
         waiting += said.waits
         started += said.started
-        lists |= {key: list(enumerate(found)) for key, found in said.items.items()}
-    for key, added in _added(entries):
-        lists.setdefault(key, []).extend(added)
     return _Taken(
         run=run,
         row=row,
@@ -243,6 +305,7 @@ def _turn(
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
         items=lists,
         started=started,
+        outputs=_outputs(graph, turn.state, read),
     )
 
 
@@ -251,17 +314,26 @@ def _still_waits(state: State, wait: Wait) -> bool:
     return step is not None and step.status is StepStatus.WAITING
 
 
-def _added(entries: Sequence[msg.Entry]) -> Iterator[tuple[msg.StepKey, list[tuple[int, Json]]]]:
-    """The items that maps were sent, with the places they got."""
+def _place(lists: dict[msg.StepKey, dict[int, Json]], entries: Sequence[msg.Entry]) -> None:
+    """Put the items that maps were sent at the places they got."""
     sent: list[Json] = []
     for entry in entries:
         match entry.record:
             case msg.ItemsAdded(items=more):
                 sent = list(more)
             case msg.AddItems(step=key, first=first):
-                yield key, list(enumerate(sent, start=first))
+                lists.setdefault(key, {}).update(enumerate(sent, start=first))
             case _:
                 pass
+
+
+def _reader(run: RunId, at_hand: _AtHand) -> Read:
+    def read(ref: Ref) -> Json:
+        if ref.sha256 not in at_hand.values:
+            raise _Wanted(run, ref)
+        return at_hand.values[ref.sha256]
+
+    return read
 
 
 def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> list[Hint]:
@@ -271,6 +343,10 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     history.append(connection, [line for one in turned for line in lines[one.run]])
     payloads.put_all(connection, [kept for _, more in told.values() for kept in more])
     payloads.put_all(connection, [kept for one in turned for kept in _items(one)])
+    for one in turned:
+        for entry in one.turn.entries:
+            if isinstance(entry.record, msg.Saved):
+                large.refer(connection, one.run, entry.record.patch)
     ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
@@ -317,7 +393,7 @@ def _began_undoing(one: _Taken) -> bool:
 def _items(one: _Taken) -> Iterator[Payload]:
     """The items that its maps got, each in a row of its own."""
     for key, found in one.items.items():
-        for index, value in found:
+        for index, value in found.items():
             name = items.payload_name(key, index)
             yield Payload(run=one.run, name=name, salt=b"", body=canonical(value))
 
@@ -327,8 +403,8 @@ def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:
     endings = [
         ended
         for one in turned
-        if one.turn.state.terminal
-        and (ended := children.ended(one.row, one.graph, one.turn.state)) is not None
+        if one.turn.state.ending is not None
+        and (ended := children.ended(one.row, one.turn.state.ending, one.outputs)) is not None
     ]
     told = [run for one in turned for run in one.started]
     if endings:
@@ -398,16 +474,17 @@ def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
         reason=ending.reason if ending else None,
         message=ending.message if ending else None,
         ended_step=ending.step if ending else None,
-        outputs=_outputs(one) if state.status is RunStatus.COMPLETED else None,
+        # Where the workflow does not say it, its variables are what it gives.
+        outputs=canonical(one.outputs) if one.graph.outputs and one.outputs is not None else None,
         wake=deadlines.next_wake(one.graph, state),
     )
 
 
-def _outputs(one: _Taken) -> str | None:
-    """What the run gives, where its workflow says that; else its variables are what it gives."""
-    if not one.graph.outputs:
+def _outputs(graph: Graph, state: State, read: Read) -> Mapping[str, Json] | None:
+    """What a run gives that is completed."""
+    if state.status is not RunStatus.COMPLETED:
         return None
-    return canonical(outputs(one.graph, one.run.run, one.turn.state.variables))
+    return outputs(graph, state.run, state.variables, read)
 
 
 def _patched(turn: Turn) -> int:

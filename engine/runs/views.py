@@ -1,6 +1,7 @@
 """What people and programs are shown of runs.
 
-Nothing here decides, and nothing here is asked by a turn. A step that is settled is gone from
+Nothing here decides, and nothing here is asked by a turn. Values are shown as they are,
+wherever they lie; history alone is shown as it is written, with references to blobs. A step that is settled is gone from
 the state; what is shown of it is read back from the history and from the rows of its attempts.
 """
 
@@ -19,14 +20,17 @@ from engine.core import codec, remembered, transitions
 from engine.core.fold import evolve
 from engine.core.state import State
 from engine.core.transitions import RunStatus
-from engine.core.values import Json, Ref, plain
-from engine.errors import NotFound
+from engine.core.values import Inline, Json, Ref, Value, marked, plain
+from engine.errors import Damaged, NotFound, OutOfReach
 from engine.platform import Platform
+from engine.runs import large
 from engine.store import checkpoints as snapshots
 from engine.store import history as lines
 from engine.store import reads, session
 from engine.store.ids import RunId
 
+#: Bytes of large values that one answer shows of a run's variables.
+SHOWN_BYTES = 64 * 1024 * 1024
 #: Lines of history that are folded at a time.
 _BATCH = 1000
 
@@ -254,7 +258,7 @@ def run(platform: Platform, run: RunId) -> Detail:
     waits = row.finished_at is None and not carried_out
     return Detail(
         **_summary(row),
-        variables=remembered.visible(row.variables),
+        variables=whole(platform, run, remembered.visible(row.variables)),
         pins=row.pins,
         steps=steps,
         changed_at=changed_at,
@@ -281,14 +285,23 @@ def step(platform: Platform, run: RunId, key: str) -> Step:
 
 
 def result(platform: Platform, run: RunId, key: str) -> Result | None:
-    """What a step's accepted attempt left; None when there is none."""
-    with _reading(platform) as connection:
-        _known(connection, run)
-        for attempt in reads.attempts(connection, run, [key]):
-            if attempt.outcome == "succeeded":
-                found = reads.payload(connection, run, f"{key}/{attempt.attempt}") or {}
-                return Result(result=_value(found.get("result")), patch=found.get("patch", {}))
-    return None
+    """What a step's accepted attempt left; None when there is none. Raises `NotFound`."""
+    found = _accepted(platform, run, key)
+    if found is None:
+        return None
+    value = _value(found.get("result"))
+    return Result(
+        result=value.value
+        if isinstance(value, Inline)
+        else large.read(platform, run.tenant, value),
+        patch=whole(platform, run, remembered.visible(found.get("patch", {}))),
+    )
+
+
+def output(platform: Platform, run: RunId, key: str) -> Value | None:
+    """A step's accepted result where it lies; None when there is none. Raises `NotFound`."""
+    found = _accepted(platform, run, key)
+    return None if found is None else _value(found.get("result"))
 
 
 def inputs(platform: Platform, run: RunId) -> Mapping[str, Json]:
@@ -296,7 +309,7 @@ def inputs(platform: Platform, run: RunId) -> Mapping[str, Json]:
     with _reading(platform) as connection:
         _known(connection, run)
         found = reads.payload(connection, run, "input") or {}
-    return found.get("inputs", {})  # type: ignore[no-any-return]  # JSON objects by name
+    return whole(platform, run, found.get("inputs", {}))
 
 
 def attempts(platform: Platform, run: RunId, key: str | None = None) -> tuple[Attempt, ...]:
@@ -342,13 +355,13 @@ def calls(platform: Platform, run: RunId, key: str | None = None) -> tuple[Call,
             tool=row.tool,
             version=row.version,
             effect=row.effect,
-            arguments=row.arguments,
+            arguments=large.shown(platform, run.tenant, row.arguments),
             started_at=row.started_at,
             ended_at=row.ended_at,
             outcome="open" if row.ended_at is None else "failed" if row.reason else "succeeded",
             reason=row.reason,
             message=row.message,
-            value=row.value,
+            value=large.shown(platform, run.tenant, row.value),
         )
         for row in rows
     )
@@ -423,6 +436,22 @@ def fold(connection: Connection, run: RunId, state: State, *, after: int, upto: 
             state = evolve(state, record(row))
         after = rows[-1].seq
     return state
+
+
+def whole(platform: Platform, run: RunId, values: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Values by name, wherever they lie.
+
+    What cannot be read, or is too much to show, stays a reference that says why: nobody shall be
+    kept from looking at a run by one of its values.
+    """
+    found, left = dict(values), SHOWN_BYTES
+    for name, value in values.items():
+        ref = marked(value)
+        if ref is None:
+            continue
+        left -= ref.size
+        found[name] = _told(platform, run, ref) if left >= 0 else _beside(ref, _TOO_MUCH)
+    return found
 
 
 def record(row: Row[Any]) -> Any:
@@ -522,10 +551,37 @@ def _step(
     )
 
 
-def _value(stored: Any) -> Json:
-    """A stored value as JSON data, a reference as it is shown everywhere."""
+def _accepted(platform: Platform, run: RunId, key: str) -> Mapping[str, Any] | None:
+    """The payload of a step's accepted report."""
+    with _reading(platform) as connection:
+        _known(connection, run)
+        for attempt in reads.attempts(connection, run, [key]):
+            if attempt.outcome == "succeeded":
+                found: Mapping[str, Any] | None = reads.payload(
+                    connection, run, f"{key}/{attempt.attempt}"
+                )
+                return found or {}
+    return None
+
+
+def _value(stored: Any) -> Value:
+    """A value of a payload, as the core knows it."""
     if stored is None:
-        return None
-    if "inline" in stored:
-        return stored["inline"]  # type: ignore[no-any-return]  # it was JSON when it was stored
-    return plain(Ref(**stored))
+        return Inline(value=None)
+    return Inline(value=stored["inline"]) if "inline" in stored else Ref(**stored)
+
+
+_TOO_MUCH = f"large values are shown up to {SHOWN_BYTES} bytes; ask for this one by its sha256"
+
+
+def _told(platform: Platform, run: RunId, ref: Ref) -> Json:
+    try:
+        return large.read(platform, run.tenant, ref)
+    except (OutOfReach, Damaged) as error:
+        return _beside(ref, error.message)
+
+
+def _beside(ref: Ref, why: str) -> Json:
+    marker = plain(ref)
+    assert isinstance(marker, dict)
+    return {**marker, "why": why}

@@ -6,8 +6,10 @@ hot ones are plain SQL, each a single round trip that takes many rows at once, p
 per connection (`session.Statement`).
 
 *Mutable and small*: `run` (a head for each run), `step` (live steps only, gone when settled;
-the row is the outbox of its message), `inbox` (events that wait for a turn).
-*Appended*: history, payloads, attempts, results, refusals, calls, pins, logs, checkpoints;
+the row is the outbox of its message), `inbox` (events that wait for a turn), `blob` (a row for
+each value that lies outside of them).
+*Appended*: history, payloads, attempts, results, refusals, calls, pins, logs, checkpoints,
+references to blobs;
 our roles may insert and select there, nothing else. These are partitioned by range of run
 id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
 

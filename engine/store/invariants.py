@@ -38,7 +38,7 @@ _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 #: The tables whose rows belong to a run, and that no foreign key binds to it.
 UNBOUND = (
     *("inbox", "history", "payload", "attempt", "result", "refusal", "call", "call_result"),
-    *("pin", "log", "checkpoint", "idempotency"),
+    *("pin", "log", "checkpoint", "idempotency", "blob_reference"),
 )
 
 INVARIANTS = (
@@ -306,6 +306,34 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        name="reference_has_its_blob",
+        says="Every blob that a run refers to is known, and was there when it was referred to.",
+        sql="""
+        SELECT f.tenant_id, f.run_id, f.sha256 AS subject, 'the run refers to it, and it has no row' AS detail
+        FROM blob_reference f LEFT JOIN blob b ON b.tenant_id = f.tenant_id AND b.sha256 = f.sha256
+        WHERE b.sha256 IS NULL AND $RUNS(f.run_id)
+        """,
+    ),
+    Invariant(
+        name="payload_refers_to_its_blobs",
+        says="A run refers to every blob that its results, its calls and its variables name.",
+        sql="""
+        SELECT n.tenant_id, n.run_id, n.subject, 'names blob ' || n.sha256 || ', which the run does not refer to' AS detail
+        FROM (
+            SELECT p.tenant_id, p.run_id, p.id AS subject, p.body->'result'->>'sha256' AS sha256
+            FROM payload p WHERE $RUNS(p.run_id) AND json_typeof(p.body->'result') = 'object'
+            UNION ALL
+            SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal, c.value->>'$blob'
+            FROM call_result c WHERE $RUNS(c.run_id) AND json_typeof(c.value) = 'object'
+            UNION ALL
+            SELECT r.tenant_id, r.id, 'variable ' || v.key, v.value->>'$blob'
+            FROM run r CROSS JOIN json_each(r.variables) v
+            WHERE $RUNS(r.id) AND json_typeof(v.value) = 'object') n
+        WHERE n.sha256 IS NOT NULL AND NOT EXISTS (SELECT FROM blob_reference f
+            WHERE f.tenant_id = n.tenant_id AND f.run_id = n.run_id AND f.sha256 = n.sha256)
+        """,
+    ),
+    Invariant(
         name="row_has_its_run",
         says="Every row that belongs to a run belongs to one that exists, of the same tenant.",
         sql=" UNION ALL ".join(
@@ -337,6 +365,19 @@ def sample(connection: Connection, size: int) -> tuple[str, ...]:
     """Some runs, drawn by chance."""
     statement = text("SELECT id::text FROM run ORDER BY random() LIMIT :size")
     return tuple(connection.execute(statement, {"size": size}).scalars())
+
+
+def stored_blobs(
+    connection: Connection, runs: Sequence[str] | None = None, *, most: int
+) -> Sequence[Row[Any]]:
+    """Some of the blobs that are said to be there, drawn by chance, each with a run of it."""
+    sql = """
+        SELECT f.tenant_id, min(f.run_id::text) AS run_id, f.sha256
+        FROM blob_reference f JOIN blob b ON b.tenant_id = f.tenant_id AND b.sha256 = f.sha256
+        WHERE b.state = 'stored' AND $RUNS(f.run_id)
+        GROUP BY f.tenant_id, f.sha256 ORDER BY random() LIMIT
+        """
+    return _ask(connection, f"{_looking_at(sql, runs)} {most}", runs).all()
 
 
 def heads(connection: Connection, runs: Sequence[str] | None = None) -> Iterator[Row[Any]]:

@@ -566,3 +566,27 @@ answer = _appended(
     _now("at"),
     _key("run_id", "step", "attempt", "said_by"),
 )
+
+blob = Table(
+    "blob",
+    metadata,
+    _text("tenant_id"),
+    _text("sha256"),
+    _bigint("size"),
+    _text("state"),
+    _now("touched_at"),
+    _key("sha256"),
+    _of_tenant(),
+    _check("sha256 ~ '^[0-9a-f]{64}$'"),
+    _check("size >= 0"),
+    _check("state IN ('wanted', 'stored', 'condemned')"),
+)
+Index("blob_touched", blob.c.touched_at)
+Index(
+    "blob_condemned",
+    blob.c.touched_at,
+    postgresql_where=blob.c.state == text("'condemned'"),
+)
+
+blob_reference = _appended("blob_reference", _text("sha256"), _key("run_id", "sha256"))
+Index("blob_referenced", blob_reference.c.tenant_id, blob_reference.c.sha256)

@@ -1,4 +1,9 @@
-"""A fleet of real processes with servers of its own, on a short fuse."""
+"""A fleet of real processes with servers of its own.
+
+Leases are long: a machine that is busy with other things must not make a worker lose a step
+that it was not to lose. Where a lease is to run out, `Stage.age` says when; tests of outages,
+which have to sit one out, override `lease_seconds` and assert nothing that time could spoil.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +13,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import migrations
+from engine.core.values import Json
 from engine.platform import Platform
 from engine.runs import launch, views
 from engine.settings import Settings
+from engine.store import session
 from engine.store.ids import RunId
 from tests.support import platforms
-from tests.support.fleet import Fleet, fleet, wait_for_end, witnessed
+from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
 from tests.support.services import OwnServers
 
 NODES = ("a", "b", "c", "d")
+#: Steps are held up on purpose, and must not end for that.
+VISIT = {"uses": "visit", "timeout": 300}
 CHAIN = {
     "workflow": "chain",
-    "nodes": {name: {"uses": "visit"} for name in NODES},
+    "nodes": dict.fromkeys(NODES, VISIT),
     "edges": [" -> ".join((*NODES, "end"))],
 }
 LOOPING = {
     "workflow": "looping",
-    "nodes": {"a": {"uses": "visit"}, "b": {"uses": "visit", "max_iterations": 3}},
+    "nodes": {"a": VISIT, "b": {**VISIT, "max_iterations": 3}},
     "edges": ["a -> b", {"from": "b", "to": "a", "label": "loop"}, "b -> end"],
 }
 
@@ -43,9 +53,16 @@ class Stage:
     chain: str
     looping: str
 
-    def submit(self, version: str | None = None, *, seconds: float = 0.0) -> RunId:
-        """A run through the platform of a process that only submits."""
-        inputs = {"witness": str(self.witness), "seconds": seconds, "n": 0}
+    def submit(
+        self, version: str | None = None, *, seconds: float = 0.0, go: Path | None = None
+    ) -> RunId:
+        """A run through the platform of a process that only submits.
+
+        Each of its steps takes so many seconds, and waits until the file `go` is there.
+        """
+        inputs: dict[str, Json] = {"witness": str(self.witness), "seconds": seconds, "n": 0}
+        if go is not None:
+            inputs["go"] = str(go)
         run = launch.submit(
             self.platform, platforms.TENANT, version or self.chain, inputs, by="ada"
         ).run
@@ -58,6 +75,24 @@ class Stage:
         armed = self.settings.fault_dir / point
         armed.touch()
         return armed
+
+    def await_death(self, armed: Path) -> None:
+        """Wait until a process has died at an armed point."""
+        wait_until(lambda: not armed.exists(), what=f"a process to die at {armed.name}")
+
+    def age(self) -> list[str]:
+        """Let the leases of every process that has died run out; the steps that were theirs."""
+        dead = [f":{pid}" for pid in self.fleet.dead]
+        with session.transaction(self.platform.database) as connection:
+            return list(
+                connection.execute(
+                    text(
+                        "UPDATE step SET lease_until = clock_timestamp() WHERE status = 'leased'"
+                        " AND substring(worker FROM ':[0-9]+$') = ANY (:dead) RETURNING key"
+                    ),
+                    {"dead": dead},
+                ).scalars()
+            )
 
     def ran(self, run: RunId) -> dict[tuple[str, int], list[int]]:
         """Attempts that ran, for each visit to a node."""
@@ -82,7 +117,12 @@ class Stage:
 
 
 @pytest.fixture
-def stage(request, own_servers, tmp_path):
+def lease_seconds() -> float:
+    return 60.0
+
+
+@pytest.fixture
+def stage(request, own_servers, tmp_path, lease_seconds):
     migrations.upgrade(own_servers.database_url)
     fault_dir = tmp_path / "faults"
     fault_dir.mkdir()
@@ -91,8 +131,9 @@ def stage(request, own_servers, tmp_path):
         broker_url=own_servers.broker_url,
         redis_url=own_servers.redis_url,
         blob_url=(tmp_path / "blobs").as_uri(),
+        blob_keys=platforms.RING,
         home=tmp_path,
-        lease_seconds=2.0,
+        lease_seconds=lease_seconds,
         sweep_seconds=0.2,
         resend_seconds=1.0,
         fault_dir=fault_dir,

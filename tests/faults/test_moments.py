@@ -21,6 +21,12 @@ APART = (0.1, 0.9)
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
+@pytest.fixture
+def lease_seconds() -> float:
+    """Short: these tests sit them out."""
+    return 2.0
+
+
 def worker(stage: Stage, number: int) -> None:
     stage.fleet.kill(f"worker{number % 2 + 1}")
 

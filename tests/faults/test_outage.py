@@ -16,6 +16,12 @@ from tests.support.fleet import wait_until
 RUNS = 3
 
 
+@pytest.fixture
+def lease_seconds() -> float:
+    """Short: these tests sit them out."""
+    return 2.0
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("leases", [0.7, 1.1])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 
 from engine import faults
-from engine.runs import views
+from engine.runs import doctor, views
 from tests.support.fleet import wait_until
 
-#: At these points an attempt has begun, and what it did is lost with its process.
+#: At these points a step is leased, and waits until the lease of the process that died is over.
+HOLDING = {faults.LEASE_COMMITTED, faults.EFFECT_DONE}
+#: At these an attempt has begun, too, and what it did is lost with its process.
 INTERRUPTING = {faults.EFFECT_DONE}
+#: One worker, so that it is certain who takes what.
+ONE_OF_EACH = ("worker1", "coordinator1")
 
 
 @pytest.mark.parametrize(
@@ -26,22 +30,45 @@ INTERRUPTING = {faults.EFFECT_DONE}
 def test_a_process_that_dies_there_stops_nothing(stage, point):
     first = stage.submit()
     stage.check([first])
-    armed = stage.arm(point)
-    runs = [stage.submit(), stage.submit(stage.looping)]
-    wait_until(lambda: not armed.exists(), what=f"a process to die at {point}")
-    stage.check(runs)
-    tries = [tries for run in runs for tries in stage.ran(run).values()]
-    again = [one for one in tries if len(one) > 1]
-    if point in INTERRUPTING:
-        assert again == [[1, 2]]
-    else:
-        assert again == []
+    for version in (stage.chain, stage.looping):
+        armed = stage.arm(point)
+        # One run alone: what else a process is at when it dies is lost with it, at any point.
+        run = stage.submit(version)
+        stage.await_death(armed)
+        if point in HOLDING:
+            wait_until(lambda: bool(stage.age()), what="the step that it held")
+        stage.check([run])
+        again = [tries for tries in stage.ran(run).values() if len(tries) > 1]
+        assert again == ([[1, 2]] if point in INTERRUPTING else [])
+    assert doctor.examine(stage.platform.database) == ()
 
 
-def test_user_code_that_is_killed_is_run_again(stage):
-    run = stage.submit(seconds=1.0)
+@pytest.mark.parametrize("stage", [ONE_OF_EACH], indirect=True)
+def test_what_a_process_was_at_beside_the_point_is_lost_and_run_again(stage, tmp_path):
+    stage.check([stage.submit()])
+    go = tmp_path / "go"
+    beside = stage.submit(go=go)
+    wait_until(lambda: bool(stage.ran(beside)), what="the first step to begin")
+    armed = stage.arm(faults.REPORT_COMMITTED)
+    run = stage.submit()
+    stage.await_death(armed)
+    wait_until(lambda: stage.age() == ["a#1"], what="the step that it was at")
+    go.touch()
+    stage.check([run, beside])
+    assert [tries for tries in stage.ran(run).values() if len(tries) > 1] == []
+    assert stage.ran(beside)[("a", 1)] == [1, 2]
+    (first, *others) = views.steps(stage.platform, beside)
+    assert [a.outcome for a in first.attempts] == ["lost", "succeeded"]
+    assert all(len(step.attempts) <= 1 for step in others)
+    assert doctor.examine(stage.platform.database) == ()
+
+
+def test_user_code_that_is_killed_is_run_again(stage, tmp_path):
+    go = tmp_path / "go"
+    run = stage.submit(go=go)
     wait_until(lambda: bool(stage.ran(run)), what="the first step to begin")
     assert sum(stage.fleet.kill_children(name) for name in ("worker1", "worker2")) == 1
+    go.touch()
     stage.check([run])
     assert stage.ran(run)[("a", 1)] == [1, 2]
     first = views.steps(stage.platform, run)[0]

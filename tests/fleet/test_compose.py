@@ -57,7 +57,12 @@ def test_no_secret_stands_in_a_command() -> None:
         for _, name, value in _environment()
         if SECRET.search(name) and (variable := VARIABLE.fullmatch(value))
     }
-    assert secrets == {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "FLOWER_BASIC_AUTH"}
+    assert secrets == {
+        "POSTGRES_PASSWORD",
+        "VALKEY_PASSWORD",
+        "FLOWER_BASIC_AUTH",
+        "CELERIAC_BLOB_KEYS",
+    }
     for name, service in compose.services().items():
         for words in (service.get("command", []), service.get("healthcheck", {}).get("test", [])):
             assert (

@@ -25,7 +25,7 @@ DOUBLING = {
 }
 WAITING = {
     "workflow": "waiting",
-    "nodes": {"hold": {"uses": "wait_for_file"}},
+    "nodes": {"hold": {"uses": "wait_for_file", "timeout": 300}},
     "edges": ["hold -> end"],
 }
 

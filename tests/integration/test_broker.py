@@ -49,7 +49,7 @@ def mute_broker(settings):
 def test_a_broker_that_is_mute_costs_a_sender_seconds_and_never_an_error(mute_broker):
     began = time.monotonic()
     mute_broker.nudge([RunId("local", new_run())])
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 def test_a_nudge_in_the_background_returns_at_once_whatever_the_broker_does(mute_broker):
@@ -57,7 +57,8 @@ def test_a_nudge_in_the_background_returns_at_once_whatever_the_broker_does(mute
     began = time.monotonic()
     for _ in range(20_000):
         nudger.nudge(RunId("local", new_run()))
-    assert time.monotonic() - began < 5
+    # One that waited for the broker would take its socket timeout for each.
+    assert time.monotonic() - began < 60
     nudger.close()
 
 

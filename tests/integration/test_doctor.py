@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import InternalError
 
+from engine.blobs import Blobs
 from engine.core.values import Json
 from engine.platform import DatabaseRole, Platform
-from engine.runs import calls, control, doctor, launch, logs, views
-from engine.runs.attempts import Failed
+from engine.runs import attempts, calls, control, doctor, launch, logs, views
+from engine.runs.attempts import Failed, Succeeded
 from engine.settings import Settings
 from engine.store import invariants, reads, session
 from tests.integration.test_roles import ROWS, RUN
@@ -40,6 +41,7 @@ class World(NamedTuple):
 
     database: str
     runs: Mapping[str, str]
+    blobs: Blobs
 
 
 class Plant(NamedTuple):
@@ -248,6 +250,11 @@ PLANTS: Mapping[str, list[Plant]] = {
             "inbox",
         ),
     ],
+    "reference_has_its_blob": [Plant("large", "DELETE FROM blob WHERE size > 1000000")],
+    "payload_refers_to_its_blobs": [
+        Plant("large", "DELETE FROM blob_reference WHERE run_id = :run", subject)
+        for subject in ("a#1/1", "a#1 call 1", "variable big")
+    ],
     doctor.FOLD: [
         Plant("done", """UPDATE run SET variables = '{"n": 99}' WHERE id = :run""", "variables"),
         Plant("done", "UPDATE run SET status = 'failed' WHERE id = :run", "status"),
@@ -288,6 +295,7 @@ def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -
         broker_url=shared_services.valkey.broker_url(number),
         redis_url=shared_services.valkey.redis_url(number),
         blob_url=(Path(home) / "blobs").as_uri(),
+        blob_keys=platforms.RING,
         home=Path(home),
     )
     with (
@@ -308,7 +316,7 @@ def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -
                 text(f"UPDATE {table} SET {column} = {_FUTURE} WHERE {column} IS NOT NULL")
             )
     owner.dispose()
-    yield World(url, runs)
+    yield World(url, runs, Blobs(settings.blob_url, settings.blob_keys))
     services.drop_database(shared_services, url)
 
 
@@ -339,6 +347,12 @@ def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
     leased = submit(main, line)
     take(worker, leased, "a#1")
     ready = submit(main, line)
+    large = submit(main, line, big="x" * 300_000)
+    holding = take(worker, large, "a#1")
+    calls.authorise(worker, holding, 1, "lookup", {"q": 1})
+    calls.settle(worker, holding, 1, calls.Answer(value="y" * 1_100_000))
+    outcome = attempts.moved_out(worker, holding, Succeeded(result="z" * 1_100_000))
+    assert finish(main, worker, holding, outcome)
     queued = launch.submit(main, TENANT, line, {}, by="ada").run
     assert [views.status(main, run).status for run in (done, cancelled, failed, retrying)] == [
         "completed",
@@ -353,6 +367,7 @@ def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
         "retrying": retrying.run,
         "leased": leased.run,
         "ready": ready.run,
+        "large": large.run,
         "queued": queued.run,
         "nobody": RUN,
     }
@@ -402,6 +417,25 @@ def test_a_violation_is_found_and_named(
 
 def test_nothing_is_found_where_nothing_is_wrong(copied: Callable[..., Engine]) -> None:
     assert doctor.examine(copied()) == ()
+
+
+def test_a_stored_blob_without_its_object_is_named(
+    copied: Callable[..., Engine], world: World
+) -> None:
+    assert doctor.examine(copied(), world.blobs) == ()
+    with session.transaction(copied()) as connection:
+        lost = str(connection.execute(text("SELECT min(sha256) FROM blob")).scalar_one())
+    data = world.blobs.get(TENANT, lost)
+    world.blobs.delete(TENANT, lost)
+    try:
+        (found,) = doctor.examine(copied(), world.blobs)
+    finally:
+        world.blobs.put(TENANT, lost, data)
+    assert (found.invariant, found.run, found.subject) == (
+        doctor.OBJECT,
+        world.runs["large"],
+        lost,
+    )
 
 
 def test_the_doctor_needs_no_more_than_the_coordinators_role(copied: Callable[..., Engine]) -> None:

@@ -139,11 +139,12 @@ def test_a_function_that_is_gone_from_nowhere_is_named(main):
     assert [p.message for p in refused.value.problems] == ["Function not found: nope"]
 
 
-def test_oversize_inputs_are_refused_and_nothing_is_stored(main):
-    version = publish(main, LINE)
-    with pytest.raises(Invalid, match=r"do not fit|bytes"):
-        launch.submit(main, "local", version, {"x": "y" * 300_000}, by="ada")
-    assert sql(main, "SELECT FROM run") == []
+def test_oversize_inputs_that_have_to_stay_are_refused_and_nothing_is_stored(main):
+    version = publish(main, {**LINE, "variables": {"x": {"reduce": "append"}}})
+    with pytest.raises(Invalid) as refused:
+        launch.submit(main, "local", version, {"x": ["y" * 300_000]}, by="ada")
+    assert "262144 are allowed" in refused.value.problems[0].message
+    assert sql(main, "SELECT FROM run") == sql(main, "SELECT FROM blob") == []
 
 
 def test_a_key_stands_for_one_submission(main):
@@ -271,7 +272,7 @@ def test_a_cancel_that_cannot_be_carried_out_waits_and_says_so(main, settings):
     assert control.retry_stuck(main, run) == "cancelled"
 
 
-@pytest.mark.parametrize("moved", ["clear", "delete"])
+@pytest.mark.parametrize("moved", ["clear", "clear_nodes", "delete"])
 def test_leases_are_kept_and_ended_in_one_order(main, worker, settings, moved):
     """Whatever the order in which they were made, asked for, or lie in the table."""
     version = publish(main, LINE)
@@ -288,6 +289,8 @@ def test_leases_are_kept_and_ended_in_one_order(main, worker, settings, moved):
         with session.transaction(main.database) as connection:
             if moved == "clear":
                 steps.clear(connection, runs)
+            elif moved == "clear_nodes":
+                steps.clear_nodes(connection, [(run, "a") for run in reversed(runs)])
             else:
                 steps.delete(connection, [StepId(*run, "a#1") for run in runs])
             ends.append(moved)
@@ -317,6 +320,8 @@ def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
             reason=None,
             message=None,
             ended_step=None,
+            wake=None,
+            outputs=None,
         )
         with pytest.raises(run_rows.ConcurrentTurn):
             run_rows.save(connection, [head])

@@ -41,6 +41,8 @@ ROWS: Mapping[str, str] = {
     "pin": f"(tenant_id, run_id, namespace, name, version) VALUES ('acme', '{RUN}', 'tool', 't', 1)",
     "log": "(tenant_id, run_id, step, attempt, line, stream, text)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 1, 'stdout', 'hello')",
+    "blob": f"(tenant_id, sha256, size, state) VALUES ('acme', '{'ab' * 32}', 1, 'stored')",
+    "blob_reference": f"(tenant_id, run_id, sha256) VALUES ('acme', '{RUN}', '{'ab' * 32}')",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -55,6 +57,7 @@ _APPENDED = (
     "call_result",
     "pin",
     "log",
+    "blob_reference",
 )
 
 #: All that each role may do. UPDATE means of every column.
@@ -67,12 +70,13 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
         "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+        "blob": _READ_AND_APPEND | {"DELETE"},
     },
     "celeriac_worker": {
         **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
-        **dict.fromkeys(("inbox", "payload", "refusal"), frozenset({"INSERT"})),
+        **dict.fromkeys(("inbox", "payload", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
-            ("attempt", "result", "call", "call_result", "pin", "log"), _READ_AND_APPEND
+            ("attempt", "result", "call", "call_result", "pin", "log", "blob"), _READ_AND_APPEND
         ),
     },
 }
@@ -127,6 +131,16 @@ def test_control_moves_a_run_but_never_what_was_submitted(database: str) -> None
             assert _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
         for column in ("tenant_id", "id", "version_id", "pins", "submitted_by", "created_at"):
             assert not _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
+
+
+@pytest.mark.parametrize("role", GRANTS)
+def test_a_blob_is_touched_but_never_turned_into_another(database: str, role: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for column in ("state", "touched_at"):
+            assert _allowed(cursor, role, f"UPDATE blob SET {column} = {column}")
+        for column in ("tenant_id", "sha256", "size"):
+            assert not _allowed(cursor, role, f"UPDATE blob SET {column} = {column}")
 
 
 def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> None:
@@ -186,6 +200,9 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("workflow_version", "version = 'v1.0.0'", "workflow_version_version_check"),
         ("tenant", "id = 'Acme GmbH'", "tenant_id_check"),
         ("idempotency", "key = ''", "idempotency_key_check"),
+        ("blob", "sha256 = 'abc'", "blob_sha256_check"),
+        ("blob", "size = -1", "blob_size_check"),
+        ("blob", "state = 'gone'", "blob_state_check"),
     ],
 )
 def test_the_table_refuses_an_illegal_row_whoever_writes_it(
@@ -210,6 +227,7 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
         ),
         ("workflow_version", ROWS["workflow_version"].replace("'acme'", "'other'")),
         ("api_key", ROWS["api_key"].replace("'acme', 'k'", "'nobody', 'k2'")),
+        ("blob", ROWS["blob"].replace("'acme'", "'nobody'")),
     ],
 )
 def test_no_row_points_across_tenants(database: str, table: str, row: str) -> None:

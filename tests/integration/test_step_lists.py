@@ -83,7 +83,7 @@ def test_the_first_step_that_fails_ends_the_run_with_its_reason(main, worker):
         ("def f():\n    return {'step_index': 'here'}", "step_index"),
         ("def f():\n    return 'x', {'status': 'failed'}", "status"),
         ("def f(missing):\n    return 1", "missing"),
-        ("def f():\n    return {'big': 'x' * 300_000}", "262144"),
+        ("def f():\n    return {f'k{n}': n for n in range(30_000)}", "262144"),
     ],
 )
 def test_without_return_on_fail_the_next_step_reads_why(main, worker, source, reason):
@@ -183,3 +183,75 @@ def test_a_list_goes_on_after_a_step_that_somebody_skipped(main, worker):
     assert ended.status == "completed"
     assert "x" not in ended.variables
     assert ended.variables["y"] == 1
+
+
+# --- agents that are workflows ----------------------------------------------------------------
+
+
+def shouting(**more):
+    step = {"agent": "echo", "params": {"input": "$word"}, "output": ["said"]}
+    return listed(step, workflow="shout", inputs={"word": {"type": "string"}}, **more)
+
+
+def calling(*steps, **more):
+    return listed(*steps, inputs={"word": {"type": "string"}}, **more) | {"workflow": "outer"}
+
+
+SHOUT = {"agent": "shout", "params": {"word": "$word"}, "output": ["said"]}
+
+
+def through(main, worker, run):
+    """Carry out whatever a message tells of, in this run and those that it starts."""
+    turns.take_turns(main, [run])
+    while main.broker.hints:
+        step = main.broker.hints.pop(0).step
+        execute(worker, step)
+        turns.take_turns(main, [step.run_id])
+    return views.run(main, run)
+
+
+def test_an_agent_that_is_a_workflow_gives_its_outputs_and_nothing_else_of_its_tape(main, worker):
+    publish(main, shouting(outputs={"said": "$said"}))
+    again = {"agent": "echo", "params": {"input": "$said"}, "output": ["again"]}
+    version = publish(main, calling(SHOUT, again, outputs={"again": "$again"}))
+    detail = through(main, worker, submit(main, version, word="hi"))
+    assert detail.status == "completed", detail.message
+    assert detail.variables == {
+        "word": "hi",
+        "said": "hi",
+        "again": "hi",
+        "status": {"value": 0, "reason": ""},
+        "step_index": 2,
+    }
+
+
+def test_a_workflow_without_outputs_leaves_the_tape_that_calls_it_as_it_was(main, worker):
+    publish(main, shouting())
+    version = publish(main, calling(SHOUT))
+    detail = through(main, worker, submit(main, version, word="hi"))
+    assert detail.status == "completed", detail.message
+    assert detail.variables["step_index"] == 1
+    assert "said" not in detail.variables
+
+
+def test_a_workflow_that_fails_is_a_step_that_fails(main, worker):
+    publish(main, shouting() | {"steps": [proc(main, "fall", "def fall():\n    1 / 0")]})
+    version = publish(main, calling(SHOUT, return_on_fail=False))
+    detail = through(main, worker, submit(main, version, word="hi"))
+    assert detail.status == "completed"
+    assert detail.variables["status"]["value"] == 1
+    assert "ZeroDivisionError" in detail.variables["status"]["reason"]
+
+
+def test_a_list_that_calls_itself_for_ever_ends_where_runs_lie_too_deep(main, worker):
+    publish(main, shouting())
+    publish(main, shouting() | {"steps": [SHOUT], "workflows": ["shout"]})
+    version = publish(main, calling(SHOUT))
+    detail = through(main, worker, submit(main, version, word="hi"))
+    assert (detail.status, detail.reason) == ("failed", "child_failed")
+    assert "21 runs deep" in detail.message or "child_failed" in detail.message
+
+
+def test_an_agent_that_is_no_workflow_is_not_said_to_be_one(main):
+    with pytest.raises(Invalid, match="workflows"):
+        publish(main, calling(SHOUT, workflows=["nobody"]))

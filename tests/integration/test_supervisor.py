@@ -187,12 +187,14 @@ def test_what_it_writes_down_is_for_its_user_alone(
     for path in (
         up.home.state,
         up.home.admin_key,
+        up.home.blob_key,
         up.home.lock,
         *up.home.log("web").parent.iterdir(),
     ):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     attached = supervisor.attach(embedded)
     assert attached.embedded
+    assert len(attached.blob_keys.keys) == 1
     assert attached.database_url == up.state.database_url
     with supervisor.running(embedded) as state:
         assert state == up.state

@@ -168,3 +168,54 @@ def test_a_paused_run_is_not_woken_and_sees_what_is_over_when_it_goes_on(main, w
     control.resume(main, run, by="ada")
     take(worker, run, "j#1")
     assert doctor.examine(main.database) == ()
+
+
+# --- milestones -----------------------------------------------------------------------------
+
+
+def milestone(expires=None, **join):
+    """`a` waits at `m` until somebody is at `x`, which comes after `b`, or after the join."""
+    found = {"kind": "milestone", "at": "x"}
+    return {
+        "workflow": "milestone",
+        "nodes": {
+            **{name: {"uses": "noop"} for name in "fabcdx"},
+            "m": found if expires is None else {**found, "expires": expires},
+            "j": {"kind": "pass", **({"join": join} if join else {})},
+        },
+        "edges": [
+            {"from": "f", "to": ["a", "b"], "type": "parallel"},
+            "a -> m -> c",
+            {"from": "m", "to": "d", "on": "short"},
+            {"from": ["b", "c", "d"], "to": "j", "type": "join"},
+            "j -> x -> end",
+        ],
+    }
+
+
+def test_a_milestone_that_expires_takes_its_short_way(main, worker):
+    run = submit(main, publish(main, milestone(expires=0.05)))
+    finish(main, worker, take(worker, run, "f#1"))
+    finish(main, worker, take(worker, run, "a#1"))
+    assert wake(main, run) is not None
+    wait_until(lambda: sweep.sweep(main).woken)
+    finish(main, worker, take(worker, run, "d#1"))
+    finish(main, worker, take(worker, run, "b#1"))
+    finish(main, worker, take(worker, run, "x#1"))
+    assert status(main, run) == "completed"
+    assert doctor.examine(main.database) == ()
+
+
+def test_a_run_may_wait_for_nothing_but_the_time_of_a_join(main, worker):
+    run = submit(main, publish(main, milestone(timeout=0.2, surplus="finish")))
+    finish(main, worker, take(worker, run, "f#1"))
+    finish(main, worker, take(worker, run, "a#1"))
+    finish(main, worker, take(worker, run, "b#1"))
+    assert sql(main, "SELECT FROM step") == []
+    assert doctor.examine(main.database) == ()
+    wait_until(lambda: sweep.sweep(main).woken)
+    for key in ("x#1", "c#1"):
+        finish(main, worker, take(worker, run, key))
+    assert status(main, run) == "completed"
+    assert kinds(main).count("AbsorbToken") == 1
+    assert doctor.examine(main.database) == ()

@@ -49,9 +49,9 @@ def test_a_database_ahead_of_this_release_is_left_as_it_is(database: str) -> Non
 def test_an_upgrade_with_nothing_to_do_does_not_even_import_alembic(database: str) -> None:
     program = f"{UPGRADE}; assert not any(m.startswith('alembic') for m in sys.modules)"
     subprocess.run([sys.executable, "-c", program, database], check=True, cwd=ROOT)
-    started = time.monotonic()
+    started = time.process_time()
     migrations.upgrade(database)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])

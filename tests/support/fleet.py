@@ -36,6 +36,8 @@ class Fleet:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.deaths: Counter[str] = Counter()
+        #: The processes that died, oldest first.
+        self.dead: list[int] = []
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in names:
             self._start(name)
@@ -86,9 +88,10 @@ class Fleet:
     def _tend(self) -> None:
         while not self._closed.wait(_SECONDS):
             with self._lock:
-                dead = [name for name, one in self._processes.items() if one.poll() is not None]
-            for name in dead:
+                dead = {n: one for n, one in self._processes.items() if one.poll() is not None}
+            for name, process in dead.items():
                 self.deaths[name] += 1
+                self.dead.append(process.pid)
                 self._start(name)
 
     def _start(self, name: str) -> None:

@@ -64,7 +64,7 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_s(), "read_file", "steps[0]", "text stands here"),
     (_s(), {}, "steps[0].agent", "names no agent"),
     (_s("agent"), 3, "steps[0].agent", "a number stands here"),
-    (_s("agent"), "a b", "steps[0].agent", "does not fit"),
+    (_s("agent"), "a/b", "steps[0].agent", "does not fit"),
     (_s("agents"), "f", "steps[0].agents", "there is no field `agents`"),
     (_s("uses"), "f", "steps[0].uses", "there is no field `uses`"),
     (_s("params"), [], "steps[0].params", "a list stands here"),

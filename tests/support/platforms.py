@@ -11,6 +11,7 @@ from sqlalchemy import Row, text
 
 from engine.broker import Broker, Hint
 from engine.core.values import Json
+from engine.keys import Key, Ring
 from engine.platform import DatabaseRole, Platform, build
 from engine.runs import access, attempts, catalogue, launch, turns, views
 from engine.runs.attempts import Leased, Outcome, Succeeded
@@ -20,6 +21,8 @@ from engine.store.functions import Namespace, NewFunction
 from engine.store.ids import RunId, StepId
 
 TENANT = "local"
+#: What blobs are sealed with.
+RING = Ring(keys=(Key(id="test", secret=bytes(range(32))),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,7 @@ def of_its_own(shared: Services, folder: Path) -> Iterator[Settings]:
             broker_url=shared.valkey.broker_url(number),
             redis_url=shared.valkey.redis_url(number),
             blob_url=(folder / "blobs").as_uri(),
+            blob_keys=platforms.RING,
             home=folder,
         )
     finally:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 
 def visit(state, context):
-    """Write `run node iteration attempt` to the witness, in one append."""
+    """Write `run node iteration attempt` to the witness, in one append; then wait if asked to."""
     line = f"{context.run_id} {context.node} {context.iteration} {context.attempt}"
     _write(state["witness"], line)
+    while "go" in state and not Path(state["go"]).exists():
+        time.sleep(0.01)
     if seconds := state.get("seconds", 0):
         time.sleep(seconds)
     return {"n": state.get("n", 0) + 1}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ def test_every_problem_is_reported_together() -> None:
             "DATABASE_URL": "mysql://root:hush@db/x",
             "BROKER_URL": "somewhere",
             "BLOB_URL": "ftp://host/folder",
+            "CELERIAC_BLOB_KEYS": "2026:hush",
+            "CELERIAC_VALUE_BYTES": "1048575",
+            "CELERIAC_SANDBOX_BYTES": "lots",
             "CELERIAC_LEASE_SECONDS": "soon",
             "CELERIAC_SWEEP_SECONDS": "0",
             "CELERIAC_STREAMS": "0",
@@ -35,6 +39,9 @@ def test_every_problem_is_reported_together() -> None:
         "DATABASE_URL",
         "BROKER_URL",
         "BLOB_URL",
+        "CELERIAC_BLOB_KEYS",
+        "CELERIAC_VALUE_BYTES",
+        "CELERIAC_SANDBOX_BYTES",
         "CELERIAC_LEASE_SECONDS",
         "CELERIAC_SWEEP_SECONDS",
         "CELERIAC_STREAMS",
@@ -45,6 +52,7 @@ def test_every_problem_is_reported_together() -> None:
         "CELERIAC_LOG_LEVEL",
     }
     assert "not-a-module" in found["CELERIAC_LIBRARIES"]
+    assert "hush" not in found["CELERIAC_BLOB_KEYS"]
 
 
 @pytest.mark.parametrize("name", ["CELERIAC_LEASE_SECONDS", "CELERIAC_WAIT_SECONDS"])
@@ -184,3 +192,12 @@ def test_a_child_reads_the_settings_that_its_parent_wrote() -> None:
     assert settings.fault_dir == Path("/faults")
     assert settings.log_level == "DEBUG"
     assert Settings.from_environment(settings.to_environment()) == settings
+
+
+def test_keys_are_handed_to_a_child_and_never_shown() -> None:
+    secret = base64.b64encode(b"s" * 32).decode()
+    settings = Settings.from_environment({"CELERIAC_BLOB_KEYS": f"new:{secret}, old:{secret}"})
+    assert [key.id for key in settings.blob_keys.keys] == ["new", "old"]
+    assert Settings.from_environment(settings.to_environment()).blob_keys == settings.blob_keys
+    assert secret not in repr(settings)
+    assert "sss" not in repr(settings)

@@ -42,7 +42,7 @@ def show(run_id: str, seq: int) -> dict[str, Any]:
     """Get the state of a run just after any line of its history."""
     if seq > LAST:
         raise NotFound(f"run {run_id} has no line {seq}")
-    return {
-        "seq": seq,
-        "state": codec.plain(views.state_at(site.current().platform, named(run_id), seq)),
-    }
+    platform, run = site.current().platform, named(run_id)
+    state = views.state_at(platform, run, seq)
+    variables = views.whole(platform, run, state.variables)
+    return {"seq": seq, "state": {**codec.plain(state), "variables": variables}}

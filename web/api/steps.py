@@ -8,6 +8,7 @@ from engine.errors import NotFound
 from engine.runs import views
 from engine.runs.views import Result, Step
 from web import pagination, site
+from web.api.blobs import described
 from web.api.runs import named
 from web.routing import Routes
 from web.schemas.pages import PageArguments, page_of
@@ -17,6 +18,7 @@ from web.schemas.steps import (
     LogLineSchema,
     LogsArguments,
     OfStepArguments,
+    OutputSchema,
     ResultSchema,
     StepSchema,
 )
@@ -59,6 +61,16 @@ def result(run_id: str, key: str) -> Result:
     if found is None:
         raise NotFound(f"step {key} of run {run_id} has no result")
     return found
+
+
+@routes.on("GET", "/steps/<key>/output")
+@routes.gives(OutputSchema)
+def output(run_id: str, key: str) -> dict[str, Any]:
+    """Get where the result of a step lies: inline, or at the address of a blob."""
+    found = views.output(site.current().platform, named(run_id), key)
+    if found is None:
+        raise NotFound(f"step {key} of run {run_id} has no result")
+    return described(found)
 
 
 @routes.on("GET", "/attempts")

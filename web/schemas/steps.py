@@ -48,6 +48,15 @@ class ResultSchema(Schema):
     patch = fields.Dict()
 
 
+class OutputSchema(Schema):
+    """Where a result lies: `inline` or `uri`, never both."""
+
+    inline = fields.Raw(allow_none=True)
+    uri = fields.String(metadata={"description": "Where its JSON is, if it is over 1 MiB"})
+    size_bytes = fields.Integer(required=True)
+    sha256 = fields.String(required=True, metadata={"description": "Of its canonical JSON"})
+
+
 class CallSchema(Schema):
     """One tool call of a running step."""
 

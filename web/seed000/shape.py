@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from engine.core import messages as msg
+from engine.core import remembered
 from engine.core.transitions import RunStatus
-from engine.core.values import Json, size
+from engine.core.values import Json, marked, size
 
 #: The pseudo-node that closes a log.
 WORKFLOW = "workflow"
@@ -91,7 +92,7 @@ def tell(entries: Iterable[Entry]) -> Told:
             case msg.TakeEdges(taken=taken):
                 transitions += bool(taken)
             case msg.AttemptSucceeded(patch=patch):
-                after = {**variables, **patch}
+                after = {**variables, **remembered.visible(patch)}
                 snapshot = _snapshot(entry, variables, after)
                 variables = after
                 room -= size(snapshot)
@@ -119,8 +120,8 @@ def _snapshot(
         "node": node,
         "iteration": iteration,
         "timestamp": entry.at.isoformat(),
-        "input": dict(before),
-        "output": dict(after),
+        "input": dict(_beside(before)),
+        "output": dict(_beside(after)),
     }
 
 
@@ -140,7 +141,8 @@ def _said(record: msg.Record) -> _Said | None:
             return node, iteration, "executing", f"Executing node: {node}", None
         case msg.AttemptSucceeded(step=key, patch=patch):
             node, iteration = _visit(key)
-            return node, iteration, "completed", f"Node completed: {node}", _bounded(patch)
+            seen = _bounded(remembered.visible(patch))
+            return node, iteration, "completed", f"Node completed: {node}", seen
         case msg.AttemptFailed() | msg.AttemptLost() | msg.Refused():
             return _failure(record)
         case msg.RetryStep(step=key, attempt=attempt, reason=reason):
@@ -214,6 +216,13 @@ def _bounded(patch: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _bounded_items(patch: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
-    for name, value in patch.items():
+    for name, value in _beside(patch):
         bytes_of = size(value)
         yield name, {"$omitted": bytes_of} if bytes_of > VALUE_BYTES else value
+
+
+def _beside(values: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    """Values by name; those that lie elsewhere by their size."""
+    for name, value in values.items():
+        ref = marked(value)
+        yield name, value if ref is None else {"$omitted": ref.size}

@@ -49,9 +49,14 @@ class Execution:
 
     @property
     def whole(self) -> Limits:
-        """What the attempt may use in all."""
-        timeout = self.node.timeout
-        return Limits() if timeout is None else Limits(seconds=timeout)
+        """What the attempt may use in all.
+
+        What it says is held here as it was held there, so its memory bounds that, too.
+        """
+        settings, timeout = self.platform.settings, self.node.timeout
+        memory = settings.sandbox_bytes
+        most = Limits(memory_bytes=memory, result_bytes=min(settings.value_bytes, memory // 2))
+        return most if timeout is None else replace(most, seconds=timeout)
 
     @property
     def limits(self) -> Limits:
@@ -76,7 +81,7 @@ class Execution:
         """What the names of an expression stand for at this step."""
         run: dict[str, Json] = {"id": self.lease.step.run}
         known = self.lease.undone if result is None else result
-        return {**remembered.names(self.lease.variables), "result": known, "run": run}
+        return self.lease.variables.beside({"result": known, "run": run})
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
@@ -165,27 +170,28 @@ def finished(execution: Execution, outcome: Ended) -> Outcome:
 
 
 def saved(execution: Execution, outcome: Outcome) -> Outcome:
-    """The outcome with what the node's `save` makes of its result, if the variables can take it."""
+    """The outcome with what the node's `save` makes of its result, if the variables may hold it."""
     if isinstance(outcome, Failed):
         return outcome
-    graph, node, before = execution.lease.graph, execution.node, execution.lease.variables
+    graph, node, result = execution.lease.graph, execution.node, outcome.result
     try:
         if node.save:
-            patch = waiting.patch(node, execution.scope(outcome.result))
-            outcome = replace(outcome, patch=patch, removed=())
-        waiting.fit(graph, node, before, outcome.patch, outcome.removed, result=outcome.result)
+            patch = waiting.patch(graph, node, execution.scope(result), result)
+            return replace(outcome, patch=patch, removed=())
+        patch = waiting.checked(graph, node, outcome.patch, outcome.removed, result=result)
+        return replace(outcome, patch=patch)
     except waiting.Unfit as unfit:
         return Failed(
             reason=unfit.reason, message=unfit.message, terminal=True, usage=outcome.usage
         )
-    return outcome
 
 
 def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
-    """The variables as a step leaves them."""
+    """The variables as a step leaves them, all of them read."""
     before = remembered.visible(execution.lease.variables)
     kept = {name: value for name, value in before.items() if name not in outcome.removed}
-    return dict(overlays.written(kept, outcome.patch, execution.lease.graph.reducers))
+    patch = remembered.visible(outcome.patch)
+    return dict(overlays.written(kept, patch, execution.lease.graph.reducers))
 
 
 def choose_job(execution: Execution, definition: Definition, state: Mapping[str, Json]) -> Job:

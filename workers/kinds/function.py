@@ -56,7 +56,7 @@ def _call(execution: Execution) -> Outcome:
         )
     state = remembered.visible(execution.lease.variables)
     if execution.lease.undone is not None:
-        state["result"] = execution.lease.undone
+        state["result"] = execution.scope()["result"]
     if node.inputs is not None:
         try:
             given = node.inputs.evaluate(execution.scope())
@@ -82,7 +82,6 @@ def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
     """Ask in order, until an answer makes the choice."""
     graph, node = execution.lease.graph, execution.node
     spent = execution.lease.visits.get(node.id, 0) >= node.max_iterations
-    state = left(execution, outcome)
     answer: bool | str | None = None
     for question in graph.questions(node.id, spent=spent):
         definition = execution.definition("function", question.function)
@@ -92,7 +91,7 @@ def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
                 message=f"node {node.id}: condition {question.function!r} is not registered",
                 terminal=True,
             )
-        asked = execution.run(choose_job(execution, definition, state))
+        asked = execution.run(choose_job(execution, definition, left(execution, outcome)))
         if not asked.ok:
             return finished(execution, asked)
         if question.take is not None and asked.choice:

@@ -54,7 +54,8 @@ the two apart: a list of the same two is a value.
 Tool calls are answered by the worker (`on_call`), in the thread that called `run`. The
 deadline includes them. Values that are not storable JSON are refused with their place:
 `state["items"][3] is a set, which is not a JSON value; use sorted(...) or list(...)`.
-Nothing from a child is trusted: it is bounded before it is read, and parsed strictly.
+Nothing from a child is trusted: it is bounded before it is read, by what the job may return (a
+worker allows half of the child's memory, `CELERIAC_SANDBOX_BYTES`), and parsed strictly.
 """
 
 from __future__ import annotations

@@ -230,7 +230,7 @@ class Execution:
             except (_Forged, wire.Garbled) as error:
                 self._end("killed", f"it sent what is not a message ({error})")
 
-    def _heed(self, parts: tuple[bytes, ...]) -> None:
+    def _heed(self, parts: tuple[memoryview, ...]) -> None:
         match _head(parts):
             case {"type": "done", "returned_state": bool(returned_state)}:
                 self._verdict = self._done(parts[1:], returned_state=returned_state)
@@ -249,7 +249,7 @@ class Execution:
         if self._verdict is not None and not self._killed:
             self._deadline = time.monotonic() + _LEAVE_SECONDS
 
-    def _done(self, parts: tuple[bytes, ...], *, returned_state: bool) -> Outcome:
+    def _done(self, parts: tuple[memoryview, ...], *, returned_state: bool) -> Outcome:
         stateful, proc = "state" in self._job.arguments, "params" in self._job.arguments
         expected = 3 + (self._job.choose is not None) if stateful else 1 + proc
         if len(parts) != expected:
@@ -274,7 +274,7 @@ class Execution:
             choice=cast("bool | str", choice[0]) if choice else None,
         )
 
-    def _call(self, tool: str, parts: tuple[bytes, ...]) -> None:
+    def _call(self, tool: str, parts: tuple[memoryview, ...]) -> None:
         """Have a tool call answered; meanwhile the child waits."""
         if self._buried is not None or self._lost:
             return  # nobody is there to hear the answer
@@ -363,16 +363,16 @@ def _letter(job: Job) -> dict[str, Any]:
     }
 
 
-def _head(parts: tuple[bytes, ...]) -> Json:
+def _head(parts: tuple[memoryview, ...]) -> Json:
     if not parts or len(parts[0]) > _OVERHEAD:
         raise _Forged("it has no head")
     return _parse(parts[0])
 
 
-def _parse(text: bytes) -> Json:
+def _parse(text: memoryview) -> Json:
     try:
-        return values.parse(text)
-    except values.InvalidJson as error:
+        return values.parse(str(text, "utf-8", "surrogatepass"))
+    except (values.InvalidJson, UnicodeDecodeError) as error:
         raise _Forged(str(error)[:200]) from None
 
 

@@ -51,7 +51,9 @@ its `when` sees `$result.reason` and `$result.message`. Without one the run fail
 **Variables** have a `type` (the name of a JSON type, or a JSON Schema), a `default`, and, where
 several threads write them, a reducer: `reduce: append|merge|sum|min|max|set|replace`. What a step
 saves there is then what it adds. `shared: true` lets every thread write at once and see what
-others wrote, for reducers that give the same in any order.
+others wrote, for reducers that give the same in any order. Values may be large: what does not
+fit in 256 KiB with all others lies elsewhere and reads as ever, for conditions up to 64 MiB. What
+a reducer adds up has to fit. The key `$blob` is ours; no value that enters may have it.
 
 **`strict: true`** asks for what seed 001 asks: tasks and plans take turns.
 
@@ -69,7 +71,8 @@ others wrote, for reducers that give the same in any order.
     return_on_fail: true
 
 The variables are the *tape*: first the inputs, then whatever steps leave there, the newest of
-each name. An agent is a function, `NAME` or `NAME@3`. It is called with the `params` by name and,
+each name. An agent is a function, `NAME` or `NAME@3`, or a workflow, which runs
+as a run of its own and leaves its `outputs`. It is called with the `params` by name and,
 where it has parameters for them, with `output` (the list) and `context`. A name in a param is
 another param of the same step, if it has one of that name, else what is on the tape. If the agent
 answers with an object, its keys are left on the tape; any other value is left by the first name

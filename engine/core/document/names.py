@@ -87,10 +87,12 @@ def _named(node: Node, place: str) -> Iterator[Reference]:
         yield _reference(node.kind, node.uses, f"{place}.{field}")
     if isinstance(node.wait, Child):
         name, _, version = node.wait.workflow.partition("@")
-        path = f"{place}.workflow"
+        path = f"{place}.{'agent' if place.startswith('steps[') else 'workflow'}"
         yield Reference(kind="workflow", name=name, version=version or None, path=path)
 
 
 def _reference(kind: str, text: str, path: str) -> Reference:
     name, _, version = text.partition("@")
-    return Reference(kind=kind, name=name, version=int(version) if version else None, path=path)
+    # Only workflows have versions of several numbers.
+    number = int(version) if version.isdecimal() else version or None
+    return Reference(kind=kind, name=name, version=number, path=path)

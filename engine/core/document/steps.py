@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from engine.core import expressions, tape
 from engine.core.document import vocabulary as words
 from engine.core.document.names import misnamed
-from engine.core.graph import Edge, EdgeId, Graph, Listing, Node, NodeId, Role
+from engine.core.graph import Child, Edge, EdgeId, Graph, Listing, Node, NodeId, Role
 from engine.core.section import Section
 from engine.core.values import Json
 
@@ -31,7 +31,10 @@ def listed(top: Section, whole: Graph) -> Graph | None:
         top.wrong("steps", given, wanted)
         return None
     _own_names(top, whole)
-    steps = [_step(top, place, entry) for place, entry in enumerate(given)]
+    workflows = _workflows(top)
+    steps = [_step(top, place, entry, workflows) for place, entry in enumerate(given)]
+    for agent in sorted(workflows - {_called(step) for step in steps}):
+        top.fail("workflows", f"no step has the agent {agent}", "leave it out")
     places = {str(step.id): f"steps[{place}]" for place, step in enumerate(steps)}
     to = [_edge(INDEX.id, step.id) for step in steps]
     back = [_edge(step.id, INDEX.id) for step in steps]
@@ -58,6 +61,12 @@ def write_steps(graph: Graph, listing: Listing) -> list[Json]:
     return [_write_step(graph.nodes[step]) for step in listing.steps]
 
 
+def write_workflows(graph: Graph, listing: Listing) -> list[Json]:
+    """The agents of a list that are workflows."""
+    steps = (graph.nodes[step] for step in listing.steps)
+    return [*sorted({_called(step) for step in steps if isinstance(step.wait, Child)})]
+
+
 def _own_names(top: Section, whole: Graph) -> None:
     inputs = whole.inputs.get("properties", {})
     assert isinstance(inputs, dict)
@@ -66,24 +75,40 @@ def _own_names(top: Section, whole: Graph) -> None:
             top.fail(f"{field}.{name}", f"${name} is the list's own", "choose another name")
 
 
-def _step(top: Section, place: int, entry: Json) -> Node:
+def _step(top: Section, place: int, entry: Json, workflows: Collection[str]) -> Node:
     section = Section(entry, f"steps[{place}]", top.problems)
     section.known(words.STEP)
+    runs = section.fields.get("agent") in workflows
     agent = _agent(section)
     return Node(
         id=_name(place, agent),
-        kind="proc",
-        uses=agent,
+        kind="workflow" if runs else "proc",
+        uses=None if runs else agent,
+        wait=Child(workflow=agent) if runs else None,
         inputs=_params(section),
         output=_output(section),
     )
 
 
+def _workflows(top: Section) -> frozenset[str]:
+    """The agents that are workflows; the others are functions."""
+    given = top.fields.get("workflows", [])
+    names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+    if not isinstance(given, list) or len(names) < len(given) or len(set(names)) < len(names):
+        top.wrong("workflows", given, "a list of agents that are workflows: [NAME, NAME@1]")
+    return frozenset(names)
+
+
+def _called(step: Node) -> str:
+    """The agent of a step as it stands in the document."""
+    return step.wait.workflow if isinstance(step.wait, Child) else str(step.uses)
+
+
 def _agent(section: Section) -> str:
-    """The function that a step calls. A workflow as an agent becomes a node of kind `workflow` here."""
+    """The function or workflow that a step calls."""
     if "agent" not in section.fields:
         section.fail("agent", "the step names no agent", "write agent: NAME")
-    found = section.text("agent", words.REFERENCE, "a name, or a name and its version: NAME@3")
+    found = section.text("agent", words.WORKFLOW, "a name, or a name and its version: NAME@3")
     return found or "?"
 
 
@@ -131,7 +156,7 @@ def _edge(source: NodeId, target: NodeId) -> Edge:
 
 def _write_step(step: Node) -> dict[str, Json]:
     params: Json = step.inputs.source if step.inputs is not None else None
-    written: dict[str, Json] = {"agent": step.uses}
+    written: dict[str, Json] = {"agent": _called(step)}
     if params:
         written["params"] = params
     if step.output:

@@ -91,7 +91,7 @@ TOP = (
 #: The same of a document that is a list of steps.
 LIST = (
     *("workflow", "version", "inputs", "variables", "outputs", "limits", "steps"),
-    *("return_on_fail", "origin"),
+    *("workflows", "return_on_fail", "origin"),
 )
 STEP = ("agent", "params", "output")
 VARIABLE = ("type", "reduce", "shared", "default")

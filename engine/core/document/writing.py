@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.core.document import vocabulary as words
-from engine.core.document.steps import TAPE, write_steps
+from engine.core.document.steps import TAPE, write_steps, write_workflows
 from engine.core.document.waits import default_save
 from engine.core.expressions import Template
 from engine.core.graph import (
@@ -62,6 +62,7 @@ def _write_drawn(graph: Graph) -> dict[str, Json]:
 def _write_list(graph: Graph, listing: Listing) -> dict[str, Json]:
     return {
         "steps": write_steps(graph, listing),
+        "workflows": write_workflows(graph, listing) or None,
         "return_on_fail": None if listing.return_on_fail else False,
     }
 
@@ -88,8 +89,7 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         kind=None if node.kind == "function" or node.rules else node.kind,
         role=node.role.value if node.role is Role.PLAN else None,
         **{"tool" if node.kind == "tool" else "uses": node.uses},
-        at=node.at,
-        expires=None if node.expires is None else _number(node.expires),
+        **_filled(at=node.at, expires=_time(node.expires)),
         rules=[_write_rule(rule) for rule in node.rules] or None,
         **_write_wait(node.wait),
         **{"with": None if node.inputs is None else node.inputs.source},

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
-from engine.core import remembered
 from engine.core.fold.maps import without_items
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing, waited, written
@@ -66,8 +65,7 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
     match event:
         case msg.AttemptSucceeded(result=result, choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice)
-            left = {**event.patch, **remembered.left(state.reducers, step.node, result)}
-            return written(standing(state, done), step.thread, left, event.removed)
+            return written(standing(state, done), step.thread, event.patch, event.removed)
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
             failure = Failure(reason=reason, message=message, terminal=terminal)
             return standing(state, failing(step, failure))

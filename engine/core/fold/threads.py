@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import scopes
-from engine.core.fold.maps import counting
+from engine.core.fold.maps import counting, without_items
 from engine.core.graph import EdgeId, NodeId
 from engine.core.scopes import ROOT_SCOPE, Scope
 from engine.core.state import State, Step, Token
@@ -129,14 +129,21 @@ def threaded(state: State, command: _ThreadCommand) -> State:
             return replace(state, scopes=left, variables=variables)
         case msg.MissMilestone():
             return _missed(state, command)
-        case msg.CancelRegion(nodes=nodes):
-            return replace(
-                state,
-                scopes=scopes.withdrawn(state.scopes, nodes),
-                tokens=tuple(token for token in state.tokens if token.target not in nodes),
-                maps={k: m for k, m in state.maps.items() if m.node not in nodes},
-                steps={key: step for key, step in state.steps.items() if step.node not in nodes},
-            )
+        case _:
+            region: msg.CancelRegion = command  # nothing else is left
+            return _withdrawn(state, region.nodes)
+
+
+def _withdrawn(state: State, nodes: tuple[NodeId, ...]) -> State:
+    """Nobody is at some nodes any more, waits there or is on the way to them."""
+    for key in [key for key, items in state.maps.items() if items.node in nodes]:
+        state = without_items(state, key)
+    return replace(
+        state,
+        scopes=scopes.withdrawn(state.scopes, nodes),
+        tokens=tuple(token for token in state.tokens if token.target not in nodes),
+        steps={key: step for key, step in state.steps.items() if step.node not in nodes},
+    )
 
 
 def _joined(state: State, command: msg.JoinThreads) -> State:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from engine.core import messages as msg
 from engine.core.scopes import ROOT_SCOPE, Scope
 from engine.core.state import Ending, State, Undoing
+from engine.core.transitions import RunStatus
 
 _Undo: TypeAlias = msg.BeginUndo | msg.FindUndo | msg.UndoFound | msg.NothingToUndo | msg.SettleUndo
 
@@ -23,7 +24,11 @@ def undone(state: State, record: _Undo) -> State:
         ending = Ending(
             status=record.status, reason=record.reason, message=record.message, step=record.step
         )
-        return emptied(replace(state, undoing=Undoing(ending=ending), stopping=None))
+        begun = emptied(replace(state, undoing=Undoing(ending=ending), stopping=None))
+        # Whoever cancels a paused run does not mean its undoing to wait for a resume.
+        if record.status is RunStatus.CANCELLED and begun.status is RunStatus.PAUSED:
+            return replace(begun, status=RunStatus.RUNNING)
+        return begun
     undoing = state.undoing
     if undoing is None:
         return state

@@ -134,3 +134,19 @@ def test_whatever_is_sent_only_our_own_error_comes_of_it(text: str | bytes) -> N
         assert invalid.problems  # noqa: PT017  # most texts are no JSON, some are
     else:
         assert problems == ()
+
+
+def test_the_key_of_a_reference_is_ours_alone():
+    for forged in ({"$blob": "ab", "size": 3}, [{"x": {"$blob": 1}}]):
+        (problem,) = values.problems(forged)
+        assert "is ours" in problem.message
+        with pytest.raises(values.InvalidJson, match="is ours"):
+            values.parse(values.canonical(forged))
+    assert not list(values.problems({"$Blob": 1, "blob": 2, "x": "$blob"}))
+
+
+def test_a_marker_is_told_from_every_other_value():
+    ref = Ref(sha256="ab" * 32, size=3)
+    assert values.marked(values.plain(ref)) == ref
+    for other in (None, 1, "$blob", ["$blob"], {}, {"size": 3}):
+        assert values.marked(other) is None

@@ -106,6 +106,26 @@ def test_every_node_and_every_edge_is_drawn_once(graph: Graph) -> None:
     assert len([g for g in picture.iter(f"{SVG}g") if "data-edge" in g.attrib]) == len(graph.edges)
 
 
+def test_a_picture_says_what_a_node_waits_for_and_what_it_cancels() -> None:
+    graph = written(
+        nodes={
+            "a": {"uses": "f"},
+            "b": {"uses": "b", "cancels": ["c", "m"]},
+            "c": {"uses": "g", "cancels": ["b"]},
+            "m": {"kind": "milestone", "at": "c", "cancels": ["b"]},
+        },
+        edges=[
+            {"from": "a", "to": ["b", "c", "m"], "type": "parallel"},
+            {"from": "m", "to": "end", "on": "short"},
+        ],
+    )
+    picture = drawn(graph)
+    assert nodes(picture)["m"] == {"node", "control"}
+    said = {"cancels c, m", "g; cancels b", "waits for c; cancels b"}
+    assert said <= set(texts(picture))
+    assert "short" in texts(picture)
+
+
 def test_shapes_say_what_a_node_is_for() -> None:
     graph = written(
         nodes={

@@ -122,7 +122,7 @@ def test_a_forged_status_ends_as_killed(sandbox: Sandbox, which: str) -> None:
 def test_a_message_that_announces_gigabytes_is_refused_before_it_is_read(sandbox: Sandbox) -> None:
     outcome = sandbox.run(deed("announce_much", limits=within(20)))
     assert outcome.reason == "output_too_large"
-    assert outcome.seconds < 5
+    assert outcome.seconds < 15
 
 
 def test_what_comes_after_a_report_counts_for_nothing(sandbox: Sandbox) -> None:
@@ -134,7 +134,7 @@ def test_what_comes_after_a_report_counts_for_nothing(sandbox: Sandbox) -> None:
 
     outcome = sandbox.run(deed("report_and_stay", limits=within(20)), on_call=on_call)
     assert (outcome.ok, outcome.value, asked) == (True, "reported", [])
-    assert outcome.seconds < 5
+    assert outcome.seconds < 15
 
 
 def test_half_a_message_from_a_dead_child_is_killed(sandbox: Sandbox) -> None:

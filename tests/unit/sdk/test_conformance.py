@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celeriac.testing import run
+from celeriac.testing import calling, run
 from engine.core import messages as msg
 from engine.core import tape
 from workers.sandbox.inside import child, perform
@@ -69,6 +69,13 @@ PROCS = {
 PARAMS: dict[str, Any] = {"a": 1, "b": []}
 OUTPUT = ["one", "two"]
 STATE: dict[str, Any] = {"n": 1, "list": []}
+#: What a call may return here: less than elsewhere, for the sake of the machine.
+MOST = 1_048_576
+
+
+@pytest.fixture(autouse=True)
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "MOST_BYTES", MOST)
 
 
 @pytest.mark.parametrize("source", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -150,11 +157,11 @@ def sandbox(source: str, judge: str | None = None) -> dict[str, Any]:
         "arguments": {"state": json.loads(json.dumps(STATE))},
         "choose": {"name": "judge", "source": judge, "library": None} if judge else None,
         "context": {"node": "work", "step": "work#1", "attempt": 1},
-        "limits": {"result_bytes": 1_048_576},
+        "limits": {"result_bytes": MOST},
     }
     stage = perform.Stage()
     try:
-        parts = perform.perform(job, Calls(-1, limit=1_048_576), stage)
+        parts = perform.perform(job, Calls(-1, limit=MOST), stage)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # as a child does
         reason, message = child._failure(error, stage)
         return {"reason": reason, "message": _without_place(message)}

@@ -51,7 +51,7 @@ class Calls:
             sys.stderr.flush()
             wire.send(self._fd, head, given, named)
             (answer,) = wire.receive(self._fd)
-        found = json.loads(answer)
+        found = json.loads(bytes(answer))
         if not found["ok"]:
             raise ToolError(tool, found["reason"], found["message"])
         value = found["value"]

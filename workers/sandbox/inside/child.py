@@ -38,7 +38,7 @@ def live(*, parent: int, messages: int, output: int, errors: int, tier: walls.Ti
         os._exit(1)
     _take_descriptors(messages, output, errors)
     _take_signals()
-    job = json.loads(wire.receive(SOCKET)[0])
+    job = json.loads(bytes(wire.receive(SOCKET)[0]))
     limits = job["limits"]
     log.redirect(limits["log_bytes"])
     _reseed()

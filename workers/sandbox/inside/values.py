@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
+#: The key of a reference to a large value: nobody else may have it.
+MARK = "$blob"
 
 _REMEDIES = {
     "set": "use sorted(...) or list(...)",
@@ -117,6 +119,8 @@ class _Plainer:
     def _key(self, key: object) -> str:
         if not isinstance(key, str):
             raise Refused(f"has the key {key!r}, which is not text; use str(...)")
+        if key == MARK:
+            raise Refused(f"has the key {MARK!r}, which is ours; name it otherwise")
         return self._text(key)
 
     def _text(self, text: str) -> str:

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 
 _LENGTH = struct.Struct("!I")
+#: Bytes up to which copying costs less than a write more.
+_SHORT = 65_536
 
 
 class Garbled(ValueError):
@@ -37,7 +39,7 @@ class Reader:
     def feed(self, data: bytes) -> None:
         self._held += data
 
-    def messages(self) -> Iterator[tuple[bytes, ...]]:
+    def messages(self) -> Iterator[tuple[memoryview, ...]]:
         """Yield what has arrived whole. Raises `TooLong` as soon as a length says so."""
         while len(self._held) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._held)
@@ -46,25 +48,35 @@ class Reader:
             end = _LENGTH.size + length
             if len(self._held) < end:
                 return
-            body = bytes(self._held[_LENGTH.size : end])
-            del self._held[:end]
-            yield _parts(body)
+            # What is held is handed on and not copied: a message may be most of what we can hold.
+            held, self._held = self._held, self._held[end:]
+            yield _parts(memoryview(held)[_LENGTH.size : end])
 
 
 def send(fd: int, *parts: bytes) -> None:
-    """Write one message, however long that takes."""
-    left = memoryview(pack(*parts))
+    """Write one message, however long that takes. A long one is not copied for it."""
+    if sum(map(len, parts)) < _SHORT:
+        _write(fd, pack(*parts))
+        return
+    _write(fd, _LENGTH.pack(sum(_LENGTH.size + len(part) for part in parts)))
+    for part in parts:
+        _write(fd, _LENGTH.pack(len(part)))
+        _write(fd, part)
+
+
+def receive(fd: int) -> tuple[memoryview, ...]:
+    """Read one message, however long that takes. Raises `EOFError` when the other side is gone."""
+    (length,) = _LENGTH.unpack(_exactly(fd, _LENGTH.size))
+    return _parts(memoryview(_exactly(fd, length)))
+
+
+def _write(fd: int, data: bytes) -> None:
+    left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]
 
 
-def receive(fd: int) -> tuple[bytes, ...]:
-    """Read one message, however long that takes. Raises `EOFError` when the other side is gone."""
-    (length,) = _LENGTH.unpack(_exactly(fd, _LENGTH.size))
-    return _parts(_exactly(fd, length))
-
-
-def _parts(body: bytes) -> tuple[bytes, ...]:
+def _parts(body: memoryview) -> tuple[memoryview, ...]:
     parts = []
     at = 0
     while at < len(body):
@@ -79,12 +91,11 @@ def _parts(body: bytes) -> tuple[bytes, ...]:
     return tuple(parts)
 
 
-def _exactly(fd: int, count: int) -> bytes:
-    chunks = []
-    while count:
-        chunk = os.read(fd, min(count, 1 << 20))
+def _exactly(fd: int, count: int) -> bytearray:
+    found = bytearray()
+    while len(found) < count:
+        chunk = os.read(fd, min(count - len(found), 1 << 20))
         if not chunk:
             raise EOFError
-        chunks.append(chunk)
-        count -= len(chunk)
-    return b"".join(chunks)
+        found += chunk
+    return found
