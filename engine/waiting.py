@@ -14,13 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from engine import documents
-from engine.core import codec, expressions, overlays, remembered, tape, values
+from engine.core import codec, expressions, overlays, references, remembered, tape, values
 from engine.core import messages as msg
 from engine.core.expressions import Template
 from engine.core.graph import Awaited, Graph, Lock, Map, Node, NodeId, Timer
 from engine.core.overflow import Overflow, overflowing
 from engine.core.problem import Problem
-from engine.core.references import TooLarge
+from engine.core.references import CONDITION_BYTES, Read, Readable, TooLarge
 from engine.core.section import UNITS
 from engine.core.state import Ending, State, Step
 from engine.core.transitions import RunStatus
@@ -78,15 +78,12 @@ def correlation(match: Json) -> str:
     return digest(match) if match else ""
 
 
-def scope_of(state: State, step: Step) -> dict[str, Json]:
+def scope_of(
+    state: State, step: Step, result: Json = None, *, read: Read = references.unread
+) -> dict[str, Json]:
     """What the names of an expression stand for at a step that waits."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
-    return {**state.view(step.thread), "result": result_of(step), "run": run}
-
-
-def result_of(step: Step) -> Json:
-    """What a step has waited for, as it is kept."""
-    return None if step.result is None else values.plain(step.result)
+    return {**remembered.names(state.view(step.thread), read), "result": result, "run": run}
 
 
 def instant(node: Node, timer: Timer, scope: Scope, now: datetime) -> datetime:
@@ -168,23 +165,22 @@ def lock_name(run: str, node: Node, lock: Lock, scope: Scope) -> str:
     return f"tenant:{value}" if lock.tenant else f"{run}:{value}"
 
 
-def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope) -> dict[str, Json]:
+def moved(left: Scope, new: Scope, stays: Collection[str], kept: Scope | None) -> dict[str, Json]:
     """The new values, with references for those that are too large for the row.
 
-    `left` is all that there would be, `kept` are references by digest. Raises `Overflowing` with
-    values that are not kept yet, and `Overflow`.
+    `left` is all that there would be, `kept` are references by digest; None: wherever they may
+    lie, they stay here. Raises `Overflowing` with values that are not kept yet, and `Overflow`.
     """
-    names = overflowing(left, new, stays)
+    names = overflowing(left, left if kept is None else new, stays)
+    if kept is None:
+        return dict(new)
     if missing := [new[name] for name in names if digest(new[name]) not in kept]:
         raise Overflowing(missing)
     return {**new, **{name: kept[digest(new[name])] for name in names}}
 
 
-def patch(graph: Graph, node: Node, scope: Scope, result: Json) -> dict[str, Json]:
-    """What a result, in the scope as `$result`, leaves in the variables. Raises `Unfit`.
-
-    `result` is the same as it is kept, for expressions that recall it.
-    """
+def patch(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
+    """What a result, in the scope as `$result`, leaves in the variables. Raises `Unfit`."""
     found: dict[str, Json] = {}
     if graph.listing is not None:
         found = tape.left(node.output, scope["result"], None)
@@ -195,32 +191,35 @@ def patch(graph: Graph, node: Node, scope: Scope, result: Json) -> dict[str, Jso
             raise Unfit("save_failed", f"node {node.id}, save.{name}: {error}") from error
     for problem in values.problems(found, path="save"):
         raise Unfit("save_failed", f"node {node.id}, {problem.path}: {problem.message}")
-    return checked(graph, node, found, result=result)
+    return found
 
 
-def checked(
-    graph: Graph, node: Node, patch: Scope, removed: Sequence[str] = (), *, result: Json
-) -> dict[str, Json]:
-    """What a step leaves, its result beside it where that is recalled. Raises `Unfit`."""
+def check(graph: Graph, node: Node, patch: Scope, removed: Sequence[str] = ()) -> None:
+    """Look whether the variables may hold what a step leaves in them. Raises `Unfit`."""
     for problem in documents.patch_problems(graph, patch, removed):
         raise Unfit("save_failed", f"node {node.id}, {problem.path}: {problem.message}")
-    return {**patch, **remembered.left(graph, node.id, result)}
 
 
-def fitted(
-    graph: Graph, node: Node, variables: Scope, patch: Scope, kept: Scope | None = None
+def fitting(
+    graph: Graph,
+    node: Node,
+    variables: Scope,
+    patch: Scope,
+    removed: Sequence[str] = (),
+    *,
+    result: Json,
+    kept: Scope | None = None,
 ) -> dict[str, Json]:
-    """What a step leaves, as the row of the variables can hold it.
+    """What a step leaves, as it fits beside the variables; `kept` is as `moved` takes it.
 
-    `kept` is as `moved` takes it; None: nothing lies elsewhere, and what could is let pass.
     Raises `Unfit`, and `Overflowing`.
     """
-    left = overlays.written(variables, patch, remembered.reducers(graph))
+    reducers = remembered.reducers(graph)
+    recalled = remembered.left(reducers, node.id, Inline(value=result))
+    before = {name: value for name, value in variables.items() if name not in removed}
+    left = overlays.written(before, {**patch, **recalled}, reducers)
     try:
-        if kept is not None:
-            return moved(left, patch, graph.reducers.keys(), kept)
-        overflowing(left, left, graph.reducers.keys())
-        return dict(patch)
+        return moved(left, patch, graph.reducers.keys(), kept)
     except Overflow as overflow:
         raise Unfit(
             "variables_too_large",
@@ -233,19 +232,21 @@ def saved(
     graph: Graph,
     state: State,
     step: Step,
-    scope: Scope,
-    *,
     now: datetime,
+    *,
+    read: Read = references.unread,
     kept: Scope | None = None,
 ) -> msg.Saved | msg.NotSaved:
     """What the result of a step that has waited leaves in the variables, if they can take it.
 
-    `kept` is as `fitted` takes it. Raises `Overflowing`.
+    Raises `Overflowing`.
     """
-    node = graph.node(step.node)
+    result = None if step.result is None else values.plain(step.result)
+    node, names = graph.node(step.node), scope_of(state, step, result, read=read)
     try:
-        found = patch(graph, node, scope, result_of(step))
-        found = fitted(graph, node, state.view(step.thread), found, kept)
+        found = patch(graph, node, Readable(names, read, limit=CONDITION_BYTES))
+        check(graph, node, found)
+        found = fitting(graph, node, state.view(step.thread), found, result=result, kept=kept)
     except Unfit as unfit:
         return msg.NotSaved(at=now, step=step.key, reason=unfit.reason, message=unfit.message)
     return msg.Saved(at=now, step=step.key, patch=found)

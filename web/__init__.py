@@ -20,6 +20,6 @@ finds no place is turned away with 503 and `Retry-After`. A stream reads history
 live channel only rings its bell (`streams`). It is taken up again after any entry, because each
 line of history gives at most one entry, under its own `seq`.
 
-`api` is `/api/v1`, `seed000` the routes of the simple workflow engine, `schemas` the fields of
+`api` is `/api/v1` and `/api/graph-bundle`, `seed000` the routes of the simple workflow engine, `schemas` the fields of
 both, `server` the process.
 """

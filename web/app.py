@@ -14,14 +14,18 @@ from engine.platform import Platform
 from web import body, docs, envelope, errors, principal, rendering, site
 from web.api import (
     blobs,
+    bundles,
     checkpoints,
     events,
+    executions,
     functions,
     health,
     history,
     runs,
     schema,
+    sent,
     steps,
+    waits,
     workflows,
 )
 from web.schemas.problems import ProblemSchema, SeedErrorSchema
@@ -53,8 +57,9 @@ Everything under `/api/v1` takes a credential: `Authorization: Bearer clr_…`, 
 Errors are `application/problem+json` and list every field with its remedy. Lists page by
 cursor: hand `next` back as `cursor`. A submission with an `Idempotency-Key` may be repeated.
 
-The routes outside of `/api/v1` speak the language of the simple workflow engine: `/graph`,
-`/nodes`, `/tools`.
+`/api/graph-bundle` takes archives of a drawing and the code of its nodes. The other routes
+outside of `/api/v1` speak the language of the simple workflow engine: `/graph`, `/nodes`,
+`/tools`.
 """
 
 
@@ -81,12 +86,17 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         workflows.routes,
         runs.routes,
         steps.routes,
+        executions.routes,
         history.routes,
         checkpoints.routes,
         blobs.routes,
         events.routes,
+        waits.routes,
+        sent.routes,
         functions.routes,
         functions.tool_routes,
+        bundles.routes,
+        bundles.check_routes,
         schema.routes,
         health.routes,
         seed_graphs.routes,

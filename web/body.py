@@ -36,6 +36,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "Not a valid integer.": ("is not a whole number", "send a whole number"),
     "Not a valid number.": ("is not a number", "send a number"),
     "Not a valid boolean.": ("is neither true nor false", "send one of them"),
+    "Not a valid UUID.": ("is not an id", "send a UUID"),
+    "Not a valid datetime.": ("is not a time", "send one such as 2026-01-31T12:00:00Z"),
+    "Not a valid aware datetime.": ("names no time zone", "add one: Z, or +01:00"),
     "Not a valid list.": ("is not a list", "send a JSON array"),
     "Not a valid mapping type.": ("is not an object", "send a JSON object"),
     "Invalid input type.": ("is not an object", "send a JSON object"),
@@ -123,6 +126,11 @@ def check_query(request: Request) -> None:
             for name in twice
         )
     _check(request.args.to_dict())
+
+
+def check_texts(values: Mapping[str, str]) -> None:
+    """Refuse texts that no value can hold."""
+    _check(dict(values))
 
 
 def uuid(text: str) -> str | None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from engine.core.problem import Problem
-from engine.errors import CeleriacError, Conflict, Invalid, NotFound, Unavailable
+from engine.errors import CeleriacError, Conflict, Forbidden, Invalid, NotFound, Unavailable
 from web import connection, envelope, rendering
 
 PROBLEM = "application/problem+json"
@@ -42,6 +42,7 @@ class WrongMediaType(CeleriacError):
 STATUSES: Mapping[type[BaseException], HTTPStatus] = {
     BadRequest: HTTPStatus.BAD_REQUEST,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     WrongMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

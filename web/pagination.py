@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from engine.core import values
@@ -61,6 +62,29 @@ def seq_of(text: str | None) -> int:
     if not 0 <= found < _BIGINT:
         raise _unknown()
     return found
+
+
+def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
+    """The open wait that a cursor stands for: since when, its run, its step."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [str(at), str(run), str(step)] if body.uuid(run) is not None:
+            try:
+                return datetime.fromisoformat(at), run, step
+            except ValueError:
+                raise _unknown() from None
+        case _:
+            raise _unknown()
+
+
+def pair_of(text: str) -> tuple[int, int]:
+    """The two numbers that a cursor stands for: a seq, and a place within it."""
+    match _opened(text):
+        case [int(seq), int(within)] if 0 <= seq < _BIGINT and 0 <= within < _INT:
+            return seq, within
+        case _:
+            raise _unknown()
 
 
 def log_lines(text: str) -> Iterator[tuple[tuple[str, int], int]]:

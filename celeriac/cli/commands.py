@@ -34,11 +34,28 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "runs": Entry("runs", "List runs, the newest first."),
         "show": Entry("runs", "Show a run: its state, its steps, why it ended."),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
-        "cancel": Entry("runs", "Stop a run."),
-        "pause": Entry(
-            "runs", "Let nothing new of a run start; what is being carried out may finish."
+        "cancel": Entry("acts", "Stop a run, or every run of a filter."),
+        "terminate": Entry(
+            "acts",
+            "End a run, or every run of a filter, as it stands: nothing of it is ever undone.",
         ),
-        "resume": Entry("runs", "Let a paused run go on exactly where it was."),
+        "pause": Entry(
+            "acts", "Let nothing new of a run start; what is being carried out may finish."
+        ),
+        "resume": Entry("acts", "Let a paused run go on exactly where it was."),
+        "retry": Entry(
+            "acts",
+            "Begin a live step anew, now; without a STEP, take the turn of a run that is stuck.",
+        ),
+        "skip": Entry(
+            "acts", "Let a live step of a run count as done; whoever carries it out loses it."
+        ),
+        "upload": Entry(
+            "bundles", "Publish a bundle: an archive of a drawing and the code of its nodes."
+        ),
+        "waits": Entry("waits", "List who is asked, and which events are awaited."),
+        "answer": Entry("waits", "Answer a step that asks people."),
+        "send": Entry("waits", "Send an event to whoever waits for it."),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),

@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
-from celeriac.cli import api, files, printing, watching
+from celeriac.cli import api, files, given, printing, watching
 from celeriac.cli.failures import FAILED
 from celeriac.client import Client, Run, Version
-from engine.core import values
-from engine.core.values import InvalidJson
 
 _DOCUMENTS = (".yaml", ".yml", ".json")
 
@@ -46,7 +44,7 @@ def run(
     """Start a run of a workflow, by file or by name, and watch it.
 
     A FILE (.yaml, .yml or .json) is published first; what has not changed keeps its version. Steps are
-    told on stderr, what the run came to on stdout. Exit code 1 when the run fails or is cancelled. With
+    told on stderr, what the run came to on stdout: its outputs, else its variables. Exit code 1 when the run fails or is cancelled. With
     --no-wait the run's id is all that is printed.
     """
     inputs = _inputs(whole, pairs)
@@ -60,7 +58,7 @@ def run(
         printing.document(ended)
     else:
         printing.console().print(watching.ending(ended))
-        printing.variables(ended.variables or {})
+        printing.variables(ended.outputs if ended.outputs is not None else ended.variables or {})
     if ended.status != "completed":
         ctx.exit(FAILED)
 
@@ -84,29 +82,5 @@ def _watched(started: Run) -> Run:
 
 
 def _inputs(whole: str | None, pairs: Iterable[str]) -> dict[str, Any]:
-    inputs = {} if whole is None else _object(whole)
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not key or not equals:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="-i")
-        inputs[key] = _value(text)
-    return inputs
-
-
-def _object(text: str) -> dict[str, Any]:
-    if text.startswith("@"):
-        text = files.text_of(text[1:])
-    try:
-        found = values.parse(text)
-    except InvalidJson as error:
-        raise click.BadParameter(str(error), param_hint="--input") from error
-    if not isinstance(found, dict):
-        raise click.BadParameter("must be a JSON object: {…}", param_hint="--input")
-    return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return values.parse(text)
-    except InvalidJson:
-        return text
+    inputs = {} if whole is None else given.whole(whole, "--input")
+    return {**inputs, **given.pairs(pairs, "-i")}

@@ -1,4 +1,4 @@
-"""`celeriac runs`, `show`, `cancel`, `pause`, `resume`."""
+"""`celeriac runs` and `show`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import click
 from rich.text import Text
 
 from celeriac.cli import api, printing, watching
-from celeriac.client import Line, Run, Step
+from celeriac.client import Line, LiveStep, Run, Step
 
-_STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
+STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
 
 
 @click.command()
 @click.option(
     "--status",
     "statuses",
-    type=click.Choice(_STATUSES),
+    type=click.Choice(STATUSES),
     multiple=True,
     help="Only of this status. May be given several times.",
 )
@@ -57,6 +57,9 @@ def show(*, run: str, history: bool, as_json: bool) -> None:
         return
     printing.console().print(_head(found))
     printing.variables(found.variables or {})
+    if found.outputs is not None:
+        printing.console().print(Text("outputs", "bold"))
+        printing.variables(found.outputs)
     printing.table(
         ("\nstep", "\nstatus", "\nattempts", "\ntook", "\nthen"),
         map(_step, steps),
@@ -64,46 +67,6 @@ def show(*, run: str, history: bool, as_json: bool) -> None:
     )
     if lines is not None:
         printing.table(("\nseq", "\nat", "\nwhat", "\nof it"), map(_line, lines), empty="")
-
-
-@click.command()
-@click.argument("run")
-@click.option("--reason", default="", help="Why; the history keeps it.")
-@printing.json_option
-def cancel(*, run: str, reason: str, as_json: bool) -> None:
-    """Stop a run.
-
-    It holds at once; what is being carried out learns of it within moments and is ended.
-    """
-    with api.connected() as client:
-        _tell(client.cancel(run, reason), as_json=as_json)
-
-
-@click.command()
-@click.argument("run")
-@click.option("--reason", default="", help="Why; the history keeps it.")
-@printing.json_option
-def pause(*, run: str, reason: str, as_json: bool) -> None:
-    """Let nothing new of a run start; what is being carried out may finish."""
-    with api.connected() as client:
-        _tell(client.pause(run, reason), as_json=as_json)
-
-
-@click.command()
-@click.argument("run")
-@click.option("--reason", default="", help="Why; the history keeps it.")
-@printing.json_option
-def resume(*, run: str, reason: str, as_json: bool) -> None:
-    """Let a paused run go on exactly where it was."""
-    with api.connected() as client:
-        _tell(client.resume(run, reason), as_json=as_json)
-
-
-def _tell(run: Run, *, as_json: bool) -> None:
-    if as_json:
-        printing.document(run)
-    else:
-        click.echo(run.status)
 
 
 def _row(run: Run) -> Sequence[object]:
@@ -129,6 +92,8 @@ def _facts(run: Run) -> Iterator[Text]:
         ("submitted ", "bold"),
         printing.legible(f"{printing.time(run.created_at)} by {run.submitted_by}"),
     )
+    if run.parent is not None:
+        yield Text.assemble(("parent    ", "bold"), f"{run.parent.step} of {run.parent.run_id}")
     yield Text.assemble(("status    ", "bold"), watching.ending(run))
     if run.stuck_error:
         again = printing.time(run.stuck_until)
@@ -147,7 +112,11 @@ def _step(step: Step) -> Sequence[object]:
     ]
     edges = [f"→ {edge['target']}" for edge in step.taken]
     waits = step.live
-    if waits is not None and waits.wake_at is not None and not waits.begun:
+    if waits is not None and waits.status == "waiting":
+        edges.append(_awaited(waits))
+    elif waits is not None and waits.awaits is not None:
+        edges.append(f"waits for the lock {waits.awaits.partition(':')[2]}")
+    elif waits is not None and waits.wake_at is not None and not waits.begun:
         edges.append(f"again at {printing.time(waits.wake_at)}")
     if waits is not None and waits.worker is not None:
         edges.append(f"at {waits.worker}")
@@ -158,6 +127,18 @@ def _step(step: Step) -> Sequence[object]:
         printing.between(step.requested_at, step.settled_at),
         "; ".join([*failures[-1:], *edges]),
     )
+
+
+def _awaited(step: LiveStep) -> str:
+    """What a step waits for, and until when."""
+    what = {
+        "timer": "its time",
+        "event": f"the event {step.event}",
+        "workflow": f"the run {step.child}",
+        "map": "its items",
+    }.get(step.wait or "", "an answer")
+    until = f" until {printing.time(step.wake_at)}" if step.wake_at is not None else ""
+    return f"waits for {what}{until}"
 
 
 def _line(line: Line) -> Sequence[object]:

@@ -15,6 +15,14 @@ from celeriac.client import Line, LogLine, Run
 #: Why an edge was not taken, where that is worth a word.
 _WHY = {"max_iterations": "no further lap: max_iterations is reached"}
 
+#: What people do.
+_ASKED = {
+    "CancelRequested": "asks for it to stop",
+    "TerminateRequested": "cuts it off",
+    "SkipRequested": "asks for it to be skipped",
+    "RetryRequested": "asks for it to be begun anew",
+}
+
 #: Wide enough for most names of steps; grows with longer ones.
 _WIDTH = 24
 
@@ -48,14 +56,16 @@ class Story:
         match told.kind:
             case "Admitted":
                 self.live[step] = at
-            case "AttemptSucceeded":
+            case "AttemptSucceeded" | "WaitEnded":
                 yield self._line("✓", "green", step, self._took(step, at), "dim")
-            case "AttemptFailed":
+            case "AttemptFailed" | "WaitFailed" | "NotOpened" | "NotSaved":
                 why = f"{body['reason']}: {body['message']}"
                 yield self._line("✗", "red", step, f"{self._took(step, at)}  {why}")
             case "AttemptLost":
                 self._took(step, at)
                 yield self._line("✗", "red", step, f"lost: its worker is gone ({body['worker']})")
+            case "OpenWait":
+                yield self._line("…", "yellow", step, f"waits: {body['kind']}", "dim")
             case "Refused":
                 yield self._line("✗", "red", step, f"{body['rule']}: {body['message']}")
             case "Deferred":
@@ -66,13 +76,21 @@ class Story:
                 yield self._line("↻", "yellow", step, f"attempt {body['attempt']} in {wait}")
             case "TakeEdges" if body.get("untaken"):
                 yield from self._edges(body)
-            case "CancelRequested":
-                why = f": {body['reason']}" if body.get("reason") else ""
-                yield _joined(("■ ", "yellow"), f"{body['by']} asks for it to stop{why}")
+            case "CancelRequested" | "TerminateRequested" | "SkipRequested" | "RetryRequested":
+                yield self._asked(told.kind, step, body, at)
             case "FinishRun":
                 self.live.clear()
             case _:
                 pass
+
+    def _asked(self, kind: str, step: str, body: Mapping[str, Any], at: datetime) -> Text:
+        """What somebody asks for, of the run or of a step."""
+        why = f": {body['reason']}" if body.get("reason") else ""
+        said = f"{body['by']} {_ASKED[kind]}{why}"
+        if not step:
+            return _joined(("■ ", "yellow"), said)
+        self._took(step, at)
+        return self._line("↷", "yellow", step, said)
 
     def _edges(self, body: Mapping[str, Any]) -> Iterator[Text]:
         for edge in body["untaken"]:

@@ -23,6 +23,8 @@ from celeriac.client.errors import (
     Unavailable,
 )
 from celeriac.client.records import (
+    Acted,
+    Answered,
     Attempt,
     Call,
     Checkpoint,
@@ -31,13 +33,18 @@ from celeriac.client.records import (
     Line,
     LiveStep,
     LogLine,
+    Parent,
     Result,
+    SentEvent,
     Step,
     Version,
+    Wait,
 )
 from celeriac.client.run import Run
 
 __all__ = [
+    "Acted",
+    "Answered",
     "ApiError",
     "Attempt",
     "Call",
@@ -52,10 +59,13 @@ __all__ = [
     "LiveStep",
     "LogLine",
     "NotFound",
+    "Parent",
     "Result",
     "Run",
+    "SentEvent",
     "Step",
     "Unauthenticated",
     "Unavailable",
     "Version",
+    "Wait",
 ]

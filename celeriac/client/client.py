@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
@@ -16,6 +17,8 @@ import httpx2
 from celeriac.client import records, sources, wire
 from celeriac.client.errors import Unavailable
 from celeriac.client.records import (
+    Acted,
+    Answered,
     Call,
     Checkpoint,
     Event,
@@ -23,8 +26,10 @@ from celeriac.client.records import (
     Line,
     LogLine,
     Result,
+    SentEvent,
     Step,
     Version,
+    Wait,
 )
 from celeriac.client.run import Run
 from celeriac.client.wire import Wire
@@ -138,6 +143,20 @@ class Client:
                 body = self._wire.post("/api/v1/workflows", _sendable(dict(workflow), ""))
         return records.read(Version, body)
 
+    def upload(self, bundle: Path, *, strict: bool = False) -> Mapping[str, Any]:
+        """Publish a bundle: an archive of a DOT drawing and the code of its nodes.
+
+        What came of it: `status` is `COMPLETED` or `FAILED`, with `errors` and `warnings`.
+        `strict` holds it to seed 001's own rules. Raises `Invalid` for what is no archive.
+        """
+        with bundle.open("rb") as file:
+            fields = {"strict": "true" if strict else "false"}
+            sent = self._wire.send_file("/api/graph-bundle/upload", bundle.name, file, fields)
+        found: Mapping[str, Any] = self._wire.get(
+            f"/api/graph-bundle/status/{_quoted(sent['processId'])}"
+        )
+        return found
+
     def workflows(self) -> Iterator[Version]:
         """Workflows by name, each in its latest version."""
         return self._pages(Version, "/api/v1/workflows")
@@ -205,9 +224,13 @@ class Client:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"run {run} has not ended within {timeout:g} seconds")
 
-    def cancel(self, run: str, reason: str = "") -> Run:
-        """Stop a run; it afterwards. Raises `NotFound`, and `Conflict` when it has ended."""
-        self._wire.post(f"{_place(run)}/cancel", {"reason": reason})
+    def cancel(self, run: str, reason: str = "", *, compensate: bool = False) -> Run:
+        """Stop a run; it afterwards. Raises `NotFound`, and `Conflict` when it has ended.
+
+        `compensate`: what it has done is undone first, by the handlers of its nodes; until
+        they have ended it is still running.
+        """
+        self._wire.post(f"{_place(run)}/cancel", {"reason": reason, "compensate": compensate})
         return self.run(run)
 
     def pause(self, run: str, reason: str = "") -> Run:
@@ -220,6 +243,156 @@ class Client:
         self._wire.post(f"{_place(run)}/resume", {"reason": reason})
         return self.run(run)
 
+    def terminate(self, run: str, reason: str = "") -> Run:
+        """End a run as it stands, undoing nothing; it afterwards. Raises as `cancel` does."""
+        self._wire.post(f"{_place(run)}/terminate", {"reason": reason})
+        return self.run(run)
+
+    def retry(self, run: str) -> Run:
+        """Take the turn of a run that is stuck now; it afterwards. Raises `NotFound`."""
+        self._wire.post(f"{_place(run)}/retry")
+        return self.run(run)
+
+    def skip_step(
+        self,
+        run: str,
+        step: str,
+        choice: bool | str | Sequence[str] | None = None,  # noqa: FBT001  # a value
+        *,
+        reason: str = "",
+    ) -> Run:
+        """Let a live step count as done, with a choice; its run afterwards.
+
+        Raises as `cancel` does, and `Invalid` when no edge answers to the choice.
+        """
+        said = choice if choice is None or isinstance(choice, bool | str) else list(choice)
+        body = {"reason": reason} if said is None else {"reason": reason, "choice": said}
+        self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/skip", body)
+        return self.run(run)
+
+    def retry_step(self, run: str, step: str, *, reason: str = "") -> Run:
+        """Begin a live step anew, now; its run afterwards. Raises as `cancel` does."""
+        self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/retry", {"reason": reason})
+        return self.run(run)
+
+    def bulk(
+        self,
+        action: str,
+        *,
+        ids: Sequence[str] = (),
+        workflow: str | None = None,
+        version_id: str | None = None,
+        status: Sequence[str] = (),
+        before: datetime | None = None,
+        after: datetime | None = None,
+        reason: str = "",
+    ) -> tuple[Acted, ...]:
+        """Act on every run that everything given holds of, newest first; what came of it for each.
+
+        The action is `cancel, terminate, pause, resume` or `retry` (of those that are stuck).
+        Raises `Invalid` when nothing is given.
+        """
+        given = {
+            "ids": list(ids),
+            "workflow": workflow,
+            "version_id": version_id,
+            "status": list(status),
+            "before": before and before.isoformat(),
+            "after": after and after.isoformat(),
+        }
+        which = {name: value for name, value in given.items() if value}
+        asked: dict[str, Any] = {"action": action, "filter": which, "reason": reason}
+        found: list[Acted] = []
+        while True:
+            body = self._wire.post("/api/v1/runs/bulk", asked)
+            found += (records.read(Acted, entry) for entry in body["items"])
+            if body["next"] is None:
+                return tuple(found)
+            asked["cursor"] = body["next"]
+
+    def children(self, run: str) -> Iterator[Run]:
+        """The runs that steps of a run have started, newest first. Raises `NotFound`."""
+        return self._pages(Run, f"{_place(run)}/children", client=self)
+
+    # --- what waits ---------------------------------------------------------------------------
+
+    def waits(self, *, kind: str | None = None, run: str | None = None) -> Iterator[Wait]:
+        """Open approvals, inputs and awaited events, those that have waited for longest first.
+
+        `kind` may name several, separated by commas.
+        """
+        return self._pages(Wait, "/api/v1/waits", kind=kind, run_id=run)
+
+    def answer(
+        self,
+        run: str,
+        step: str,
+        choice: str | None = None,
+        form: Mapping[str, Any] | None = None,
+    ) -> Answered:
+        """Answer a step that asks people.
+
+        Raises `Forbidden` for whoever is not asked, `Invalid` for what does not fit, `Conflict`
+        when it is settled, with what it was, and `NotFound`.
+        """
+        said: dict[str, Any] = {"form": _sendable(dict(form or {}), "form")}
+        if choice is not None:
+            said["choice"] = choice
+        body = self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/answer", said)
+        return records.read(Answered, body)
+
+    def add_items(self, run: str, step: str, items: Sequence[Any]) -> int | None:
+        """Send a map more items; how many it has then, None while its run is being held up.
+
+        Raises `Conflict` when it waits for no more, and `NotFound`.
+        """
+        body = _sendable({"items": list(items)}, "")
+        found = self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/items", body)
+        count: int | None = found["items"]
+        return count
+
+    def complete(self, run: str, step: str, reason: str = "") -> Run:
+        """Tell a map that it has enough; its run afterwards. Raises `Conflict` and `NotFound`."""
+        place = f"{_place(run)}/steps/{_quoted(step)}/complete"
+        self._wire.post(place, {"reason": reason})
+        return self.run(run)
+
+    def send(
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        run: str | None = None,
+        match: Mapping[str, Any] | None = None,
+        transient: bool = False,
+        keep_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> SentEvent:
+        """Send an event, to a run or to whoever waits with the same match; what became of it.
+
+        It is kept until a step takes it or its time is over; a `transient` one is dropped if
+        nobody waits for it now. What is sent under one key is one event. Raises `Invalid` where
+        the step that waits cannot take the payload, `Conflict` for a run that has ended.
+        """
+        told: dict[str, Any] = {"payload": payload, "match": dict(match or {})}
+        keep = {} if keep_seconds is None else {"keep_seconds": keep_seconds}
+        found = self._wire.post(
+            f"{'/api/v1' if run is None else _place(run)}/events/{_quoted(name)}",
+            {**_sendable(told, ""), "transient": transient, **keep},
+            idempotency_key=idempotency_key or str(uuid4()),
+        )
+        return records.read(SentEvent, found)
+
+    def sent(self, *, state: str | None = None, run: str | None = None) -> Iterator[SentEvent]:
+        """Events that were sent, newest first. `state` may name several, separated by commas."""
+        return self._pages(SentEvent, "/api/v1/events", state=state, run_id=run)
+
+    def sent_event(self, event: str) -> SentEvent:
+        """An event by its id, and what became of it. Raises `NotFound`."""
+        return records.read(SentEvent, self._wire.get(f"/api/v1/events/{_quoted(event)}"))
+
+    # --- what happened ------------------------------------------------------------------------
+
     def steps(self, run: str) -> Iterator[Step]:
         """The visits of a run to nodes, in the order they were begun."""
         return self._pages(Step, f"{_place(run)}/steps")
@@ -227,6 +400,26 @@ class Client:
     def result(self, run: str, step: str) -> Result:
         """What a step left, by its key (`increment#1`). Raises `NotFound` while there is none."""
         return records.read(Result, self._wire.get(f"{_place(run)}/steps/{_quoted(step)}/result"))
+
+    def executions(self, run: str) -> Iterator[Mapping[str, Any]]:
+        """The attempts of a run as executions of tasks and plans, in the order they were asked for.
+
+        Each has `header`, `policy_telemetry` and `result`, and the ids of its parents.
+        """
+        return self._items(f"{_place(run)}/executions")
+
+    def execution(self, run: str, exec_id: str) -> Mapping[str, Any]:
+        """An execution of a run. Raises `NotFound`."""
+        found: Mapping[str, Any] = self._wire.get(f"{_place(run)}/executions/{_quoted(exec_id)}")
+        return found
+
+    def timeline(self, run: str) -> Mapping[str, Any]:
+        """What was executed for a run, in order: `events`, and where the run stands."""
+        found = dict(self._wire.get(f"{_place(run)}/timeline"))
+        while found["next"] is not None:
+            more = self._wire.get(f"{_place(run)}/timeline", cursor=found["next"])
+            found |= {"events": [*found["events"], *more["events"]], "next": more["next"]}
+        return found
 
     def calls(self, run: str, step: str | None = None) -> tuple[Call, ...]:
         """The tool calls of a step, or of all, in order of their start."""
@@ -306,13 +499,17 @@ class Client:
             return self.run(run).ended
 
     def _pages(
-        self, kind: type[T], place: str, *, client: Client | None = None, **query: Any
+        self, kind: type[T], place: str, /, *, client: Client | None = None, **query: Any
     ) -> Iterator[T]:
         others = {} if client is None else {"client": client}
+        for entry in self._items(place, **query):
+            yield records.read(kind, entry, **others)
+
+    def _items(self, place: str, **query: Any) -> Iterator[Any]:
         cursor: str | None = None
         while True:
             body = self._wire.get(place, cursor=cursor, limit=_PAGE, **query)
-            yield from (records.read(kind, entry, **others) for entry in body["items"])
+            yield from body["items"]
             cursor = body["next"]
             if cursor is None:
                 return

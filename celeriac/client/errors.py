@@ -43,7 +43,7 @@ class Unauthenticated(ApiError):
     """There was no credential, or not one that is known."""
 
 
-class Forbidden(ApiError):
+class Forbidden(ApiError, errors.Forbidden):
     """The credential does not allow this."""
 
 

@@ -62,7 +62,83 @@ class LiveStep:
     worker: str | None
     lease_until: datetime | None
     begun: bool
+    #: Of one that waits: when it stops waiting.
     wake_at: datetime | None
+    #: What it waits for: `timer`, `event`, `approval`, `input`, `workflow`, `map`.
+    wait: str | None = None
+    #: The name of the event that it waits for.
+    event: str | None = None
+    #: What people are shown and asked, or what the event must match and fit.
+    asks: Mapping[str, Any] | None = None
+    #: The run that it waits for.
+    child: str | None = None
+    #: The lock that somebody else holds.
+    awaits: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The step that started a run."""
+
+    run_id: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """A step that waits for people or for an event."""
+
+    run_id: str
+    workflow: str
+    step: str
+    node: str
+    #: `approval`, `input`, `event`
+    kind: str
+    #: Of an event; what it must match, and the schema that its payload must fit.
+    name: str
+    match: Any
+    schema: Any
+    title: str | None
+    #: What people are shown.
+    show: Any
+    choices: tuple[str, ...]
+    #: The JSON Schema of what they fill in.
+    form: Any
+    #: Who may answer: `role:NAME`, `user:NAME`; anybody where it is empty.
+    who: tuple[str, ...]
+    #: How many must say the same.
+    quorum: int | None
+    opened_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What an answer came to: whether the question is settled, and how many said the same."""
+
+    settled: bool
+    said: int
+    quorum: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentEvent:
+    """An event that was sent, and what became of it."""
+
+    id: str
+    name: str
+    #: The run that it was sent to; None: whoever waits with the same match.
+    run_id: str | None
+    match: Any
+    payload: Any
+    sent_by: str
+    #: `kept`, `claimed`, `dropped` (nobody waited), `refused` (no step can take its payload).
+    state: str
+    detail: str
+    claimed_run: str | None
+    claimed_step: str | None
+    received_at: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +205,18 @@ class Call:
     reason: str | None
     message: str | None
     value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """What came of an act on many runs for one of them."""
+
+    run_id: str
+    #: `done`; `accepted`: its next turn will see to it; `refused`: nothing was changed.
+    outcome: str
+    #: Where it stands now; None: there is no such run.
+    status: str | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

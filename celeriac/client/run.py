@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from celeriac.client.records import Call, Checkpoint, Event, Line, LiveStep, LogLine, Result, Step
+from celeriac.client.records import (
+    Answered,
+    Call,
+    Checkpoint,
+    Event,
+    Line,
+    LiveStep,
+    LogLine,
+    Parent,
+    Result,
+    SentEvent,
+    Step,
+    Wait,
+)
 
 if TYPE_CHECKING:
     from celeriac.client.client import Client
@@ -32,7 +45,7 @@ class Run:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    #: How it ended: `end`, `cancelled`, or why it failed.
+    #: How it ended: `end`, `cancelled`, `terminated`, or why it failed.
     reason: str | None
     message: str | None
     #: The step that it ended for.
@@ -40,8 +53,12 @@ class Run:
     #: Set while its turn fails, and when it is tried again.
     stuck_error: str | None
     stuck_until: datetime | None
+    #: The step that started it; None where somebody submitted it.
+    parent: Parent | None = None
     # None in a list:
     variables: Mapping[str, Any] | None = None
+    #: What it gives, where its workflow declares that and it is completed.
+    outputs: Mapping[str, Any] | None = None
     #: The version of every function and tool that it uses.
     pins: Mapping[str, int] | None = None
     #: Steps that are not settled.
@@ -62,9 +79,12 @@ class Run:
         """This run when it has ended. Raises `TimeoutError` after so many seconds."""
         return self.client.wait(self.id, timeout)
 
-    def cancel(self, reason: str = "") -> Run:
-        """Stop it; this run afterwards. Raises `Conflict` when it has ended."""
-        return self.client.cancel(self.id, reason)
+    def cancel(self, reason: str = "", *, compensate: bool = False) -> Run:
+        """Stop it; this run afterwards. `compensate`: undo what it has done first.
+
+        Raises `Conflict` when it has ended.
+        """
+        return self.client.cancel(self.id, reason, compensate=compensate)
 
     def pause(self, reason: str = "") -> Run:
         """Let nothing new of it start; this run afterwards. Raises `Conflict` when it has ended."""
@@ -73,6 +93,46 @@ class Run:
     def resume(self, reason: str = "") -> Run:
         """Let it go on after a pause; this run afterwards. Raises `Conflict` when it has ended."""
         return self.client.resume(self.id, reason)
+
+    def terminate(self, reason: str = "") -> Run:
+        """End it as it stands, undoing nothing; this run afterwards. Raises as `cancel` does."""
+        return self.client.terminate(self.id, reason)
+
+    def retry(self) -> Run:
+        """Take its turn now, if it is stuck; this run afterwards."""
+        return self.client.retry(self.id)
+
+    def skip_step(
+        self,
+        step: str,
+        choice: bool | str | Sequence[str] | None = None,  # noqa: FBT001  # a value
+        *,
+        reason: str = "",
+    ) -> Run:
+        """Let a live step count as done, with a choice; this run afterwards."""
+        return self.client.skip_step(self.id, step, choice, reason=reason)
+
+    def retry_step(self, step: str, *, reason: str = "") -> Run:
+        """Begin a live step anew, now; this run afterwards."""
+        return self.client.retry_step(self.id, step, reason=reason)
+
+    def waits(self, kind: str | None = None) -> Iterator[Wait]:
+        """Its steps that wait for people or events."""
+        return self.client.waits(kind=kind, run=self.id)
+
+    def answer(
+        self, step: str, choice: str | None = None, form: Mapping[str, Any] | None = None
+    ) -> Answered:
+        """Answer a step that asks people. Raises as `Client.answer` does."""
+        return self.client.answer(self.id, step, choice, form)
+
+    def send(self, name: str, payload: Any = None, **how: Any) -> SentEvent:
+        """Send it an event. Raises as `Client.send` does, and takes what that takes."""
+        return self.client.send(name, payload, run=self.id, **how)
+
+    def children(self) -> Iterator[Run]:
+        """The runs that its steps have started, newest first."""
+        return self.client.children(self.id)
 
     def steps(self) -> Iterator[Step]:
         """Its visits to nodes, in the order they were begun."""

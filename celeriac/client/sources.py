@@ -19,7 +19,9 @@ from engine.core.source import MODULES
 from engine.errors import Invalid
 
 #: What source finds on the platform without an import.
-GIVEN = frozenset(MODULES) | {"Any", "ToolError", "WorkflowState", "invoke", "tools"}
+GIVEN = frozenset(MODULES) | {
+    *("Any", "ToolError", "WorkflowState", "agentic_common", "invoke", "tools")
+}
 
 
 def source_of(function: Callable[..., Any]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 
@@ -76,6 +76,13 @@ class Wire:
         else:
             request = self._http.build_request("POST", path, json=body, headers=headers)
         return self._answer(request, again=idempotency_key is not None)
+
+    def send_file(self, path: str, name: str, file: IO[bytes], fields: Mapping[str, str]) -> Any:
+        """Send a file in the part `file` of a form. Read as it is sent, never whole."""
+        request = self._http.build_request(
+            "POST", path, files={"file": (name, file)}, data=dict(fields)
+        )
+        return self._answer(request, again=False)
 
     @contextmanager
     def stream(

@@ -38,8 +38,8 @@ acts for which there was no occasion are `unused`.
 
 `runner` holds the loop, `memory` what lies in the database elsewhere, `turns` and `requests`
 what a turn does there, `outside` does the `acts`, `performer` carries attempts out, `calls`
-records what tools answered, `fault` is what goes wrong on purpose, `record` what comes of it
-all.
+records what tools answered, `previous` tells a step what led to it, `fault` is what goes wrong on
+purpose, `record` what comes of it all.
 """
 
 from __future__ import annotations

@@ -9,11 +9,10 @@ from datetime import datetime
 from celeriac.testing.acts import Sent
 from celeriac.testing.clock import Clock
 from engine import documents, waiting
-from engine.core import codec, references, remembered
+from engine.core import codec, remembered
 from engine.core import messages as msg
-from engine.core.decide import outputs
 from engine.core.graph import Graph, NodeId
-from engine.core.overflow import Overflow, overflowing
+from engine.core.overflow import Overflow
 from engine.core.policy import Policy
 from engine.core.problem import Problem
 from engine.core.state import State, Step
@@ -85,13 +84,6 @@ class Run:
     @property
     def depth(self) -> int:
         return self.origin.depth if self.origin else 0
-
-    @property
-    def outputs(self) -> Mapping[str, Json]:
-        """What it gives; nothing if it is not completed."""
-        if self.state.status is not RunStatus.COMPLETED:
-            return {}
-        return outputs(self.graph, self.id, self.state.variables, references.unread)
 
     def live(self, place: str) -> Step | None:
         """The first step under way at a node, or of that name, that nobody has ended yet."""
@@ -169,7 +161,7 @@ class Memory:
             raise Invalid(problems, "the inputs do not fit the workflow")
         variables = {**graph.variables, **given}
         try:
-            overflowing(variables, variables, graph.reducers.keys())
+            waiting.moved(variables, variables, graph.reducers.keys(), None)
         except Overflow as overflow:
             message = (
                 f"inputs and variables take {overflow.taken} bytes, {VARIABLES_BYTES} are allowed"

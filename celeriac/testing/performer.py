@@ -11,16 +11,17 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from celeriac.sdk import tools as registry
-from celeriac.testing import calling
+from celeriac.testing import calling, previous
 from celeriac.testing.calling import Died
 from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
 from celeriac.testing.runner import Attempt, Report
 from engine import waiting
-from engine.core import codec, expressions, overlays, remembered, tape
+from engine.core import codec, expressions, overlays, references, remembered, tape
 from engine.core import messages as msg
 from engine.core.graph import Role
 from engine.core.values import Inline, Json, plain
@@ -66,7 +67,14 @@ class Performer:
         facts = _facts(attempt)
         made = self.calls[attempt.run]
         caller = Caller(self._tools, made, step=attempt.step, attempt=attempt.attempt, facts=facts)
-        context = Context(facts, invoke=caller.invoke, tools=Tools(cast("Calls", caller)))
+        context = Context(
+            facts,
+            invoke=caller.invoke,
+            tools=Tools(cast("Calls", caller)),
+            previous=partial(
+                previous.of, attempt.graph, attempt.run, attempt.history, attempt.step
+            ),
+        )
         try:
             with registry.calling(caller.invoke):
                 if attempt.node.kind == "tool":
@@ -222,12 +230,12 @@ def _saved(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceed
     graph, node, result = attempt.graph, attempt.node, plain(report.result)
     try:
         if node.save:
-            patch = waiting.patch(graph, node, _scope(attempt, result), result)
-            return replace(report, patch=patch, removed=())
-        patch = waiting.checked(graph, node, report.patch, report.removed, result=result)
-        return replace(report, patch=patch)
+            patch = waiting.patch(graph, node, _scope(attempt, result))
+            report = replace(report, patch=patch, removed=())
+        waiting.check(graph, node, report.patch, report.removed)
     except waiting.Unfit as unfit:
         raise Died(unfit.reason, unfit.message, terminal=True) from unfit
+    return report
 
 
 def _fitting(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:
@@ -235,10 +243,11 @@ def _fitting(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucce
 
     In memory nothing lies elsewhere; what could, there, is let pass.
     """
-    seen = attempt.variables
-    kept = {name: value for name, value in seen.items() if name not in report.removed}
+    before, result = attempt.variables, plain(report.result)
     try:
-        waiting.fitted(attempt.graph, attempt.node, kept, report.patch)
+        waiting.fitting(
+            attempt.graph, attempt.node, before, report.patch, report.removed, result=result
+        )
     except waiting.Unfit as unfit:
         raise Died(unfit.reason, unfit.message, terminal=True) from unfit
     return report
@@ -246,20 +255,24 @@ def _fitting(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucce
 
 def _scope(attempt: Attempt, result: Json = None) -> Mapping[str, Json]:
     known = attempt.undone if result is None else result
-    return {**attempt.variables, "result": known, "run": {"id": attempt.run}}
+    return {
+        **remembered.names(attempt.variables, references.unread),
+        "result": known,
+        "run": {"id": attempt.run},
+    }
 
 
 def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:
     """The state as the node left it."""
     seen = remembered.visible(attempt.variables)
     kept = {name: value for name, value in seen.items() if name not in report.removed}
-    patch = remembered.visible(report.patch)
-    return dict(overlays.written(kept, patch, attempt.graph.reducers))
+    return dict(overlays.written(kept, report.patch, attempt.graph.reducers))
 
 
 def _facts(attempt: Attempt) -> dict[str, Any]:
     return {
         "run_id": attempt.run,
+        "version_id": previous.VERSION,
         "step": attempt.step,
         "node": attempt.node.id,
         "iteration": attempt.iteration,

@@ -144,7 +144,7 @@ def _note(found: dict[str, StepRecord], record: msg.Record) -> None:
         case _ if (tried := _tried(record)) is not None:
             found[tried[0]] = _ended(found[tried[0]], tried[1])
         case msg.Saved(patch=patch):
-            found[record.step] = _amended(found[record.step], patch=remembered.visible(patch))
+            found[record.step] = _amended(found[record.step], patch=patch)
         case msg.NotSaved(reason=reason, message=message):
             failed = {"outcome": "failed", "reason": reason, "message": message}
             found[record.step] = _amended(found[record.step], **failed)
@@ -183,7 +183,7 @@ def _tried(record: msg.Record) -> tuple[msg.StepKey, Tried] | None:
     """How an attempt ended, if this is what a line tells."""
     match record:
         case msg.AttemptSucceeded(step=key, result=result, patch=patch):
-            done, patch = values.plain(result), remembered.visible(patch)
+            done = values.plain(result)
             return key, Tried(attempt=0, outcome="succeeded", result=done, patch=patch)
         case msg.WaitEnded(step=key, result=result):
             return key, Tried(attempt=0, outcome="succeeded", result=values.plain(result))

@@ -33,8 +33,7 @@ def answers(memory: Memory, run: Run, now: datetime) -> Iterator[msg.AnyEvent]:
                         at=now, step=step.key, reason=unfit.reason, message=unfit.message
                     )
             case StepStatus.SAVING:
-                scope = waiting.scope_of(run.state, step)
-                yield waiting.saved(run.graph, run.state, step, scope, now=now)
+                yield waiting.saved(run.graph, run.state, step, now)
             case _:
                 pass
     undoing = run.state.undoing

@@ -45,6 +45,8 @@ class Attempt:
     variables: Mapping[str, Json]
     #: How often this thread has visited the nodes of its loops.
     visits: msg.Visits
+    #: What has happened to the run; it grows.
+    history: Sequence[msg.Entry] = ()
     #: Its place among the items of a map.
     item: int | None = None
     #: The result of the step that it undoes.
@@ -124,6 +126,7 @@ def _attempt(run: Run, step: Step) -> Attempt:
         attempt=step.attempt,
         variables={**run.state.view(step.thread), **requests.item(run, step)},
         visits=step.visits,
+        history=run.history,
         item=step.index if step.of is not None else None,
         undone=run.results.get(step.of) if undoes and step.of is not None else None,
         gathered=gathered,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from celeriac.testing import requests
 from celeriac.testing.memory import Event, Memory, Run
 from engine import waiting
-from engine.core import codec
+from engine.core import codec, references
 from engine.core import messages as msg
-from engine.core.decide import advance
-from engine.core.transitions import StepStatus
-from engine.core.values import Inline, plain
+from engine.core.decide import advance, outputs
+from engine.core.transitions import RunStatus, StepStatus
+from engine.core.values import Inline, Json, plain
 
 
 def take(memory: Memory, run: Run) -> None:
@@ -97,10 +97,12 @@ def _kept(run: Run, record: msg.Record) -> None:
 def _tell(memory: Memory, run: Run) -> None:
     """Let others know what follows for them from the turn of a run."""
     origin = run.origin
-    if run.state.ending is not None and origin is not None:
-        event = waiting.child_ended(
-            run.id, run.state.ending, run.outputs, origin.step, origin.attempt
-        )
+    ending = run.state.ending
+    if ending is not None and origin is not None:
+        given: Mapping[str, Json] = {}
+        if ending.status is RunStatus.COMPLETED:
+            given = outputs(run.graph, run.id, run.state.variables, references.unread)
+        event = waiting.child_ended(run.id, ending, given, origin.step, origin.attempt)
         memory.runs[origin.run].end(origin.step, origin.attempt, event)
     for child in tuple(memory.runs.values()):
         if child.origin is not None and child.origin.run == run.id and _is_orphan(run, child):

@@ -14,8 +14,8 @@ bounds need no memory elsewhere. A loop is the innermost cycle a node turns in (
 entered from outside, it counts anew. At the bound the ways back are closed, and the record
 of the routing says so.
 
-*Waiting for one another.* Threads that wait are tokens in the head: at joins (`joins`), at milestones
-(`milestones`). Who may still come is a question to the counts, and since when somebody waits is
+*Waiting for one another.* Threads that wait are tokens in the head: at joins (`joins`), at
+milestones (`milestones`). Who may still come is a question to the counts, and since when somebody waits is
 part of the token, so that the moment at which it has been long enough follows from the state
 alone (`deadlines`): the shell keeps it as the run's wake, and says when it has come.
 
@@ -45,7 +45,7 @@ is at other nodes (`regions`) without knowing who that is.
 Around that: `graph` (the template), `document` (what people write, and all that is wrong
 with it at once), `expressions` (the one language of `when` and `$…`), `values` (JSON, strictly),
 `codec` (records as rows; formats and upcasters), `transitions` (the legal changes of status,
-as data), `policy` (the operator's bounds).
+as data), `policy` (the operator's bounds), `executions` (a run in the words of seed 001).
 
 The package imports the standard library and itself.
 """

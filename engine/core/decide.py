@@ -171,7 +171,8 @@ def outputs(graph: Graph, run: str, variables: Mapping[str, Json], read: Read) -
     """
     if not graph.outputs:
         return {} if graph.listing else remembered.visible(variables)
-    scope = Readable({**variables, "run": {"id": run}}, read, limit=references.CONDITION_BYTES)
+    names: dict[str, Json] = {**remembered.names(variables, read), "run": {"id": run}}
+    scope = Readable(names, read, limit=references.CONDITION_BYTES)
     return {
         name: variables[whole]
         if (whole := _whole(template, variables))
@@ -185,6 +186,7 @@ def _whole(template: expressions.Template, variables: Mapping[str, Json]) -> str
     source = template.source
     if not isinstance(source, str) or not source.startswith("$"):
         return None
+    # What is recalled goes by the name of its variable, dollar and all.
     return next((name for name in (source, source[1:]) if name in variables), None)
 
 
@@ -240,9 +242,7 @@ def _about(
     match step.status:
         case StepStatus.OPENING if step.wait is None:
             return msg.OpenWait(step=step.key, kind=graph.node(step.node).kind)
-        case StepStatus.ANSWERED if (
-            graph.listing or graph.node(step.node).save or step.node in graph.remembered
-        ):
+        case StepStatus.ANSWERED if graph.saves(step.node):
             return msg.SaveResult(step=step.key)
         case StepStatus.SUCCEEDED | StepStatus.ANSWERED:
             return (
@@ -464,7 +464,8 @@ def _scope(state: State, step: Step, read: Read) -> Readable:
     """What the names of an expression stand for at a step that has its result."""
     run: dict[str, Json] = {"id": state.run, "steps": state.visited}
     result: Json = plain(step.result) if step.result is not None else None
-    known = {**state.view(step.thread), "result": result, "run": run}
+    names = remembered.names(state.view(step.thread), read)
+    known: dict[str, Json] = {**names, "result": result, "run": run}
     return Readable(known, read, limit=references.CONDITION_BYTES)
 
 

@@ -357,6 +357,11 @@ class Graph:
         """The node of that name: of the graph, or within one of its nodes."""
         return self.nodes.get(name) or self._within[name]
 
+    def saves(self, name: NodeId) -> bool:
+        """Whether the result of a node that has waited leaves something in the variables."""
+        listed = self.listing is not None
+        return listed or bool(self.node(name).save) or name in self.remembered
+
     @cached_property
     def undoes(self) -> bool:
         """Whether some node has a handler that undoes it."""

@@ -7,7 +7,7 @@ is waited for, a worker puts them together in the order of the items.
 
 from __future__ import annotations
 
-from engine.core import expressions
+from engine.core import expressions, references, remembered
 from engine.core import messages as msg
 from engine.core.graph import Graph, Map
 from engine.core.state import Items, State, Step
@@ -61,7 +61,8 @@ def _following(graph: Graph, state: State, step: Step) -> msg.AnyCommand | None:
 
 
 def _enough(template: expressions.Template, state: State, step: Step) -> float:
-    value = template.evaluate({**state.view(step.thread), "run": {"id": state.run}})
+    names = remembered.names(state.view(step.thread), references.unread)
+    value = template.evaluate({**names, "run": {"id": state.run}})
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise expressions.EvaluationError(f"{value!r} is no number of items", 0)
     return value

@@ -207,6 +207,14 @@ class CancelRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TerminateRequested(Event):
+    """Somebody asked for the run to be cut off: it ends as it stands, and nothing of it is undone."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PauseRequested(Event):
     """Somebody asked for nothing new to start."""
 
@@ -230,6 +238,17 @@ class SkipRequested(Event):
     by: str
     reason: str = ""
     choice: Choice = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRequested(Event):
+    """Somebody asked for a live step to be begun anew, without waiting any longer."""
+
+    step: StepKey
+    by: str
+    reason: str = ""
+    #: The attempt that was taken away from its worker; None: none had begun.
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -560,9 +579,11 @@ AnyEvent: TypeAlias = (
     | UndoFound
     | NothingToUndo
     | CancelRequested
+    | TerminateRequested
     | PauseRequested
     | ResumeRequested
     | SkipRequested
+    | RetryRequested
     | Admitted
     | Refused
     | Deferred

@@ -23,6 +23,9 @@ MODULES = (
     "itertools", "json", "math", "random", "re", "statistics", "string", "textwrap", "time", "uuid",
 )  # fmt: skip
 
+#: Code of bundles may import these, too: it is written as if it ran elsewhere.
+IMPORTABLE = frozenset({*MODULES, "__future__", "agentic_common", "agentic_common.pb", "typing"})
+
 IMPORT_MESSAGE = "Import statements are not allowed in dynamic code"
 
 _PATH = "code"
@@ -96,8 +99,13 @@ _INNARDS = frozenset(
 )
 
 
-def check(source: str, *, name: str, limit: int = LIMIT) -> tuple[Problem, ...]:
-    """Say everything that keeps source from being registered under a name."""
+def check(
+    source: str, *, name: str, limit: int = LIMIT, imports: frozenset[str] = frozenset()
+) -> tuple[Problem, ...]:
+    """Say everything that keeps source from being registered under a name.
+
+    `imports` are the modules that it may import; none, unless they are given.
+    """
     if len(source) > limit:
         return (
             _problem(
@@ -112,7 +120,7 @@ def check(source: str, *, name: str, limit: int = LIMIT) -> tuple[Problem, ...]:
     tree = _parse(source)
     if isinstance(tree, Problem):
         return (tree,)
-    problems = list(_forbidden(tree))
+    problems = list(_forbidden(tree, imports))
     if _entry(tree, name) is None:
         problems.append(_nothing_to_call(tree, name))
     return tuple(dict.fromkeys(problems))
@@ -143,6 +151,12 @@ def parameters(source: str, name: str) -> dict[str, dict[str, Json]]:
     }
 
 
+def defines(source: str, name: str) -> bool:
+    """Whether checked source defines a function of that very name."""
+    function = _function(source, name)
+    return function is not None and function.name == name
+
+
 def summary(source: str, name: str) -> str:
     """The first line of the docstring of checked source's function; empty without one."""
     function = _function(source, name)
@@ -171,14 +185,12 @@ def _depth(tree: ast.AST) -> int:
     return depth
 
 
-def _forbidden(tree: ast.Module) -> Iterator[Problem]:
+def _forbidden(tree: ast.Module, imports: frozenset[str]) -> Iterator[Problem]:
     for node in ast.walk(tree):
         match node:
             case ast.Import() | ast.ImportFrom():
-                yield _problem(
-                    IMPORT_MESSAGE,
-                    f"remove line {node.lineno}; these are there without: {', '.join(MODULES)}",
-                )
+                if not imports or not set(_imported(node)) <= imports:
+                    yield _no_import(node, imports)
             case ast.Attribute(attr=attribute) if _is_special(attribute) and (
                 attribute not in _SPECIAL_ATTRIBUTES
             ):
@@ -190,6 +202,24 @@ def _forbidden(tree: ast.Module) -> Iterator[Problem]:
             case _:
                 for name in _names(node):
                     yield _special("name", name, getattr(node, "lineno", 1))
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return ["." * node.level + (node.module or "")]
+
+
+def _no_import(node: ast.Import | ast.ImportFrom, imports: frozenset[str]) -> Problem:
+    if not imports:
+        there = f"these are there without: {', '.join(MODULES)}"
+        return _problem(IMPORT_MESSAGE, f"remove line {node.lineno}; {there}")
+    unknown = ", ".join(name for name in _imported(node) if name not in imports)
+    return _problem(
+        f"There is no module {unknown} here (line {node.lineno})",
+        f"use a tool for it; these can be imported: {', '.join(sorted(imports))}",
+    )
 
 
 def _names(node: ast.AST) -> Iterator[str]:

@@ -21,6 +21,8 @@ from engine.core.values import Json, Value
 
 #: Deaths that say nothing against the step itself; they are counted apart from errors.
 LOST_REASONS = frozenset({"lost", "killed"})
+#: Why a run ended that somebody cut off. Nothing it did is undone, whatever its nodes say.
+TERMINATED = "terminated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ class StepStatus(StrEnum):
     LEASED = "leased"  #: a worker owns it for a while; the worker or the sweeper moves it on
     REPORTED = "reported"  #: its attempt has ended; the report waits in the inbox
     RETRYING = "retrying"  #: the next attempt waits for its time
-    DUE = "due"  #: that time has come
+    DUE = "due"  #: that time has come, or somebody asked for the attempt now
     SUCCEEDED = "succeeded"  #: its result is folded; its edges are not yet taken
     FAILED = "failed"  #: its attempt failed; whether it is tried again is not yet decided
 
@@ -73,7 +73,13 @@ STEP: Mapping[StepStatus, frozenset[StepStatus]] = {
     StepStatus.SAVING: frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED}),
     StepStatus.DEFERRED: frozenset({StepStatus.DUE, StepStatus.SUCCEEDED}),
     StepStatus.READY: frozenset(
-        {StepStatus.HELD, StepStatus.LEASED, StepStatus.SUCCEEDED, StepStatus.FAILED}
+        {
+            StepStatus.HELD,
+            StepStatus.LEASED,
+            StepStatus.DUE,
+            StepStatus.SUCCEEDED,
+            StepStatus.FAILED,
+        }
     ),
     StepStatus.HELD: frozenset({StepStatus.READY}),
     StepStatus.LEASED: frozenset({StepStatus.READY, StepStatus.REPORTED}),

@@ -5,7 +5,8 @@
     tasks/NODE/task.py          for each task: def task(task_input) -> …
     …/requirements.txt          what the code asks for, if anything
 
-Archives (.tar, .tar.gz, .zip) are read in memory and never unpacked to disk. What an archive
+Archives (.tar, .tar.gz, .zip) are read where they lie and never unpacked to disk; in memory is
+only the code that is wanted of them. What an archive
 may do to its reader is refused first: names that lead out of it, links and devices, one name
 twice, encryption, and sizes, as the archive tells them and as they turn out to be. Only the
 files named above are read.
@@ -23,7 +24,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import IO, Self
 
 from engine.core.problem import Problem
 from engine.core.section import short
@@ -38,8 +39,11 @@ MAX_UNPACKED = 256 * 1_048_576
 MAX_FILES = 10_000
 #: One drawing or one file of code.
 MAX_FILE = 1_048_576
+#: All that is kept of a bundle.
+MAX_WANTED = 32 * 1_048_576
 #: What a header of a tar may go on for: a long name, a few attributes.
 _HEADER = 65_536
+_CHUNK = 1_048_576
 
 _WANTED = re.compile(
     r"[^/.][^/]*\.dot|(?:plans/[^/]+/plan\.py|tasks/[^/]+/task\.py|(?:plans|tasks)/[^/]+/requirements\.txt)"
@@ -62,15 +66,16 @@ class Bundle:
 
 
 def read(
-    data: bytes, sidecar: Json = None, *, strict: bool = False
+    data: bytes | IO[bytes], sidecar: Json = None, *, strict: bool = False
 ) -> Bundle | tuple[Problem, ...]:
-    """Read a bundle, or say everything that is wrong with it."""
-    if len(data) > MAX_BYTES:
+    """Read a bundle, or say everything that is wrong with it. A file must be one to seek in."""
+    file: IO[bytes] = io.BytesIO(data) if isinstance(data, bytes) else data
+    if file.seek(0, io.SEEK_END) > MAX_BYTES:
         return (
             _structure(f"a bundle of more than {MAX_BYTES} bytes", "leave out what is not code"),
         )
     try:
-        files = _files(data)
+        files = _files(file)
         texts = {
             name: _text(name, content) for name, content in files.items() if content is not None
         }
@@ -109,15 +114,19 @@ class _Refused(Exception):
         self.remedy = remedy
 
 
-def _files(data: bytes) -> dict[str, bytes | None]:
+def _files(file: IO[bytes]) -> dict[str, bytes | None]:
     """The files of an archive by their path, those that are wanted with what is in them."""
-    files = _of_zip(data) if data.startswith(b"PK") else _of_tar(data)
+    files = _of_zip(file) if _begins(file) == b"PK" else _of_tar(file)
     found: dict[str, bytes | None] = {}
+    kept = 0
     try:
         for name, content in files:
             if name in found:
                 raise _Refused(f"{short(name)} is there twice", "pack it once")
             found[name] = content
+            kept += len(content or b"")
+            if kept > MAX_WANTED:
+                raise _Refused(f"more than {MAX_WANTED} bytes of code", "split the workflow")
             if len(found) > MAX_FILES:
                 raise _too_many()
     except _UNREADABLE as error:
@@ -135,11 +144,27 @@ _UNREADABLE = (
 _PACK = "pack it with tar czf bundle.tar.gz *, or as a zip"
 
 
-def _of_zip(data: bytes) -> Iterator[tuple[str, bytes | None]]:
-    if data.count(b"PK\x01\x02") > MAX_FILES:
-        # Each is an entry of the directory, which is read whole.
+def _begins(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    found = file.read(2)
+    file.seek(0)
+    return found
+
+
+def _entries(file: IO[bytes]) -> int:
+    """How many entries the directory of a zip may have; it is read whole."""
+    mark, found, before = b"PK\x01\x02", 0, b""
+    while chunk := file.read(_CHUNK):
+        found += (before + chunk).count(mark)
+        before = chunk[-len(mark) + 1 :]
+    file.seek(0)
+    return found
+
+
+def _of_zip(file: IO[bytes]) -> Iterator[tuple[str, bytes | None]]:
+    if _entries(file) > MAX_FILES:
         raise _too_many()
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(file) as archive:
         total = 0
         for entry in archive.infolist():
             # As it stands: Python cuts a name at a NUL, which hides what follows.
@@ -162,10 +187,9 @@ def _of_zip(data: bytes) -> Iterator[tuple[str, bytes | None]]:
             yield name, content
 
 
-def _of_tar(data: bytes) -> Iterator[tuple[str, bytes | None]]:
-    stream: io.BufferedIOBase = io.BytesIO(data)
-    if data.startswith(b"\x1f\x8b"):
-        stream = gzip.GzipFile(fileobj=stream)
+def _of_tar(file: IO[bytes]) -> Iterator[tuple[str, bytes | None]]:
+    gzipped = _begins(file) == b"\x1f\x8b"
+    stream: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=file) if gzipped else file
     # As a stream: what is read is counted, and nothing is sought back and forth.
     with tarfile.open(fileobj=_Counted(stream), mode="r|", tarinfo=_Entry) as archive:
         for entry in archive:
@@ -195,7 +219,7 @@ class _Entry(tarfile.TarInfo):
 class _Counted(io.RawIOBase):
     """A stream that ends in a refusal when more comes of it than may."""
 
-    def __init__(self, stream: io.BufferedIOBase) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
         self._stream = stream
         self._total = 0
 

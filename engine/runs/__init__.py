@@ -16,6 +16,8 @@ What a turn guarantees (`turns`):
 4. A step runs at least once and counts exactly once: its report moves the row it holds, and
    writes the result, the event and the payload in the same statement, or none of them. What
    comes under a fence that no longer holds is kept as a refusal.
+   So it is with an attempt that a person takes away: its fence is raised, and its worker is
+   told so by its next heartbeat.
 5. An attempt begins with a row, before user code runs. Only begun attempts count.
 6. What is large lies in a blob (`large`) and is read outside of transactions; a turn that needs
    it is given up and taken again with the value at hand.

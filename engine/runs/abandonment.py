@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from engine.core import codec, transitions
 from engine.core import messages as msg
-from engine.core.state import Ending, State
+from engine.core.state import TERMINATED, Ending, State
 from engine.core.transitions import RunStatus
 from engine.core.values import canonical
 from engine.errors import Conflict
@@ -34,7 +34,10 @@ _log = structlog.get_logger(__name__)
 FAILED_TURNS = 2
 
 #: Requests to stop, and the reason of the end that each is for.
-_STOPS: Mapping[str, str] = {msg.CancelRequested.__name__: "cancelled"}
+_STOPS: Mapping[str, str] = {
+    msg.CancelRequested.__name__: "cancelled",
+    msg.TerminateRequested.__name__: TERMINATED,
+}
 
 
 def abandon(platform: Platform, run: RunId) -> bool:

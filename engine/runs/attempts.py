@@ -15,9 +15,9 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from engine import faults
-from engine.core import codec, overlays
+from engine.core import codec, overlays, remembered
 from engine.core import messages as msg
-from engine.core.graph import Graph
+from engine.core.graph import Graph, NodeId
 from engine.core.overflow import Overflow, overflowing
 from engine.core.references import Readable
 from engine.core.values import VARIABLES_BYTES, Inline, Json, Ref, canonical, plain
@@ -39,6 +39,8 @@ class Leased:
     attempt: int
     fence: int
     graph: Graph
+    #: The id of the workflow version that it is.
+    version: str
     #: The variables as the step sees them, now and in every attempt of it. Large ones are read
     #: when they are named.
     variables: Readable
@@ -123,6 +125,7 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
         attempt=row.attempt,
         fence=row.fence,
         graph=graph,
+        version=row.version_id,
         variables=large.readable(platform, row.tenant_id, variables),
         visits=orjson.loads(row.visits),
         pins=orjson.loads(row.pins),
@@ -202,8 +205,12 @@ def moved_out(platform: Platform, lease: Leased, outcome: Outcome) -> Outcome:
         return outcome
     tenant, node = lease.step.tenant, f"node {lease.node}"
     try:
-        moved = overflowing(_left(lease, outcome), outcome.patch, lease.graph.reducers.keys())
-        refs = {name: large.keep(platform, tenant, outcome.patch[name]) for name in moved}
+        recalled = remembered.left(
+            remembered.reducers(lease.graph), NodeId(lease.node), Inline(value=outcome.result)
+        )
+        new = {**outcome.patch, **recalled}
+        moved = overflowing(_left(lease, outcome, new), new, lease.graph.reducers.keys())
+        refs = {name: large.keep(platform, tenant, new[name]) for name in moved}
     except Overflow as overflow:
         message = (
             f"{node} would leave {overflow.taken} bytes of variables, "
@@ -213,7 +220,9 @@ def moved_out(platform: Platform, lease: Leased, outcome: Outcome) -> Outcome:
     except large.ValueTooLarge as error:
         return _oversize("variables_too_large", f"{node}, variables: {error.message}", outcome)
     try:
-        result = large.kept(platform, tenant, outcome.result)
+        # What expressions recall of it must fit beside the variables, too.
+        elsewhere = next((refs.pop(name) for name in recalled if name in refs), None)
+        result = elsewhere or large.kept(platform, tenant, outcome.result)
     except large.ValueTooLarge as error:
         return _oversize("result_too_large", f"{node}, result: {error.message}", outcome)
     if refs:
@@ -228,10 +237,10 @@ def _oversize(reason: str, message: str, outcome: Succeeded) -> Failed:
     return Failed(reason=reason, message=message, terminal=True, usage=outcome.usage)
 
 
-def _left(lease: Leased, outcome: Succeeded) -> Mapping[str, Json]:
+def _left(lease: Leased, outcome: Succeeded, new: Mapping[str, Json]) -> Mapping[str, Json]:
     """The variables as the step leaves them, as they are kept."""
     kept = {name: v for name, v in lease.variables.kept.items() if name not in outcome.removed}
-    return overlays.written(kept, outcome.patch, lease.graph.reducers)
+    return overlays.written(kept, new, lease.graph.reducers)
 
 
 def report(

@@ -118,15 +118,19 @@ def ended(row: Row[Any], ending: Ending, outputs: Mapping[str, Json] | None = No
 
 def tell(connection: Connection, endings: Sequence[Ended]) -> list[RunId]:
     """Tell ends to the steps that wait for them; the runs that have something to fold by it."""
-    found = [(one, _event(one)) for one in endings]
-    won = waits.end(connection, [_end(one.step, event) for one, event in found])
-    told = [(one, event) for one, event in found if one.step in won]
-    sealed = [_sealed(one.step, event) for one, event in told if isinstance(event, msg.WaitEnded)]
-    plain = [
-        letters.letter(one.step.run_id, event)
-        for one, event in told
-        if isinstance(event, msg.WaitFailed)
+    told = [
+        (
+            one,
+            waiting.child_ended(
+                one.run.run, one.ending, one.outputs, msg.StepKey(one.step.key), one.attempt
+            ),
+        )
+        for one in endings
     ]
+    won = waits.end(connection, [_end(one.step, event) for one, event in told])
+    told = [(one, event) for one, event in told if one.step in won]
+    sealed = [_sealed(one.step, e) for one, e in told if isinstance(e, msg.WaitEnded)]
+    plain = [letters.letter(one.step.run_id, e) for one, e in told if isinstance(e, msg.WaitFailed)]
     payloads.put_all(connection, [one.payload for one in sealed])
     for one, _ in told:
         # What it gives by reference is the parent's from now on, too.
@@ -153,11 +157,6 @@ def let_go(connection: Connection, parents: Sequence[RunId]) -> list[RunId]:
     if cancels:
         inbox.put(connection, cancels)
     return [RunId(row.tenant_id, row.id) for row in found]
-
-
-def _event(one: Ended) -> waiting.ChildEnd:
-    key = msg.StepKey(one.step.key)
-    return waiting.child_ended(one.run.run, one.ending, one.outputs, key, one.attempt)
 
 
 def _end(step: StepId, event: waiting.ChildEnd) -> End:

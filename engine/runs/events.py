@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -35,6 +36,10 @@ KEPT_SECONDS = 30 * 86_400.0
 _BATCH = 100
 
 
+class KeyUsed(Conflict):
+    """This key was used for another event; use a new one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """An event, and what became of it."""
@@ -54,6 +59,16 @@ class Event:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """An event that was accepted, now or by an earlier sending under the same key."""
+
+    event: Event
+    #: The runs that have something to fold by it.
+    woken: tuple[RunId, ...] = ()
+    replayed: bool = False
+
+
 def send(
     platform: Platform,
     tenant: str,
@@ -66,18 +81,24 @@ def send(
     key: str | None = None,
     transient: bool = False,
     seconds: float = KEPT_SECONDS,
-) -> tuple[Event, tuple[RunId, ...]]:
-    """Send an event; what became of it, and the runs that have something to fold by it.
+) -> Delivery:
+    """Send an event; what became of it.
 
     To a run, or to whoever waits for the name with the same match. A transient one is dropped
     if nobody waits for it now. Under a key it may be sent again: the first one counts. Raises
-    `NotFound` for a run that there is not, `Conflict` for one that has ended or a key that was
-    used for another event, `Invalid` where the step that waits for it cannot take its payload.
+    `NotFound` for a run that there is not, `Conflict` for one that has ended, `KeyUsed`, and
+    `Invalid` where the step that waits for it cannot take its payload.
     """
-    if run is not None and views.status(platform, RunId(tenant, run)).terminal:
-        raise Conflict(f"run {run} has ended and waits for nothing")
+    _check_name(name)
     event_id = identity.new_run()
     said = digest([name, run, dict(match or {}), payload, transient])
+    if key is not None:
+        with session.transaction(platform.database) as connection:
+            known = rows.known(connection, tenant, key)
+        if known is not None:
+            return _repeated(known, said)
+    if run is not None and views.status(platform, RunId(tenant, run)).terminal:
+        raise Conflict(f"run {run} has ended and waits for nothing")
     sent = rows.Sent(
         tenant=tenant,
         id=event_id,
@@ -91,22 +112,44 @@ def send(
         digest=said,
         seconds=seconds,
     )
+    runs = route(platform, tenant, [name]) if transient else ()
     with session.transaction(platform.database) as connection:
         known = rows.put(connection, sent)
-    if known is not None:
-        if known.digest != said:
-            raise Conflict("this key was used for another event; use a new one")
-        return _event(known), ()
-    runs = route(platform, tenant, [name])
-    with session.transaction(platform.database) as connection:
-        if transient:
+        if known is None and transient:
+            # Nobody else ever sees it waiting: it is taken here and now, or not at all.
+            pairs = rows.pairs(connection, tenant, [name], _BATCH, event_id=event_id)
+            met = _meet(connection, tenant, event_id, pairs)
+            runs += () if met.step is None else (met.step.run_id,)
             rows.settle(connection, tenant, event_id, "dropped", "nobody waited for it")
+    if known is not None:
+        return _repeated(known, said)
+    if not transient:
+        runs = route(platform, tenant, [name])
+    with session.transaction(platform.database) as connection:
         row = rows.get(connection, tenant, event_id)
     assert row is not None
+    return Delivery(event=_shown(row), woken=runs)
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= waiting.MAX_NAME:
+        message = f"is not 1 to {waiting.MAX_NAME} characters"
+        raise Invalid([Problem(path="name", message=message, remedy="use a shorter one")])
+
+
+def _repeated(known: Row[Any], said: str) -> Delivery:
+    """The event that was sent before under the same key."""
+    if known.digest != said:
+        raise KeyUsed
+    return Delivery(event=_shown(known), replayed=True)
+
+
+def _shown(row: Row[Any]) -> Event:
+    """An event as its sender is shown it. Raises `Invalid` for one that no step could take."""
     if row.state == "refused":
         problem = Problem(path="payload", message=row.detail, remedy="send what the step expects")
         raise Invalid([problem], "the event does not fit")
-    return _event(row), runs
+    return _event(row)
 
 
 def get(platform: Platform, tenant: str, event_id: str) -> Event:
@@ -139,23 +182,38 @@ def route(platform: Platform, tenant: str, names: Sequence[str] | None = None) -
     while True:
         with session.transaction(platform.database) as connection:
             pairs = rows.pairs(connection, tenant, names, _BATCH)
-            settled = 0
-            events_done: set[str] = set()
-            steps_done: set[tuple[str, str]] = set()
-            for pair in pairs:
-                place = (pair.run_id, pair.step)
-                if pair.id in events_done or place in steps_done:
-                    continue
-                events_done.add(pair.id)
-                if not _fits(connection, tenant, pair):
-                    settled += 1
-                    continue
-                steps_done.add(place)
-                if _claimed(connection, tenant, pair):
-                    settled += 1
-                    claimed.append(RunId(tenant, pair.run_id))
-        if not settled:
+        done = _round(platform, tenant, pairs)
+        claimed += [met.step.run_id for met in done if met.step is not None]
+        if not any(met.settled for met in done):
             return tuple(dict.fromkeys(claimed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Met:
+    """What became of an event."""
+
+    #: The step that has claimed it.
+    step: StepId | None = None
+    #: Claimed, or refused.
+    settled: bool
+
+
+def _round(platform: Platform, tenant: str, pairs: Sequence[Row[Any]]) -> list[_Met]:
+    """Settle what can be, one event after the other, oldest first.
+
+    Each in a transaction of its own, so that nobody holds one step and waits for another.
+    """
+    events = [(event_id, [*found]) for event_id, found in groupby(pairs, key=lambda pair: pair.id)]
+    if len(pairs) == _BATCH and len(events) > 1:
+        # There may be steps for the last event that the batch had no room for: it comes again.
+        events.pop()
+    done: list[_Met] = []
+    for event_id, found in events:
+        taken = {one.step for one in done}
+        free = [one for one in found if StepId(tenant, one.run_id, one.step) not in taken]
+        with session.transaction(platform.database) as connection:
+            done.append(_meet(connection, tenant, event_id, free))
+    return done
 
 
 def sweep(platform: Platform, limit: int) -> tuple[RunId, ...]:
@@ -166,39 +224,46 @@ def sweep(platform: Platform, limit: int) -> tuple[RunId, ...]:
     return tuple(run for tenant in tenants for run in route(platform, tenant))
 
 
-def _fits(connection: Connection, tenant: str, pair: Row[Any]) -> bool:
-    """Whether a step can take the payload; an event that it cannot take counts no more."""
+def _meet(connection: Connection, tenant: str, event_id: str, pairs: Sequence[Row[Any]]) -> _Met:
+    """Let an event end the first wait that is still to be had and can take it.
+
+    An event that none of them can take counts no more.
+    """
+    why = ""
+    for pair in pairs:
+        if misfit := _misfit(pair):
+            why = why or misfit
+        elif _claimed(connection, tenant, pair):
+            return _Met(step=StepId(tenant, pair.run_id, pair.step), settled=True)
+    settled = bool(why) and rows.settle(connection, tenant, event_id, "refused", why)
+    return _Met(settled=settled)
+
+
+def _misfit(pair: Row[Any]) -> str:
+    """Why a step cannot take the payload; empty when it can."""
     payload = orjson.loads(pair.payload or "null")
     said = waiting.misfit(orjson.loads(pair.asks).get("schema"), payload)
-    if not said:
-        return True
-    detail = f"step {pair.step} of run {pair.run_id} cannot take it: {said}"[:2000]
-    rows.settle(connection, tenant, pair.id, "refused", detail)
-    return False
+    return said and f"step {pair.step} of run {pair.run_id} cannot take it: {said}"[:2000]
 
 
 def _claimed(connection: Connection, tenant: str, pair: Row[Any]) -> bool:
     """Let an event end a wait, if both are still to be had."""
     step = StepId(tenant, pair.run_id, pair.step)
-    savepoint = connection.begin_nested()
-    if not rows.claim(connection, pair.id, step):
-        savepoint.rollback()
-        return False
     end = End(step=step, attempt=pair.attempt, by=f"event:{pair.id}")
-    if not waits.end(connection, [end]):
-        savepoint.rollback()
-        return False
-    event = msg.WaitEnded(
-        at=codec.UNTIMED,
-        step=msg.StepKey(step.key),
-        attempt=pair.attempt,
-        by=(f"event:{pair.id}", f"user:{pair.sent_by}"),
-        result=Inline(value=orjson.loads(pair.payload or "null")),
-    )
-    sealed = letters.sealed(step.run_id, event, f"{step.key}/{pair.attempt}")
-    payloads.put_all(connection, [sealed.payload])
-    inbox.put(connection, [sealed.letter])
-    savepoint.commit()
+    with connection.begin_nested() as savepoint:
+        if not rows.claim(connection, pair.id, step) or not waits.end(connection, [end]):
+            savepoint.rollback()
+            return False
+        event = msg.WaitEnded(
+            at=codec.UNTIMED,
+            step=msg.StepKey(step.key),
+            attempt=pair.attempt,
+            by=(f"event:{pair.id}", f"user:{pair.sent_by}"),
+            result=Inline(value=orjson.loads(pair.payload or "null")),
+        )
+        sealed = letters.sealed(step.run_id, event, f"{step.key}/{pair.attempt}")
+        payloads.put_all(connection, [sealed.payload])
+        inbox.put(connection, [sealed.letter])
     return True
 
 

@@ -23,13 +23,8 @@ def node_of(key: str) -> NodeId:
 
 
 def names(connection: Connection, run: RunId, graph: Graph, of: str, index: int) -> dict[str, Json]:
-    """The names by which the node within a map knows an item of it, from where it lies."""
-    (row,) = payloads.get(connection, [(run, payload_name(of, index))])
-    return named(graph, of, index, orjson.loads(row.body))
-
-
-def named(graph: Graph, of: str, index: int, value: Json) -> dict[str, Json]:
     """The names by which the node within a map knows an item of it."""
     declared = graph.nodes[node_of(of)].wait
     assert isinstance(declared, Map)
-    return waiting.item_names(declared, index, value)
+    (row,) = payloads.get(connection, [(run, payload_name(of, index))])
+    return waiting.item_names(declared, index, orjson.loads(row.body))

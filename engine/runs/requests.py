@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from engine import asking, waiting
 from engine.core import messages as msg
-from engine.core.graph import Asked, Awaited, Child, Graph, Map, Timer
+from engine.core.graph import Asked, Awaited, Child, Graph, Map, NodeId, Timer
 from engine.core.references import CONDITION_BYTES, Read, Readable
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
@@ -52,6 +52,16 @@ class Answers:
     started: tuple[RunId, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """The turn in which it is asked."""
+
+    now: datetime
+    #: The last line of history that is written, and what is to be written after it.
+    after: int
+    entries: tuple[msg.Entry, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Left:
     """What is to be written beside the answers, as it gathers."""
@@ -72,12 +82,11 @@ class Desk:
     read: Read
     #: References to values that are kept, by digest.
     kept: Mapping[str, Json]
-    #: Items that maps got in this turn, by their place; their rows are still to be written.
-    items: Mapping[msg.StepKey, Mapping[int, Json]]
 
 
-def answers(desk: Desk, state: State, now: datetime) -> Answers:
+def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
     """Answer all that a state asks for; no events when it asks for nothing."""
+    now = sitting.now
     found: list[Answer] = []
     left = _Left()
     for step in state.steps.values():
@@ -99,12 +108,12 @@ def answers(desk: Desk, state: State, now: datetime) -> Answers:
                     continue
                 found.append(opened)
             case StepStatus.SAVING:
-                scope = _scope(desk, state, step)
-                found.append(waiting.saved(desk.graph, state, step, scope, now=now, kept=desk.kept))
+                said = waiting.saved(desk.graph, state, step, now, read=desk.read, kept=desk.kept)
+                found.append(said)
             case _:
                 pass
     if state.undoing is not None and state.undoing.asked:
-        found.append(_undo(desk, state.undoing.before, now))
+        found.append(_undo(desk, state.undoing.before, sitting))
     return Answers(
         events=tuple(found),
         waits=tuple(left.waits),
@@ -156,22 +165,29 @@ def _opened(desk: Desk, state: State, step: Step, *, now: datetime, left: _Left)
 
 def _scope(desk: Desk, state: State, step: Step) -> Readable:
     """What the names of an expression stand for at a step that waits."""
-    return Readable(waiting.scope_of(state, step), desk.read, limit=CONDITION_BYTES)
+    names = waiting.scope_of(state, step, read=desk.read)
+    return Readable(names, desk.read, limit=CONDITION_BYTES)
 
 
 def _item(desk: Desk, step: Step) -> dict[str, Json]:
     """The names of the item that a step is about, if it is about one."""
     if step.of is None or step.index is None:
         return {}
-    new = desk.items.get(step.of, {})
-    if step.index in new:
-        return items.named(desk.graph, step.of, step.index, new[step.index])
     return items.names(desk.connection, desk.parent.run, desk.graph, step.of, step.index)
 
 
-def _undo(desk: Desk, before: int | None, now: datetime) -> msg.UndoFound | msg.NothingToUndo:
+def _undo(desk: Desk, before: int | None, sitting: Sitting) -> msg.UndoFound | msg.NothingToUndo:
     nodes = [node.id for node in desk.graph.nodes.values() if node.compensate]
+    for place, entry in reversed([*enumerate(sitting.entries, start=sitting.after + 1)]):
+        record = entry.record
+        if before is not None and place >= before:
+            continue
+        if isinstance(record, msg.AttemptSucceeded | msg.WaitEnded):
+            node, _, iteration = record.step.rpartition("#")
+            # The items of a map have none: what undoes the map undoes them.
+            if node in nodes and iteration.isdigit():
+                return msg.UndoFound(at=sitting.now, step=record.step, node=NodeId(node), seq=place)
     row = undo.last(desk.connection, desk.parent.run, nodes, before)
     if row is None:
-        return msg.NothingToUndo(at=now)
-    return msg.UndoFound(at=now, step=row.step, node=items.node_of(row.step), seq=row.seq)
+        return msg.NothingToUndo(at=sitting.now)
+    return msg.UndoFound(at=sitting.now, step=row.step, node=items.node_of(row.step), seq=row.seq)

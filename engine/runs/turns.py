@@ -16,7 +16,7 @@ turn is given up, the value is read, and the turn is taken again with the value 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,7 +40,7 @@ from engine.errors import GaveUp, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, large, locks, requests, states
 from engine.runs.children import Parent
-from engine.runs.requests import Desk
+from engine.runs.requests import Desk, Sitting
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.payloads import Payload
@@ -53,6 +53,7 @@ _log = structlog.get_logger(__name__)
 _OF_RUNS = (
     msg.RunSubmitted
     | msg.CancelRequested
+    | msg.TerminateRequested
     | msg.PauseRequested
     | msg.ResumeRequested
     | msg.Ticked
@@ -109,8 +110,6 @@ class _Taken:
     letters: Sequence[_Letter]
     #: What its steps wait for from now on.
     waits: Sequence[Wait]
-    #: The items of maps that got some, by their place.
-    items: Mapping[msg.StepKey, Mapping[int, Json]]
     #: Runs that it has started.
     started: Sequence[RunId]
     #: What it gives, once it is completed.
@@ -273,37 +272,29 @@ def _turn(
     before = states.state(row, named[run])
     read = _reader(run, at_hand)
     turn = advance(graph, policy, before, [letter.event for letter in letters[run]], read=read)
-    entries = turn.entries
+    _keep_items(connection, run, _added(turn.entries))
     # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
-    lists: dict[msg.StepKey, dict[int, Json]] = {}
-    _place(lists, entries)
+    sitting = Sitting(now=now, after=row.seq, entries=turn.entries)
     desk = Desk(
-        connection=connection,
-        parent=Parent.of(row),
-        graph=graph,
-        read=read,
-        kept=at_hand.kept,
-        items=lists,
+        connection=connection, parent=Parent.of(row), graph=graph, read=read, kept=at_hand.kept
     )
     waiting: list[Wait] = []
     started: list[RunId] = []
-    while (said := requests.answers(desk, turn.state, now)).events:
-        lists |= {key: dict(enumerate(found)) for key, found in said.items.items()}
+    while (said := requests.answers(desk, turn.state, sitting)).events:
         turn = advance(graph, policy, turn.state, said.events, read=read)
-        _place(lists, turn.entries)
-        entries += turn.entries
+        sitting = replace(sitting, entries=sitting.entries + turn.entries)
         waiting += said.waits
         started += said.started
+        _keep_items(connection, run, ((key, 0, found) for key, found in said.items.items()))
     return _Taken(
         run=run,
         row=row,
         graph=graph,
         before=before,
-        turn=replace(turn, entries=entries),
+        turn=replace(turn, entries=sitting.entries),
         letters=letters[run],
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
-        items=lists,
         started=started,
         outputs=_outputs(graph, turn.state, read),
     )
@@ -314,15 +305,27 @@ def _still_waits(state: State, wait: Wait) -> bool:
     return step is not None and step.status is StepStatus.WAITING
 
 
-def _place(lists: dict[msg.StepKey, dict[int, Json]], entries: Sequence[msg.Entry]) -> None:
-    """Put the items that maps were sent at the places they got."""
+def _keep_items(
+    connection: Connection, run: RunId, lists: Iterable[tuple[msg.StepKey, int, Sequence[Json]]]
+) -> None:
+    """Write items of maps, each in a row of its own; what the rest of the turn starts reads them."""
+    kept = [
+        Payload(run=run, name=items.payload_name(key, index), salt=b"", body=canonical(value))
+        for key, first, found in lists
+        for index, value in enumerate(found, start=first)
+    ]
+    payloads.put_all(connection, kept)
+
+
+def _added(entries: Sequence[msg.Entry]) -> Iterator[tuple[msg.StepKey, int, list[Json]]]:
+    """The items that maps were sent, with the place that the first of them got."""
     sent: list[Json] = []
     for entry in entries:
         match entry.record:
             case msg.ItemsAdded(items=more):
                 sent = list(more)
             case msg.AddItems(step=key, first=first):
-                lists.setdefault(key, {}).update(enumerate(sent, start=first))
+                yield key, first, sent
             case _:
                 pass
 
@@ -342,7 +345,6 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
     payloads.put_all(connection, [kept for _, more in told.values() for kept in more])
-    payloads.put_all(connection, [kept for one in turned for kept in _items(one)])
     for one in turned:
         for entry in one.turn.entries:
             if isinstance(entry.record, msg.Saved):
@@ -364,7 +366,9 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
     waits.put(connection, [wait for one in going for wait in one.waits])
-    steps.hold(connection, [one.run for one in turned if _became(one, RunStatus.PAUSED)])
+    # Every time, not only when it becomes paused: somebody may ask for a step of it anew.
+    paused = [one.run for one in turned if one.turn.state.status is RunStatus.PAUSED]
+    steps.hold(connection, paused)
     resumed = {
         one.run: one
         for one in turned
@@ -382,20 +386,8 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     ]
 
 
-def _became(one: _Taken, status: RunStatus) -> bool:
-    return one.turn.state.status is status and one.row.status != status
-
-
 def _began_undoing(one: _Taken) -> bool:
     return one.before.undoing is None and one.turn.state.undoing is not None
-
-
-def _items(one: _Taken) -> Iterator[Payload]:
-    """The items that its maps got, each in a row of its own."""
-    for key, found in one.items.items():
-        for index, value in found.items():
-            name = items.payload_name(key, index)
-            yield Payload(run=one.run, name=name, salt=b"", body=canonical(value))
 
 
 def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:

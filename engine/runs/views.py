@@ -62,7 +62,7 @@ class Summary:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    #: How it ended: `end`, `cancelled`, or why it failed.
+    #: How it ended: `end`, `cancelled`, `terminated`, or why it failed.
     reason: str | None
     message: str | None
     #: The step that it ended for.
@@ -70,6 +70,9 @@ class Summary:
     #: Set while its turn fails, and when it is tried again.
     stuck_error: str | None
     stuck_until: datetime | None
+    #: The run and the step that started it; None where somebody submitted it.
+    parent_run: str | None
+    parent_step: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +92,18 @@ class LiveStep:
     lease_until: datetime | None
     #: Whether its attempt has begun: user code may be running.
     begun: bool
-    #: When somebody looks at it again.
+    #: When somebody looks at it again; of one that waits, when it stops waiting.
     wake_at: datetime | None
+    #: What it waits for, of one that does: `timer`, `event`, `approval`, `input`, `workflow`, `map`.
+    wait: str | None
+    #: The name of the event that it waits for.
+    event: str | None
+    #: What people are shown and asked, or what the event must match and fit.
+    asks: Mapping[str, Json] | None
+    #: The run that it waits for.
+    child: str | None
+    #: The lock that somebody else holds.
+    awaits: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +111,8 @@ class Detail(Summary):
     """A run, whole."""
 
     variables: Mapping[str, Json]
+    #: What it gives, where its workflow declares that and it is completed.
+    outputs: Mapping[str, Json] | None
     pins: Mapping[str, int]
     steps: tuple[LiveStep, ...]
     changed_at: datetime
@@ -228,10 +243,16 @@ def runs(
     statuses: Sequence[RunStatus] = (),
     workflow: str | None = None,
     version_id: str | None = None,
+    parent: RunId | None = None,
     before: str | None = None,
     limit: int = 100,
 ) -> tuple[Summary, ...]:
-    """Runs of a tenant, newest first; the next page is what lies `before` the last id."""
+    """Runs of a tenant, newest first; the next page is what lies `before` the last id.
+
+    Those that steps of one run started, where it is named. Raises `NotFound` for that one.
+    """
+    if parent is not None:
+        status(platform, parent)
     with session.transaction(platform.database) as connection:
         rows = reads.runs(
             connection,
@@ -239,6 +260,7 @@ def runs(
             statuses=statuses,
             workflow=workflow,
             version_id=version_id,
+            parent=None if parent is None else parent.run,
             before=before,
             limit=limit,
         )
@@ -259,6 +281,7 @@ def run(platform: Platform, run: RunId) -> Detail:
     return Detail(
         **_summary(row),
         variables=whole(platform, run, remembered.visible(row.variables)),
+        outputs=None if row.outputs is None else whole(platform, run, row.outputs),
         pins=row.pins,
         steps=steps,
         changed_at=changed_at,
@@ -294,7 +317,7 @@ def result(platform: Platform, run: RunId, key: str) -> Result | None:
         result=value.value
         if isinstance(value, Inline)
         else large.read(platform, run.tenant, value),
-        patch=whole(platform, run, remembered.visible(found.get("patch", {}))),
+        patch=whole(platform, run, found.get("patch", {})),
     )
 
 
@@ -488,7 +511,11 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
 
 
 def _live(row: Row[Any]) -> LiveStep:
-    return LiveStep(**{item.name: getattr(row, item.name) for item in fields(LiveStep)})
+    found = {item.name: getattr(row, item.name) for item in fields(LiveStep)}
+    if row.status != "waiting":
+        # What it has waited for lies beside it until it is gone.
+        found |= dict.fromkeys(("wait", "event", "asks", "child"))
+    return LiveStep(**{**found, "event": found["event"] or None})
 
 
 def _attempt(row: Row[Any]) -> Attempt:
@@ -528,7 +555,7 @@ def _step(
     if live is not None:
         status, at = live.status, None
     elif settled is not None:
-        status, at = "succeeded", settled.at
+        status, at = "failed" if settled.body.get("failed") else "succeeded", settled.at
     else:
         # The run ended while the step was live: for its sake, or over its head.
         failed = head.ended_step == key and head.status == RunStatus.FAILED

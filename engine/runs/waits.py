@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from engine import asking, waiting
 from engine.core import codec
@@ -22,9 +22,11 @@ from engine.core.values import problems as json_problems
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import control, identity, letters, views
-from engine.store import history, inbox, payloads, session
+from engine.store import history, inbox, payloads, reads, session
 from engine.store import waits as rows
 from engine.store.ids import RunId, StepId
+from engine.store.inbox import Letter
+from engine.store.payloads import Payload
 from engine.store.waits import End
 
 #: What people can answer.
@@ -43,8 +45,18 @@ class Open:
     kind: str
     #: Of an event.
     name: str
-    #: What is shown and asked, or what the event must fit.
-    asks: Mapping[str, Json]
+    #: What an event must match, and the schema that its payload must fit.
+    match: Json
+    schema: Json
+    #: What people are shown, and what they are asked: choices, and the schema of a form.
+    title: str | None
+    show: Json
+    choices: tuple[str, ...]
+    form: Json
+    #: Who may answer: `role:NAME`, `user:NAME`; anybody where it is empty.
+    who: tuple[str, ...]
+    #: How many must say the same.
+    quorum: int | None
     opened_at: datetime
     expires_at: datetime | None
 
@@ -80,7 +92,14 @@ def page(
             workflow=row.workflow,
             kind=row.kind,
             name=row.name,
-            asks=row.asks,
+            match=row.asks.get("match"),
+            schema=row.asks.get("schema"),
+            title=row.asks.get("title"),
+            show=row.asks.get("show"),
+            choices=tuple(row.asks.get("choices", ())),
+            form=row.asks.get("form"),
+            who=tuple(row.asks.get("from", ())),
+            quorum=row.asks.get("quorum"),
             opened_at=row.opened_at,
             expires_at=row.expires_at,
         )
@@ -123,8 +142,13 @@ def answer(
     return found
 
 
-def add_items(platform: Platform, run: RunId, step: str, items: Sequence[Json], *, by: str) -> int:
-    """Send a map more items; how many it has then. Raises `NotFound`, `Conflict`, `Invalid`."""
+def add_items(
+    platform: Platform, run: RunId, step: str, items: Sequence[Json], *, by: str
+) -> int | None:
+    """Send a map more items; how many it has then, None while its run is being held up.
+
+    Raises `NotFound`, `Conflict`, `Invalid`.
+    """
     if found := tuple(json_problems(list(items), path="items")):
         raise Invalid(found)
     if not 0 < len(items) <= waiting.MAX_ITEMS:
@@ -133,18 +157,22 @@ def add_items(platform: Platform, run: RunId, step: str, items: Sequence[Json], 
         )
         raise Invalid([problem])
     event = msg.ItemsAdded(at=codec.UNTIMED, step=msg.StepKey(step), by=by, items=tuple(items))
-    for record in _tell_map(platform, run, step, event):
-        if isinstance(record, msg.AddItems):
-            return record.first + record.count
-    raise Conflict(f"{step} of run {run.run} waits for no more items")
+    sealed = letters.sealed(run, event, f"items/{identity.new_run()}")
+    lines = _tell_map(platform, run, step, sealed.letter, [sealed.payload])
+    for place, line in enumerate(lines, start=1):
+        if line.payload_id == sealed.letter.payload_id:
+            # Items that are taken get their places before anything else happens to the map.
+            following = views.record(lines[place]) if place < len(lines) else None
+            if isinstance(following, msg.AddItems):
+                return following.first + following.count
+            raise Conflict(f"{step} of run {run.run} waits for no more items")
+    return None
 
 
 def complete(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "") -> None:
     """Tell a map that it has enough: what is done counts. Raises `NotFound`, `Conflict`."""
     event = msg.CompleteRequested(at=codec.UNTIMED, step=msg.StepKey(step), by=by, reason=reason)
-    said = _tell_map(platform, run, step, event)
-    if not any(isinstance(record, msg.CompleteRequested) for record in said):
-        raise Conflict(f"{step} of run {run.run} waits for no more items")
+    _tell_map(platform, run, step, letters.letter(run, event))
 
 
 def _said(
@@ -188,50 +216,42 @@ def _said(
 
 
 def _too_late(platform: Platform, run: RunId, step: str, *, expired: bool) -> Conflict | NotFound:
-    """Why a step can be answered no more."""
+    """Why a step can be answered no more, or not yet: who ended its wait tells, and nobody else."""
+    here, over = StepId(*run, step), f"{step} of run {run.run} is settled: its time is over"
     if expired:
-        return Conflict(f"{step} of run {run.run} is settled: its time is over")
+        return Conflict(over)
     with session.transaction(platform.database) as connection:
-        said = rows.said(connection, StepId(*run, step))
-        lines = _about(connection, run, step)
-    if said:
-        last = said[-1]
+        lines = [views.record(row) for row in history.about(connection, run, step)]
+        ended = [row for row in reads.attempts(connection, run, [step]) if row.outcome]
+        said = {(row.attempt, f"user:{row.said_by}"): row for row in rows.said(connection, here)}
+    if not any(isinstance(line, msg.OpenWait) and line.kind in PEOPLE for line in lines):
+        return NotFound(f"run {run.run} has no step {step} that asks anybody")
+    if ended:
+        last = said.get((ended[-1].attempt, ended[-1].worker))
+        if last is None:
+            return Conflict(over)
         how = f"{last.said_by} answered {last.choice}".rstrip()
         return Conflict(f"{step} of run {run.run} is settled: {how}")
-    for record in lines:
-        if isinstance(record, msg.Woke):
-            return Conflict(f"{step} of run {run.run} is settled: its time is over")
-        if isinstance(record, msg.SkipRequested):
-            return Conflict(f"{step} of run {run.run} is settled: {record.by} skipped it")
+    for line in lines:
+        if isinstance(line, msg.SkipRequested):
+            return Conflict(f"{step} of run {run.run} is settled: {line.by} skipped it")
     status = views.status(platform, run)
-    if not lines:
-        return NotFound(f"run {run.run} has no step {step}")
     return Conflict(f"{step} of run {run.run} waits for no answer: the run is {status.status}")
 
 
 def _tell_map(
-    platform: Platform, run: RunId, step: str, event: msg.ItemsAdded | msg.CompleteRequested
-) -> list[msg.Record]:
-    """Leave an event for a map and take its turn; what followed for it."""
+    platform: Platform, run: RunId, step: str, letter: Letter, beside: Sequence[Payload] = ()
+) -> Sequence[Row[Any]]:
+    """Leave an event for a map and take its turn; all that history says of the map then."""
     views.status(platform, run)
     with session.transaction(platform.database) as connection:
         row = rows.lock(connection, StepId(*run, step))
         if row is None or row.wait != "map":
-            if not _about(connection, run, step):
+            if not history.about(connection, run, step):
                 raise NotFound(f"run {run.run} has no step {step}")
             raise Conflict(f"{step} of run {run.run} waits for no items")
-        before = len(_about(connection, run, step))
-        if isinstance(event, msg.ItemsAdded):
-            sealed = letters.sealed(run, event, f"items/{identity.new_run()}")
-            payloads.put_all(connection, [sealed.payload])
-            inbox.put(connection, [sealed.letter])
-        else:
-            inbox.put(connection, [letters.letter(run, event)])
+        payloads.put_all(connection, beside)
+        inbox.put(connection, [letter])
     control.fold(platform, run)
     with session.transaction(platform.database) as connection:
-        return _about(connection, run, step)[before:]
-
-
-def _about(connection: Connection, run: RunId, step: str) -> list[msg.Record]:
-    """What history says of a step, without users' data."""
-    return [views.record(row) for row in history.about(connection, run, step)]
+        return history.about(connection, run, step)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from engine.core import transitions
 from engine.store import session
 from engine.store.ids import RunId
-from engine.store.tables import run
 
 _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 
@@ -36,13 +35,3 @@ def orphans(connection: Connection, parents: Sequence[RunId]) -> Sequence[Row[An
     return session.run(
         connection, _ORPHANS, [one.tenant for one in parents], [one.run for one in parents]
     )
-
-
-def of_run(connection: Connection, parent: RunId) -> Sequence[Any]:
-    """The children of a run, oldest first."""
-    statement = (
-        select(run.c.id, run.c.status, run.c.parent_step, run.c.parent_attempt, run.c.orphan)
-        .where(run.c.tenant_id == parent.tenant, run.c.parent_run == parent.run)
-        .order_by(run.c.id)
-    )
-    return connection.execute(statement).all()

@@ -44,7 +44,7 @@ class Sent:
 # A pair is only a candidate: whoever has meanwhile taken the event or ended the wait has won.
 _PAIRS = session.Statement(
     name="event_pairs",
-    types="text, text[], int",
+    types="text, text[], text, int",
     sql="""
     SELECT e.id::text AS id, e.payload::text AS payload, e.sent_by, w.run_id::text AS run_id,
         w.step, w.asks::text AS asks, s.attempt
@@ -56,8 +56,8 @@ _PAIRS = session.Statement(
     JOIN step s ON s.tenant_id = w.tenant_id AND s.run_id = w.run_id AND s.key = w.step
         AND s.status = 'waiting'
     WHERE e.tenant_id = $1 AND e.state = 'kept' AND e.expires_at > clock_timestamp()
-        AND ($2 IS NULL OR e.name = ANY($2))
-    ORDER BY e.received_at, e.id, w.opened_at, w.run_id, w.step LIMIT $3
+        AND ($2 IS NULL OR e.name = ANY($2)) AND ($3 IS NULL OR e.id = $3::uuid)
+    ORDER BY e.received_at, e.id, w.opened_at, w.run_id, w.step LIMIT $4
     """,
 )
 _CLAIM = session.Statement(
@@ -120,8 +120,14 @@ def put(connection: Connection, sent: Sent) -> Row[Any] | None:
     )
     if connection.execute(statement).rowcount == 1:
         return None
-    known = select(event).where(event.c.tenant_id == sent.tenant, event.c.key == sent.key)
-    return connection.execute(known).one()
+    assert sent.key is not None, "an event without a key stands in nobody's way"
+    return known(connection, sent.tenant, sent.key)
+
+
+def known(connection: Connection, tenant: str, key: str) -> Row[Any] | None:
+    """The event that was sent under a key."""
+    statement = select(event).where(event.c.tenant_id == tenant, event.c.key == key)
+    return connection.execute(statement).one_or_none()
 
 
 def get(connection: Connection, tenant: str, event_id: str) -> Row[Any] | None:
@@ -151,10 +157,16 @@ def page(
 
 
 def pairs(
-    connection: Connection, tenant: str, names: Sequence[str] | None, limit: int
+    connection: Connection,
+    tenant: str,
+    names: Sequence[str] | None,
+    limit: int,
+    *,
+    event_id: str | None = None,
 ) -> Sequence[Row[Any]]:
-    """Kept events and the waits that they may end, oldest first."""
-    return session.run(connection, _PAIRS, tenant, None if names is None else list(names), limit)
+    """Kept events, or one of them, and the waits that they may end, oldest first."""
+    found = None if names is None else list(names)
+    return session.run(connection, _PAIRS, tenant, found, event_id, limit)
 
 
 def claim(connection: Connection, event_id: str, by: StepId) -> bool:

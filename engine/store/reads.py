@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -47,7 +48,13 @@ _SUMMARY = (
     t.run.c.ended_step,
     t.run.c.stuck_error,
     t.run.c.stuck_until,
+    t.run.c.parent_run,
+    t.run.c.parent_step,
 )
+
+
+#: What is decided of a step that is done: it leaves its tokens, is counted by its map, is undone.
+SETTLES = ("TakeEdges", "SettleItem", "SettleUndo")
 
 
 @contextmanager
@@ -67,10 +74,11 @@ def runs(
     statuses: Sequence[str] = (),
     workflow: str | None = None,
     version_id: str | None = None,
+    parent: str | None = None,
     before: str | None = None,
     limit: int = 100,
 ) -> Sequence[Row[Any]]:
-    """Runs of a tenant, newest first, older than an id."""
+    """Runs of a tenant, or those that steps of one run started, newest first, older than an id."""
     statement = _of_version(select(*_SUMMARY)).where(t.run.c.tenant_id == tenant)
     if statuses:
         statement = statement.where(t.run.c.status.in_(statuses))
@@ -78,9 +86,67 @@ def runs(
         statement = statement.where(t.workflow_version.c.workflow == workflow)
     if version_id is not None:
         statement = statement.where(t.run.c.version_id == version_id)
+    if parent is not None:
+        statement = statement.where(t.run.c.parent_run == parent)
     if before is not None:
         statement = statement.where(t.run.c.id < before)
     return connection.execute(statement.order_by(t.run.c.id.desc()).limit(limit)).all()
+
+
+def chosen_runs(
+    connection: Connection,
+    tenant: str,
+    *,
+    ids: Sequence[str] = (),
+    workflow: str | None = None,
+    version_id: str | None = None,
+    statuses: Sequence[str] = (),
+    before: datetime | None = None,
+    after: datetime | None = None,
+    before_id: str | None = None,
+    stuck: bool = False,
+    limit: int,
+) -> Sequence[Row[Any]]:
+    """The ids of the runs of a tenant that all of this holds of, newest first, older than an id.
+
+    `before` and `after` are times of submission; `stuck` names those whose turn fails.
+    """
+    statement = _of_version(select(t.run.c.id)).where(t.run.c.tenant_id == tenant)
+    if workflow is not None:
+        statement = statement.where(t.workflow_version.c.workflow == workflow)
+    if version_id is not None:
+        statement = statement.where(t.run.c.version_id == version_id)
+    if ids:
+        statement = statement.where(t.run.c.id.in_(ids))
+    if statuses:
+        statement = statement.where(t.run.c.status.in_(statuses))
+    if before is not None:
+        statement = statement.where(t.run.c.created_at < before)
+    if after is not None:
+        statement = statement.where(t.run.c.created_at > after)
+    if before_id is not None:
+        statement = statement.where(t.run.c.id < before_id)
+    if stuck:
+        statement = statement.where(t.run.c.stuck_error.is_not(None))
+    return connection.execute(statement.order_by(t.run.c.id.desc()).limit(limit)).all()
+
+
+def unknown_runs(connection: Connection, tenant: str, ids: Sequence[str]) -> tuple[str, ...]:
+    """Those of the ids that are of no run of the tenant, in the order given."""
+    statement: Select[Any] = select(t.run.c.id).where(
+        t.run.c.tenant_id == tenant, t.run.c.id.in_(ids)
+    )
+    known = set(connection.execute(statement).scalars()) if ids else set()
+    return tuple(run for run in dict.fromkeys(ids) if run not in known)
+
+
+def stands(connection: Connection, runs: Sequence[RunId]) -> Sequence[Row[Any]]:
+    """Where runs of one tenant stand: status, and the error of those that are stuck."""
+    statement: Select[Any] = select(t.run.c.id, t.run.c.status, t.run.c.stuck_error).where(
+        t.run.c.tenant_id.in_({run.tenant for run in runs}),
+        t.run.c.id.in_([run.run for run in runs]),
+    )
+    return connection.execute(statement).all()
 
 
 def summary(connection: Connection, run: RunId) -> Row[Any] | None:
@@ -90,7 +156,7 @@ def summary(connection: Connection, run: RunId) -> Row[Any] | None:
 
 def run(connection: Connection, run: RunId) -> Row[Any] | None:
     """All that the head of a run tells."""
-    columns = (*_SUMMARY, t.run.c.rules, t.run.c.pins, t.run.c.variables)
+    columns = (*_SUMMARY, t.run.c.rules, t.run.c.pins, t.run.c.variables, t.run.c.outputs)
     statement = _of_version(select(*columns)).where(_is(run))
     return connection.execute(statement).first()
 
@@ -102,9 +168,27 @@ def status(connection: Connection, run: RunId) -> Row[Any] | None:
 
 
 def live_steps(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
-    """The steps that are not settled, by node and iteration."""
+    """The steps that are not settled, with what they wait for, by node, iteration and item."""
+    beside = and_(
+        t.wait.c.tenant_id == t.step.c.tenant_id,
+        t.wait.c.run_id == t.step.c.run_id,
+        t.wait.c.step == t.step.c.key,
+    )
+    child = (
+        select(t.run.c.id)
+        .where(
+            t.run.c.tenant_id == t.step.c.tenant_id,
+            t.run.c.parent_run == t.step.c.run_id,
+            t.run.c.parent_step == t.step.c.key,
+            t.run.c.parent_attempt == t.step.c.attempt,
+        )
+        .scalar_subquery()
+    )
     statement: Select[Any] = (
-        select(t.step).where(_in(t.step, run)).order_by(t.step.c.node, t.step.c.iteration)
+        select(t.step, t.wait.c.name.label("event"), t.wait.c.asks, child.label("child"))
+        .select_from(t.step.outerjoin(t.wait, beside))
+        .where(_in(t.step, run))
+        .order_by(t.step.c.node, t.step.c.iteration, t.step.c.item, t.step.c.key)
     )
     return connection.execute(statement).all()
 
@@ -166,7 +250,7 @@ def settled_steps(
     statement: Select[Any] = select(t.history.c.seq, t.history.c.at, t.history.c.body).where(
         _in(t.history, run),
         t.history.c.seq > after,
-        t.history.c.kind == "TakeEdges",
+        t.history.c.kind.in_(SETTLES),
         t.history.c.body["step"].as_string() == func.any(literal(list(steps), ARRAY(Text))),
     )
     return connection.execute(statement).all()

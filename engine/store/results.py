@@ -1,7 +1,7 @@
 """How every attempt ended: once, under the fence that its lease gave.
 
-An attempt ends by its worker's report or by the expiry of its lease, whichever moves the
-step row first. The loser's report changes nothing and is kept as a refusal.
+An attempt ends by its worker's report, by the expiry of its lease or by a person's hand,
+whichever moves the step row first. The loser's report changes nothing and is kept as a refusal.
 """
 
 from __future__ import annotations
@@ -87,6 +87,15 @@ _LOSE = session.Statement(
     """,
 )
 
+_TAKE_AWAY = session.Statement(
+    name="result_take_away",
+    types="text, text, text, int, bigint, text",
+    sql="""
+    INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message)
+    VALUES ($1, $2::uuid, $3, $4, $5, 'lost', 'retried', $6)
+    """,
+)
+
 _REFUSE = session.Statement(
     name="result_refuse",
     types="text[], text[], text[], int[], bigint[], text[], text[]",
@@ -155,3 +164,10 @@ def lose(
         [fence for _, fence, _ in attempts],
         [worker for _, _, worker in attempts],
     )
+
+
+def take_away(
+    connection: Connection, step: StepId, attempt: int, fence: int, *, message: str
+) -> None:
+    """End an attempt that somebody took from its worker."""
+    session.run(connection, _TAKE_AWAY, *step, attempt, fence, message)

@@ -287,6 +287,30 @@ _EXPIRE = session.Statement(
     """,
 )
 
+# By hand: whoever holds it loses it. A begun attempt ends with it; what is ready is sent again.
+_TAKE_AWAY = session.Statement(
+    name="step_take_away",
+    types="text, text, text",
+    sql="""
+    WITH found AS (
+        SELECT s.tenant_id, s.run_id, s.key, s.status, s.worker, s.begun, r.status AS run_status
+        FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
+        WHERE s.tenant_id = $1 AND s.run_id = $2::uuid AND s.key = $3 FOR UPDATE OF s)
+    UPDATE step s SET
+        fence = s.fence + (f.status IN ('ready', 'held', 'leased'))::int,
+        worker = NULL, lease_until = NULL, begun = false, sends = 0,
+        status = CASE WHEN f.begun THEN 'reported'
+            WHEN f.status = 'leased' AND f.run_status = 'paused' THEN 'held'
+            WHEN f.status = 'leased' THEN 'ready' ELSE f.status END,
+        wake_at = CASE WHEN f.begun THEN NULL
+            WHEN f.status = 'leased' AND f.run_status = 'paused' THEN NULL
+            WHEN f.status IN ('leased', 'ready') THEN clock_timestamp() ELSE s.wake_at END
+    FROM found f
+    WHERE s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
+    RETURNING f.status AS was, f.begun, f.worker, s.status, s.attempt, s.fence - 1 AS fence
+    """,
+)
+
 # Waking pushes wake_at on, so that a slow coordinator is not sent the same wake every second.
 _WAKE = session.Statement(
     name="step_wake",
@@ -465,6 +489,15 @@ def give_back(connection: Connection, leases: Sequence[Held]) -> None:
 def expire(connection: Connection, limit: int) -> Sequence[Row[Any]]:
     """End leases whose time is over; the rows, with the fence that was theirs."""
     return session.run(connection, _EXPIRE, limit)
+
+
+def take_away(connection: Connection, step: StepId) -> Row[Any] | None:
+    """Take a live step from whoever holds it; where it was and where it is, None if it is not live.
+
+    A begun attempt ends here: its result and its event are the caller's to write, in the same
+    transaction.
+    """
+    return next(iter(session.run(connection, _TAKE_AWAY, *step)), None)
 
 
 def wake(connection: Connection, limit: int) -> Sequence[Row[Any]]:

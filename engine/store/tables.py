@@ -200,6 +200,31 @@ workflow_version = Table(
     ),
 )
 
+bundle = Table(
+    "bundle",
+    metadata,
+    _text("tenant_id"),
+    _uuid("id"),
+    _text("correlation_id"),
+    _text("file"),
+    _bigint("size"),
+    _text("sha256"),
+    _text("status"),
+    _json("steps"),
+    _json("problems", default="[]"),
+    _json("warnings", default="[]"),
+    Column("version_id", Id),
+    _text("created_by"),
+    _now("created_at"),
+    _key("id"),
+    _of_tenant(),
+    ForeignKeyConstraint(
+        ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    _check("status IN ('COMPLETED', 'FAILED')"),
+    _check("(status = 'COMPLETED') = (version_id IS NOT NULL)", "bundle_completed_has_version"),
+)
+
 run = Table(
     "run",
     metadata,

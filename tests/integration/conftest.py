@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from engine.platform import DatabaseRole, Platform
+from engine.runs import doctor
 from engine.settings import Settings
 from tests.support import platforms
 from tests.support.platforms import Sent
@@ -38,3 +39,10 @@ def worker(settings: Settings, main: Platform, sandbox: Sandbox) -> Iterator[Wor
         keeper.start()
         yield Worker(name=name_of(os.getpid()), platform=quiet, sandbox=sandbox, keeper=keeper)
         keeper.close()
+
+
+@pytest.fixture
+def sound(main: Platform) -> Iterator[None]:
+    """Whatever a test leaves behind is as it must be."""
+    yield
+    assert doctor.examine(main.database) == ()

@@ -41,7 +41,7 @@ def accepted(main: Platform, worker: Worker, size: int) -> dict[str, Any]:
     run = submit(main, publish(main, DOCUMENT), size=size)
     carry_out(main, worker, run)
     (asked,) = waits.page(main, run.tenant)
-    assert asked.asks["show"] == size
+    assert asked.show == size
     waits.answer(main, run, asked.step, by="ada", choice="approve")
     turns.take_turns(main, [run])
     found = views.result(main, run, "tell#1")

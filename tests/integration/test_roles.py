@@ -43,6 +43,8 @@ ROWS: Mapping[str, str] = {
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 1, 'stdout', 'hello')",
     "blob": f"(tenant_id, sha256, size, state) VALUES ('acme', '{'ab' * 32}', 1, 'stored')",
     "blob_reference": f"(tenant_id, run_id, sha256) VALUES ('acme', '{RUN}', '{'ab' * 32}')",
+    "bundle": "(tenant_id, id, correlation_id, file, size, sha256, status, steps, created_by)"
+    f" VALUES ('acme', '{RUN}', 'c', 'b.zip', 1, 'x', 'FAILED', '[]', 'me')",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -65,7 +67,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "celeriac_control": {
         **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
         **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
-        **dict.fromkeys((*_APPENDED, "checkpoint"), _READ_AND_APPEND),
+        **dict.fromkeys((*_APPENDED, "checkpoint", "bundle"), _READ_AND_APPEND),
         "idempotency": _READ_AND_APPEND | {"DELETE"},
         "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
@@ -74,7 +76,10 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
     "celeriac_worker": {
         **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
-        **dict.fromkeys(("inbox", "payload", "refusal", "blob_reference"), frozenset({"INSERT"})),
+        # The code of a step may ask for the executions that led to it.
+        "history": frozenset({"SELECT"}),
+        "payload": _READ_AND_APPEND,
+        **dict.fromkeys(("inbox", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
             ("attempt", "result", "call", "call_result", "pin", "log", "blob"), _READ_AND_APPEND
         ),

@@ -65,6 +65,10 @@ def _trouble(world: World, actors: list[Actor]) -> None:
             world.now += rng.choice((0.5, 4.0, LEASE * 1.1))
         case 6 if rng.random() < 0.1:
             world.cancel(rng.choice(list(world.runs)))
+        case 6:
+            rows = [(name, key) for name, run in world.runs.items() for key in run.rows]
+            if rows:
+                world.retry(*rng.choice(rows))
         case 7 | 8:
             actors.append(_sweeper(world))
         case 9 if actors:

@@ -627,7 +627,10 @@ def test_an_unknown_run_is_not_found(api: Api, nothing_stored: Watch, run_id: st
             refused(api.get(place + below), 404, 422)
         for below in ("/attempts", "/calls", "/checkpoints", "/checkpoints/1", "/events", "/wait"):
             refused(api.get(place + below), 404, 422)
-        refused(api.post(f"{place}/cancel", json={}), 404, 422)
+        for below in ("/executions", f"/executions/{run_id}:a:1:1", "/timeline"):
+            refused(api.get(place + below), 404, 422)
+        for below in ("/cancel", "/terminate", "/steps/a%231/skip", "/steps/a%231/retry"):
+            refused(api.post(place + below, json={}), 404, 422)
         refused(api.post(f"{place}/retry"), 404, 422)
 
 

@@ -191,6 +191,8 @@ RECORDS: list[msg.Record] = [
     msg.PauseRequested(at=NOW, by="ada"),
     msg.ResumeRequested(at=NOW, by="ada"),
     msg.SkipRequested(at=NOW, step=msg.StepKey("a#1"), by="ada"),
+    msg.RetryRequested(at=NOW, step=msg.StepKey("a#1"), by="ada", attempt=1),
+    msg.TerminateRequested(at=NOW, by="ada"),
     msg.JoinThreads(
         node=NodeId("a"), scope="f#1", joined=((EdgeId("x"), (("f#1", 0),)),), thread=msg.ROOT
     ),

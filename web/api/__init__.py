@@ -1,4 +1,4 @@
-"""`/api/v1`: the platform as resources.
+"""`/api/v1` and `/api/graph-bundle`: the platform as resources.
 
 Every route parses, calls one function of `engine.runs`, and shows what it returned through a
 schema. Tenant and user come from the credential and from nowhere else.

@@ -1,4 +1,4 @@
-"""Runs: submit, look, wait, cancel."""
+"""Runs: submit, look, wait, and act on one or many."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
-from engine.runs import catalogue, control, diagrams, launch, views
+from engine.runs import bulk, catalogue, control, diagrams, launch, views
+from engine.runs.bulk import Action, Filter
 from engine.runs.launch import Submitted
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
 from web import body, connection, drawing, pagination, principal, site, streams
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
-from web.schemas.pages import page_of
+from web.schemas.pages import PageArguments, page_of
 from web.schemas.runs import (
+    BulkAnswersSchema,
+    BulkSchema,
+    CancelSchema,
     NewRunSchema,
     ReasonSchema,
     RunsArguments,
@@ -73,7 +77,7 @@ def submit(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
     if submitted.replayed:
         headers["Idempotent-Replay"] = "true"
     code = HTTPStatus.OK if submitted.replayed else HTTPStatus.CREATED
-    return _status(submitted.run, status), code, headers
+    return standing(submitted.run, status), code, headers
 
 
 @routes.on("GET", "")
@@ -101,14 +105,46 @@ def show(run_id: str) -> Detail:
     return views.run(site.current().platform, named(run_id))
 
 
+@routes.on("GET", "/<run_id>/children")
+@routes.query(PageArguments)
+@routes.gives(page_of(RunSchema))
+def children(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """List the runs that steps of a run have started, newest first."""
+    limit, run = arguments["limit"], named(run_id)
+    found = views.runs(
+        site.current().platform,
+        run.tenant,
+        parent=run,
+        before=pagination.id_of(arguments.get("cursor")),
+        limit=limit + 1,
+    )
+    return pagination.page(found, limit=limit, key=lambda child: child.id)
+
+
 @routes.on("POST", "/<run_id>/cancel")
-@routes.takes(ReasonSchema, required=False)
+@routes.takes(CancelSchema, required=False)
 @routes.gives(StatusSchema)
 def cancel(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Cancel a run. It holds at once; what is under way learns of it shortly."""
     here, run = site.current(), named(run_id)
-    control.cancel(here.platform, run, by=principal.current().user, reason=asked["reason"])
-    return _status(run, views.status(here.platform, run))
+    control.cancel(
+        here.platform,
+        run,
+        by=principal.current().user,
+        reason=asked["reason"],
+        compensate=asked["compensate"],
+    )
+    return standing(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/<run_id>/terminate")
+@routes.takes(ReasonSchema, required=False)
+@routes.gives(StatusSchema)
+def terminate(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """End a run as it stands. Like a cancel, and nothing of it is ever undone."""
+    here, run = site.current(), named(run_id)
+    control.terminate(here.platform, run, by=principal.current().user, reason=asked["reason"])
+    return standing(run, views.status(here.platform, run))
 
 
 @routes.on("POST", "/<run_id>/pause")
@@ -118,7 +154,7 @@ def pause(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Let nothing new of a run start; what is under way may finish."""
     here, run = site.current(), named(run_id)
     control.pause(here.platform, run, by=principal.current().user, reason=asked["reason"])
-    return _status(run, views.status(here.platform, run))
+    return standing(run, views.status(here.platform, run))
 
 
 @routes.on("POST", "/<run_id>/resume")
@@ -128,7 +164,7 @@ def resume(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Let a paused run go on exactly where it was."""
     here, run = site.current(), named(run_id)
     control.resume(here.platform, run, by=principal.current().user, reason=asked["reason"])
-    return _status(run, views.status(here.platform, run))
+    return standing(run, views.status(here.platform, run))
 
 
 @routes.on("POST", "/<run_id>/retry")
@@ -138,7 +174,35 @@ def retry(run_id: str) -> dict[str, Any]:
     here, run = site.current(), named(run_id)
     views.status(here.platform, run)
     control.retry_stuck(here.platform, run)
-    return _status(run, views.status(here.platform, run))
+    return standing(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/bulk")
+@routes.takes(BulkSchema)
+@routes.gives(BulkAnswersSchema)
+def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
+    """Cancel, terminate, pause, resume or retry runs by filter, each for itself."""
+    here, who = site.current(), principal.current()
+    which = asked["filter"]
+    acted = bulk.act(
+        here.platform,
+        who.tenant,
+        Action(asked["action"]),
+        Filter(
+            ids=tuple(str(run) for run in which["ids"]),
+            workflow=which["workflow"],
+            version_id=None if which["version_id"] is None else str(which["version_id"]),
+            statuses=tuple(RunStatus(status) for status in which["status"]),
+            before=which["before"],
+            after=which["after"],
+        ),
+        by=who.user,
+        reason=asked["reason"],
+        before_id=pagination.id_of(asked["cursor"]),
+        limit=asked["limit"],
+    )
+    following = None if acted.more is None else pagination.cursor(acted.more)
+    return {"items": acted.answers, "next": following}
 
 
 @routes.on("GET", "/<run_id>/wait")
@@ -155,7 +219,7 @@ def wait(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
             seconds=usual if given is None else given,
             gone=partial(connection.is_gone, request.environ),
         )
-    return _status(run, status)
+    return standing(run, status)
 
 
 @routes.on("GET", "/<run_id>/diagram")
@@ -175,6 +239,16 @@ def named(run_id: str) -> RunId:
     if found is None:
         raise NotFound(f"Run not found: {run_id}")
     return RunId(principal.current().tenant, found)
+
+
+def standing(run: RunId, status: Status) -> dict[str, Any]:
+    """Where a run stands, as it is shown."""
+    return {
+        "run_id": run.run,
+        "status": status.status,
+        "seq": status.seq,
+        "terminal": status.terminal,
+    }
 
 
 def _submit(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> Submitted:
@@ -198,12 +272,3 @@ def _submit(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> 
         raise Invalid(
             [Problem(path="Idempotency-Key", message=conflict.message, remedy="use another key")]
         ) from conflict
-
-
-def _status(run: RunId, status: Status) -> dict[str, Any]:
-    return {
-        "run_id": run.run,
-        "status": status.status,
-        "seq": status.seq,
-        "terminal": status.terminal,
-    }

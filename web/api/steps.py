@@ -1,17 +1,18 @@
-"""What a run did: its steps, their attempts, calls and logs."""
+"""What a run did and does: its steps, their attempts, calls and logs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from engine.errors import NotFound
-from engine.runs import views
+from engine.runs import control, views
 from engine.runs.views import Result, Step
-from web import pagination, site
+from web import pagination, principal, site
 from web.api.blobs import described
-from web.api.runs import named
+from web.api.runs import named, standing
 from web.routing import Routes
 from web.schemas.pages import PageArguments, page_of
+from web.schemas.runs import ReasonSchema, SkipSchema, StatusSchema
 from web.schemas.steps import (
     AttemptsSchema,
     CallsSchema,
@@ -71,6 +72,33 @@ def output(run_id: str, key: str) -> dict[str, Any]:
     if found is None:
         raise NotFound(f"step {key} of run {run_id} has no result")
     return described(found)
+
+
+@routes.on("POST", "/steps/<key>/skip")
+@routes.takes(SkipSchema, required=False)
+@routes.gives(StatusSchema)
+def skip(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
+    """Let a live step count as done; whoever carries it out loses it."""
+    here, run = site.current(), named(run_id)
+    control.skip(
+        here.platform,
+        run,
+        key,
+        by=principal.current().user,
+        reason=asked["reason"],
+        choice=asked["choice"],
+    )
+    return standing(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/steps/<key>/retry")
+@routes.takes(ReasonSchema, required=False)
+@routes.gives(StatusSchema)
+def retry(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
+    """Begin a live step anew, now; an attempt that is under way is taken away."""
+    here, run = site.current(), named(run_id)
+    control.retry(here.platform, run, key, by=principal.current().user, reason=asked["reason"])
+    return standing(run, views.status(here.platform, run))
 
 
 @routes.on("GET", "/attempts")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, pre_dump, validate, validates_schema
 from webargs.fields import DelimitedList
 
 from engine.core.transitions import RunStatus
+from engine.runs import bulk
+from web import rendering
+from web.schemas.fields import Choice
 from web.schemas.pages import PageArguments
 
 REASON_CHARACTERS = 2000
@@ -34,6 +39,81 @@ class ReasonSchema(Schema):
     reason = fields.String(load_default="", validate=validate.Length(max=REASON_CHARACTERS))
 
 
+class CancelSchema(ReasonSchema):
+    """How a run stops."""
+
+    compensate = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Undo what it has done first, by the handlers of its nodes"},
+    )
+
+
+class SkipSchema(ReasonSchema):
+    """How a step is to count as done."""
+
+    choice = Choice(
+        load_default=None,
+        metadata={
+            "description": "What the step chose: a label or target, true or false, or the names "
+            "of the nodes that a plan chose"
+        },
+    )
+
+
+class FilterSchema(Schema):
+    """Which runs: those that everything that is given holds of. It must name something."""
+
+    ids = fields.List(fields.UUID(), load_default=list, validate=validate.Length(max=bulk.MOST))
+    workflow = fields.String(load_default=None)
+    version_id = fields.UUID(load_default=None)
+    status = fields.List(
+        fields.String(validate=validate.OneOf([status.value for status in RunStatus])),
+        load_default=list,
+        metadata={"description": "Without it, and without ids, those that the action can change"},
+    )
+    before = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Submitted before this time"}
+    )
+    after = fields.AwareDateTime(
+        load_default=None, metadata={"description": "Submitted after this time"}
+    )
+
+
+class BulkSchema(ReasonSchema):
+    """One act on many runs."""
+
+    action = fields.String(
+        required=True, validate=validate.OneOf([action.value for action in bulk.Action])
+    )
+    filter = fields.Nested(FilterSchema, required=True)
+    cursor = fields.String(
+        load_default=None, metadata={"description": "`next` of the answer before"}
+    )
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=bulk.MOST))
+
+
+class BulkAnswerSchema(Schema):
+    """What came of it for one run."""
+
+    run_id = fields.String(attribute="run")
+    outcome = fields.String(
+        validate=validate.OneOf([outcome.value for outcome in bulk.Outcome]),
+        metadata={"description": "`accepted`: recorded, and held to by the run's next turn"},
+    )
+    status = fields.String(allow_none=True)
+    why = fields.String(metadata={"description": "Why it was refused, or is not yet done"})
+
+
+class BulkAnswersSchema(Schema):
+    """What came of it for each run, newest first."""
+
+    items = fields.List(fields.Nested(BulkAnswerSchema))
+    next = fields.String(
+        allow_none=True,
+        metadata={"description": "the `cursor` of the same request for the runs that are left"},
+    )
+
+
 class RunsArguments(PageArguments):
     """Which runs."""
 
@@ -56,6 +136,13 @@ class WaitArguments(Schema):
     )
 
 
+class ParentSchema(Schema):
+    """A step that started a run."""
+
+    run_id = fields.String(metadata={"format": "uuid"})
+    step = fields.String()
+
+
 class RunSchema(Schema):
     """A run in a list."""
 
@@ -74,6 +161,16 @@ class RunSchema(Schema):
     ended_step = fields.String(allow_none=True)
     stuck_error = fields.String(allow_none=True)
     stuck_until = fields.DateTime(allow_none=True)
+    parent = fields.Nested(
+        ParentSchema, allow_none=True, metadata={"description": "The step that started it"}
+    )
+
+    @pre_dump
+    def _nest(self, data: Any, **_: object) -> Any:
+        """The parent as one thing."""
+        found = rendering.record(data, without=("parent_run", "parent_step"))
+        parent = {"run_id": data.parent_run, "step": data.parent_step}
+        return {**found, "parent": None if data.parent_run is None else parent}
 
 
 class LiveStepSchema(Schema):
@@ -90,13 +187,32 @@ class LiveStepSchema(Schema):
     worker = fields.String(allow_none=True)
     lease_until = fields.DateTime(allow_none=True)
     begun = fields.Boolean()
-    wake_at = fields.DateTime(allow_none=True)
+    wake_at = fields.DateTime(
+        allow_none=True,
+        metadata={"description": "Of a step that waits: when it stops waiting"},
+    )
+    wait = fields.String(allow_none=True, metadata={"description": "The kind of what it waits for"})
+    event = fields.String(allow_none=True)
+    asks = fields.Dict(
+        allow_none=True,
+        metadata={"description": "What people are asked, or what the event must match and fit"},
+    )
+    child = fields.String(
+        allow_none=True, metadata={"format": "uuid", "description": "The run that it waits for"}
+    )
+    awaits = fields.String(
+        allow_none=True, metadata={"description": "The lock that somebody else holds"}
+    )
 
 
 class WholeRunSchema(RunSchema):
     """A run, whole."""
 
     variables = fields.Dict()
+    outputs = fields.Dict(
+        allow_none=True,
+        metadata={"description": "What it gives, where its workflow declares that"},
+    )
     pins = fields.Dict()
     steps = fields.List(fields.Nested(LiveStepSchema))
     changed_at = fields.DateTime()

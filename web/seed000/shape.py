@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from engine.core import messages as msg
-from engine.core import remembered
 from engine.core.transitions import RunStatus
 from engine.core.values import Json, marked, size
 
@@ -92,7 +91,7 @@ def tell(entries: Iterable[Entry]) -> Told:
             case msg.TakeEdges(taken=taken):
                 transitions += bool(taken)
             case msg.AttemptSucceeded(patch=patch):
-                after = {**variables, **remembered.visible(patch)}
+                after = {**variables, **patch}
                 snapshot = _snapshot(entry, variables, after)
                 variables = after
                 room -= size(snapshot)
@@ -141,8 +140,7 @@ def _said(record: msg.Record) -> _Said | None:
             return node, iteration, "executing", f"Executing node: {node}", None
         case msg.AttemptSucceeded(step=key, patch=patch):
             node, iteration = _visit(key)
-            seen = _bounded(remembered.visible(patch))
-            return node, iteration, "completed", f"Node completed: {node}", seen
+            return node, iteration, "completed", f"Node completed: {node}", _bounded(patch)
         case msg.AttemptFailed() | msg.AttemptLost() | msg.Refused():
             return _failure(record)
         case msg.RetryStep(step=key, attempt=attempt, reason=reason):

@@ -12,8 +12,9 @@ from engine import waiting
 from engine.core import overlays, remembered
 from engine.core.graph import Node, NodeId
 from engine.core.values import Json
+from engine.errors import NotFound
 from engine.platform import Platform
-from engine.runs import calls, definitions
+from engine.runs import calls, definitions, executions
 from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
 from engine.runs.definitions import Definition
 from engine.runs.logs import Log
@@ -70,6 +71,7 @@ class Execution:
         step = self.lease.step
         return {
             "run_id": step.run,
+            "version_id": self.lease.version,
             "step": step.key,
             "node": self.lease.node,
             "iteration": self.lease.iteration,
@@ -81,7 +83,9 @@ class Execution:
         """What the names of an expression stand for at this step."""
         run: dict[str, Json] = {"id": self.lease.step.run}
         known = self.lease.undone if result is None else result
-        return self.lease.variables.beside({"result": known, "run": run})
+        variables = self.lease.variables
+        names = remembered.names(variables.kept, variables.read)
+        return variables.over({**names, "result": known, "run": run})
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
@@ -94,6 +98,7 @@ class Execution:
             replace(job, context=self.context),
             on_log=self.log.add,
             on_call=self.call,
+            on_previous=self.previous,
             cancelled=self.stopped,
         )
 
@@ -120,6 +125,15 @@ class Execution:
                     reason=answer.reason or "",
                     message=answer.message or "",
                 )
+
+    def previous(self) -> CallAnswer:
+        """The executions that led to the step, for code that asks for them."""
+        lease = self.lease
+        try:
+            found = executions.previous(self.platform, lease.step, lease.graph, lease.version)
+        except (executions.TooMuch, NotFound) as error:
+            return CallAnswer(ok=False, message=error.message)
+        return CallAnswer(ok=True, value=list(found))
 
     def _carry_out(
         self, definition: Definition, arguments: dict[str, Json], key: str
@@ -173,25 +187,25 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
     """The outcome with what the node's `save` makes of its result, if the variables may hold it."""
     if isinstance(outcome, Failed):
         return outcome
-    graph, node, result = execution.lease.graph, execution.node, outcome.result
+    graph, node = execution.lease.graph, execution.node
     try:
         if node.save:
-            patch = waiting.patch(graph, node, execution.scope(result), result)
-            return replace(outcome, patch=patch, removed=())
-        patch = waiting.checked(graph, node, outcome.patch, outcome.removed, result=result)
-        return replace(outcome, patch=patch)
+            patch = waiting.patch(graph, node, execution.scope(outcome.result))
+            outcome = replace(outcome, patch=patch, removed=())
+        waiting.check(graph, node, outcome.patch, outcome.removed)
     except waiting.Unfit as unfit:
         return Failed(
             reason=unfit.reason, message=unfit.message, terminal=True, usage=outcome.usage
         )
+    return outcome
 
 
 def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
     """The variables as a step leaves them, all of them read."""
-    before = remembered.visible(execution.lease.variables)
+    variables = execution.lease.variables
+    before = variables.over(remembered.visible(variables.kept))
     kept = {name: value for name, value in before.items() if name not in outcome.removed}
-    patch = remembered.visible(outcome.patch)
-    return dict(overlays.written(kept, patch, execution.lease.graph.reducers))
+    return dict(overlays.written(kept, outcome.patch, execution.lease.graph.reducers))
 
 
 def choose_job(execution: Execution, definition: Definition, state: Mapping[str, Json]) -> Job:

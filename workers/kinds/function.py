@@ -54,7 +54,8 @@ def _call(execution: Execution) -> Outcome:
             message=f"node {node.id}: function {node.uses!r} is not registered",
             terminal=True,
         )
-    state = remembered.visible(execution.lease.variables)
+    variables = execution.lease.variables
+    state = dict(variables.over(remembered.visible(variables.kept)))
     if execution.lease.undone is not None:
         state["result"] = execution.scope()["result"]
     if node.inputs is not None:

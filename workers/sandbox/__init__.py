@@ -51,7 +51,9 @@ it has a parameter for them. It returns a value, or a tuple of a value and its s
 `(value, {"status": {"value": 0, "reason": "…"}})`. JSON has no tuples, so the child itself takes
 the two apart: a list of the same two is a value.
 
-Tool calls are answered by the worker (`on_call`), in the thread that called `run`. The
+Tool calls are answered by the worker (`on_call`), in the thread that called `run`; so is
+`context.previous` (`on_previous`), the executions that led to the step: asked for only when it
+is used, and recorded nowhere, because history answers it the same in every attempt. The
 deadline includes them. Values that are not storable JSON are refused with their place:
 `state["items"][3] is a set, which is not a JSON value; use sorted(...) or list(...)`.
 Nothing from a child is trusted: it is bounded before it is read, by what the job may return (a
@@ -60,7 +62,7 @@ worker allows half of the child's memory, `CELERIAC_SANDBOX_BYTES`), and parsed 
 
 from __future__ import annotations
 
-from workers.sandbox.execution import OnCall, OnLog
+from workers.sandbox.execution import OnCall, OnLog, OnPrevious
 from workers.sandbox.job import (
     CallAnswer,
     Choose,
@@ -82,6 +84,7 @@ __all__ = [
     "Mode",
     "OnCall",
     "OnLog",
+    "OnPrevious",
     "Outcome",
     "Reason",
     "Sandbox",

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from engine.core import values
@@ -24,6 +25,7 @@ from workers.sandbox.zygote import Lane, Zygote
 
 OnLog: TypeAlias = Callable[[Stream, str], None]
 OnCall: TypeAlias = Callable[[str, list[Json], dict[str, Json]], CallAnswer]
+OnPrevious: TypeAlias = Callable[[], CallAnswer]
 
 #: How often a threading.Event is looked at: it cannot be polled together with descriptors.
 _GLANCE_SECONDS = 0.2
@@ -54,6 +56,7 @@ class Execution:
         *,
         on_log: OnLog,
         on_call: OnCall,
+        on_previous: OnPrevious,
         cancelled: threading.Event | None,
     ) -> None:
         self._job = job
@@ -61,6 +64,7 @@ class Execution:
         self._lane = lane
         self._zygote = zygote
         self._on_call = on_call
+        self._on_previous = on_previous
         self._cancelled = cancelled
         self._log = Log(job.limits, on_log)
         # Three parts: the result, what is set in the state, and the rest, which is small.
@@ -244,6 +248,8 @@ class Execution:
                 )
             case {"type": "call", "tool": str(tool)}:
                 self._call(tool, parts[1:])
+            case {"type": "previous"}:
+                self._answer(self._on_previous)
             case _:
                 raise _Forged("it has no known type")
         if self._verdict is not None and not self._killed:
@@ -275,12 +281,7 @@ class Execution:
         )
 
     def _call(self, tool: str, parts: tuple[memoryview, ...]) -> None:
-        """Have a tool call answered; meanwhile the child waits."""
-        if self._buried is not None or self._lost:
-            return  # nobody is there to hear the answer
-        self._watch()
-        if self._verdict is not None:
-            return
+        """Have a tool call answered."""
         if any(len(part) > self._limits.result_bytes for part in parts):
             raise _Forged("a call with too much")
         match [_parse(part) for part in parts]:
@@ -288,7 +289,16 @@ class Execution:
                 pass
             case _:
                 raise _Forged("a call without arguments")
-        answer = self._on_call(tool, args, kwargs)
+        self._answer(partial(self._on_call, tool, args, kwargs))
+
+    def _answer(self, ask: Callable[[], CallAnswer]) -> None:
+        """Have a question answered; meanwhile the child waits."""
+        if self._buried is not None or self._lost:
+            return  # nobody is there to hear the answer
+        self._watch()
+        if self._verdict is not None:
+            return
+        answer = ask()
         if answer.suspend:
             self._verdict = Outcome(ok=False, suspended=True, message=answer.message)
             self._kill()

@@ -70,7 +70,7 @@ class Job:
     arguments: Mapping[str, Json] = field(default_factory=dict)
     #: Asked after the node; without source and library, asked alone.
     choose: Choose | None = None
-    #: `run_id, node, iteration, attempt, step, idempotency_key`, for who asks for them.
+    #: `run_id, version_id, node, iteration, attempt, step, idempotency_key`, for who asks for them.
     context: Mapping[str, Json] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 

@@ -24,18 +24,10 @@ def reader(root: str, keys: Sequence[Key], *, lenient: bool) -> Run:
         return _variable(root)
     fixed = [key for key, _ in keys if isinstance(key, str | int)]
     text = written(root, fixed) if len(fixed) == len(keys) else None
-    step = keys[0][0] if root == "steps" and isinstance(keys[0][0], str) else ""
-    hidden = f"$steps.{step}"
 
     def run(frame: Frame) -> Json:
-        path: list[Json] = []
-        if hidden in frame.scope:
-            # The result of a step goes by a name of its own: it is read alone.
-            value, further = frame.scope[hidden], keys[1:]
-            path.append(step)
-        else:
-            value, further = frame.scope.get(root), keys
-        for given, position in further:
+        value, path = frame.scope.get(root), []
+        for given, position in keys:
             key = given(frame) if callable(given) else given
             path.append(key)
             found = _inside(value, key)

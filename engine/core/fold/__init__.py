@@ -9,6 +9,7 @@ items go, `undo` how a run undoes what it did.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import transitions
@@ -16,7 +17,7 @@ from engine.core.fold.orders import ordered
 from engine.core.fold.steps import expected, reported
 from engine.core.fold.threads import passed, requested, settled, threaded
 from engine.core.fold.undo import emptied, undone
-from engine.core.state import Ending, State
+from engine.core.state import TERMINATED, Ending, State
 from engine.core.transitions import RunStatus
 
 __all__ = ["evolve"]
@@ -37,7 +38,13 @@ def evolve(state: State, record: msg.Record) -> State:
                 reducers=reducers,
                 shared=shared,
             )
-        case msg.CancelRequested() | msg.PauseRequested() | msg.ResumeRequested() | msg.Ticked():
+        case (
+            msg.CancelRequested()
+            | msg.TerminateRequested()
+            | msg.PauseRequested()
+            | msg.ResumeRequested()
+            | msg.Ticked()
+        ):
             return _controlled(state, record)
         case msg.RequestStart():
             return requested(state, record)
@@ -88,24 +95,39 @@ def evolve(state: State, record: msg.Record) -> State:
             return reported(state, step_now, record)
 
 
-def _controlled(
-    state: State,
-    event: msg.CancelRequested | msg.PauseRequested | msg.ResumeRequested | msg.Ticked,
-) -> State:
+_Control: TypeAlias = (
+    msg.CancelRequested
+    | msg.TerminateRequested
+    | msg.PauseRequested
+    | msg.ResumeRequested
+    | msg.Ticked
+)
+
+
+def _controlled(state: State, event: _Control) -> State:
     """Fold what somebody asks of the whole run, or its clock."""
     match event:
-        case msg.CancelRequested(by=by, reason=reason, compensate=compensate):
-            if state.terminal:
-                return state
-            message = reason or f"by {by}"
-            ending = Ending(status=RunStatus.CANCELLED, reason="cancelled", message=message)
-            return replace(state, stopping=ending, compensate=compensate)
+        case msg.CancelRequested(compensate=compensate):
+            return replace(_stopped(state, event, "cancelled"), compensate=compensate)
+        case msg.TerminateRequested():
+            return replace(_stopped(state, event, TERMINATED), compensate=False)
         case msg.PauseRequested():
             return _became(state, RunStatus.RUNNING, RunStatus.PAUSED)
         case msg.ResumeRequested():
             return _became(state, RunStatus.PAUSED, RunStatus.RUNNING)
         case msg.Ticked():
             return state
+
+
+def _stopped(
+    state: State, event: msg.CancelRequested | msg.TerminateRequested, reason: str
+) -> State:
+    """What is asked to stop is about to end, whatever it is at; `decide` says how."""
+    if state.terminal:
+        return state
+    message = event.reason or f"by {event.by}"
+    ending = Ending(status=RunStatus.CANCELLED, reason=reason, message=message)
+    return replace(state, stopping=ending)
 
 
 def _became(state: State, before: RunStatus, after: RunStatus) -> State:

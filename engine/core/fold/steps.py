@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
+from engine.core import remembered
 from engine.core.fold.maps import without_items
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing, waited, written
@@ -26,6 +27,7 @@ _StepEvent: TypeAlias = (
     | msg.ItemsAdded
     | msg.CompleteRequested
     | msg.SkipRequested
+    | msg.RetryRequested
     | msg.Admitted
     | msg.Refused
     | msg.Deferred
@@ -55,6 +57,9 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
             return step.key in state.maps
         case msg.SkipRequested():
             return True
+        case msg.RetryRequested(attempt=taken):
+            waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
+            return waits or (step.status is StepStatus.READY and step.attempt == taken)
         case _:
             answer: msg.Admitted | msg.Refused | msg.Deferred = event  # nothing else is left
             return step.status is StepStatus.REQUESTED and step.key == answer.step
@@ -65,7 +70,8 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
     match event:
         case msg.AttemptSucceeded(result=result, choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice)
-            return written(standing(state, done), step.thread, event.patch, event.removed)
+            left = {**event.patch, **remembered.left(state.reducers, step.node, result)}
+            return written(standing(state, done), step.thread, left, event.removed)
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
             failure = Failure(reason=reason, message=message, terminal=terminal)
             return standing(state, failing(step, failure))
@@ -77,6 +83,10 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
         case msg.SkipRequested(choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), wake=None, choice=choice)
             return standing(without_items(state, step.key), done)
+        case msg.RetryRequested():
+            # An attempt that was taken away has its number for good, and counts against nothing.
+            again = step.attempt + (step.status is StepStatus.READY)
+            return standing(state, replace(step.to(StepStatus.DUE), wake=None, attempt=again))
         case msg.Admitted() | msg.Refused() | msg.Deferred():
             return standing(state, _answered(step, event))
         case _:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
-from engine.core import overlays, scopes
+from engine.core import overlays, remembered, scopes
 from engine.core.fold.maps import counting
 from engine.core.fold.threads import standing
 from engine.core.state import LOST_REASONS, Failure, Items, State, Step
@@ -39,7 +39,8 @@ def waited(state: State, step: Step, event: _WaitEvent) -> State:
             come = replace(step.to(StepStatus.ANSWERED), wake=None, result=result, choice=choice)
             return standing(state, come)
         case msg.Saved(patch=patch):
-            return written(standing(state, step.to(StepStatus.SUCCEEDED)), step.thread, patch)
+            left = {**patch, **remembered.left(state.reducers, step.node, step.result)}
+            return written(standing(state, step.to(StepStatus.SUCCEEDED)), step.thread, left)
         case msg.ItemsAdded(items=sent):
             known = state.maps[step.key]
             return counting(state, step.key, replace(known, sent=known.sent + len(sent)))

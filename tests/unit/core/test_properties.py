@@ -133,7 +133,15 @@ def _event(state: State, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
     wake = st.builds(msg.Woke, at=st.just(now), step=keys)
     tick = st.builds(msg.Ticked, at=st.just(now))
     cancel = st.builds(msg.CancelRequested, at=st.just(now), by=st.just("ada"))
-    return st.one_of(success, success, success, failure, loss, wake, tick, cancel)
+    cut = st.builds(msg.TerminateRequested, at=st.just(now), by=st.just("ada"))
+    retry = st.builds(
+        msg.RetryRequested,
+        at=st.just(now),
+        step=keys,
+        by=st.just("ada"),
+        attempt=st.none() | attempts,
+    )
+    return st.one_of(success, success, success, failure, loss, wake, tick, retry, cancel, cut)
 
 
 def _events(taken: Turn) -> list[msg.AnyEvent]:

@@ -181,3 +181,41 @@ def test_what_cannot_be_parsed_has_no_parameters() -> None:
 
 def test_the_modules_promised_are_the_modules_there() -> None:
     assert sorted(module.__name__ for module in namespace.MODULES) == sorted(source.MODULES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import json",
+        "import agentic_common.pb as pb, json",
+        "from agentic_common.pb import PlanInput",
+        "from __future__ import annotations",
+    ],
+)
+def test_code_of_bundles_may_import_what_is_there(text):
+    code = f"{text}\ndef plan(plan_input): ..."
+    assert source.check(code, name="plan", imports=source.IMPORTABLE) == ()
+    assert source.check(code, name="plan")[0].message == source.IMPORT_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("import os", "os"),
+        ("import json, os.path", "os.path"),
+        ("from . import helper", "."),
+        ("from .json import dumps", ".json"),
+        ("from json.tool import main", "json.tool"),
+    ],
+)
+def test_code_of_bundles_imports_nothing_else(text, named):
+    code = f"{text}\ndef plan(plan_input): ..."
+    (problem,) = source.check(code, name="plan", imports=source.IMPORTABLE)
+    assert problem.message == f"There is no module {named} here (line 1)"
+    assert "agentic_common.pb" in problem.remedy
+
+
+def test_a_source_defines_the_function_of_a_name_or_does_not():
+    assert source.defines("def plan(i): ...", "plan")
+    assert not source.defines("def plans(i): ...", "plan")
+    assert not source.defines("plan = 1", "plan")

@@ -7,5 +7,6 @@ the numbers in `walls`.
 `zygote` forks and buries; `child` is the life of one execution; `walls` its limits, and the
 one place where the fuller walls (user, network and pid namespaces, Landlock, seccomp) go;
 `perform` finds and calls the function; `namespace` is what source code sees, `state` and
-`calls` what it is given; `values` says what may leave; `log` bounds what it prints.
+`calls` what it is given; `records` are what led to it, `agentic` how the code of bundles is
+called with them; `values` says what may leave; `log` bounds what it prints.
 """

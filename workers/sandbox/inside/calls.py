@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import values, wire
+from . import records, values, wire
 from .state import WorkflowState
 
 _NAME_BYTES = 1024
@@ -21,6 +21,10 @@ class ToolError(Exception):
         super().__init__(f"{tool}: {message}")
         self.tool = tool
         self.reason = reason
+
+
+class NotShown(LookupError):
+    """What a step asks to see cannot be shown; the message says why."""
 
 
 class Calls:
@@ -45,17 +49,28 @@ class Calls:
         head = json.dumps({"type": "call", "tool": tool}).encode()
         given = values.encode(args, what=f"arguments of {tool}", limit=self._limit)
         named = values.encode(kwargs, what=f"arguments of {tool}", limit=self._limit)
-        with self._turn:
-            # What was printed before the call shall be read before it.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            wire.send(self._fd, head, given, named)
-            (answer,) = wire.receive(self._fd)
-        found = json.loads(bytes(answer))
+        found = self._ask(head, given, named)
         if not found["ok"]:
             raise ToolError(tool, found["reason"], found["message"])
         value = found["value"]
         return WorkflowState(value) if isinstance(value, dict) else value
+
+    def previous(self) -> list[Any]:
+        """The executions that led to this step. Raises `NotShown`."""
+        found = self._ask(json.dumps({"type": "previous"}).encode())
+        if not found["ok"]:
+            raise NotShown(found["message"])
+        shown: list[Any] = records.of(found["value"])
+        return shown
+
+    def _ask(self, *parts: bytes) -> Any:
+        with self._turn:
+            # What was printed before the question shall be read before it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            wire.send(self._fd, *parts)
+            (answer,) = wire.receive(self._fd)
+        return json.loads(bytes(answer))
 
 
 class Tools:

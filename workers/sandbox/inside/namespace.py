@@ -26,10 +26,11 @@ import textwrap
 import time
 import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
+from . import agentic
 from .calls import ToolError
 from .state import WorkflowState
 
@@ -53,6 +54,12 @@ MODULES: tuple[ModuleType, ...] = (
     time,
     uuid,
 )
+
+#: What source may import of typing, where it may import at all.
+_TYPING = """
+    Any Callable ClassVar Dict Final FrozenSet Generic Iterable Iterator List Literal Mapping
+    NamedTuple Optional Sequence Set Tuple Type TypeVar TypedDict Union cast
+""".split()  # noqa: SIM905  # as below
 
 _BUILTINS = """
     abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter
@@ -112,6 +119,7 @@ def _common() -> dict[str, Any]:
         **{module.__name__: SimpleNamespace(**_public(module)) for module in MODULES},
         "WorkflowState": WorkflowState,
         "ToolError": ToolError,
+        "agentic_common": agentic.package,
         "Any": typing.Any,
     }
 
@@ -169,7 +177,30 @@ def _attribute(name: str) -> str:
     return text
 
 
-def _import(name: str, *_args: object) -> ModuleType:
+def _import(
+    name: str,
+    _globals: object = None,
+    _locals: object = None,
+    wanted: Sequence[str] | None = None,
+    level: int = 0,
+) -> Any:
+    """What an import statement gets: of our own code's bundles, and what C code asks for."""
+    found = _importable().get(name) if level == 0 else None
+    if found is not None:
+        # `import a.b` gets a, `from a.b import c` gets a.b.
+        return found if wanted else _importable()[name.partition(".")[0]]
     if name not in _IMPORTED_BY_C:
         raise ImportError("Import statements are not allowed in dynamic code")
     return importlib.import_module(name)
+
+
+@functools.cache
+def _importable() -> dict[str, Any]:
+    """Modules as source sees them; which it may name is checked when it is registered."""
+    return {
+        **{module.__name__: _common()[module.__name__] for module in MODULES},
+        "agentic_common": agentic.package,
+        "agentic_common.pb": agentic.pb,
+        "typing": SimpleNamespace(**{name: getattr(typing, name) for name in _TYPING}),
+        "__future__": SimpleNamespace(annotations=None),
+    }

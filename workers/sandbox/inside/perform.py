@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from . import procs, values
+from .agentic import Detached
 from .calls import Calls, Tools
 from .namespace import namespace
 from .state import Changes, Context, WorkflowState
@@ -38,7 +39,9 @@ class Stage:
 
 def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, ...]:
     """Carry a job out and return its report, ready to be sent."""
-    context = Context(job["context"], invoke=calls.invoke, tools=Tools(calls))
+    context = Context(
+        job["context"], invoke=calls.invoke, tools=Tools(calls), previous=calls.previous
+    )
     limit: int = job["limits"]["result_bytes"]
     arguments: Mapping[str, Any] = job["arguments"]
     if "params" in arguments:
@@ -56,7 +59,9 @@ def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, 
     value = None
     if job["source"] is not None or job["library"] is not None:
         value = _call_on_state(_find(job, calls, stage), state, arguments, context)
-    if isinstance(value, Mapping) and value is not state:
+    if isinstance(value, Detached):
+        value = value.value
+    elif isinstance(value, Mapping) and value is not state:
         changes.absorb(value)
     parts = [
         b"null" if value is state else _result(value, limit),

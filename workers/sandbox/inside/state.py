@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from . import values
@@ -112,9 +112,11 @@ class Changes:
 
 
 class Context:
-    """Which step this is, and its way to the tools."""
+    """Which step this is, its way to the tools, and what led to it."""
 
     __slots__ = (
+        "_ask",
+        "_previous",
         "attempt",
         "idempotency_key",
         "invoke",
@@ -123,10 +125,20 @@ class Context:
         "run_id",
         "step",
         "tools",
+        "version_id",
     )
 
-    def __init__(self, facts: Mapping[str, Any], *, invoke: Any, tools: Any) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        *,
+        invoke: Any,
+        tools: Any,
+        previous: Callable[[], list[Any]] = list,
+    ) -> None:
         self.run_id = facts.get("run_id")
+        #: The workflow version that the run runs.
+        self.version_id = facts.get("version_id")
         self.node = facts.get("node")
         self.iteration = facts.get("iteration")
         self.attempt = facts.get("attempt")
@@ -135,6 +147,20 @@ class Context:
         self.idempotency_key = facts.get("idempotency_key")
         self.invoke = invoke
         self.tools = tools
+        self._ask = previous
+        self._previous: list[Any] | None = None
+
+    @property
+    def previous(self) -> list[Any]:
+        """The executions that led to this step, looked up when they are first asked for.
+
+        To a task that is the plan before it, to a plan the tasks before it; each has `header`,
+        `policy_telemetry` and `result`, as keys and as attributes. What a plan passed on is in
+        its `result.next_task_names` and `result.upstream_tasks_results`.
+        """
+        if self._previous is None:
+            self._previous = self._ask()
+        return self._previous
 
 
 def is_whole(data: Mapping[str, Any], state: Mapping[str, Any]) -> bool:

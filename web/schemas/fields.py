@@ -1,0 +1,30 @@
+"""Fields of our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError, fields
+
+_CHARACTERS = 1024
+_NAMES = 1000
+
+
+class Choice(fields.Field[Any]):
+    """What a step chose: a text, true or false, or the list of names of a plan."""
+
+    def _deserialize(
+        self,
+        value: Any,
+        attr: str | None,  # noqa: ARG002  # marshmallow's signature, here and below
+        data: Any,  # noqa: ARG002
+        **_: Any,
+    ) -> bool | str | tuple[str, ...]:
+        if isinstance(value, bool):
+            return value
+        names = value if isinstance(value, list) else [value]
+        if len(names) > _NAMES or not all(
+            isinstance(name, str) and len(name) <= _CHARACTERS for name in names
+        ):
+            raise ValidationError("is neither a text, nor true or false, nor a list of names")
+        return tuple(names) if isinstance(value, list) else str(value)
