@@ -53,6 +53,10 @@ class GaveUp(Unavailable):
     """The database gave up on a transaction: it took too long, or stood in another's way."""
 
 
+class StoodInTheWay(GaveUp):
+    """Two transactions waited for each other, and the database let the other one go on; try again."""
+
+
 class OutOfReach(Unavailable):
     """A value in the blob store cannot be read or written at the moment."""
 

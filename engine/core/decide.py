@@ -252,9 +252,9 @@ def _about(
             )
         case StepStatus.FAILED:
             return _after_failure(graph, policy, state, step, now, read=read)
-        case StepStatus.RETRYING if (
-            step.wake is not None and step.wake <= now and state.status is RunStatus.RUNNING
-        ):
+        case StepStatus.RETRYING if step.wake == now and state.status is RunStatus.RUNNING:
+            # At once. Whoever has to wait is woken: not every turn has it at hand, and what
+            # follows from an event must not hang on that.
             return _again(graph, step)
         case StepStatus.DUE:
             return _again(graph, step)

@@ -202,9 +202,11 @@ def _not_live(run: RunId, step: str) -> NotFound:
 
 def _chosen(graph: Graph, node: NodeId, choice: msg.Choice) -> msg.Choice:
     """A choice that the node can make: of a plan, always a list of names. Raises `Invalid`."""
-    if isinstance(choice, str) and graph.nodes[node].role is Role.PLAN:
+    if node not in graph.nodes and choice is None:
+        return None  # what is within another node stands on no edge, and chooses nothing
+    if isinstance(choice, str) and graph.node(node).role is Role.PLAN:
         choice = (choice,)
-    if graph.answering(node, choice) is None:
+    if node not in graph.nodes or graph.answering(node, choice) is None:
         raise Invalid(
             [
                 Problem(

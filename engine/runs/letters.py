@@ -37,3 +37,8 @@ def letter(run: RunId, event: msg.AnyEvent) -> Letter:
     """An event without users' data, addressed to a run."""
     sealed = codec.seal(event)
     return Letter(run=run, kind=sealed.kind, format=codec.FORMAT, body=sealed.body)
+
+
+def ticked(run: RunId) -> Letter:
+    """The news for a run that it is to be looked at."""
+    return letter(run, msg.Ticked(at=codec.UNTIMED))

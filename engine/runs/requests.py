@@ -112,7 +112,10 @@ def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
                 found.append(said)
             case _:
                 pass
-    if state.undoing is not None and state.undoing.asked:
+    # What was reported until its steps were gone counts as done, and is known when the turn is over
+    # that begins to undo. So the next one looks for it.
+    begins = any(isinstance(entry.record, msg.BeginUndo) for entry in sitting.entries)
+    if state.undoing is not None and state.undoing.asked and not begins:
         found.append(_undo(desk, state.undoing.before, sitting))
     return Answers(
         events=tuple(found),

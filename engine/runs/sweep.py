@@ -56,7 +56,8 @@ def sweep(platform: Platform) -> Swept:
             inbox.put(connection, [letters.letter(*_woke(row)) for row in woken])
         ticked = runs.wake(connection, BATCH)
         if ticked:
-            inbox.put(connection, [letters.letter(*_ticked(row)) for row in ticked])
+            runs_due = [RunId(row.tenant_id, row.run_id) for row in ticked]
+            inbox.put(connection, [letters.ticked(run) for run in runs_due])
         resent = steps.overdue(connection, platform.settings.resend_seconds, BATCH)
         platform.fault(faults.SWEEP_INSIDE)
     platform.broker.send(
@@ -125,7 +126,3 @@ def _lost(row: Row[Any]) -> tuple[RunId, msg.AttemptLost]:
 def _woke(row: Row[Any]) -> tuple[RunId, msg.Woke]:
     event = msg.Woke(at=codec.UNTIMED, step=msg.StepKey(row.key))
     return RunId(row.tenant_id, row.run_id), event
-
-
-def _ticked(row: Row[Any]) -> tuple[RunId, msg.Ticked]:
-    return RunId(row.tenant_id, row.run_id), msg.Ticked(at=codec.UNTIMED)

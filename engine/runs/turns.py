@@ -36,10 +36,11 @@ from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, Ref, canonical
-from engine.errors import GaveUp, Unavailable
+from engine.errors import GaveUp, StoodInTheWay, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, large, locks, requests, states
 from engine.runs.children import Parent
+from engine.runs.letters import ticked
 from engine.runs.requests import Desk, Sitting
 from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
@@ -140,7 +141,7 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
     )
 
 
-def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
+def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, again: bool = False) -> int:
     taken = 0
     at_hand = _AtHand()
     while waiting:
@@ -158,6 +159,9 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool) -> int:
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
                 raise
+            if isinstance(error, StoodInTheWay) and not again:
+                # Two runs that hand each other their locks, say: the other one is past it now.
+                return taken + _take(platform, waiting, force=force, again=True)
             if len(waiting) == 1:
                 _stick(platform, waiting[0], error)
                 return taken
@@ -387,6 +391,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
 
 
 def _began_undoing(one: _Taken) -> bool:
+    """Whether the turn has ended whatever was live, to undo what was done."""
     return one.before.undoing is None and one.turn.state.undoing is not None
 
 
@@ -399,6 +404,9 @@ def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:
         and (ended := children.ended(one.row, one.turn.state.ending, one.outputs)) is not None
     ]
     told = [run for one in turned for run in one.started]
+    if undoing := [one.run for one in turned if _began_undoing(one)]:
+        # Whatever was reported before its steps were cleared lies in the inbox by its next turn.
+        inbox.put(connection, [ticked(run) for run in undoing])
     if endings:
         told += children.tell(connection, endings)
     if parents := [one.run for one in turned if one.graph.children]:

@@ -38,8 +38,27 @@ _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 #: The tables whose rows belong to a run, and that no foreign key binds to it.
 UNBOUND = (
     *("inbox", "history", "payload", "attempt", "result", "refusal", "call", "call_result"),
-    *("pin", "log", "checkpoint", "idempotency", "blob_reference"),
+    *("pin", "log", "checkpoint", "idempotency", "blob_reference", "answer"),
 )
+
+#: Who holds a lock: steps by their rows, threads between steps by their tokens.
+_HELD = """
+        SELECT s.tenant_id, s.run_id, s.key AS holder, h.value->>0 AS name
+        FROM step s, json_array_elements(s.holds) h WHERE $RUNS(s.run_id)
+        UNION ALL
+        SELECT r.tenant_id, r.id, 'a token at ' || (t.value->>'target'), h.value->>0
+        FROM run r, json_array_elements(r.head->'tokens') t, json_array_elements(t.value->'holds') h
+        WHERE $RUNS(r.id)"""
+
+#: A live run `c` that the step `s` waits for.
+_CHILD = """
+        EXISTS (SELECT FROM run c WHERE c.tenant_id = s.tenant_id AND c.parent_run = s.run_id
+            AND c.parent_step = s.key AND c.parent_attempt = s.attempt
+            AND c.status NOT IN ($TERMINAL))"""
+#: What an event or people can end of the step `s`.
+_WAIT = """
+        EXISTS (SELECT FROM wait w WHERE w.tenant_id = s.tenant_id AND w.run_id = s.run_id
+            AND w.step = s.key AND w.kind = s.wait)"""
 
 INVARIANTS = (
     Invariant(
@@ -59,14 +78,128 @@ INVARIANTS = (
     Invariant(
         name="live_run_waits_for_something",
         says="A run that has not ended, nor been paused, waits for something that will be looked at.",
-        sql="""
+        sql=f"""
         SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
-            'is ' || r.status || ', with no event, no wake, no step that wakes or is leased' AS detail
+            'is ' || r.status || ', with no event, no wake, no step that wakes, is leased or waits '
+                || 'for what can come' AS detail
         FROM run r WHERE r.status NOT IN ($TERMINAL, 'paused') AND $RUNS(r.id)
             AND r.stuck_until IS NULL AND r.wake_at IS NULL
             AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = r.tenant_id AND i.run_id = r.id)
             AND NOT EXISTS (SELECT FROM step s WHERE s.tenant_id = r.tenant_id AND s.run_id = r.id
-                AND (s.wake_at IS NOT NULL OR s.lease_until IS NOT NULL))
+                AND (s.wake_at IS NOT NULL OR s.lease_until IS NOT NULL
+                    OR (s.status = 'waiting' AND ({_WAIT} OR {_CHILD}))))
+        """,  # noqa: S608  # our own constants, here and below
+    ),
+    Invariant(
+        name="waiting_step_can_be_ended",
+        says="A step that waits has what ends it: a time, a question, a live run, items.",
+        sql=f"""
+        SELECT s.tenant_id, s.run_id, s.key AS subject,
+            'waits for ' || s.wait || ', and nothing can end that' AS detail
+        FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
+        WHERE s.status = 'waiting' AND $RUNS(s.run_id) AND NOT CASE s.wait
+            WHEN 'timer' THEN s.wake_at IS NOT NULL
+            WHEN 'workflow' THEN {_CHILD}
+            WHEN 'map' THEN r.head->'maps'->s.key IS NOT NULL
+            ELSE {_WAIT} END
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="wait_has_its_step",
+        says="Whatever people are asked, or an event may end, some step waits for.",
+        sql="""
+        SELECT w.tenant_id, w.run_id, w.step AS subject,
+            'a wait for ' || w.kind || ', and the step is ' || s.status
+                || coalesce(' for ' || s.wait, '') AS detail
+        FROM wait w JOIN step s ON s.tenant_id = w.tenant_id AND s.run_id = w.run_id
+            AND s.key = w.step
+        WHERE $RUNS(w.run_id)
+            AND (s.status NOT IN ('waiting', 'reported') OR s.wait IS DISTINCT FROM w.kind)
+        """,
+    ),
+    Invariant(
+        name="orphan_is_let_go",
+        says="A live run that is to end with the step that started it has that step, or is told.",
+        sql="""
+        SELECT c.tenant_id, c.id AS run_id, 'run' AS subject,
+            'is ' || c.status || ', and ' || c.parent_step || ' of run ' || c.parent_run
+                || ' waits for it no more' AS detail
+        FROM run c WHERE c.orphan = 'cancel' AND c.status NOT IN ($TERMINAL) AND $RUNS(c.id)
+            AND NOT EXISTS (SELECT FROM step s WHERE s.tenant_id = c.tenant_id
+                AND s.run_id = c.parent_run AND s.key = c.parent_step
+                AND s.attempt = c.parent_attempt AND s.status IN ('waiting', 'reported'))
+            AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = c.tenant_id AND i.run_id = c.id
+                AND i.kind = 'CancelRequested')
+        """,
+    ),
+    Invariant(
+        name="lock_is_held",
+        says="A lock is held by a step or a token of a run that has not ended.",
+        sql=f"""
+        SELECT l.tenant_id, l.run_id, l.name AS subject,
+            'the run is ' || r.status || ', and no step or token of it holds the lock' AS detail
+        FROM lock l JOIN run r ON r.tenant_id = l.tenant_id AND r.id = l.run_id
+        WHERE $RUNS(l.run_id) AND NOT EXISTS (SELECT FROM ({_HELD}) h
+            WHERE h.tenant_id = l.tenant_id AND h.run_id = l.run_id AND h.name = l.name)
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="holder_has_its_lock",
+        says="Who holds a lock has its row: no two runs hold one.",
+        sql=f"""
+        SELECT h.tenant_id, h.run_id, h.name AS subject, h.holder || ' holds it, '
+            || coalesce('and so does run ' || l.run_id, 'and nobody gave it') AS detail
+        FROM ({_HELD}) h LEFT JOIN lock l ON l.tenant_id = h.tenant_id AND l.name = h.name
+        WHERE l.run_id IS DISTINCT FROM h.run_id
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="map_counts_its_items",
+        says="A map counts the steps of its items, and has every item; every item has its map.",
+        sql="""
+        SELECT r.tenant_id, r.id AS run_id, m.key AS subject,
+            'counts ' || (m.value->>'running') || ' under way of ' || (m.value->>'next')
+                || ' begun and ' || (m.value->>'count') || ' in all; there are ' || rows.steps
+                || ' steps and ' || rows.items || ' items' AS detail
+        FROM run r, json_each(r.head->'maps') m, LATERAL (
+            SELECT (SELECT count(*) FROM step s WHERE s.tenant_id = r.tenant_id AND s.run_id = r.id
+                    AND s."of" = m.key) AS steps,
+                (SELECT count(*) FROM generate_series(0, (m.value->>'count')::int - 1) place
+                    JOIN payload p ON p.tenant_id = r.tenant_id AND p.run_id = r.id
+                        AND p.id = m.key || '.' || place || '/item') AS items) rows
+        WHERE $RUNS(r.id) AND (rows.steps <> (m.value->>'running')::int
+            OR rows.items <> (m.value->>'count')::int
+            OR (m.value->>'next')::int <> (m.value->>'running')::int
+                + (m.value->>'succeeded')::int + (m.value->>'failed')::int)
+        UNION ALL
+        SELECT s.tenant_id, s.run_id, s.key, 'is an item of ' || s."of" || ', which is no map'
+        FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
+        WHERE s."of" IS NOT NULL AND s.item IS NOT NULL AND $RUNS(s.run_id)
+            AND r.head->'maps'->s."of" IS NULL
+        """,
+    ),
+    Invariant(
+        name="event_ends_its_wait",
+        says="An event that a step has claimed ended the wait of that step, and no other.",
+        sql="""
+        SELECT e.tenant_id, e.claimed_run AS run_id, e.claimed_step AS subject,
+            'has claimed event ' || e.id || ', and no line says so' AS detail
+        FROM event e WHERE e.state = 'claimed' AND $RUNS(e.claimed_run)
+            AND NOT EXISTS (SELECT FROM history h WHERE h.tenant_id = e.tenant_id
+                AND h.run_id = e.claimed_run AND h.kind = 'WaitEnded'
+                AND h.body->>'step' = e.claimed_step AND h.body->'by'->>0 = 'event:' || e.id)
+            AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = e.tenant_id
+                AND i.run_id = e.claimed_run AND i.kind = 'WaitEnded'
+                AND i.body->>'step' = e.claimed_step AND i.body->'by'->>0 = 'event:' || e.id)
+        UNION ALL
+        SELECT h.tenant_id, h.run_id, h.body->>'step', 'line ' || h.seq || ' says that event ' || e.id
+            || ' ended its wait; it is ' || e.state || coalesce(' by ' || e.claimed_step || ' of run '
+                || e.claimed_run, '')
+        FROM history h JOIN event e ON e.tenant_id = h.tenant_id
+            AND h.body->'by'->>0 = 'event:' || e.id
+        WHERE h.kind = 'WaitEnded' AND $RUNS(h.run_id)
+            AND (e.claimed_run IS DISTINCT FROM h.run_id
+                OR e.claimed_step IS DISTINCT FROM h.body->>'step')
         """,
     ),
     Invariant(
@@ -176,26 +309,35 @@ INVARIANTS = (
     ),
     Invariant(
         name="settled_step_has_its_result",
-        says="A success that history counts has its accepted result, under the same fence.",
+        says="What history counts as done, or as waited for in vain, has its result: that one.",
         sql="""
         SELECT h.tenant_id, h.run_id, h.body->>'step' AS subject,
-            'line ' || h.seq || ' counts attempt ' || (h.body->>'attempt') || ' under fence '
-                || (h.body->>'fence') || ', accepted is ' || coalesce('attempt ' || x.attempt
-                    || ' under fence ' || x.fence, 'none') AS detail
+            'line ' || h.seq || ' counts attempt ' || (h.body->>'attempt')
+                || coalesce(' under fence ' || (h.body->>'fence'), '') || ', accepted is '
+                || coalesce('attempt ' || x.attempt || ' under fence ' || x.fence, 'none') AS detail
         FROM history h LEFT JOIN result x ON x.tenant_id = h.tenant_id AND x.run_id = h.run_id
             AND x.step = h.body->>'step' AND x.outcome = 'succeeded'
-        WHERE h.kind = 'AttemptSucceeded' AND $RUNS(h.run_id)
+        WHERE h.kind IN ('AttemptSucceeded', 'WaitEnded') AND $RUNS(h.run_id)
             AND (x.attempt IS DISTINCT FROM (h.body->>'attempt')::int
-                OR x.fence IS DISTINCT FROM (h.body->>'fence')::bigint)
+                OR (h.kind = 'AttemptSucceeded'
+                    AND x.fence IS DISTINCT FROM (h.body->>'fence')::bigint))
+        UNION ALL
+        SELECT h.tenant_id, h.run_id, h.body->>'step', 'line ' || h.seq || ' says that attempt '
+            || (h.body->>'attempt') || ' waited in vain, and no result says so'
+        FROM history h WHERE h.kind = 'WaitFailed' AND $RUNS(h.run_id)
+            AND NOT EXISTS (SELECT FROM result x WHERE x.tenant_id = h.tenant_id
+                AND x.run_id = h.run_id AND x.step = h.body->>'step'
+                AND x.attempt = (h.body->>'attempt')::int AND x.outcome = 'failed')
         """,
     ),
     Invariant(
         name="step_settles_once",
-        says="History counts one success of a step, and settles it once.",
+        says="History counts one success of a step, or one end of its wait, and settles it once.",
         sql="""
         SELECT h.tenant_id, h.run_id, h.body->>'step' AS subject,
             h.kind || ' in lines ' || string_agg(h.seq::text, ', ' ORDER BY h.seq) AS detail
-        FROM history h WHERE h.kind IN ('AttemptSucceeded', 'TakeEdges') AND $RUNS(h.run_id)
+        FROM history h WHERE h.kind IN ('AttemptSucceeded', 'WaitEnded', 'TakeEdges', 'SettleItem',
+            'SettleUndo') AND $RUNS(h.run_id)
         GROUP BY h.tenant_id, h.run_id, h.body->>'step', h.kind HAVING count(*) > 1
         """,
     ),

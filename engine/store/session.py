@@ -19,13 +19,12 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from engine.errors import GaveUp, Unavailable
+from engine.errors import GaveUp, StoodInTheWay, Unavailable
 
 T = TypeVar("T")
 
 _GAVE_UP = (
     psycopg2.errors.QueryCanceled,
-    psycopg2.errors.DeadlockDetected,
     psycopg2.errors.LockNotAvailable,
     psycopg2.errors.SerializationFailure,
 )
@@ -89,6 +88,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield connection
     except DBAPIError as error:
         message = f"the database did not carry out a transaction: {error.orig}"
+        if isinstance(error.orig, psycopg2.errors.DeadlockDetected):
+            raise StoodInTheWay(message) from error
         if isinstance(error.orig, _GAVE_UP):
             raise GaveUp(message) from error
         if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:

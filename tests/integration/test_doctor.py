@@ -15,10 +15,11 @@ from sqlalchemy.exc import InternalError
 from engine.blobs import Blobs
 from engine.core.values import Json
 from engine.platform import DatabaseRole, Platform
-from engine.runs import attempts, calls, control, doctor, launch, logs, views
+from engine.runs import attempts, calls, control, doctor, events, launch, logs, turns, views
 from engine.runs.attempts import Failed, Succeeded
 from engine.settings import Settings
 from engine.store import invariants, reads, session
+from engine.store.ids import RunId
 from tests.integration.test_roles import ROWS, RUN
 from tests.support import platforms, services
 from tests.support.platforms import LINE, TENANT, Sent, finish, publish, register, submit, take
@@ -33,6 +34,38 @@ RETRIED: dict[str, Json] = {
     "workflow": "retried",
     "nodes": {"a": {"uses": "noop", "retry": {"attempts": 2, "backoff": 3600}}},
     "edges": ["a -> end"],
+}
+
+
+def _of_one(name: str, /, **node: Json) -> dict[str, Json]:
+    return {"workflow": name, "nodes": {"a": node}, "edges": ["a -> end"]}
+
+
+#: A step that waits, for each kind of wait; `hour` is the child of `parent`.
+WAITING: Mapping[str, dict[str, Json]] = {
+    "hour": _of_one("hour", kind="timer", **{"for": "1h"}),
+    "asked": _of_one("asked", kind="approval"),
+    "awaiting": _of_one("awaiting", kind="event", name="never"),
+    "paid": _of_one("paid", kind="event", name="paid"),
+    "parent": _of_one("parent", kind="workflow", workflow="hour"),
+    "vain": _of_one("vain", kind="workflow", workflow="hour"),
+    "mapping": _of_one("mapping", kind="map", over=[1, 2, 3], do="noop", at_once=2),
+    "locked": _of_one("locked", uses="noop", lock="door"),
+    # Its first thread has left the step that asked for the lock, and waits for the second.
+    "keeping": {
+        "workflow": "keeping",
+        "nodes": {
+            "start": {"kind": "start"},
+            "a": {"uses": "noop", "lock": {"name": "door", "until": "j", "of": "tenant"}},
+            "b": {"uses": "noop"},
+            "j": {"uses": "noop"},
+        },
+        "edges": [
+            {"from": "start", "to": ["a", "b"], "type": "parallel"},
+            {"from": ["a", "b"], "to": "j", "type": "join"},
+            "j -> end",
+        ],
+    },
 }
 
 
@@ -54,6 +87,9 @@ class Plant(NamedTuple):
 
 _FUTURE = "clock_timestamp() + interval '1 day'"
 _LONG_AGO = "clock_timestamp() - interval '61 seconds'"
+#: No table of the world of roles, and appended to like the others.
+_ANSWER = f"(tenant_id, run_id, step, attempt, said_by) VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')"
+_CHILDLESS = "UPDATE run SET parent_attempt = 2 WHERE parent_run = :run"
 _LINE = "INSERT INTO history SELECT tenant_id, run_id, seq + 1000, at, kind, format, body, payload_id, hash FROM history WHERE run_id = :run"
 
 PLANTS: Mapping[str, list[Plant]] = {
@@ -82,6 +118,88 @@ PLANTS: Mapping[str, list[Plant]] = {
         Plant(
             "leased",
             "UPDATE step SET status = 'reported', begun = false, worker = NULL, lease_until = NULL WHERE run_id = :run",
+        ),
+        Plant("asked", "DELETE FROM wait WHERE run_id = :run"),
+        Plant("awaiting", "DELETE FROM wait WHERE run_id = :run"),
+        Plant("parent", _CHILDLESS),
+        Plant("hour", "UPDATE step SET wake_at = NULL WHERE run_id = :run"),
+    ],
+    "waiting_step_can_be_ended": [
+        Plant("asked", "DELETE FROM wait WHERE run_id = :run", "a#1"),
+        Plant("awaiting", "DELETE FROM wait WHERE run_id = :run", "a#1"),
+        Plant("hour", "UPDATE step SET wake_at = NULL WHERE run_id = :run", "a#1"),
+        Plant("parent", _CHILDLESS, "a#1"),
+        Plant(
+            "parent",
+            "UPDATE run SET status = 'completed', finished_at = clock_timestamp() WHERE parent_run = :run",
+            "a#1",
+        ),
+        Plant(
+            "mapping",
+            """UPDATE run SET head = (head::jsonb || '{"maps": {}}')::json WHERE id = :run""",
+            "a#1",
+        ),
+    ],
+    "wait_has_its_step": [
+        Plant("asked", "UPDATE step SET wait = 'event' WHERE run_id = :run", "a#1"),
+        Plant("awaiting", "UPDATE wait SET kind = 'approval' WHERE run_id = :run", "a#1"),
+        Plant(
+            "asked",
+            f"UPDATE step SET status = 'ready', wake_at = {_FUTURE} WHERE run_id = :run",
+            "a#1",
+        ),
+    ],
+    "orphan_is_let_go": [
+        Plant("child", "UPDATE run SET parent_attempt = 2 WHERE id = :run", "run"),
+        Plant(
+            "child",
+            "DELETE FROM step s USING run c WHERE c.id = :run AND s.run_id = c.parent_run",
+            "run",
+        ),
+    ],
+    "lock_is_held": [
+        Plant("locked", "UPDATE step SET holds = '[]' WHERE run_id = :run"),
+        Plant(
+            "keeping",
+            """UPDATE run SET head = (head::jsonb || '{"tokens": []}')::json WHERE id = :run""",
+            "tenant:door",
+        ),
+        Plant(
+            "done",
+            "INSERT INTO lock (tenant_id, name, run_id) VALUES ('local', 'tenant:window', :run)",
+            "tenant:window",
+        ),
+    ],
+    "holder_has_its_lock": [
+        Plant("locked", "DELETE FROM lock WHERE run_id = :run"),
+        Plant("keeping", "DELETE FROM lock WHERE run_id = :run", "tenant:door"),
+        Plant(
+            "keeping",
+            "UPDATE lock SET run_id = (SELECT id FROM run WHERE id <> :run LIMIT 1) WHERE run_id = :run",
+            "tenant:door",
+        ),
+    ],
+    "map_counts_its_items": [
+        Plant("mapping", "DELETE FROM step WHERE run_id = :run AND item = 0", "a#1"),
+        Plant("mapping", "DELETE FROM payload WHERE run_id = :run AND id = 'a#1.2/item'", "a#1"),
+        Plant(
+            "mapping",
+            """UPDATE run SET head = (jsonb_set(head::jsonb, '{maps,a#1,succeeded}', '1'))::json WHERE id = :run""",
+            "a#1",
+        ),
+        Plant(
+            "mapping",
+            """UPDATE run SET head = (head::jsonb || '{"maps": {}}')::json WHERE id = :run""",
+            "a#1.0",
+        ),
+    ],
+    "event_ends_its_wait": [
+        Plant("paid", "DELETE FROM history WHERE run_id = :run AND kind = 'WaitEnded'", "a#1"),
+        Plant("paid", "UPDATE event SET claimed_step = 'a#2' WHERE claimed_run = :run", "a#1"),
+        Plant(
+            "paid",
+            "UPDATE event SET state = 'kept', claimed_run = NULL, claimed_step = NULL WHERE claimed_run = :run",
+            "a#1",
         ),
     ],
     "run_is_what_was_submitted": [
@@ -140,6 +258,9 @@ PLANTS: Mapping[str, list[Plant]] = {
     "settled_step_has_its_result": [
         Plant("done", "DELETE FROM result WHERE run_id = :run AND step = 'a#3'", "a#3"),
         Plant("done", "UPDATE result SET fence = 7 WHERE run_id = :run AND step = 'a#3'", "a#3"),
+        Plant("paid", "DELETE FROM result WHERE run_id = :run", "a#1"),
+        Plant("paid", "UPDATE result SET attempt = 2 WHERE run_id = :run", "a#1"),
+        Plant("vain", "DELETE FROM result WHERE run_id = :run", "a#1"),
         Plant(
             "done",
             "UPDATE result SET outcome = 'failed', reason = 'error' WHERE run_id = :run AND step = 'a#3'",
@@ -149,6 +270,7 @@ PLANTS: Mapping[str, list[Plant]] = {
     "step_settles_once": [
         Plant("done", f"{_LINE} AND kind = 'TakeEdges' AND body->>'step' = 'a#2'", "a#2"),
         Plant("done", f"{_LINE} AND kind = 'AttemptSucceeded' AND body->>'step' = 'a#2'", "a#2"),
+        Plant("paid", f"{_LINE} AND kind = 'WaitEnded'", "a#1"),
     ],
     "nothing_follows_the_end": [
         Plant("cancelled", f"{_LINE} AND kind = 'RequestStart'", "line 10"),
@@ -236,7 +358,7 @@ PLANTS: Mapping[str, list[Plant]] = {
     "row_has_its_run": [
         Plant(
             "nobody",
-            f"INSERT INTO {table} {ROWS[table]}".replace(f"'{RUN}'", ":run").replace(
+            f"INSERT INTO {table} {ROWS.get(table, _ANSWER)}".replace(f"'{RUN}'", ":run").replace(
                 "'acme'", "'local'"
             ),
             table,
@@ -268,6 +390,9 @@ PLANTS: Mapping[str, list[Plant]] = {
         Plant("ready", "DELETE FROM step WHERE run_id = :run", "a#1"),
         Plant("retrying", "UPDATE step SET errors = 0 WHERE run_id = :run", "a#1"),
         Plant("retrying", "UPDATE step SET status = 'ready' WHERE run_id = :run", "a#1"),
+        Plant("asked", "UPDATE step SET wait = 'event' WHERE run_id = :run", "a#1"),
+        Plant("mapping", "DELETE FROM step WHERE run_id = :run AND item = 0", "a#1.0"),
+        Plant("locked", "UPDATE step SET holds = '[]' WHERE run_id = :run", "a#1"),
         Plant("done", "DELETE FROM history WHERE run_id = :run AND seq > 5", "history"),
         Plant(
             "done",
@@ -370,7 +495,31 @@ def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
         "large": large.run,
         "queued": queued.run,
         "nobody": RUN,
+        **_waiting(main, worker),
     }
+
+
+def _waiting(main: Platform, worker: Platform) -> Mapping[str, str]:
+    """A run for each thing that a step may wait for."""
+    versions = {name: publish(main, document) for name, document in WAITING.items()}
+    runs = {name: submit(main, version) for name, version in versions.items()}
+    finish(main, worker, take(worker, runs["keeping"], "a#1"))
+    (child, ended) = (_child(main, runs[name]) for name in ("parent", "vain"))
+    control.cancel(main, RunId(TENANT, ended), by="ada")
+    claimed = events.send(main, TENANT, "paid", {"amount": 3}, by="ada").woken
+    turns.take_turns(main, claimed)
+    assert {name: views.status(main, run).status for name, run in runs.items()} == {
+        **dict.fromkeys(runs, "running"),
+        "paid": "completed",
+        "vain": "failed",
+    }
+    return {"child": child, "ended": ended, **{name: run.run for name, run in runs.items()}}
+
+
+def _child(main: Platform, parent: RunId) -> str:
+    (row,) = platforms.sql(main, "SELECT id::text FROM run WHERE parent_run = :run", run=parent.run)
+    turns.take_turns(main, [RunId(TENANT, row.id)])
+    return str(row.id)
 
 
 @pytest.fixture

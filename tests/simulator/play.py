@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from engine.core import messages as msg
-from engine.core.graph import Retry
-from engine.core.values import Inline
-from tests.simulator.world import EPOCH, LEASE, Actor, Lease, Rules, World
-from tests.support.play import LINE, LOOP, edge, graph, node
-
-TRYING = graph(
-    edge("start -> a"),
-    edge("a -> b", when="$result.n > 1"),
-    edge("a -> a", label="loop"),
-    edge("b -> end"),
-    nodes=[
-        node("a", retry=Retry(attempts=50, backoff=3), max_iterations=3),
-        node("b", retry=Retry(attempts=50, backoff=0)),
-    ],
-)
-GRAPHS = (LINE, LOOP, TRYING)
+from engine.core.graph import Map
+from engine.core.values import Inline, Json
+from tests.simulator.graphs import GRAPHS, LIBRARY
+from tests.simulator.world import EPOCH, LEASE, Actor, Lease, Rules, Run, World
 
 
 def live(seed: int, rules: Rules = Rules(), *, faults: int = 250, peace: int = 6000) -> World:  # noqa: B008  # frozen
     """The world after a seed's faults and the peace that follows."""
-    world = World(rng=random.Random(seed), rules=rules)
+    world = World(rng=random.Random(seed), rules=rules, library=LIBRARY)
     rng = world.rng
+    world.talk = rng.choice((0.0, 0.05, 0.5))
     actors: list[Actor] = []
     for number in range(rng.randint(1, 3)):
-        world.submit(f"r{number}", rng.choice(GRAPHS), {"n": 0})
+        graph = rng.choice(GRAPHS)
+        world.submit(f"r{number}", graph, {} if graph.reducers else {"n": 0})
         if rng.random() < 0.7:
             world.send("coordinate", f"r{number}")
     for _ in range(faults):
@@ -38,12 +29,12 @@ def live(seed: int, rules: Rules = Rules(), *, faults: int = 250, peace: int = 6
         if world.violations:
             return world
     for tick in range(peace):
-        if all(run.state.terminal for run in world.runs.values()):
+        if all(resting(run) for run in world.runs.values()) or world.violations:
             break
         if tick % 10 == 0:
             actors.append(_sweeper(world))
         _step(world, actors)
-        world.now += 0.2
+        world.now += rng.uniform(0.15, 0.25)
     return world
 
 
@@ -64,7 +55,7 @@ def _trouble(world: World, actors: list[Actor]) -> None:
         case 5:
             world.now += rng.choice((0.5, 4.0, LEASE * 1.1))
         case 6 if rng.random() < 0.1:
-            world.cancel(rng.choice(list(world.runs)))
+            world.cancel(rng.choice(list(world.runs)), compensate=rng.random() < 0.5)
         case 6:
             rows = [(name, key) for name, run in world.runs.items() for key in run.rows]
             if rows:
@@ -75,8 +66,50 @@ def _trouble(world: World, actors: list[Actor]) -> None:
             # As SIGSTOP would, or a machine that sleeps: it goes on later as if nothing had been.
             until = world.now + rng.choice((1.0, LEASE * 1.2, LEASE * 2))
             world.stalled.append((until, actors.pop(rng.randrange(len(actors)))))
+        case 10 | 11:
+            actors.append(_sender(world))
+        case 12 | 13 | 14 if rng.random() < world.talk:
+            _answer(world)
         case _:
-            world.now += 0.05
+            # Never the same time twice: no clock of a database tells it.
+            world.now += rng.uniform(0.04, 0.06)
+
+
+def resting(run: Run) -> bool:
+    """Whether a run has ended, or waits for people alone: nothing goes on by itself."""
+    if run.state.terminal:
+        return not run.inbox
+    asked = {key for key, wait in run.waits.items() if wait.kind in ("approval", "input")}
+    return (
+        not run.inbox
+        and bool(asked)
+        and all(
+            row.status == "waiting" and row.wake == math.inf and key in asked
+            for key, row in run.rows.items()
+        )
+    )
+
+
+def _answer(world: World) -> None:
+    """Somebody answers one of the open questions, or one that was open before."""
+    asked = [(name, key) for name, run in world.runs.items() for key in run.waits]
+    if asked:
+        world.answer(*world.rng.choice(asked), choice=world.rng.choice(("approve", "reject")))
+
+
+def _sender(world: World) -> Actor:
+    world.tell("go")
+    yield
+    yield from _router(world)
+
+
+def _router(world: World) -> Actor:
+    """Bring events and waits together, by what was seen a while ago."""
+    for pair in world.pairs():
+        yield
+        if world.claim(*pair):
+            world.send("coordinate", pair[1])
+            yield
 
 
 def _step(world: World, actors: list[Actor]) -> None:
@@ -105,12 +138,18 @@ def _receive(world: World, message: tuple[str, ...]) -> Actor:
 
 
 def _coordinator(world: World, run: str) -> Actor:
-    while world.runs[run].inbox:
-        hints = world.take_turn(run)
+    while (turning := world.open_turn(run)) is not None:
+        try:
+            yield
+            hints = world.close_turn(turning)
+        finally:
+            world.runs[run].held = False
         yield
         for hint in hints:
             world.send(*hint)
             yield
+        if world.runs[run].waits:
+            yield from _router(world)
         if not world.rules.consume:
             return
 
@@ -143,7 +182,9 @@ def _worker(world: World, run: str, key: str) -> Actor:
 
 
 def _outcome(world: World, lease: Lease) -> msg.AttemptSucceeded | msg.AttemptFailed:
-    if world.rng.random() < 0.1 and world.runs[lease.run].graph is TRYING:
+    run = world.runs[lease.run]
+    node = run.graph.node(lease.step.node)
+    if node.id == "boom" or (world.rng.random() < 0.1 and node.retry.attempts > 1):
         return msg.AttemptFailed(
             at=EPOCH,
             step=msg.StepKey(lease.key),
@@ -151,15 +192,32 @@ def _outcome(world: World, lease: Lease) -> msg.AttemptSucceeded | msg.AttemptFa
             fence=lease.fence,
             reason="error",
             message="boom",
+            terminal=node.id == "boom",
         )
+    result, patch = _done(world, run, lease)
     return msg.AttemptSucceeded(
         at=EPOCH,
         step=msg.StepKey(lease.key),
         attempt=lease.attempt,
         fence=lease.fence,
-        result=Inline(value={"n": lease.n + 1}),
-        patch={"n": lease.n + 1},
+        result=Inline(value=result),
+        patch=patch,
     )
+
+
+def _done(world: World, run: Run, lease: Lease) -> tuple[Json, dict[str, Json]]:
+    """The result of a step that was carried out, and what it leaves."""
+    if not run.graph.reducers:
+        return {"n": lease.n + 1}, {"n": lease.n + 1}
+    step = lease.step
+    if step.of is not None:
+        # An item, or what undoes a step.
+        return None if step.index is None else run.items[step.of][step.index], {}
+    if isinstance(run.graph.node(step.node).wait, Map):
+        keys = [(lease.run, f"{lease.key}.{place}") for place in range(step.index or 0)]
+        got = [world.results.get(key) for key in keys]
+        return got, {"got": got, "n": 1}
+    return None, {"n": 1}
 
 
 def _sweeper(world: World) -> Actor:
@@ -169,4 +227,5 @@ def _sweeper(world: World) -> Actor:
         else:
             world.send(*hint)
             yield
+    yield from _router(world)
     yield

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import websocket
@@ -41,10 +42,10 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(shared: Services, folder: Path) -> Iterator[Stack]:
-    """The processes of a platform for the length of a block."""
+def running(shared: Services, folder: Path, **changes: Any) -> Iterator[Stack]:
+    """The processes of a platform for the length of a block; `changes` are to its settings."""
     with site.of_its_own(shared, folder) as own:
-        settings = replace(own, anonymous=True, supervised=True, port=_free_port())
+        settings = replace(own, anonymous=True, supervised=True, port=_free_port(), **changes)
         key_file = folder / "admin.key"
         install(settings, key_file=key_file)
         with fleet(settings, ["web", "coordinator1", "worker1"], folder) as processes:

@@ -19,6 +19,15 @@ def visit(state, context):
     return {"n": state.get("n", 0) + 1}
 
 
+def mark(state, context):
+    """Write `enter run step attempt` to the witness, and `leave …` a while later."""
+    line = f"{context.run_id} {context.step} {context.attempt}"
+    _write(state["witness"], f"enter {line}")
+    time.sleep(state.get("seconds", 0))
+    _write(state["witness"], f"leave {line}")
+    return {"marked": context.step}
+
+
 def wait_for_file(state):
     """Say that it has begun, then wait until it may go on."""
     Path(state["began"]).touch()

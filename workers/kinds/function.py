@@ -13,15 +13,25 @@ from workers.sandbox import Job, Mode
 
 def run(execution: Execution) -> Outcome:
     """Call the node's function, if it has one, then whatever its choice depends on."""
-    outcome = saved(execution, _call(execution))
-    if (
-        isinstance(outcome, Failed)
-        or NodeId(execution.lease.node) not in execution.lease.graph.nodes
-    ):
+    called = _call(execution)
+    if NodeId(execution.lease.node) not in execution.lease.graph.nodes:
+        return _within(execution, called)
+    outcome = saved(execution, called)
+    if isinstance(outcome, Failed):
         return outcome
     if execution.node.role is Role.PLAN:
         return _plan(execution, outcome)
     return _choice(execution, outcome)
+
+
+def _within(execution: Execution, called: Outcome) -> Outcome:
+    """What comes of a node within another. The result of an item is the map's to save.
+
+    Else it would hang on which item is last what the variables are.
+    """
+    if isinstance(called, Failed) or not execution.lease.node.endswith("/item"):
+        return called
+    return replace(called, patch={}, removed=())
 
 
 def _plan(execution: Execution, outcome: Succeeded) -> Outcome:
