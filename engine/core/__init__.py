@@ -14,12 +14,26 @@ bounds need no memory elsewhere. A loop is the innermost cycle a node turns in (
 entered from outside, it counts anew. At the bound the ways back are closed, and the record
 of the routing says so.
 
-*Waiting.* Threads that wait are tokens in the head: at joins (`joins`), at milestones
-(`milestones`). Who may still come is a question to the counts, and since when somebody waits is
+*Waiting for one another.* Threads that wait are tokens in the head: at joins (`joins`), at
+milestones (`milestones`). Who may still come is a question to the counts, and since when somebody waits is
 part of the token, so that the moment at which it has been long enough follows from the state
 alone (`deadlines`): the shell keeps it as the run's wake, and says when it has come.
 
-*Asking before starting.* The core requests starts. The shell's admission answers by events.
+*Asking before doing.* The core does nothing by itself. It asks for a start (REQUESTED), for a wait
+to be set up (OPENING), for what a wait leaves to be worked out (SAVING), for the next thing to
+undo, and the shell answers each by an event, in the same turn; the answers are history like
+anything else. A lock is given with the start, held by steps and tokens, and gone with them.
+
+*Waiting for the world.* A step that waits is one without a worker: what it waits for ends it by
+one event, or its time does; the core never asks which came first.
+
+*Maps.* A map is a cursor with counts (`items`). Its items are steps of their own that stand on no
+edge; where they and their results lie, and putting them together, is no business of the core.
+
+*Undoing.* Before a run fails, its history is gone through backwards, a step at a time (`undo`).
+
+*Recalling.* A result that some expression asks for by its node is a hidden variable of the thread
+(`remembered`).
 
 *Step lists.* A list of steps is a graph too, in which one control node leads to whichever step
 the tape's index names (`listing`, `tape`). It has no loops that anybody here knows of.

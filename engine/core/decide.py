@@ -184,9 +184,10 @@ def outputs(graph: Graph, run: str, variables: Mapping[str, Json], read: Read) -
 def _whole(template: expressions.Template, variables: Mapping[str, Json]) -> str | None:
     """The variable that a template stands for, if it is nothing else."""
     source = template.source
-    if isinstance(source, str) and source.startswith("$") and source[1:] in variables:
-        return source[1:]
-    return None
+    if not isinstance(source, str) or not source.startswith("$"):
+        return None
+    # What is recalled goes by the name of its variable, dollar and all.
+    return next((name for name in (source, source[1:]) if name in variables), None)
 
 
 def _meets(

@@ -14,6 +14,7 @@ FAILURES = (
     *("no_plan", "no_such_function", "no_such_tool", "nondeterministic_call", "unknown_outcome"),
     *("unknown_kind", "defect", "expired", "items_failed", "no_such_workflow", "too_deep"),
     *("child_failed", "child_cancelled"),
+    *("arguments_too_large", "result_too_large", "damaged"),
 )
 #: Reasons for which a node that runs a workflow may run it again.
 CHILD_REASONS = ("child_failed", "child_cancelled")

@@ -25,6 +25,18 @@ What a turn guarantees (`turns`):
    (`requests.Sitting`). What is to be undone is looked for from the next turn on: by then
    nothing can be reported any more that the search would miss.
 
+*What waits* (`requests`, `waits`, `events`, `children`, `locks`). A turn answers what the core asks
+for, in its own transaction: a lock is a row that is there or not, a child run is submitted, what a
+step waits for lies in a row beside its own. Whoever ends a wait, a person, an event, a child, the
+clock, does it by one guarded statement that moves the step from `waiting` to `reported`, and the
+event for the turn goes with it; whoever comes later finds it moved, and is told what it was. An
+event and a wait look for each other after either is committed, so one of the two finds the other,
+and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
+worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
+
+*Items of maps* are steps. Their values are written at the end of the turn that gives them their
+places, their results are read by the worker that gathers them.
+
 What cannot be read ends with one error. A worker that cannot read a step's graph or state says
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
 set aside with the error, and whoever cancels it then gets it ended without a turn (`abandonment`).

@@ -241,25 +241,21 @@ def _misfit(pair: Row[Any]) -> str:
 def _claimed(connection: Connection, tenant: str, pair: Row[Any]) -> bool:
     """Let an event end a wait, if both are still to be had."""
     step = StepId(tenant, pair.run_id, pair.step)
-    savepoint = connection.begin_nested()
-    if not rows.claim(connection, pair.id, step):
-        savepoint.rollback()
-        return False
     end = End(step=step, attempt=pair.attempt, by=f"event:{pair.id}")
-    if not waits.end(connection, [end]):
-        savepoint.rollback()
-        return False
-    event = msg.WaitEnded(
-        at=codec.UNTIMED,
-        step=msg.StepKey(step.key),
-        attempt=pair.attempt,
-        by=(f"event:{pair.id}", f"user:{pair.sent_by}"),
-        result=Inline(value=orjson.loads(pair.payload or "null")),
-    )
-    sealed = letters.sealed(step.run_id, event, f"{step.key}/{pair.attempt}")
-    payloads.put_all(connection, [sealed.payload])
-    inbox.put(connection, [sealed.letter])
-    savepoint.commit()
+    with connection.begin_nested() as savepoint:
+        if not rows.claim(connection, pair.id, step) or not waits.end(connection, [end]):
+            savepoint.rollback()
+            return False
+        event = msg.WaitEnded(
+            at=codec.UNTIMED,
+            step=msg.StepKey(step.key),
+            attempt=pair.attempt,
+            by=(f"event:{pair.id}", f"user:{pair.sent_by}"),
+            result=Inline(value=orjson.loads(pair.payload or "null")),
+        )
+        sealed = letters.sealed(step.run_id, event, f"{step.key}/{pair.attempt}")
+        payloads.put_all(connection, [sealed.payload])
+        inbox.put(connection, [sealed.letter])
     return True
 
 

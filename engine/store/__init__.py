@@ -6,15 +6,21 @@ hot ones are plain SQL, each a single round trip that takes many rows at once, p
 per connection (`session.Statement`).
 
 *Mutable and small*: `run` (a head for each run), `step` (live steps only, gone when settled;
-the row is the outbox of its message), `inbox` (events that wait for a turn), `blob` (a row for
-each value that lies outside of them).
-*Appended*: history, payloads, attempts, results, refusals, calls, pins, logs, checkpoints,
-references to blobs;
+the row is the outbox of its message), `inbox` (events that wait for a turn), `wait` (what a step
+waits for, gone with it), `event` (sent from outside, until a step claims it or its time is over),
+`lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them).
+*Appended*: history, payloads, attempts, results, refusals, calls, answers, pins, logs,
+checkpoints, references to blobs;
 our roles may insert and select there, nothing else. These are partitioned by range of run
 id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
 
 Locks are taken in one order: a run, then its steps, steps in the order of their keys. Workers
 never lock a run; their tables carry no foreign key to it, because its check would.
+
+Two may race to end a wait, and one wins: `waits.end` moves the step's row from `waiting`, and
+names the rows that it has moved. An event is claimed in the transaction that ends the wait. Who
+finds a lock taken keeps its row from going until its own turn is written, so that the holder sees
+who waits.
 
 Three roles: the owner migrates; `celeriac_control` (API, coordinator) writes runs and
 history; `celeriac_worker` leases, reports, and reads what it needs. The database refuses

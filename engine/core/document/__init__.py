@@ -45,8 +45,65 @@ ends. What it wrote stays, as of any thread that ends; whoever carries it out lo
 node, and waited at until then; joins after it wait, too. When it `expires: 10m`, or nobody moves
 any more in the whole run, it takes its edge `on: short`, else the run fails.
 
+**Waiting.** Some nodes wait rather than work; no worker is held for them, and time runs on for
+them while a run is paused. What came is `$result`, for `save` and the edges.
+
+    nodes:
+      rest: {kind: timer, for: 10m}
+      paid: {kind: event, name: paid, match: {order: $order}, schema: {type: object}, expires: 7d}
+      accept: {kind: approval, show: $draft, from: [role:boss], quorum: 2, expires: 3d}
+      ask: {kind: input, form: {answer: {type: string}}}
+      part: {kind: workflow, workflow: write-code@1, with: {goal: $goal}, save: {code: $result.code}}
+
+A *timer* waits `for` a time, or `until` an instant (ISO 8601). An *event* is sent by its `name` to
+the run, or to whoever waits with an equal `match`; it ends one wait, and its payload must be of
+the `schema`. One that came before is kept until somebody waits, but for `transient: true`. People
+who may answer (`from`; without it whoever sees the run) choose at an *approval* (`choices`, by
+default approve and reject; edges labelled with a choice are taken by it) and fill in the `form` of
+either; so many as the `quorum` must choose the same. The result is `{choice, by, form}`, of an
+*input* the fields, each saved as the variable of its name unless `save` says otherwise. A
+*workflow* is a run of its own with `with` as inputs; its outputs are the result. If its step is
+gone it is cancelled, or goes on with `orphan: finish`. Whatever `expires` fails as `expired`.
+
+**Maps.** `{kind: map, over: $files, as: file, do: review, save: {reports: $result}}` does one thing
+with each item of a list: a function, `{kind: tool, tool: NAME, with: {…}}` or `{kind: workflow,
+…}`, to which the item is `$file` (without `as`, `$item`) and its place, from 0, `$index`. Up to
+`at_once: 10` are under way. The result is the list of results in the order of the items, null for
+those that have none. `stop_when: {failed: 3, succeeded: $enough}`: so many may not fail (by
+default 1), so many are enough, looked at anew whenever something happens to the run. While it runs
+people may add items, and say that it has enough; what is under way then is let go.
+
+**Locks.** `lock: NAME`, or an expression: of all threads of a run one at a time is at a node with
+it, the others wait for their turn. `lock: {name: $account, until: settle, of: tenant}`: the thread
+keeps it up to and with the node `settle`, or until it ends; of all runs of the tenant.
+
+**Compensation.** `compensate: FUNCTION` (or a node, as in a map) undoes a node. When the run fails,
+or is cancelled by somebody who asks for that, the handlers of all that was done run, last things
+first and one by one, each with the result of what it undoes as `$result` and `result` in its state. One
+that fails holds up no other.
+
+**Names in expressions.** `$name` is a variable or an input, `$result` what the step came to (in
+`save`, on its edges and to the handler that undoes it), `$steps.NODE` the newest result of a node
+on this thread, null before there is one; `$steps["a node"]` if its name is no word. In `save` it is
+the one before. Where threads come together the last branch that has one counts. `$run.id`.
+
 **Failures.** `{from: a, to: b, on: error, reason: [timeout]}` is taken when no attempt is left;
-its `when` sees `$result.reason` and `$result.message`. Without one the run fails.
+its `when` sees `$result.reason` and `$result.message`. Without one the run fails. `retry:
+{attempts: 4, backoff: 1s, factor: 2, max: 1m, on: [timeout]}` tries again for
+
+    error timeout memory cpu output_too_large    what code did (all of them, without `on`)
+    child_failed child_cancelled                 how a run of its own ended
+
+and these fail at once: `input_failed` and `save_failed` (an expression, or a value that does not
+fit), `variables_too_large`, `result_too_large`, `arguments_too_large`, `no_plan` (a plan's answer
+is no list of nodes), `no_such_function`, `no_such_tool`, `no_such_workflow`, `unknown_kind`,
+`too_deep` (runs within runs), `refused` (by a rule), `nondeterministic_call` (another call than in
+the attempt before), `unknown_outcome` (nobody can say whether a call was made), `damaged` (a value
+cannot be read back), `expired`, `items_failed`. `lost` and `killed` (the worker, or the process,
+is gone) are tried again whatever the node says, a few times; `defect` is ours. A run fails by
+itself, too, for which there is no edge: `step_budget`, `contradiction` (two threads wrote one
+variable), `condition_failed`, `no_such_choice`, `join_starved`, `join_timeout`,
+`milestone_missed`, `output_failed`; of step lists, `no_step_index` and `status`.
 
 **Variables** have a `type` (the name of a JSON type, or a JSON Schema), a `default`, and, where
 several threads write them, a reducer: `reduce: append|merge|sum|min|max|set|replace`. What a step
@@ -86,7 +143,7 @@ one that left an index of its own: a step that leaves 4 is followed by step 5. W
 no step the run has ended. That is all there is to jumps and repetitions: agents do them
 (`celeriac.agents` has some), and only the step budget, which counts steps here, bounds them.
 
-What the language has and this version does not carry out (`llm`, `approval`, `map`, …) is
+What the language has and this version does not carry out (`llm`, `http`, `sql`, …) is
 refused by its name: ignoring it would be a promise broken at run time.
 """
 
