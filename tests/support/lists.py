@@ -31,6 +31,11 @@ LIST: Document = {
 GOOD: dict[str, Document] = {
     "everything": LIST,
     "one step": {"workflow": "w", "steps": [{"agent": "f"}]},
+    "agents that are workflows": {
+        "workflow": "w",
+        "steps": [{"agent": "f"}, {"agent": "inner@1.2", "output": ["x"]}],
+        "workflows": ["inner@1.2"],
+    },
     "no declarations": {"workflow": "w", "steps": [{"agent": "f", "params": {"x": "$any"}}]},
     "nothing to say": {
         "workflow": "w",
@@ -61,6 +66,9 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("strict",), False, "strict", "`strict` means nothing here"),
     (("return_on_fail",), 1, "return_on_fail", "a number stands here"),
     (("return_on_fail",), "no", "return_on_fail", "text stands here"),
+    (("workflows",), "say", "workflows", "text stands here"),
+    (("workflows",), ["say", 3], "workflows", "a list stands here"),
+    (("workflows",), ["say", "say"], "workflows", "a list stands here"),
     (_s(), "read_file", "steps[0]", "text stands here"),
     (_s(), {}, "steps[0].agent", "names no agent"),
     (_s("agent"), 3, "steps[0].agent", "a number stands here"),
@@ -80,6 +88,7 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
 #: What the reader finds and no schema can.
 BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("inputs", "step_index"), {}, "inputs.step_index", "the list's own"),
+    (("workflows",), ["shout"], "workflows", "no step has the agent shout"),
     (("variables", "status"), {}, "variables.status", "the list's own"),
     (_s("params", "x"), "$nothing", "steps[0].params.x", "nothing gives $nothing a value"),
     (_s("params", "x"), "$path >", "steps[0].params.x", "breaks off"),

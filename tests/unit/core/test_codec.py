@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
@@ -9,7 +10,7 @@ from engine.core import messages as msg
 from engine.core.graph import NodeId
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
-from engine.core.values import Inline, Ref, digest
+from engine.core.values import Inline, Ref, Value, digest
 from tests.support.play import NOW, succeeded
 
 
@@ -69,3 +70,13 @@ def test_a_state_between_a_report_and_its_routing_survives_its_storage():
     )
     state = State(run="r1", steps={step.key: step})
     assert codec.revive(State, json.loads(json.dumps(codec.plain(state)))) == state
+
+
+@pytest.mark.parametrize("value", [Inline(value={"a": [1]}), Ref(sha256="0" * 64, size=3)])
+def test_a_value_survives_its_storage(value):
+    assert codec.value(json.loads(json.dumps(codec.plain(_Holding(value=value))["value"]))) == value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Holding:
+    value: Value

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from engine.core import expressions, transitions
 from engine.core import messages as msg
-from engine.core import transitions
-from engine.core.decide import SEEN_BYTES, advance, backoff
+from engine.core.decide import SEEN_BYTES, advance, backoff, outputs
 from engine.core.graph import NodeId, Retry
 from engine.core.policy import DEFAULT, Policy
 from engine.core.state import State
@@ -455,3 +456,15 @@ def test_a_skipped_step_counts_as_done_with_the_choice_it_is_given():
     assert list(skipped.state.steps) == ["b#1"]
     late = turn(choosing, skipped.state, succeeded("a#1", choice="y"))
     assert late.state == skipped.state
+
+
+def test_a_run_whose_outputs_cannot_be_made_fails():
+    template = replace(LINE, outputs={"x": expressions.template("$(1 / $n)")})
+    taken = play(template, submitted(n=0), succeeded("a#1"), succeeded("b#1"))
+    assert (taken.state.status, taken.state.ending.reason) == (RunStatus.FAILED, "output_failed")
+
+
+def test_a_run_gives_its_outputs_or_else_its_variables():
+    template = replace(LINE, outputs={"x": expressions.template("$found.x")})
+    assert outputs(template, "r1", {"found": {"x": 7}}) == {"x": 7}
+    assert outputs(LINE, "r1", {"found": 7}) == {"found": 7}

@@ -595,6 +595,19 @@ def test_a_graph_knows_the_functions_and_tools_that_it_names() -> None:
     ]
 
 
+def test_a_graph_knows_what_is_named_within_its_nodes() -> None:
+    assert [(use.kind, use.text, use.path) for use in document.names_used(graph(WAITING))] == [
+        ("function", "reserve@2", "nodes.begin.uses"),
+        ("function", "release", "nodes.begin.compensate.uses"),
+        ("tool", "bank.refund", "nodes.paid.compensate.tool"),
+        ("workflow", "write code@1.2", "nodes.child.workflow"),
+        ("workflow", "review", "nodes.review.do.workflow"),
+        ("function", "unreview", "nodes.review.compensate.uses"),
+        ("function", "grade@3", "nodes.each.do.uses"),
+        ("tool", "t", "nodes.each_tool.do.tool"),
+    ]
+
+
 NAMES = st.sampled_from(["a", "b", "c", "end"])
 SECONDS = st.sampled_from(["1s", "500ms", "2m", 3, 0.25, "1d"])
 JOINS = st.sampled_from(

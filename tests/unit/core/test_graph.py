@@ -130,3 +130,23 @@ def test_the_loop_of_a_node_does_not_depend_on_the_order_of_keys() -> None:
 def test_a_question_is_a_function_and_what_it_decides() -> None:
     (question,) = graph([way("x", ask="f")]).questions(NodeId("a"))
     assert question == Question(function="f", take=EdgeId("a->x"))
+
+
+def test_a_graph_knows_whether_it_locks_starts_runs_or_undoes() -> None:
+    way_out = [{"from": "a", "to": "end"}]
+    child = {"kind": "workflow", "workflow": "inner"}
+    plain = graph(way_out, a={"uses": "f"})
+    assert (plain.locks, plain.children, plain.undoes) == (False, False, False)
+    assert graph(way_out, a={"uses": "f", "lock": "l"}).locks
+    assert graph(way_out, a=child).children
+    assert graph(way_out, a={"kind": "map", "over": [], "do": child}).children
+    assert graph(way_out, a={"uses": "f", "compensate": "g"}).undoes
+
+
+def test_a_node_within_another_has_a_name_of_its_own() -> None:
+    edges = [{"from": "a", "to": "end"}]
+    ending = {"kind": "end"}
+    found = graph(edges, end=ending, a={"kind": "map", "over": [], "do": "f", "compensate": "g@2"})
+    assert found.node(NodeId("a/item")).uses == "f"
+    assert found.node(NodeId("a/undo")).uses == "g@2"
+    assert [use.text for use in document.names_used(found)] == ["f", "g@2"]

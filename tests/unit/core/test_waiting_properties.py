@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -40,9 +41,8 @@ from tests.support.shell import AGAIN, Shell
 
 EXAMPLES = 60
 LONG = 4000
-NAMES = ("a", "b", "c", "d", "m", "p")
-#: What a step waits for that somebody ends.
-ENDED = (Awaited, Asked, Child)
+WORK = ("a", "b", "c", "d")
+NAMES = (*WORK, "m", "p")
 JOINS = (
     Join(),
     Join(),
@@ -73,7 +73,7 @@ def waits(draw: st.DrawFn, name: str) -> Node:
         case "event":
             wait, save = Awaited(name=_name("paid"), expires=expires), {"n": _name("$result")}
         case "approval":
-            wait = Asked(choices=("x", "b"), expires=expires)
+            wait = Asked(choices=("x", "y"), expires=expires)
         case "workflow":
             wait, save = Child(workflow="w", expires=expires), {"n": _name("$result")}
         case "map":
@@ -87,7 +87,7 @@ def waits(draw: st.DrawFn, name: str) -> Node:
                     retry=draw(st.sampled_from((Retry(), Retry(attempts=2, backoff=5)))),
                 ),
                 at_once=draw(st.sampled_from((1, 2, 10))),
-                most_failed=draw(st.sampled_from((1, 2, 9))),
+                most_failed=draw(st.sampled_from((2, 9))),
                 enough=draw(st.sampled_from((None, None, expressions.template(2)))),
             )
     undo = Node(
@@ -104,11 +104,11 @@ def waits(draw: st.DrawFn, name: str) -> Node:
         kind=kind,
         wait=wait,
         save=save,
-        lock=lock if draw(st.integers(0, 3)) == 0 else None,
+        lock=lock if draw(st.integers(0, 2)) == 0 else None,
         compensate=undo if kind != "timer" and draw(st.integers(0, 2)) == 0 else None,
-        route=draw(st.sampled_from(Route)),
+        route=draw(st.sampled_from((Route.FIRST, Route.FIRST, Route.ALL))),
         join=draw(st.sampled_from(JOINS)),
-        cancels=draw(_others(name)) if draw(st.integers(0, 5)) == 0 else (),
+        cancels=draw(_others(name)) if draw(st.integers(0, 3)) == 0 else (),
         max_iterations=draw(st.integers(1, 3)),
         retry=Retry(
             attempts=1
@@ -126,103 +126,117 @@ def _others(name: str) -> st.SearchStrategy[tuple[NodeId, ...]]:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """Any wiring of nodes that wait and nodes that work; `p` is passed, `m` a milestone."""
-    edges: dict[str, Edge] = {"start": edge("start -> a")}
-    targets = (*NAMES, "end")
-    for _ in range(draw(st.integers(2, 9))):
-        drawn = edge(
-            f"{draw(st.sampled_from(NAMES))} -> {draw(st.sampled_from(targets))}",
-            when=draw(st.sampled_from((None, None, "$n > 2"))),
-            label=draw(st.sampled_from((None, None, None, "loop", "x"))),
-            final=draw(st.integers(0, 9)) == 0,
-            join=draw(st.integers(0, 2)) == 0,
-        )
+    """A fork of nodes that wait and nodes that work, wired anyhow, some of them to a join.
+
+    `p` is passed, `m` a milestone.
+    """
+    edges: dict[str, Edge] = {}
+
+    def add(source: str, target: str, **facets: Any) -> None:
+        drawn = edge(f"{source} -> {target}", **facets)
         edges.setdefault(drawn.id, drawn)
-    for name in draw(st.sets(st.sampled_from(NAMES[:4]), max_size=3)):
-        drawn = edge(
-            f"{name} -> {draw(st.sampled_from(targets))}",
-            on=draw(st.sampled_from(("error", "short"))),
-        )
-        edges.setdefault(drawn.id, drawn)
-    nodes = [draw(waits(name)) for name in NAMES[:4]]
+
+    add("start", "f")
+    for name in draw(st.sets(st.sampled_from(("a", "b", "c", "p")), min_size=2, max_size=3)):
+        add("f", name)
+    for name in NAMES:
+        for _ in range(draw(st.sampled_from((1, 1, 1, 2)))):
+            target = draw(st.sampled_from((*NAMES, "j", "j", "j", "end")))
+            when = draw(st.sampled_from((None, None, None, "$n > 2")))
+            final = target == "end" and draw(st.integers(0, 4)) == 0
+            label = draw(st.sampled_from((None, None, None, "x")))
+            joins = target == "j" or draw(st.integers(0, 5)) == 0
+            add(name, target, when=when, label=label, final=final, join=joins and not final)
+        if name in WORK and draw(st.booleans()):
+            add(name, draw(st.sampled_from((*NAMES, "end"))), on="error")
+    add("j", draw(st.sampled_from((*NAMES, "end"))))
+    if draw(st.booleans()):
+        add("j", "d", on="short")
+    nodes = [node("f", route=Route.ALL), *(draw(waits(name)) for name in WORK)]
+    nodes.append(node("j", join=draw(st.sampled_from(JOINS))))
     nodes.append(node("p", kind="pass", role=Role.CONTROL, route=draw(st.sampled_from(Route))))
-    nodes.append(
-        node(
-            "m",
-            kind="milestone",
-            role=Role.CONTROL,
-            at=NodeId(draw(st.sampled_from("abcd"))),
-            expires=draw(st.sampled_from((None, 25))),
-        )
-    )
-    return graph(*edges.values(), nodes=nodes, steps=draw(st.sampled_from((6, 40))))
+    where, expires = draw(st.sampled_from(WORK)), draw(st.sampled_from((None, 25)))
+    nodes.append(node("m", kind="milestone", role=Role.CONTROL, at=NodeId(where), expires=expires))
+    return graph(*edges.values(), nodes=nodes, steps=draw(st.sampled_from((12, 60, 60))))
 
 
 def _events(template: Graph, state: State, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
     """What may come next: what a step waits for, what comes too late, what people ask for."""
     now = at(moment * 7 + 0.25)
-    legal = [
-        event for step in state.steps.values() for event in _of_step(template, state, step, now)
+    reported = [
+        report for step in state.steps.values() for report in _of_step(template, state, step, now)
     ]
-    stale = [
+    good = [event for event, well in reported if well]
+    late: list[msg.AnyEvent] = [
+        *(event for event, _ in reported),
         msg.AttemptSucceeded(at=now, step=msg.StepKey("a#1"), attempt=1, fence=1, patch={"n": 1}),
         msg.WaitEnded(at=now, step=msg.StepKey("b#1"), attempt=9),
-        msg.Woke(at=now, step=msg.StepKey("c#1"), again=True),
         msg.Ticked(at=now),
         *(msg.Woke(at=now, step=key, again=True) for key in state.steps),
-    ]
-    asked: list[msg.AnyEvent] = [
+        *(msg.SkipRequested(at=now, by="ada", step=key) for key in state.steps),
         msg.PauseRequested(at=now, by="ada"),
         msg.ResumeRequested(at=now, by="ada"),
+    ]
+    stops: list[msg.AnyEvent] = [
         msg.CancelRequested(at=now, by="ada", compensate=True),
         msg.CancelRequested(at=now, by="ada"),
-        *(msg.SkipRequested(at=now, by="ada", step=key) for key in state.steps),
     ]
-    found = st.sampled_from([*stale, *asked])
-    return st.one_of(*[st.sampled_from(legal)] * 5, found) if legal else found
+    resume = [msg.ResumeRequested(at=now, by="ada")]
+    if state.status is RunStatus.PAUSED:
+        good += resume * len(good or resume)
+    lots = [good] * 14 if good else [resume]
+    return st.sampled_from([*lots, *[late] * 6, stops]).flatmap(st.sampled_from)
 
 
-def _of_step(template: Graph, state: State, step: Step, now) -> Iterator[msg.AnyEvent]:
-    """What is reported of a step where it stands."""
-    report = {"at": now, "step": step.key, "attempt": step.attempt}
-    choices = (None, None, "x", "b")
+def _of_step(
+    template: Graph, state: State, step: Step, now: datetime
+) -> Iterator[tuple[msg.AnyEvent, bool]]:
+    """What may be reported of a step where it stands, and whether it is what one hopes for."""
+    report: Any = {"at": now, "step": step.key, "attempt": step.attempt}
+    over = step.wake is not None and step.wake <= now
+    again = step.errors + 1 < template.node(step.node).retry.attempts
+    again |= step.of is None and bool(template.edges_from(step.node, on="error"))
     match step.status:
         case StepStatus.READY:
-            for choice in choices:
-                yield msg.AttemptSucceeded(**report, fence=1, choice=choice, patch={"n": 3})
-            yield msg.AttemptFailed(**report, fence=1, reason="error", message="boom")
-            yield msg.AttemptFailed(
-                **report, fence=1, reason="error", message="boom", terminal=True
-            )
-            yield msg.AttemptLost(**report, fence=1, worker="w")
+            yield msg.AttemptSucceeded(**report, fence=1, patch={"n": 3}), True
+            yield msg.AttemptSucceeded(**report, fence=1), True
+            for terminal in (False, True):
+                yield (
+                    msg.AttemptFailed(
+                        **report, fence=1, reason="error", message="boom", terminal=terminal
+                    ),
+                    again and not terminal,
+                )
+            yield msg.AttemptLost(**report, fence=1, worker="w"), step.attempt == 1
         case StepStatus.WAITING if step.key in state.maps:
-            yield msg.ItemsAdded(at=now, step=step.key, by="ada", items=("y", "z"))
-            yield msg.CompleteRequested(at=now, step=step.key, by="ada")
+            yield msg.ItemsAdded(at=now, step=step.key, by="ada", items=("y", "z")), False
+            yield msg.CompleteRequested(at=now, step=step.key, by="ada"), False
         case StepStatus.WAITING:
-            if step.wake is not None and step.wake <= now:
-                yield msg.Woke(at=now, step=step.key)
+            if over:
+                yield msg.Woke(at=now, step=step.key), step.wait == "timer"
             if step.wait != "timer":
+                choice = "x" if step.wait == "approval" else None
                 for result in (1, 4, "unfit"):
-                    choice = "x" if step.wait == "approval" else None
-                    yield msg.WaitEnded(**report, result=Inline(value=result), choice=choice)
+                    ended = msg.WaitEnded(**report, result=Inline(value=result), choice=choice)
+                    yield ended, result != "unfit"
             if step.wait == "workflow":
-                yield msg.WaitFailed(**report, reason="child_failed", message="boom")
+                yield msg.WaitFailed(**report, reason="child_failed", message="boom"), again
+        case _ if over:
+            yield msg.Woke(at=now, step=step.key, again=True), True
         case _:
-            if step.wake is not None and step.wake <= now:
-                yield msg.Woke(at=now, step=step.key, again=True)
-    if state.tokens:
-        yield msg.Ticked(at=now)
+            if step.awaits:  # whoever held the lock has given it up
+                yield msg.Woke(at=now, step=step.key, again=True), True
 
 
 @st.composite
-def runs(draw: st.DrawFn, turns: int = 16) -> tuple[Graph, list[Shell]]:
+def runs(draw: st.DrawFn, turns: int = 30) -> tuple[Graph, list[Shell]]:
     """The same run thrice: by turns that hold what they must, that hold all, and some together."""
     template = draw(graphs())
     broken = draw(st.sampled_from(((), (), ("c",))))
     shells = [Shell(template, narrow=narrow, broken=broken) for narrow in (True, False)]
     reducers = draw(st.sampled_from(({}, {"n": "max"}, {"n": "sum"})))
     event: msg.AnyEvent = submitted(reducers=reducers, n=0)
-    for moment in range(draw(st.integers(1, turns))):
+    for moment in range(draw(st.integers(turns // 2, turns))):
         events = [event]
         for shell in shells:
             shell.tell(*events)
@@ -237,7 +251,7 @@ def runs(draw: st.DrawFn, turns: int = 16) -> tuple[Graph, list[Shell]]:
 
 
 def some(tests):
-    """Few examples every time, many when there is time."""
+    """As many examples as there is time for every time."""
     return settings(max_examples=EXAMPLES)(tests)
 
 
