@@ -56,12 +56,8 @@ def _trouble(world: World, actors: list[Actor]) -> None:
             world.messages.clear()
         case 5:
             world.now += rng.choice((0.5, 4.0, LEASE * 1.1))
-        case 6 if rng.random() < 0.1:
-            world.cancel(rng.choice(list(world.runs)), compensate=rng.random() < 0.5)
         case 6:
-            rows = [(name, key) for name, run in world.runs.items() for key in run.rows]
-            if rows:
-                world.retry(*rng.choice(rows))
+            _interference(world)
         case 7 | 8:
             actors.append(_sweeper(world))
         case 9 if actors:
@@ -70,15 +66,29 @@ def _trouble(world: World, actors: list[Actor]) -> None:
             world.stalled.append((until, actors.pop(rng.randrange(len(actors)))))
         case 10 | 11:
             actors.append(_sender(world))
-        case 15 if rng.random() < 0.3:
-            world.pause(rng.choice(list(world.runs)))
-        case 16 if rng.random() < 0.5:
-            world.resume(rng.choice(list(world.runs)))
+        case 15 | 16 as coin if rng.random() < 0.4:
+            _hold(world, pauses=coin == 15)  # one of two sides
         case 12 | 13 | 14 if rng.random() < world.talk:
             _answer(world)
         case _:
             # Never the same time twice: no clock of a database tells it.
             world.now += rng.uniform(0.04, 0.06)
+
+
+def _interference(world: World) -> None:
+    """Somebody ends a run, or has a step of one begun anew."""
+    rng = world.rng
+    if rng.random() < 0.1:
+        world.cancel(rng.choice(list(world.runs)), compensate=rng.random() < 0.5)
+        return
+    rows = [(name, key) for name, run in world.runs.items() for key in run.rows]
+    if rows:
+        world.retry(*rng.choice(rows))
+
+
+def _hold(world: World, *, pauses: bool) -> None:
+    """Somebody pauses a run, or lets it go on."""
+    (world.pause if pauses else world.resume)(world.rng.choice(list(world.runs)))
 
 
 def resting(run: Run) -> bool:
