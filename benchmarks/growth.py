@@ -72,9 +72,40 @@ def loop(laps: int) -> Workload:
     )
 
 
+def wide(width: int) -> Workload:
+    """A map: its items, and the step that puts their results together.
+
+    Two widths tell whether the work is linear: then a step of the one costs what one of the other
+    does, in the mean, too.
+    """
+    items: list[Json] = list(range(width))
+
+    def answer(lease: Leased) -> Succeeded:
+        if lease.items is not None:
+            return Succeeded(result=lease.items, patch={"found": lease.items})
+        return Succeeded(result=lease.variables["item"])
+
+    return Workload(
+        name=f"map of {width}",
+        document={
+            "workflow": "map",
+            "inputs": {"items": {"type": "array"}},
+            "variables": {"found": {}},
+            "nodes": {
+                "all": {"kind": "map", "over": "$items", "do": "step", "save": {"found": "$result"}}
+            },
+            "edges": ["all -> end"],
+        },
+        steps=width + 1,
+        inputs={"items": items},
+        answer=answer,
+        leaves={"items": items, "found": width},
+    )
+
+
 #: Each is measured in the whole and in the quick size.
-WHOLE: Sequence[Workload] = (loop(10_000),)
-QUICK: Sequence[Workload] = (loop(200),)
+WHOLE: Sequence[Workload] = (loop(10_000), wide(100), wide(1000))
+QUICK: Sequence[Workload] = (loop(200), wide(100))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
