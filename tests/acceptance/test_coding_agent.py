@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class Stage:
             return [one.step for one in found] == [step]
 
         wait_until(waiting, seconds=60, what=f"{step} to be asked")
-        return found[0].asks
+        return asdict(found[0])
 
     def ended(self, run: RunId) -> Mapping[str, Any]:
         answer = self.api.get(f"/api/v1/runs/{run.run}/wait", params={"seconds": 60})

@@ -101,7 +101,7 @@ def test_the_variables_of_a_child_are_its_own(main):
 
 
 def test_a_child_that_fails_fails_its_parent_with_what_happened(main):
-    publish(main, {**INNER, "nodes": {"w": {"kind": "timer", "until": "never"}}, "outputs": {}})
+    publish(main, {**INNER, "nodes": {"w": {"kind": "timer", "until": "$run.id"}}, "outputs": {}})
     run = submit(main, publish(main, waits_at("workflow", workflow="inner")))
     detail = views.run(main, run)
     assert (detail.status, detail.reason) == ("failed", "child_failed")

@@ -240,7 +240,7 @@ def test_a_map_is_undone_as_a_whole_with_all_of_its_results(main, worker):
     register(main, "item", "def item(state):\n    return state['item'] * 2")
     register(main, "forget", "def forget(state):\n    print('forgets', state['result'])")
     document = waits_at("map", over=[1, 2], do="item", compensate="forget")
-    document["nodes"]["late"] = {"kind": "timer", "until": "never"}
+    document["nodes"]["late"] = {"kind": "timer", "until": "$run.id"}
     document["edges"] = ["w -> late -> end"]
     run = submit(main, publish(main, document))
     assert carry_out(main, worker, run).reason == "input_failed"

@@ -506,7 +506,7 @@ def _waiting(main: Platform, worker: Platform) -> Mapping[str, str]:
     finish(main, worker, take(worker, runs["keeping"], "a#1"))
     (child, ended) = (_child(main, runs[name]) for name in ("parent", "vain"))
     control.cancel(main, RunId(TENANT, ended), by="ada")
-    claimed = events.send(main, TENANT, "paid", {"amount": 3}, by="ada").woken
+    _, claimed = events.send(main, TENANT, "paid", {"amount": 3}, by="ada")
     turns.take_turns(main, claimed)
     assert {name: views.status(main, run).status for name, run in runs.items()} == {
         **dict.fromkeys(runs, "running"),

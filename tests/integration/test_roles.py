@@ -45,6 +45,12 @@ ROWS: Mapping[str, str] = {
     "blob_reference": f"(tenant_id, run_id, sha256) VALUES ('acme', '{RUN}', '{'ab' * 32}')",
     "bundle": "(tenant_id, id, correlation_id, file, size, sha256, status, steps, created_by)"
     f" VALUES ('acme', '{RUN}', 'c', 'b.zip', 1, 'x', 'FAILED', '[]', 'me')",
+    "wait": f"(tenant_id, run_id, step, kind) VALUES ('acme', '{RUN}', 'a#1', 'input')",
+    "event": "(tenant_id, id, digest, name, sent_by, expires_at)"
+    f" VALUES ('acme', '{RUN}', 'x', 'paid', 'ada', now())",
+    "lock": f"(tenant_id, name, run_id) VALUES ('acme', 'tenant:desk', '{RUN}')",
+    "answer": "(tenant_id, run_id, step, attempt, said_by)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -67,7 +73,8 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "celeriac_control": {
         **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
         **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
-        **dict.fromkeys((*_APPENDED, "checkpoint", "bundle"), _READ_AND_APPEND),
+        **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer"), _READ_AND_APPEND),
+        **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
         "idempotency": _READ_AND_APPEND | {"DELETE"},
         "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},

@@ -125,8 +125,8 @@ def done(house: House, run: RunId, act: Act) -> bool:
         case Sent(name=name, payload=payload, match=match):
             if place is not None and not live:
                 return False
-            sent = events.send(main, TENANT, name, payload, by=act.by, match=match)
-            turns.take_turns(main, sent.woken)
+            _, woken = events.send(main, TENANT, name, payload, by=act.by, match=match)
+            turns.take_turns(main, woken)
         case Added(items=items) if live:
             waits.add_items(main, run, live[0], list(items), by=act.by)
         case Completed() if live:

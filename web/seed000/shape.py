@@ -141,8 +141,19 @@ def _said(record: msg.Record) -> _Said | None:
         case msg.AttemptSucceeded(step=key, patch=patch):
             node, iteration = _visit(key)
             return node, iteration, "completed", f"Node completed: {node}", _bounded(patch)
+        case msg.WaitEnded(step=key):
+            node, iteration = _visit(key)
+            return node, iteration, "completed", f"Node completed: {node}", None
         case msg.AttemptFailed() | msg.AttemptLost() | msg.Refused():
             return _failure(record)
+        case (
+            msg.WaitFailed(step=key, reason=reason, message=message)
+            | msg.NotOpened(step=key, reason=reason, message=message)
+            | msg.NotSaved(step=key, reason=reason, message=message)
+            | msg.FailStep(step=key, reason=reason, message=message)
+        ):
+            node, iteration = _visit(key)
+            return node, iteration, "error", f"Error in node {node}: {message}", {"reason": reason}
         case msg.RetryStep(step=key, attempt=attempt, reason=reason):
             node, iteration = _visit(key)
             message = f"Trying {node} again after {reason}: attempt {attempt}"
@@ -204,8 +215,9 @@ def _closing(record: msg.FinishRun) -> _Said:
 
 def _visit(key: msg.StepKey) -> tuple[str, int]:
     """Node and iteration of `node#iteration`."""
-    node, _, iteration = key.rpartition("#")
-    return node, int(iteration)
+    # An item of a map is told as the visit that it belongs to.
+    node, _, visit = key.rpartition("#")
+    return node, int(visit.partition(".")[0])
 
 
 def _bounded(patch: Mapping[str, Json]) -> dict[str, Json]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from engine.core import expressions, transitions
+from engine.core import expressions, references, transitions
 from engine.core import messages as msg
 from engine.core.decide import SEEN_BYTES, advance, backoff, outputs
 from engine.core.graph import NodeId, Retry
@@ -466,5 +466,5 @@ def test_a_run_whose_outputs_cannot_be_made_fails():
 
 def test_a_run_gives_its_outputs_or_else_its_variables():
     template = replace(LINE, outputs={"x": expressions.template("$found.x")})
-    assert outputs(template, "r1", {"found": {"x": 7}}) == {"x": 7}
-    assert outputs(LINE, "r1", {"found": 7}) == {"found": 7}
+    assert outputs(template, "r1", {"found": {"x": 7}}, references.unread) == {"x": 7}
+    assert outputs(LINE, "r1", {"found": 7}, references.unread) == {"found": 7}

@@ -27,13 +27,18 @@ from engine.waiting import MAX_DEPTH
 from tests.support import play as core
 
 
+def late(kind: str) -> dict[str, Any]:
+    """Why a node of a kind goes that way: it is late, if it can be."""
+    return {"reason": ["refused" if kind in {"timer", "map"} else "expired"]}
+
+
 def one(kind: str, **fields: Any) -> dict[str, Any]:
     """A workflow of one node, and a way for its failure."""
     return {
         "workflow": "one",
         "variables": {"found": {}},
         "nodes": {"w": {"kind": kind, **fields}, "late": {"kind": "pass"}},
-        "edges": ["w -> end", {"from": "w", "to": "late", "on": "error", "reason": ["expired"]}],
+        "edges": ["w -> end", {"from": "w", "to": "late", "on": "error", **late(kind)}],
     }
 
 

@@ -95,7 +95,10 @@ def _last_words(error: BaseException, stage: Stage) -> tuple[bytes, ...]:
 
 def _failure(error: BaseException, stage: Stage) -> tuple[str, str]:
     match error:
-        case MemoryError() | OSError(errno=errno.ENOMEM):
+        # Where it finds no memory for an error, either, the interpreter speaks of one that it lost.
+        case MemoryError() | OSError(errno=errno.ENOMEM) | SystemError() if (
+            not isinstance(error, SystemError) or walls.was_full()
+        ):
             return "memory", f"it needed more memory than its limit{_place(error, stage)}"
         case values.TooLarge():
             return "output_too_large", str(error)

@@ -15,6 +15,8 @@ from . import process
 
 #: How much more a child may take once it has run out of memory, to say so.
 _LAST_WORDS = 16 * 1024 * 1024
+#: With less than this left, what was asked for may well have been more: lists grow by an eighth.
+_NEARLY = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,12 @@ def grant_last_words() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
+def was_full() -> bool:
+    """Whether the memory that user code was given was used up once, or nearly."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    return hard != resource.RLIM_INFINITY and _peak() > hard - _LAST_WORDS - _NEARLY
+
+
 def _limit(kind: int, soft: int, hard: int | None = None) -> None:
     _, allowed = resource.getrlimit(kind)
     hard = soft if hard is None else hard
@@ -74,3 +82,10 @@ def _size() -> int:
     """The address space this process has already, which user code is not charged for."""
     with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  # pathlib costs more than the read
         return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _peak() -> int:
+    """The largest address space that this process has had; an error frees what its frames held."""
+    with open("/proc/self/status", "rb") as status:  # noqa: PTH123  # as above
+        lines = dict(line.split(b":", 1) for line in status.read().splitlines() if b":" in line)
+    return int(lines[b"VmPeak"].split()[0]) * 1024
