@@ -286,11 +286,13 @@ class Client:
         before: datetime | None = None,
         after: datetime | None = None,
         reason: str = "",
+        event: Mapping[str, Any] | None = None,
     ) -> tuple[Acted, ...]:
         """Act on every run that everything given holds of, newest first; what came of it for each.
 
-        The action is `cancel, terminate, pause, resume` or `retry` (of those that are stuck).
-        Raises `Invalid` when nothing is given.
+        The action is `cancel, terminate, pause, resume`, `retry` (of those that are stuck) or
+        `signal`, which sends each the `event`: `{name, payload, match}`. Raises `Invalid` when
+        nothing is given.
         """
         given = {
             "ids": list(ids),
@@ -302,6 +304,8 @@ class Client:
         }
         which = {name: value for name, value in given.items() if value}
         asked: dict[str, Any] = {"action": action, "filter": which, "reason": reason}
+        if event is not None:
+            asked["event"] = dict(event)
         found: list[Acted] = []
         while True:
             body = self._wire.post("/api/v1/runs/bulk", asked)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,9 +14,10 @@ from engine.core import codec, transitions
 from engine.core import messages as msg
 from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
-from engine.errors import Invalid
+from engine.core.values import Json
+from engine.errors import Conflict, Invalid
 from engine.platform import Platform
-from engine.runs import control, turns
+from engine.runs import control, events, turns
 from engine.store import reads, session
 from engine.store.ids import RunId
 
@@ -34,6 +35,7 @@ class Action(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     RETRY = "retry"  #: take the turn of those that are stuck
+    SIGNAL = "signal"  #: send each the same event
 
 
 class Outcome(StrEnum):
@@ -62,6 +64,15 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """An event that each run is sent for itself."""
+
+    name: str
+    payload: Json = None
+    match: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came of it for one run, and where it stands now; no status: there is no such run."""
 
@@ -87,14 +98,22 @@ def act(
     *,
     by: str,
     reason: str = "",
+    signal: Signal | None = None,
     before_id: str | None = None,
     limit: int = MOST,
 ) -> Acted:
     """Act on the runs of a tenant that a filter names, newest first, at most `limit` of them.
 
     Without statuses and ids, only runs that the action can change are looked at: those that have
-    not ended, to `retry` those that are stuck. Raises `Invalid` for an empty filter.
+    not ended, to `retry` those that are stuck. To `signal`, say what. Raises `Invalid` for an
+    empty filter.
     """
+    if (action is Action.SIGNAL) != (signal is not None):
+        what = "an event to send" if signal is None else "no other action than signal"
+        problem = Problem(
+            path="event", message=f"{action} wants {what}", remedy="give both, or none"
+        )
+        raise Invalid([problem])
     if which.empty:
         raise Invalid(
             [
@@ -124,7 +143,11 @@ def act(
     answers = [
         answer
         for first in range(0, len(found), _TOGETHER)
-        for answer in _together(platform, action, found[first : first + _TOGETHER], by, reason)
+        for answer in (
+            _together(platform, action, found[first : first + _TOGETHER], by, reason)
+            if signal is None
+            else _signalled(platform, found[first : first + _TOGETHER], signal, by)
+        )
     ]
     answers += [
         Answer(run=run, outcome=Outcome.REFUSED, why="there is no such run") for run in missing
@@ -163,6 +186,33 @@ def _together(
         else _answer(action, run, after[run.run], waits=run in waiting)
         for run in runs
     ]
+
+
+def _signalled(
+    platform: Platform, runs: Sequence[RunId], signal: Signal, by: str
+) -> Iterator[Answer]:
+    """Send runs an event, each for itself; it is kept where no step waits for it yet."""
+    before = _stands(platform, runs)
+    for run in runs:
+        try:
+            event, woken = events.send(
+                platform,
+                run.tenant,
+                signal.name,
+                signal.payload,
+                by=by,
+                run=run.run,
+                match=signal.match,
+            )
+        except (Conflict, Invalid) as error:
+            yield _refused(run, before[run.run], error.message)
+            continue
+        for other in woken:
+            control.fold(platform, other)
+        status = RunStatus(_stands(platform, [run])[run.run].status)
+        outcome = Outcome.DONE if event.state == "claimed" else Outcome.ACCEPTED
+        why = "" if outcome is Outcome.DONE else "no step waits for it yet"
+        yield Answer(run=run.run, outcome=outcome, status=status, why=why)
 
 
 def _stands(platform: Platform, runs: Sequence[RunId]) -> Mapping[str, Row[Any]]:

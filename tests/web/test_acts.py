@@ -10,10 +10,12 @@ from flask import Flask
 
 from celeriac.client import Acted, Client, Conflict, Invalid, NotFound
 from engine.platform import Platform
+from engine.runs import launch, turns
 from engine.store.ids import RunId
 from tests.support import platforms
-from tests.support.platforms import LINE, take
+from tests.support.platforms import LINE, TENANT, take
 from tests.support.site import Api
+from tests.support.waiting import waits_at
 from tests.web.test_openapi import fits
 
 NOWHERE = "01900000-0000-7000-8000-000000000000"
@@ -52,6 +54,9 @@ def submit(control: Platform, line: str) -> RunId:
         ({"action": "cancel", "filter": {"before": "2026-01-01T00:00:00"}}, "filter.before"),
         ({"action": "cancel", "filter": {"workflow": "line"}, "limit": 1001}, "limit"),
         ({"action": "cancel", "filter": {"workflow": "line"}, "cursor": "x"}, "cursor"),
+        ({"action": "signal", "filter": {"workflow": "line"}}, "event"),
+        ({"action": "pause", "filter": {"workflow": "line"}, "event": {"name": "go"}}, "event"),
+        ({"action": "signal", "filter": {"workflow": "line"}, "event": {}}, "event.name"),
     ],
 )
 def test_an_act_on_many_that_makes_no_sense_changes_nothing(
@@ -146,3 +151,22 @@ def test_the_answers_are_as_they_are_described(
         (f"{run}/terminate", {"reason": "x"}),
     ):
         fits(app, spec, api.post(f"/api/v1/runs/{path}", json=body))
+
+
+def test_many_runs_are_signalled_each_for_itself(client: Client, control: Platform) -> None:
+    waits = platforms.publish(control, waits_at("event", name="go", save={"found": "$result"}))
+    runs = [platforms.submit(control, waits) for _ in range(2)]
+    # The third is not there yet.
+    runs.append(launch.submit(control, TENANT, waits, {}, by="ada").run)
+    answers = client.bulk(
+        "signal", ids=[run.run for run in runs], event={"name": "go", "payload": 7}
+    )
+    assert {one.run_id: (one.outcome, one.status) for one in answers} == {
+        runs[0].run: ("done", "completed"),
+        runs[1].run: ("done", "completed"),
+        runs[2].run: ("accepted", "queued"),
+    }
+    turns.take_turns(control, [runs[2]])
+    assert platforms.status(control, runs[2]) == "completed"
+    (late,) = client.bulk("signal", ids=[runs[0].run], event={"name": "go"})
+    assert (late.outcome, late.status) == ("refused", "completed")

@@ -13,7 +13,7 @@ from engine.core.transitions import RunStatus
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import bulk, catalogue, control, diagrams, launch, views
-from engine.runs.bulk import Action, Filter
+from engine.runs.bulk import Action, Filter, Signal
 from engine.runs.launch import Submitted
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
@@ -181,7 +181,7 @@ def retry(run_id: str) -> dict[str, Any]:
 @routes.takes(BulkSchema)
 @routes.gives(BulkAnswersSchema)
 def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
-    """Cancel, terminate, pause, resume or retry runs by filter, each for itself."""
+    """Cancel, terminate, pause, resume, retry or signal runs by filter, each for itself."""
     here, who = site.current(), principal.current()
     which = asked["filter"]
     acted = bulk.act(
@@ -198,6 +198,7 @@ def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
         ),
         by=who.user,
         reason=asked["reason"],
+        signal=None if asked["event"] is None else Signal(**asked["event"]),
         before_id=pagination.id_of(asked["cursor"]),
         limit=asked["limit"],
     )

@@ -79,6 +79,14 @@ class FilterSchema(Schema):
     )
 
 
+class SignalSchema(Schema):
+    """An event that each run is sent for itself."""
+
+    name = fields.String(required=True)
+    payload = fields.Raw(allow_none=True, load_default=None)
+    match = fields.Dict(keys=fields.String(), load_default=dict)
+
+
 class BulkSchema(ReasonSchema):
     """One act on many runs."""
 
@@ -86,6 +94,9 @@ class BulkSchema(ReasonSchema):
         required=True, validate=validate.OneOf([action.value for action in bulk.Action])
     )
     filter = fields.Nested(FilterSchema, required=True)
+    event = fields.Nested(
+        SignalSchema, load_default=None, metadata={"description": "For the action `signal`"}
+    )
     cursor = fields.String(
         load_default=None, metadata={"description": "`next` of the answer before"}
     )
