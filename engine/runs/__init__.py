@@ -34,8 +34,8 @@ event and a wait look for each other after either is committed, so one of the tw
 and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
 worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
 
-*Items of maps* are steps. Their values are written at the end of the turn that gives them their
-places, their results are read by the worker that gathers them.
+*Items of maps* are steps. Their values are written as soon as they get their places, because the
+same turn may start runs with them; their results are read by the worker that gathers them.
 
 What cannot be read ends with one error. A worker that cannot read a step's graph or state says
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
