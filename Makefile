@@ -48,7 +48,7 @@ contracts: $(STAMP) ## Check that imports go downward only
 
 .PHONY: coverage
 coverage: $(STAMP) ## Check that the tests of the core reach every branch of it
-	@$(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 tests/unit/core --cov --cov-report=term
+	@$(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 -m "not long" tests/unit/core --cov --cov-report=term
 
 .PHONY: check
 check: lint types contracts test ## Everything above: what a change must pass

@@ -468,3 +468,5 @@ def test_a_run_gives_its_outputs_or_else_its_variables():
     template = replace(LINE, outputs={"x": expressions.template("$found.x")})
     assert outputs(template, "r1", {"found": {"x": 7}}, references.unread) == {"x": 7}
     assert outputs(LINE, "r1", {"found": 7}, references.unread) == {"found": 7}
+    fixed = replace(LINE, outputs={"x": expressions.template("as it stands")})
+    assert outputs(fixed, "r1", {"found": 7}, references.unread) == {"x": "as it stands"}

@@ -146,3 +146,11 @@ def test_readable_values_are_a_mapping_that_reads_late():
     assert shelf.read == []
     assert dict(more) == {"big": "value", "small": 1, "result": 2}
     assert known.kept == {"big": plain(BIG), "small": 1}
+
+
+def test_values_are_named_and_counted_without_being_read():
+    shelf = Shelf()
+    kept = Readable({"answer": plain(BIG), "other": 1}, shelf).beside({"more": 2})
+    assert list(kept) == ["answer", "other", "more"]
+    assert len(kept) == 3
+    assert shelf.read == []

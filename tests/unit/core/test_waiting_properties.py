@@ -386,6 +386,7 @@ def test_a_run_that_is_told_what_it_waits_for_ends(case):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @settings(max_examples=LONG)
 @given(runs(turns=40), st.floats(0, 1))
 def test_all_of_that_holds_of_many_more_runs(case, cut):
