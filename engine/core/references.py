@@ -61,6 +61,10 @@ class Readable(Mapping[str, Json]):
         """Gives the value that a reference stands for."""
         return self._read
 
+    def over(self, values: Mapping[str, Json]) -> Readable:
+        """Other values, read in the same way."""
+        return Readable(values, self._read, limit=self._limit)
+
     def beside(self, more: Mapping[str, Json]) -> Readable:
         """The same and more; none of them is read for it."""
         return Readable({**self.kept, **more}, self._read, limit=self._limit)

@@ -153,4 +153,6 @@ def test_values_are_named_and_counted_without_being_read():
     kept = Readable({"answer": plain(BIG), "other": 1}, shelf).beside({"more": 2})
     assert list(kept) == ["answer", "other", "more"]
     assert len(kept) == 3
+    other = kept.over({"last": plain(HUGE)})
+    assert list(other) == ["last"]
     assert shelf.read == []
