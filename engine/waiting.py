@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from typing import TypeAlias
 
 from engine import documents
@@ -94,11 +94,15 @@ def instant(node: Node, timer: Timer, scope: Scope, now: datetime) -> datetime:
     value = evaluated(node, "until", timer.until, scope)
     try:
         found = datetime.fromisoformat(str(value))
-    except ValueError:
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise _unfit(
             node, "until", value, "an instant, such as 2030-01-31T09:00:00+00:00"
         ) from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    # Whoever reads it may be in another zone, and the calendar has an end there as well.
+    if found.year in (MINYEAR, MAXYEAR):
+        raise _unfit(node, "until", value, "an instant within the calendar")
+    return found
 
 
 def expiry(expires: float | None, now: datetime) -> datetime | None:

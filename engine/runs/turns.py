@@ -36,7 +36,7 @@ from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, Ref, canonical
-from engine.errors import GaveUp, StoodInTheWay, Unavailable
+from engine.errors import GaveUp, OutOfReach, StoodInTheWay, Unavailable
 from engine.platform import Platform
 from engine.runs import children, events, graphs, items, large, locks, requests, states
 from engine.runs.children import Parent
@@ -157,7 +157,7 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, again: b
                 return taken
             continue
         except Exception as error:  # whatever it is, it must hold up one run alone
-            if isinstance(error, Unavailable) and not isinstance(error, GaveUp):
+            if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
                 raise
             if isinstance(error, StoodInTheWay) and not again:
                 # Two runs that hand each other their locks, say: the other one is past it now.
@@ -170,6 +170,7 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, again: b
         platform.broker.send(done.hints)
         platform.live.publish([one.run for one in done.turned])
         taken += len(done.turned)
+        force = False  # who asked for these runs did not ask for those that they tell
         told = [*done.told, *_route(platform, done.turned)]
         with session.transaction(platform.database) as connection:
             waiting = inbox.waiting(connection, [*done.held, *told]) if done.turned else ()

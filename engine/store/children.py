@@ -7,26 +7,23 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from engine.core import transitions
 from engine.store import session
 from engine.store.ids import RunId
-
-_TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 
 _ORPHANS = session.Statement(
     name="child_orphans",
     types="text[], text[]",
-    sql=f"""
+    sql="""
     SELECT c.tenant_id, c.id::text AS id, c.parent_run::text AS parent_run, c.parent_step
     FROM run c JOIN unnest($1, $2) AS w (tenant, run)
         ON c.tenant_id = w.tenant AND c.parent_run = w.run::uuid
-    WHERE c.orphan = 'cancel' AND c.status NOT IN ({_TERMINAL})
+    WHERE c.orphan = 'cancel' AND c.finished_at IS NULL
         AND NOT EXISTS (SELECT FROM step s WHERE s.tenant_id = c.tenant_id
             AND s.run_id = c.parent_run AND s.key = c.parent_step
             AND s.attempt = c.parent_attempt AND s.status IN ('waiting', 'reported'))
         AND NOT EXISTS (SELECT FROM inbox i WHERE i.tenant_id = c.tenant_id AND i.run_id = c.id
             AND i.kind = 'CancelRequested')
-    """,  # noqa: S608  # the statuses are our own enumeration
+    """,
 )
 
 

@@ -192,6 +192,7 @@ _RELEASE = session.Statement(
     """,
 )
 
+# A step may have become ready beside a pause that was being committed: it waits with its run.
 _LEASE = session.Statement(
     name="step_lease",
     types="text[], text[], text[], text, float8",
@@ -204,7 +205,7 @@ _LEASE = session.Statement(
         lease_until = clock_timestamp() + make_interval(secs => $5)
     FROM free f, run r
     WHERE s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
-        AND r.tenant_id = s.tenant_id AND r.id = s.run_id
+        AND r.tenant_id = s.tenant_id AND r.id = s.run_id AND r.status <> 'paused'
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
         s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
         s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins, s."of", s.item,
@@ -259,10 +260,12 @@ _GIVE_BACK = session.Statement(
     name="step_give_back",
     types="text[], text[], text[], bigint[]",
     sql=f"""
-    UPDATE step s SET status = 'ready', fence = s.fence + 1, worker = NULL, lease_until = NULL,
-        wake_at = clock_timestamp()
-    FROM unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence)
+    UPDATE step s SET fence = s.fence + 1, worker = NULL, lease_until = NULL,
+        status = CASE WHEN r.status = 'paused' THEN 'held' ELSE 'ready' END,
+        wake_at = CASE WHEN r.status = 'paused' THEN NULL ELSE clock_timestamp() END
+    FROM unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence), run r
     WHERE {_SAME} AND s.status = 'leased' AND s.fence = w.fence AND NOT s.begun
+        AND r.tenant_id = s.tenant_id AND r.id = s.run_id
     RETURNING s.key
     """,  # noqa: S608
 )

@@ -285,6 +285,12 @@ Index(
     run.c.parent_step,
     postgresql_where=run.c.parent_run.is_not(None),
 )
+Index(
+    "run_live_children",
+    run.c.tenant_id,
+    run.c.parent_run,
+    postgresql_where=run.c.parent_run.is_not(None) & run.c.finished_at.is_(None),
+)
 Index("run_wakes", run.c.wake_at, postgresql_where=run.c.wake_at.is_not(None))
 
 step = Table(

@@ -1,7 +1,7 @@
 """Bundles as they were uploaded, and what led to a step for those who carry it out.
 
 A bundle's row is written once, when all that came of it is known: whoever is told its id finds
-how it ended. Workers read the history and the payloads of runs, because the code of a step may
+how it ended. Workers read the history of runs, because the code of a step may
 ask for the executions that led to it.
 """
 
@@ -38,11 +38,11 @@ def upgrade() -> None:
                 CHECK ((status = 'COMPLETED') = (version_id IS NOT NULL))
         );
         GRANT SELECT, INSERT ON bundle TO celeriac_control;
-        GRANT SELECT ON history, payload TO celeriac_worker;
+        GRANT SELECT ON history TO celeriac_worker;
         """
     )
 
 
 def downgrade() -> None:
-    op.execute("REVOKE SELECT ON history, payload FROM celeriac_worker")
+    op.execute("REVOKE SELECT ON history FROM celeriac_worker")
     op.execute("DROP TABLE bundle")

@@ -12,11 +12,21 @@ from sqlalchemy import text
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.transitions import RunStatus
-from engine.errors import Conflict, GaveUp, Invalid, NotFound, Unavailable
+from engine.errors import Conflict, GaveUp, Invalid, NotFound, OutOfReach, Unavailable
 from engine.platform import DatabaseRole, build
-from engine.runs import attempts, control, doctor, launch, letters, sweep, turns, upkeep, views
+from engine.runs import (
+    attempts,
+    control,
+    doctor,
+    launch,
+    letters,
+    sweep,
+    turns,
+    upkeep,
+    views,
+)
 from engine.runs.attempts import Failed, Succeeded
-from engine.store import inbox, session, steps
+from engine.store import history, inbox, session, steps
 from engine.store import runs as run_rows
 from engine.store.ids import RunId, StepId
 from tests.support import platforms
@@ -380,6 +390,45 @@ def test_a_beat_keeps_a_lease_and_a_step_can_be_handed_back(main, worker):
     attempts.give_back(worker, [lease.held])
     assert attempts.beat(worker, [lease.held]) == frozenset()
     assert take(worker, run, "a#1").attempt == 1
+
+
+def test_a_step_that_is_handed_back_to_a_paused_run_waits_with_it(main, worker):
+    run = submit(main, publish(main, LINE))
+    (lease,) = attempts.lease(worker, [StepId(*run, "a#1")], "w1")
+    control.pause(main, run, by="ada")
+    attempts.give_back(worker, [lease.held])
+    assert [step.status for step in views.run(main, run).steps] == ["held"]
+    assert attempts.lease(worker, [StepId(*run, "a#1")], "w2") == ()
+    control.resume(main, run, by="ada")
+    assert take(worker, run, "a#1").attempt == 1
+
+
+def test_a_step_that_became_ready_beside_a_pause_is_not_carried_out(main, worker, settings):
+    run = submit(main, publish(main, LINE))
+    control.pause(main, run, by="ada")
+    as_owner(settings, "UPDATE step SET status = 'ready', wake_at = clock_timestamp()")
+    assert attempts.lease(worker, [StepId(*run, "a#1")], "w1") == ()
+    control.resume(main, run, by="ada")
+    assert take(worker, run, "a#1").attempt == 1
+
+
+def test_a_value_that_is_not_kept_any_more_holds_up_its_own_run_alone(main, monkeypatch):
+    version = publish(main, LINE)
+    lame, well = (launch.submit(main, TENANT, version, {}, by="ada").run for _ in range(2))
+    append = history.append
+
+    def gone(connection, lines):
+        if any(line.run == lame for line in lines):
+            raise OutOfReach("blob abc is not kept any more")
+        append(connection, lines)
+
+    monkeypatch.setattr(history, "append", gone)
+    turns.take_turns(main, [lame, well])
+    assert views.run(main, well).status == "running"
+    assert "not kept any more" in views.run(main, lame).stuck_error
+    monkeypatch.undo()
+    turns.take_turns(main, [lame], force=True)
+    assert views.run(main, lame).status == "running"
 
 
 def test_a_run_is_taken_once_however_often_a_message_names_it(main, monkeypatch):

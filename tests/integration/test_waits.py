@@ -409,6 +409,18 @@ def test_a_timer_until_nonsense_takes_the_way_for_failures(main):
     control.skip(main, run, "other#1", by="bob")
 
 
+@pytest.mark.parametrize(
+    "given", ["9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+14:00"]
+)
+def test_a_timer_until_the_end_of_the_calendar_fails_its_run(main, given):
+    document = waits_at("timer", until="$given")
+    document["inputs"] = {"given": {}}
+    run = submit(main, publish(main, document), given=given)
+    detail = views.run(main, run)
+    assert (detail.status, detail.reason) == ("failed", "input_failed")
+    assert "an instant" in detail.message
+
+
 def test_an_instant_in_the_past_is_over_at_once(main):
     run = submit(main, publish(main, waits_at("timer", until="2001-01-01T00:00:00")))
     sweep.sweep(main)
