@@ -287,12 +287,13 @@ class Client:
         after: datetime | None = None,
         reason: str = "",
         event: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> tuple[Acted, ...]:
         """Act on every run that everything given holds of, newest first; what came of it for each.
 
         The action is `cancel, terminate, pause, resume`, `retry` (of those that are stuck) or
-        `signal`, which sends each the `event`: `{name, payload, match}`. Raises `Invalid` when
-        nothing is given.
+        `signal`, which sends each the `event`: `{name, payload, match}`, once under one
+        key. Raises `Invalid` when nothing is given.
         """
         given = {
             "ids": list(ids),
@@ -304,11 +305,13 @@ class Client:
         }
         which = {name: value for name, value in given.items() if value}
         asked: dict[str, Any] = {"action": action, "filter": which, "reason": reason}
+        key = None
         if event is not None:
             asked["event"] = dict(event)
+            key = idempotency_key or str(uuid4())
         found: list[Acted] = []
         while True:
-            body = self._wire.post("/api/v1/runs/bulk", asked)
+            body = self._wire.post("/api/v1/runs/bulk", asked, idempotency_key=key)
             found += (records.read(Acted, entry) for entry in body["items"])
             if body["next"] is None:
                 return tuple(found)

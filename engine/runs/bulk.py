@@ -14,7 +14,7 @@ from engine.core import codec, transitions
 from engine.core import messages as msg
 from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
-from engine.core.values import Json
+from engine.core.values import Json, digest
 from engine.errors import Conflict, Invalid
 from engine.platform import Platform
 from engine.runs import control, events, turns
@@ -65,11 +65,12 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """An event that each run is sent for itself."""
+    """An event that each run is sent for itself; under a key, each is sent it once."""
 
     name: str
     payload: Json = None
     match: Mapping[str, Json] = field(default_factory=dict)
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +204,7 @@ def _signalled(
                 by=by,
                 run=run.run,
                 match=signal.match,
+                key=None if signal.key is None else digest([signal.key, run.run]),
             )
         except (Conflict, Invalid) as error:
             yield _refused(run, before[run.run], error.message)

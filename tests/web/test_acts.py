@@ -57,6 +57,7 @@ def submit(control: Platform, line: str) -> RunId:
         ({"action": "signal", "filter": {"workflow": "line"}}, "event"),
         ({"action": "pause", "filter": {"workflow": "line"}, "event": {"name": "go"}}, "event"),
         ({"action": "signal", "filter": {"workflow": "line"}, "event": {}}, "event.name"),
+        ({"action": "signal", "filter": {"workflow": "line"}, "event": {"name": ""}}, "event.name"),
     ],
 )
 def test_an_act_on_many_that_makes_no_sense_changes_nothing(
@@ -170,3 +171,21 @@ def test_many_runs_are_signalled_each_for_itself(client: Client, control: Platfo
     assert platforms.status(control, runs[2]) == "completed"
     (late,) = client.bulk("signal", ids=[runs[0].run], event={"name": "go"})
     assert (late.outcome, late.status) == ("refused", "completed")
+
+
+def test_runs_are_signalled_once_under_one_key(client: Client, control: Platform) -> None:
+    document = waits_at("event", name="go")
+    document["nodes"]["again"] = {"kind": "event", "name": "go"}
+    document["edges"] = ["w -> again", "again -> end"]
+    run = platforms.submit(control, platforms.publish(control, document))
+    for _ in range(2):
+        (answer,) = client.bulk(
+            "signal", ids=[run.run], event={"name": "go"}, idempotency_key="once"
+        )
+        assert (answer.outcome, answer.status) == ("done", "running")
+    (refused,) = client.bulk(
+        "signal", ids=[run.run], event={"name": "stop"}, idempotency_key="once"
+    )
+    assert refused.outcome == "refused"
+    (answer,) = client.bulk("signal", ids=[run.run], event={"name": "go"})
+    assert (answer.outcome, answer.status) == ("done", "completed")

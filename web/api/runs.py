@@ -48,6 +48,11 @@ _KEY = {
     "schema": {"type": "string", "maxLength": body.IDEMPOTENCY_KEY_CHARACTERS},
 }
 
+_SIGNAL_KEY = {
+    **_KEY,
+    "description": "For the action `signal`: each run is sent its event once under one key",
+}
+
 
 @routes.on("POST", "")
 @routes.described(parameters=[_KEY])
@@ -178,12 +183,13 @@ def retry(run_id: str) -> dict[str, Any]:
 
 
 @routes.on("POST", "/bulk")
+@routes.described(parameters=[_SIGNAL_KEY])
 @routes.takes(BulkSchema)
 @routes.gives(BulkAnswersSchema)
 def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
     """Cancel, terminate, pause, resume, retry or signal runs by filter, each for itself."""
     here, who = site.current(), principal.current()
-    which = asked["filter"]
+    which, event, key = asked["filter"], asked["event"], body.idempotency_key(request)
     acted = bulk.act(
         here.platform,
         who.tenant,
@@ -198,7 +204,7 @@ def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
         ),
         by=who.user,
         reason=asked["reason"],
-        signal=None if asked["event"] is None else Signal(**asked["event"]),
+        signal=None if event is None else Signal(**event, key=key),
         before_id=pagination.id_of(asked["cursor"]),
         limit=asked["limit"],
     )

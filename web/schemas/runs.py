@@ -9,6 +9,7 @@ from webargs.fields import DelimitedList
 
 from engine.core.transitions import RunStatus
 from engine.runs import bulk
+from engine.waiting import MAX_NAME
 from web import rendering
 from web.schemas.fields import Choice
 from web.schemas.pages import PageArguments
@@ -82,7 +83,7 @@ class FilterSchema(Schema):
 class SignalSchema(Schema):
     """An event that each run is sent for itself."""
 
-    name = fields.String(required=True)
+    name = fields.String(required=True, validate=validate.Length(1, MAX_NAME))
     payload = fields.Raw(allow_none=True, load_default=None)
     match = fields.Dict(keys=fields.String(), load_default=dict)
 
