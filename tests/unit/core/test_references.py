@@ -153,6 +153,8 @@ def test_values_are_named_and_counted_without_being_read():
     kept = Readable({"answer": plain(BIG), "other": 1}, shelf).beside({"more": 2})
     assert list(kept) == ["answer", "other", "more"]
     assert len(kept) == 3
+    assert "more" in kept
+    assert "less" not in kept
     other = kept.over({"last": plain(HUGE)})
     assert list(other) == ["last"]
     assert shelf.read == []
