@@ -20,6 +20,7 @@ from engine.core.policy import DEFAULT
 from engine.core.scopes import around
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
+from engine.core.undo import undo_key
 from engine.core.values import Json, plain
 from engine.runs import states
 from tests.support.play import at, submitted
@@ -134,12 +135,16 @@ class Shell:
         self, entries: list[msg.Entry], before: int | None
     ) -> msg.UndoFound | msg.NothingToUndo:
         told = [*self.history, *entries][: None if before is None else before - 1]
+        # Reports come doubled here; the store accepts one result of a step, so that one is found.
+        begun = {e.record.step for e in self.history if isinstance(e.record, msg.RequestStart)}
         for place in range(len(told), 0, -1):
             record = told[place - 1].record
             if isinstance(record, msg.AttemptSucceeded | msg.WaitEnded):
                 name, _, iteration = record.step.rpartition("#")
                 node = self.template.nodes.get(NodeId(name))
-                if node is not None and node.compensate is not None and iteration.isdecimal():
+                if undo_key(record.step) in begun or node is None or not iteration.isdecimal():
+                    continue
+                if node.compensate is not None:
                     return msg.UndoFound(at=self._now, step=record.step, node=node.id, seq=place)
         return msg.NothingToUndo(at=self._now)
 

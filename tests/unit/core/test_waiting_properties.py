@@ -36,13 +36,14 @@ from engine.core.scopes import around
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Inline
-from tests.support.play import at, edge, fold, graph, node, submitted
+from tests.support.play import at, edge, fold, graph, node, submitted, succeeded
 from tests.support.shell import AGAIN, Shell
 
 EXAMPLES = 60
-LONG = 4000
+LONG = 2000
 WORK = ("a", "b", "c", "d")
 NAMES = (*WORK, "m", "p")
+Begun = msg.PassNode | msg.RequestStart
 JOINS = (
     Join(),
     Join(),
@@ -300,6 +301,11 @@ def check_counted(case) -> None:
             assert items.failed < declared.most_failed
             assert items.running == min(declared.at_once, items.running + items.count - items.next)
             assert items.running
+    begun = (e.record for e in narrow.history if isinstance(e.record, Begun))
+    visits = {record.step for record in begun}
+    assert len(visits) == state.visited
+    undoes = [step for step in visits if step.startswith("undo ")]
+    assert len(visits) - len(undoes) <= template.limits.steps
     if state.undoing is None:
         assert {step.of for step in state.steps.values()} - {None} <= state.maps.keys()
     else:
@@ -383,6 +389,22 @@ def test_nobody_is_lost_or_made_and_all_wait_for_something(case):
 @given(runs())
 def test_a_run_that_is_told_what_it_waits_for_ends(case):
     check_ends(case)
+
+
+@some
+@given(st.permutations(range(4)), st.permutations(range(4)), st.sampled_from(({}, {"n": "append"})))
+def test_the_order_in_which_items_are_done_changes_nothing(one, other, reducers):
+    do = node("m/item")
+    wait = Map(over=expressions.template(["x"] * 4), do=do, at_once=4)
+    template = graph(edge("m -> end"), nodes=[node("m", kind="map", wait=wait)])
+    ends = []
+    for order in (one, other):
+        shell = Shell(template)
+        shell.tell(submitted(reducers=reducers))
+        for index in order:
+            shell.tell(succeeded(f"m#1.{index}", patch={"n": index}))
+        ends.append((shell.head, shell.rows))
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.long
