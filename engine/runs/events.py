@@ -22,9 +22,10 @@ from engine.core import codec
 from engine.core import messages as msg
 from engine.core.problem import Problem
 from engine.core.values import Inline, Json, digest
-from engine.errors import Conflict, Invalid, NotFound
+from engine.errors import Conflict, Invalid, NotFound, Unavailable
 from engine.platform import Platform
 from engine.runs import identity, letters, views
+from engine.runs.upkeep import KEYS_KEPT
 from engine.store import events as rows
 from engine.store import inbox, payloads, session, waits
 from engine.store.ids import RunId, StepId
@@ -32,6 +33,8 @@ from engine.store.waits import End
 
 #: Seconds that an event nobody waits for is kept, unless its sender says otherwise.
 KEPT_SECONDS = 30 * 86_400.0
+#: Seconds that every event is there to be read, by its sender too, however short it is kept.
+_LEAST_KEPT = 60.0
 #: Pairs of an event and a wait that are looked at together.
 _BATCH = 100
 
@@ -119,7 +122,10 @@ def send(
         runs = route(platform, tenant, [name])
     with session.transaction(platform.database) as connection:
         row = rows.get(connection, tenant, event_id)
-    assert row is not None
+    if row is None:
+        # Its sender stood still for longer than the event was there, or it gave way to one that
+        # was forgotten in that moment.
+        raise Unavailable("the event is forgotten already; see what came of it, or send it again")
     return _shown(row), runs
 
 
@@ -212,7 +218,8 @@ def sweep(platform: Platform, limit: int) -> tuple[RunId, ...]:
     """Bring together what has missed each other, and forget what is over."""
     with session.transaction(platform.database) as connection:
         tenants = rows.tenants(connection)
-        rows.purge(connection, limit)
+        # A key outlives the event: it was promised to end one wait, however often it is sent.
+        rows.purge(connection, least=_LEAST_KEPT, keyed=KEYS_KEPT, limit=limit)
     return tuple(run for tenant in tenants for run in route(platform, tenant))
 
 
@@ -221,24 +228,26 @@ def _meet(connection: Connection, tenant: str, event_id: str, pairs: Sequence[Ro
 
     An event that none of them can take counts no more.
     """
+    event = rows.get(connection, tenant, event_id) if pairs else None
+    if event is None:
+        return _Met(settled=False)
     why = ""
     for pair in pairs:
-        if misfit := _misfit(pair):
+        if misfit := _misfit(pair, event.payload):
             why = why or misfit
-        elif _claimed(connection, tenant, pair):
+        elif _claimed(connection, tenant, pair, event):
             return _Met(step=StepId(tenant, pair.run_id, pair.step), settled=True)
     settled = bool(why) and rows.settle(connection, tenant, event_id, "refused", why)
     return _Met(settled=settled)
 
 
-def _misfit(pair: Row[Any]) -> str:
+def _misfit(pair: Row[Any], payload: Json) -> str:
     """Why a step cannot take the payload; empty when it can."""
-    payload = orjson.loads(pair.payload or "null")
     said = waiting.misfit(orjson.loads(pair.asks).get("schema"), payload)
     return said and f"step {pair.step} of run {pair.run_id} cannot take it: {said}"[:2000]
 
 
-def _claimed(connection: Connection, tenant: str, pair: Row[Any]) -> bool:
+def _claimed(connection: Connection, tenant: str, pair: Row[Any], event: Row[Any]) -> bool:
     """Let an event end a wait, if both are still to be had."""
     step = StepId(tenant, pair.run_id, pair.step)
     end = End(step=step, attempt=pair.attempt, by=f"event:{pair.id}")
@@ -246,14 +255,14 @@ def _claimed(connection: Connection, tenant: str, pair: Row[Any]) -> bool:
         if not rows.claim(connection, pair.id, step) or not waits.end(connection, [end]):
             savepoint.rollback()
             return False
-        event = msg.WaitEnded(
+        ended = msg.WaitEnded(
             at=codec.UNTIMED,
             step=msg.StepKey(step.key),
             attempt=pair.attempt,
-            by=(f"event:{pair.id}", f"user:{pair.sent_by}"),
-            result=Inline(value=orjson.loads(pair.payload or "null")),
+            by=(f"event:{pair.id}", f"user:{event.sent_by}"),
+            result=Inline(value=event.payload),
         )
-        sealed = letters.sealed(step.run_id, event, f"{step.key}/{pair.attempt}")
+        sealed = letters.sealed(step.run_id, ended, f"{step.key}/{pair.attempt}")
         payloads.put_all(connection, [sealed.payload])
         inbox.put(connection, [sealed.letter])
     return True

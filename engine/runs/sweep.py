@@ -71,10 +71,12 @@ def sweep(platform: Platform) -> Swept:
         ]
     )
     due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *ticked, *expired, *over)}
-    due.update(events.sweep(platform, BATCH))
     with session.transaction(platform.database) as connection:
         due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
     taken = turns.take_turns(platform, sorted(due)) if due else 0
+    # Last: whatever becomes of it, it has withheld no turn that was due.
+    claimed = events.sweep(platform, BATCH)
+    taken += turns.take_turns(platform, sorted(claimed)) if claimed else 0
     awake = len(woken) + len(over) + len(ticked)
     return Swept(lost=len(expired), woken=awake, resent=len(resent), turns=taken)
 

@@ -41,24 +41,37 @@ class Sent:
     seconds: float
 
 
+# An event to a run, and one to whoever matches, find their waits by two keys that are both
+# selective. Put as one condition they would leave the name alone to join by: thousands of
+# events and waits of one name would all be held against each other.
+_TO_A_RUN = "e.run_id = w.run_id AND e.correlation IN ('', w.correlation)"
+_TO_WHOEVER = "e.run_id IS NULL AND e.correlation = w.correlation"
+_AWAITED = """w.tenant_id = e.tenant_id AND w.kind = 'event' AND w.name = e.name
+            AND (NOT w.transient OR e.received_at >= w.opened_at)"""
+
 # A pair is only a candidate: whoever has meanwhile taken the event or ended the wait has won.
+# Without the payload: it may be large, and would be there once for each step that waits. The
+# time of an event that is asked for by its id counts not: it is only just sent.
+_CANDIDATES = """
+        SELECT e.tenant_id, e.id, e.received_at, w.run_id, w.step, w.asks, w.opened_at
+        FROM event e JOIN wait w ON {awaited} AND {addressed}
+        WHERE e.tenant_id = $1 AND e.state = 'kept' AND ($2 IS NULL OR e.name = ANY($2))
+            AND CASE WHEN $3 IS NULL THEN e.expires_at > clock_timestamp()
+                ELSE e.id = $3::uuid END"""
 _PAIRS = session.Statement(
     name="event_pairs",
     types="text, text[], text, int",
-    sql="""
-    SELECT e.id::text AS id, e.payload::text AS payload, e.sent_by, w.run_id::text AS run_id,
-        w.step, w.asks::text AS asks, s.attempt
-    FROM event e
-    JOIN wait w ON w.tenant_id = e.tenant_id AND w.kind = 'event' AND w.name = e.name
-        AND ((e.run_id = w.run_id AND e.correlation IN ('', w.correlation))
-            OR (e.run_id IS NULL AND e.correlation = w.correlation))
-        AND (NOT w.transient OR e.received_at >= w.opened_at)
-    JOIN step s ON s.tenant_id = w.tenant_id AND s.run_id = w.run_id AND s.key = w.step
+    # Found once, before the steps are: on new tables the planner would find them for each step.
+    sql=f"""
+    WITH candidate AS MATERIALIZED (
+        {_CANDIDATES.format(awaited=_AWAITED, addressed=_TO_A_RUN)}
+        UNION ALL {_CANDIDATES.format(awaited=_AWAITED, addressed=_TO_WHOEVER)})
+    SELECT c.id::text AS id, c.run_id::text AS run_id, c.step, c.asks::text AS asks, s.attempt
+    FROM candidate c
+    JOIN step s ON s.tenant_id = c.tenant_id AND s.run_id = c.run_id AND s.key = c.step
         AND s.status = 'waiting'
-    WHERE e.tenant_id = $1 AND e.state = 'kept' AND e.expires_at > clock_timestamp()
-        AND ($2 IS NULL OR e.name = ANY($2)) AND ($3 IS NULL OR e.id = $3::uuid)
-    ORDER BY e.received_at, e.id, w.opened_at, w.run_id, w.step LIMIT $4
-    """,
+    ORDER BY c.received_at, c.id, c.opened_at, c.run_id, c.step LIMIT $4
+    """,  # noqa: S608  # our own constants
 )
 _CLAIM = session.Statement(
     name="event_claim",
@@ -79,22 +92,27 @@ _SETTLE = session.Statement(
     RETURNING id
     """,
 )
+_UNMET = """
+    SELECT e.tenant_id FROM event e
+    WHERE e.state = 'kept' AND e.expires_at > clock_timestamp()
+        AND e.received_at < clock_timestamp() - interval '2 seconds'
+        AND EXISTS (SELECT FROM wait w WHERE {awaited} AND {addressed})"""
 _TENANTS = session.Statement(
     name="event_tenants",
     types="",
-    sql="""
-    SELECT DISTINCT w.tenant_id FROM wait w
-    JOIN event e ON e.tenant_id = w.tenant_id AND e.name = w.name AND e.state = 'kept'
-    WHERE w.kind = 'event' AND e.received_at < clock_timestamp() - interval '2 seconds'
+    sql=f"""{_UNMET.format(awaited=_AWAITED, addressed=_TO_A_RUN)}
+    UNION {_UNMET.format(awaited=_AWAITED, addressed=_TO_WHOEVER)}
     """,
 )
 _PURGE = session.Statement(
     name="event_purge",
-    types="int",
+    types="float8, float8, int",
     sql="""
     DELETE FROM event WHERE (tenant_id, id) IN (
-        SELECT tenant_id, id FROM event WHERE expires_at <= clock_timestamp()
-        ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+        SELECT tenant_id, id FROM event
+        WHERE expires_at <= clock_timestamp() AND received_at <= clock_timestamp()
+            - make_interval(secs => CASE WHEN key IS NULL THEN $1 ELSE $2 END)
+        ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED)
     """,
 )
 
@@ -180,10 +198,13 @@ def settle(connection: Connection, tenant: str, event_id: str, state: str, detai
 
 
 def tenants(connection: Connection) -> tuple[str, ...]:
-    """The tenants in which an event and a wait of one name have not met for a while."""
+    """The tenants in which an event and a wait that it may end have not met for a while."""
     return tuple(row.tenant_id for row in session.run(connection, _TENANTS))
 
 
-def purge(connection: Connection, limit: int) -> None:
-    """Forget events whose time is over."""
-    session.run(connection, _PURGE, limit)
+def purge(connection: Connection, *, least: float, keyed: float, limit: int) -> None:
+    """Forget events whose time is over, none sooner than some seconds after it came.
+
+    `least` for one without a key; `keyed` for one that its sender may send again.
+    """
+    session.run(connection, _PURGE, least, keyed, limit)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.errors import Conflict, Invalid, NotFound
+from engine.errors import Conflict, GaveUp, Invalid, NotFound
 from engine.runs import control, events, sweep, turns, views, waits
 from engine.runs.events import Event, KeyUsed
 from engine.store import events as rows
@@ -16,6 +16,9 @@ from tests.support.platforms import TENANT, as_owner, publish, sql, status, subm
 from tests.support.waiting import found, live, of_kind, race, waits_at, why
 
 pytestmark = pytest.mark.usefixtures("sound")
+
+#: The id of an event that was kept and brought to nobody.
+LEFT = "00000000-0000-7000-8000-000000000001"
 
 
 def awaiting(main, **fields):
@@ -28,6 +31,31 @@ def send(main, payload=None, **how):
     event, woken = events.send(main, TENANT, "paid", payload, by="ada", **how)
     turns.take_turns(main, woken)
     return event
+
+
+def over(main, *, received):
+    """The time of every event is over; it came that long ago."""
+    statement = (
+        "UPDATE event SET expires_at = clock_timestamp(), received_at = received_at - interval"
+    )
+    as_owner(main.settings, f"{statement} '{received}'")
+
+
+def left_behind(main, event_id, **fields):
+    """Keep an event whose sender is gone between its two transactions."""
+    said = {"run": None, "match": {}, "correlation": "", "payload": 5, "key": None, **fields}
+    event = rows.Sent(
+        tenant=TENANT, id=event_id, name="paid", by="ada", digest="", seconds=60, **said
+    )
+    with session.transaction(main.database) as connection:
+        assert rows.put(connection, event) is None
+    as_owner(main.settings, "UPDATE event SET received_at = received_at - interval '3 s'")
+
+
+def unmet(main):
+    """The tenants in which the sweeper brings events and waits together."""
+    with session.transaction(main.database) as connection:
+        return rows.tenants(connection)
 
 
 def states(main):
@@ -44,7 +72,7 @@ def test_an_event_nobody_waits_for_is_kept_listed_and_forgotten_when_its_time_is
     assert events.page(main, TENANT, states=["kept"]) == (event,)
     assert not events.page(main, TENANT, states=["claimed"])
     assert not events.page(main, "other")
-    as_owner(main.settings, "UPDATE event SET expires_at = clock_timestamp()")
+    over(main, received="61 s")
     run = awaiting(main, match={"order": 7})
     assert live(main, run) == {"w#1": "waiting"}
     sweep.sweep(main)
@@ -121,6 +149,14 @@ def test_an_event_for_a_cancelled_run_stays_for_others(main):
     assert send(main).claimed_run == second.run
 
 
+def test_an_event_whose_time_is_over_at_once_stays_until_its_sender_has_read_it(main):
+    event = send(main, seconds=0)
+    sweep.sweep(main)
+    assert events.get(main, TENANT, event.id) == event
+    run = awaiting(main)
+    assert live(main, run) == {"w#1": "waiting"}
+
+
 # --- once ------------------------------------------------------------------------------------------
 
 
@@ -130,6 +166,24 @@ def test_an_event_sent_twice_under_one_key_is_one_event(main):
     assert replace(again, replayed=False) == first
     assert (first.replayed, again.replayed) == (False, True)
     assert [status(main, run) for run in runs] == ["completed", "running"]
+
+
+def test_an_event_sent_again_after_its_time_is_over_ends_no_second_wait(main):
+    runs = [awaiting(main), awaiting(main)]
+    first = send(main, 1, key="k", seconds=1)
+    over(main, received="6 days")
+    sweep.sweep(main)
+    again = send(main, 1, key="k", seconds=1)
+    assert (again.id, again.replayed, again.claimed_run) == (first.id, True, runs[0].run)
+    assert [status(main, run) for run in runs] == ["completed", "running"]
+
+
+def test_a_key_is_forgotten_as_late_as_that_of_a_submission(main):
+    first = send(main, 1, key="k")
+    over(main, received="8 days")
+    sweep.sweep(main)
+    again = send(main, 1, key="k")
+    assert (again.id == first.id, again.replayed) == (False, False)
 
 
 def test_an_event_sent_again_to_a_run_that_it_ended_is_the_same_event(main):
@@ -271,25 +325,39 @@ def test_two_steps_of_one_run_take_one_event_each(main):
 
 def test_what_missed_each_other_is_brought_together_by_the_sweeper(main):
     run = awaiting(main)
-    event = rows.Sent(
-        tenant=TENANT,
-        id="00000000-0000-7000-8000-000000000001",
-        name="paid",
-        run=None,
-        match={},
-        correlation="",
-        payload=5,
-        by="ada",
-        key=None,
-        digest="",
-        seconds=60,
-    )
-    # Its sender is gone between its two transactions.
-    with session.transaction(main.database) as connection:
-        assert rows.put(connection, event) is None
-    as_owner(main.settings, "UPDATE event SET received_at = received_at - interval '3 s'")
+    left_behind(main, LEFT)
+    assert unmet(main) == (TENANT,)
     sweep.sweep(main)
     assert found(main, run) == 5
+
+
+def test_what_missed_its_run_is_brought_there_by_the_sweeper(main):
+    run = awaiting(main, match={"order": 1})
+    left_behind(main, LEFT, run=run.run)
+    assert unmet(main) == (TENANT,)
+    sweep.sweep(main)
+    assert found(main, run) == 5
+
+
+def test_the_sweeper_passes_by_events_and_waits_that_share_a_name_alone(main):
+    runs = [awaiting(main, match={"order": 1}) for _ in range(2)]
+    send(main, match={"order": 2})
+    send(main, run=runs[0].run, match={"order": 2})
+    as_owner(main.settings, "UPDATE event SET received_at = received_at - interval '3 s'")
+    assert states(main) == ["kept", "kept"]
+    assert unmet(main) == ()
+
+
+def test_a_sweep_that_cannot_bring_events_takes_the_turns_that_are_due(main, monkeypatch):
+    def give_up(*_):
+        raise GaveUp
+
+    run = awaiting(main, expires="1h")
+    wake(main.settings)
+    monkeypatch.setattr(events, "sweep", give_up)
+    with pytest.raises(GaveUp):
+        sweep.sweep(main)
+    assert why(main, run) == ("failed", "expired")
 
 
 def test_the_history_tells_which_event_it_was_and_who_sent_it(main):
@@ -313,6 +381,12 @@ def test_a_transient_event_nobody_waits_for_is_dropped_and_listed(main):
 def test_a_transient_event_ends_the_wait_there_is(main):
     run = awaiting(main)
     assert send(main, 1, transient=True).state == "claimed"
+    assert found(main, run) == 1
+
+
+def test_a_transient_event_that_is_kept_for_no_time_ends_the_wait_there_is(main):
+    run = awaiting(main)
+    assert send(main, 1, transient=True, seconds=0).state == "claimed"
     assert found(main, run) == 1
 
 
