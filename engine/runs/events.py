@@ -105,7 +105,8 @@ def send(
         by=by,
         key=key,
         digest=said,
-        seconds=seconds,
+        # Long enough to meet whoever waits for it already.
+        seconds=max(seconds, 1.0),
     )
     runs = route(platform, tenant, [name]) if transient else ()
     with session.transaction(platform.database) as connection:

@@ -104,15 +104,25 @@ _TENANTS = session.Statement(
     UNION {_UNMET.format(awaited=_AWAITED, addressed=_TO_WHOEVER)}
     """,
 )
+# An event whose time is over counts no more. What is still remembered then is looked at again
+# when that is over too, and not before.
 _PURGE = session.Statement(
     name="event_purge",
     types="float8, float8, int",
     sql="""
-    DELETE FROM event WHERE (tenant_id, id) IN (
-        SELECT tenant_id, id FROM event
-        WHERE expires_at <= clock_timestamp() AND received_at <= clock_timestamp()
-            - make_interval(secs => CASE WHEN key IS NULL THEN $1 ELSE $2 END)
-        ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+    WITH over AS (
+        SELECT tenant_id, id, received_at
+            + make_interval(secs => CASE WHEN key IS NULL THEN $1 ELSE $2 END) AS until
+        FROM event WHERE expires_at <= now()
+        ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+    remembered AS (
+        UPDATE event e SET expires_at = o.until,
+            state = CASE e.state WHEN 'kept' THEN 'dropped' ELSE e.state END,
+            detail = CASE e.state WHEN 'kept' THEN 'nobody took it in time' ELSE e.detail END
+        FROM over o
+        WHERE e.tenant_id = o.tenant_id AND e.id = o.id AND o.until > now())
+    DELETE FROM event e USING over o
+    WHERE e.tenant_id = o.tenant_id AND e.id = o.id AND o.until <= now()
     """,
 )
 

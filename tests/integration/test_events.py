@@ -149,12 +149,19 @@ def test_an_event_for_a_cancelled_run_stays_for_others(main):
     assert send(main).claimed_run == second.run
 
 
-def test_an_event_whose_time_is_over_at_once_stays_until_its_sender_has_read_it(main):
+def test_an_event_that_nobody_took_in_time_is_remembered_as_dropped(main):
     event = send(main, seconds=0)
+    over(main, received="1 s")
     sweep.sweep(main)
-    assert events.get(main, TENANT, event.id) == event
+    sweep.sweep(main)
+    assert events.get(main, TENANT, event.id).state == "dropped"
     run = awaiting(main)
     assert live(main, run) == {"w#1": "waiting"}
+
+
+def test_an_event_that_is_kept_for_no_time_ends_the_wait_there_is(main):
+    run = awaiting(main)
+    assert send(main, seconds=0).claimed_run == run.run
 
 
 # --- once ------------------------------------------------------------------------------------------
