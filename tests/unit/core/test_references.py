@@ -155,6 +155,7 @@ def test_values_are_named_and_counted_without_being_read():
     assert len(kept) == 3
     assert "more" in kept
     assert "less" not in kept
+    assert kept.read is shelf
     other = kept.over({"last": plain(HUGE)})
     assert list(other) == ["last"]
     assert shelf.read == []
