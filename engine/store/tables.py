@@ -133,6 +133,27 @@ api_key = Table(
     UniqueConstraint("id"),
 )
 
+admin_act = Table(
+    "admin_act",
+    metadata,
+    _text("tenant_id"),
+    _uuid("id"),
+    _now("at"),
+    _text("by"),
+    _text("action"),
+    _text("subject"),
+    _text("why", server_default=text("''")),
+    _json("detail", default="{}"),
+    _text("before", nullable=True),
+    _text("after", nullable=True),
+    _key("id"),
+    _of_tenant(),
+    _check("action ~ '^[a-z_]+[.][a-z_]+$'"),
+    _check("before ~ '^[0-9a-f]{64}$'"),
+    _check("after ~ '^[0-9a-f]{64}$'"),
+)
+Index("admin_act_subject", admin_act.c.tenant_id, admin_act.c.subject)
+
 idempotency = Table(
     "idempotency",
     metadata,

@@ -16,6 +16,7 @@ RUN = "01975c3e-0000-7000-8000-000000000001"
 ROWS: Mapping[str, str] = {
     "tenant": "(id, name) VALUES ('acme', 'Acme')",
     "api_key": "(tenant_id, id, name, hash, roles) VALUES ('acme', 'k', 'key', 'x', '{admin}')",
+    "admin_act": f"(tenant_id, id, by, action, subject) VALUES ('acme', '{RUN}', 'me', 'key.create', 'key:k')",
     "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
     "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
     " VALUES ('acme', 'function', 'f', 1, 'x', 'c', 'me')",
@@ -73,7 +74,9 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "celeriac_control": {
         **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
         **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
-        **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer"), _READ_AND_APPEND),
+        **dict.fromkeys(
+            (*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND
+        ),
         **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
         "idempotency": _READ_AND_APPEND | {"DELETE"},
         "run": _READ_AND_APPEND,
