@@ -136,7 +136,8 @@ class Verdict:
     policy: str
     version: int
     rule: str
-    #: `abort`, `pause`, `reject`, `ask`, `modify`, `warn` or `allow`.
+    #: `abort_lifetime`, `pause_lifetime`, `reject_execution`, `require_approval`, `modify`, `warn`,
+    #: `allow_with_audit` or `allow`.
     action: str
     message: str = ""
     observed: Json = None

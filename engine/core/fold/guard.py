@@ -26,18 +26,18 @@ def judged(state: State, event: msg.Judged) -> State:
 
 def _obeyed(state: State, event: msg.Judged, verdict: msg.Verdict) -> State:
     match verdict.action:
-        case "abort" if not state.terminal:
+        case "abort_lifetime" if not state.terminal:
             message = f"{verdict.rule}: {verdict.message}"
             ending = Ending(
                 status=RunStatus.FAILED, reason=ABORTED, message=message, step=event.step
             )
             return replace(state, stopping=ending)
-        case "pause":
+        case "pause_lifetime":
             waived = {**state.waived, verdict.rule: verdict.observed}
             paused = state.status is RunStatus.RUNNING
             status = RunStatus.PAUSED if paused else state.status
             return replace(state, waived=waived, status=status)
-        case "reject" if event.moment == "report" and event.step in state.steps:
+        case "reject_execution" if event.moment == "report" and event.step in state.steps:
             step = state.steps[event.step]
             why = step.rejected or f"{verdict.rule}: {verdict.message}"
             return standing(state, replace(step, rejected=why))
