@@ -25,6 +25,7 @@ from web.api import (
     schema,
     sent,
     steps,
+    tools,
     waits,
     workflows,
 )
@@ -94,7 +95,8 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         waits.routes,
         sent.routes,
         functions.routes,
-        functions.tool_routes,
+        tools.routes,
+        tools.model_routes,
         bundles.routes,
         bundles.check_routes,
         schema.routes,

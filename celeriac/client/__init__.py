@@ -37,6 +37,7 @@ from celeriac.client.records import (
     Result,
     SentEvent,
     Step,
+    Tool,
     Version,
     Wait,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "Run",
     "SentEvent",
     "Step",
+    "Tool",
     "Unauthenticated",
     "Unavailable",
     "Version",

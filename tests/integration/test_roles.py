@@ -20,6 +20,7 @@ ROWS: Mapping[str, str] = {
     "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
     "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
     " VALUES ('acme', 'function', 'f', 1, 'x', 'c', 'me')",
+    "tool": "(tenant_id, name, status, changed_by) VALUES ('acme', 't', 'active', 'me')",
     "workflow": "(tenant_id, name) VALUES ('acme', 'w')",
     "workflow_version": "(tenant_id, id, workflow, version, document, checksum, created_by)"
     f" VALUES ('acme', '{RUN}', 'w', '1.0.0', '{{}}', 'c', 'me')",
@@ -87,6 +88,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         ),
         **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
         "idempotency": _READ_AND_APPEND | {"DELETE"},
+        "tool": _READ_AND_APPEND | {"UPDATE"},
         "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
         "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
@@ -96,7 +98,9 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },
     "celeriac_worker": {
-        **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
+        **dict.fromkeys(
+            ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
+        ),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,
