@@ -28,7 +28,7 @@ def _routes(namespace: Namespace, new: type[NewFunctionSchema], description: str
     plural = f"{namespace}s"
     routes = Routes(plural, __name__, url_prefix=f"/api/v1/{plural}", description=description)
 
-    @routes.on("POST", "")
+    @routes.on("POST", "", needs="definition:write")
     @routes.takes(new)
     @routes.gives(WholeFunctionSchema, HTTPStatus.CREATED)
     def register(asked: dict[str, Any]) -> tuple[Function, int, dict[str, str]]:
@@ -47,7 +47,7 @@ def _routes(namespace: Namespace, new: type[NewFunctionSchema], description: str
         place = f"/api/v1/{plural}/{found.name}/versions/{found.version}"
         return found, HTTPStatus.CREATED, {"Location": body.address(place)}
 
-    @routes.on("GET", "")
+    @routes.on("GET", "", needs="definition:read")
     @routes.query(PageArguments)
     @routes.gives(page_of(FunctionSchema))
     def newest(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _routes(namespace: Namespace, new: type[NewFunctionSchema], description: str
         )
         return pagination.page(found, limit=limit, key=lambda function: function.name)
 
-    @routes.on("GET", "/<name>")
+    @routes.on("GET", "/<name>", needs="definition:read")
     @routes.gives(WholeFunctionSchema)
     def show(name: str) -> Function:
         """Get the newest version of a name."""
@@ -70,7 +70,7 @@ def _routes(namespace: Namespace, new: type[NewFunctionSchema], description: str
             site.current().platform, principal.current().tenant, namespace, name
         )
 
-    @routes.on("GET", "/<name>/versions")
+    @routes.on("GET", "/<name>/versions", needs="definition:read")
     @routes.gives(FunctionVersionsSchema)
     def versions(name: str) -> dict[str, Sequence[Function]]:
         """List the versions of a name, newest first."""
@@ -81,7 +81,7 @@ def _routes(namespace: Namespace, new: type[NewFunctionSchema], description: str
             raise NotFound(f"{namespace.capitalize()} not found: {name}")
         return {"items": found}
 
-    @routes.on("GET", "/<name>/versions/<int:version>")
+    @routes.on("GET", "/<name>/versions/<int:version>", needs="definition:read")
     @routes.gives(WholeFunctionSchema)
     def version(name: str, version: int) -> Function:
         """Get a version of a name."""
