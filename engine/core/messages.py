@@ -119,9 +119,7 @@ class AttemptSuspended(Event):
     attempt: int
     fence: int
     #: What they are asked to allow, exactly: tool, version, arguments, cost.
-    digest: str
-    #: The rules that ask for it.
-    rules: tuple[str, ...] = ()
+    permits: tuple[str, ...]
     #: What they are shown and asked.
     asks: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
     #: When nobody can allow it any more.
@@ -180,9 +178,8 @@ class Parked(Event):
     step: StepKey
     #: `start` or `report`.
     moment: str
-    #: What they are asked to allow, exactly.
-    digest: str
-    rules: tuple[str, ...] = ()
+    #: What they are asked to allow: each rule that asks, and what exactly it was asked about.
+    permits: tuple[str, ...]
     until: datetime | None = None
 
 

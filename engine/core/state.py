@@ -66,8 +66,8 @@ class Step:
     holds: msg.Holds = ()
     #: The lock that it was deferred for.
     awaits: str | None = None
-    #: What people are asked to allow while it waits for them, by digest; what they have allowed.
-    asked: str | None = None
+    #: What people are asked to allow while it waits for them, and what they have allowed.
+    asked: tuple[str, ...] = ()
     permits: tuple[str, ...] = ()
     # Only within a turn, hence never stored:
     opens: bool = False

@@ -6,9 +6,12 @@ them touches a run's row.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -23,8 +26,9 @@ from engine.core.references import Readable
 from engine.core.values import VARIABLES_BYTES, Inline, Json, Ref, canonical, plain
 from engine.errors import Invalid
 from engine.platform import Platform
-from engine.runs import gathered, graphs, items, large, states
-from engine.store import results, session, steps
+from engine.runs import budgets, gathered, graphs, items, large, ledgers, states
+from engine.runs.budgets import Charged
+from engine.store import ledger, results, session, steps
 from engine.store.ids import RunId, StepId
 from engine.store.steps import Held
 
@@ -52,6 +56,16 @@ class Leased:
     items: int | None = None
     #: The result of the step that it undoes.
     undone: Json = None
+    #: Who submitted the run: whom it is charged to, and whose permissions it has.
+    by: str = ""
+    #: What people have allowed this step.
+    permits: tuple[str, ...] = ()
+    #: What is set aside for the attempt, by unit; None: nothing counts what it uses.
+    reserved: Mapping[str, Decimal] | None = None
+
+    @property
+    def charged(self) -> Charged:
+        return Charged(run=self.step.run_id, workflow=self.graph.workflow, user=self.by)
 
     @property
     def held(self) -> Held:
@@ -69,7 +83,9 @@ class Succeeded:
     patch: Mapping[str, Json] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     choice: msg.Choice = None
+    #: All that the attempt used, its calls included, by name; and what it used itself.
     usage: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +96,22 @@ class Failed:
     message: str
     terminal: bool = False
     usage: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, float] = field(default_factory=dict)
 
 
-Outcome = Succeeded | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended:
+    """An attempt came to a call that people must allow first."""
+
+    #: What they are asked to allow, and are shown (`engine.runs.guard.Question`).
+    permits: tuple[str, ...]
+    asks: Mapping[str, Json]
+    until: datetime
+    usage: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, float] = field(default_factory=dict)
+
+
+Outcome = Succeeded | Failed | Suspended
 
 #: Messages of failures are kept up to here; the log of the step has the rest.
 MESSAGE_CHARACTERS = 2000
@@ -129,6 +158,9 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
         variables=large.readable(platform, row.tenant_id, variables),
         visits=orjson.loads(row.visits),
         pins=orjson.loads(row.pins),
+        by=row.submitted_by,
+        permits=tuple(orjson.loads(row.permits)),
+        reserved=None if row.reserved is None else _amounts(row.reserved),
     )
     if row.of is None:
         return lease if row.item is None else replace(lease, items=row.item)
@@ -137,6 +169,11 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
         return replace(lease, undone=undone.get(row.of))
     names = items.names(connection, lease.step.run_id, graph, row.of, row.item)
     return replace(lease, variables=lease.variables.beside(names))
+
+
+def _amounts(text: str) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    return found
 
 
 def _unread(row: Row[Any], what: str, error: Exception) -> Failed:
@@ -183,6 +220,12 @@ def beat(platform: Platform, leases: Sequence[Held]) -> frozenset[Held]:
         return steps.beat(connection, leases, platform.settings.lease_seconds)
 
 
+def note(platform: Platform, used: Sequence[tuple[Leased, Mapping[str, float]]]) -> None:
+    """Keep what attempts have told that they used: what they are charged should they be lost."""
+    with session.transaction(platform.database) as connection:
+        ledger.note(connection, [(one.step, one.attempt, amounts) for one, amounts in used])
+
+
 def held(platform: Platform, leases: Sequence[Held]) -> frozenset[Held]:
     """The steps that are still ours, without extending anything."""
     with session.transaction(platform.database) as connection:
@@ -201,7 +244,7 @@ def moved_out(platform: Platform, lease: Leased, outcome: Outcome) -> Outcome:
     Call it before `report`, while the lease is still kept: it may take its time. What cannot be
     made to fit has failed for good. Raises `Unavailable` if it may work later; safe to repeat.
     """
-    if isinstance(outcome, Failed):
+    if not isinstance(outcome, Succeeded):
         return outcome
     tenant, node = lease.step.tenant, f"node {lease.node}"
     try:
@@ -234,7 +277,9 @@ def moved_out(platform: Platform, lease: Leased, outcome: Outcome) -> Outcome:
 
 
 def _oversize(reason: str, message: str, outcome: Succeeded) -> Failed:
-    return Failed(reason=reason, message=message, terminal=True, usage=outcome.usage)
+    return Failed(
+        reason=reason, message=message, terminal=True, usage=outcome.usage, own=outcome.own
+    )
 
 
 def _left(lease: Leased, outcome: Succeeded, new: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -255,6 +300,9 @@ def report(
         for lease, outcome in outcomes
     ]
     with session.transaction(platform.database) as connection:
+        for lease, outcome in outcomes:
+            # Before the step is moved: who charges an account waits for who opens it.
+            _settle(connection, lease, outcome)
         accepted = results.report(connection, reports)
         for lease, outcome in outcomes:
             if isinstance(outcome, Succeeded) and lease.step in accepted:
@@ -264,6 +312,19 @@ def report(
             results.refuse(connection, refused)
     platform.fault(faults.REPORT_COMMITTED)
     return accepted
+
+
+def _settle(connection: Connection, lease: Leased, outcome: Outcome) -> None:
+    """Charge what an attempt has used, whether its report is accepted or not."""
+    if isinstance(outcome, Failed) and outcome.reason == "lost":
+        # Whoever finds it lost charges it.
+        return
+    if lease.reserved is None and not ledgers.spends(outcome.own):
+        return
+    used = dict(outcome.own)
+    if budgets.STEPS in (lease.reserved or {}):
+        used[budgets.STEPS] = 1
+    ledger.settle(connection, lease.step, lease.attempt, 0, used=used)
 
 
 def _kept(outcome: Succeeded) -> Mapping[str, Json]:
@@ -279,14 +340,15 @@ def _report(
     # The time is the database's: it is set when the event is received, and read from there.
     event = _event(step, attempt, fence, outcome)
     sealed = codec.seal(event, salt=os.urandom(16))
+    outcomes = {Succeeded: "succeeded", Failed: "failed", Suspended: "suspended"}
     failed = outcome if isinstance(outcome, Failed) else None
     return results.Report(
         step=step,
         attempt=attempt,
         fence=fence,
         worker=worker,
-        outcome="failed" if failed else "succeeded",
-        reason=failed.reason if failed else None,
+        outcome=outcomes[type(outcome)],
+        reason="suspended" if isinstance(outcome, Suspended) else failed.reason if failed else None,
         message=failed.message[:MESSAGE_CHARACTERS] if failed else None,
         usage=canonical(dict(outcome.usage)),
         kind=sealed.kind,
@@ -299,8 +361,19 @@ def _report(
 
 def _event(
     step: StepId, attempt: int, fence: int, outcome: Outcome
-) -> msg.AttemptSucceeded | msg.AttemptFailed:
+) -> msg.AttemptSucceeded | msg.AttemptFailed | msg.AttemptSuspended:
     match outcome:
+        case Suspended():
+            return msg.AttemptSuspended(
+                at=codec.UNTIMED,
+                step=msg.StepKey(step.key),
+                attempt=attempt,
+                fence=fence,
+                permits=outcome.permits,
+                asks=outcome.asks,
+                until=outcome.until,
+                usage=outcome.usage,
+            )
         case Succeeded():
             return msg.AttemptSucceeded(
                 at=codec.UNTIMED,

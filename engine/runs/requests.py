@@ -22,15 +22,14 @@ from engine.core.transitions import StepStatus
 from engine.core.values import Json, canonical
 from engine.runs import admission, children, items
 from engine.runs.children import Parent
+from engine.runs.guard import Guard
 from engine.store import undo
 from engine.store.ids import RunId, StepId
 from engine.store.waits import Wait
 from engine.waiting import Unfit
 
 Answer = (
-    msg.Admitted
-    | msg.Refused
-    | msg.Deferred
+    admission.Answer
     | msg.Opened
     | msg.NotOpened
     | msg.Saved
@@ -82,6 +81,7 @@ class Desk:
     read: Read
     #: References to values that are kept, by digest.
     kept: Mapping[str, Json]
+    guard: Guard
 
 
 def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
@@ -92,11 +92,9 @@ def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
     for step in state.steps.values():
         match step.status:
             case StepStatus.REQUESTED:
-                found.append(
-                    admission.admit(
-                        desk.connection, desk.parent.run, desk.graph, state, step, now=now
-                    )
-                )
+                admitted = admission.admit(desk.guard, desk.parent.run, state, step, now=now)
+                found += admitted.events
+                left.waits.extend([] if admitted.wait is None else [admitted.wait])
             case StepStatus.OPENING:
                 try:
                     opened = _opened(desk, state, step, now=now, left=left)

@@ -76,7 +76,7 @@ def step(row: Row[Any]) -> Step:
         index=row.item,
         holds=tuple((name, until) for name, until in orjson.loads(row.holds)),
         awaits=row.awaits,
-        asked=row.asked,
+        asked=tuple(orjson.loads(row.asked)),
         permits=tuple(orjson.loads(row.permits)),
     )
 
@@ -125,6 +125,6 @@ def step_row(run: RunId, step: Step) -> StepRow:
         item=step.index,
         holds=canonical(step.holds),
         awaits=step.awaits,
-        asked=step.asked,
+        asked=canonical(step.asked),
         permits=canonical(step.permits),
     )

@@ -8,7 +8,7 @@ failure, and beat is only one more that pokes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from engine.broker import Hint
 from engine.core import codec
 from engine.core import messages as msg
 from engine.platform import Platform
-from engine.runs import events, letters, turns
+from engine.runs import events, ledgers, letters, turns
 from engine.store import inbox, results, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.waits import End
@@ -90,7 +90,17 @@ def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
         [StepId(row.tenant_id, row.run_id, row.key) for row in rows],
         [(row.attempt, row.fence, row.worker) for row in rows],
     )
-    inbox.put(connection, [letters.letter(*_lost(row)) for row in rows])
+    steps_of = {(row.tenant_id, row.run_id, row.key): row for row in rows}
+    charged = ledgers.lose(
+        connection, [(StepId(*key), row.attempt) for key, row in steps_of.items()]
+    )
+    inbox.put(
+        connection,
+        [
+            letters.letter(*_lost(row, charged.get(StepId(*key), {})))
+            for key, row in steps_of.items()
+        ],
+    )
 
 
 def _over(connection: Connection) -> Sequence[Row[Any]]:
@@ -114,13 +124,14 @@ def _over(connection: Connection) -> Sequence[Row[Any]]:
     return found
 
 
-def _lost(row: Row[Any]) -> tuple[RunId, msg.AttemptLost]:
+def _lost(row: Row[Any], usage: Mapping[str, float]) -> tuple[RunId, msg.AttemptLost]:
     event = msg.AttemptLost(
         at=codec.UNTIMED,
         step=msg.StepKey(row.key),
         attempt=row.attempt,
         fence=row.fence,
         worker=row.worker,
+        usage=usage,
     )
     return RunId(row.tenant_id, row.run_id), event
 

@@ -33,17 +33,42 @@ from engine.core.graph import Graph
 from engine.core.policy import Policy
 from engine.core.references import Read
 from engine.core.scopes import ROOT_SCOPE
-from engine.core.state import State, Step
+from engine.core.state import PERMIT, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, Ref, canonical
 from engine.errors import GaveUp, OutOfReach, StoodInTheWay, Unavailable
 from engine.platform import Platform
-from engine.runs import children, events, graphs, items, large, locks, requests, states
+from engine.runs import (
+    children,
+    events,
+    graphs,
+    guard,
+    items,
+    large,
+    ledgers,
+    locks,
+    policies,
+    requests,
+    states,
+)
+from engine.runs.budgets import Charged
 from engine.runs.children import Parent
+from engine.runs.guard import Guard
 from engine.runs.letters import ticked
 from engine.runs.requests import Desk, Sitting
-from engine.store import checkpoints, history, inbox, payloads, runs, session, steps, waits
+from engine.store import (
+    checkpoints,
+    history,
+    inbox,
+    ledger,
+    payloads,
+    runs,
+    session,
+    steps,
+    waits,
+)
 from engine.store.ids import RunId, StepId
+from engine.store.ledger import Unopened
 from engine.store.payloads import Payload
 from engine.store.waits import Wait
 from engine.waiting import Overflowing
@@ -79,6 +104,15 @@ class _Letter:
     format: int
     body: str
     payload_id: str | None
+
+    def stored(self) -> dict[str, Json]:
+        """What is kept of it while people make up their minds."""
+        return {
+            "kind": self.kind,
+            "format": self.format,
+            "body": self.body,
+            "payload_id": self.payload_id,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +182,9 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, again: b
     while waiting:
         try:
             done = _commit(platform, waiting, at_hand, force=force)
+        except Unopened as unopened:
+            ledgers.open_accounts(platform, unopened)
+            continue
         except (_Wanted, Overflowing) as wanted:
             if len(waiting) > 1:
                 return taken + sum(_take(platform, [run], force=force) for run in waiting)
@@ -277,15 +314,29 @@ def _turn(
     graph = graphs.load(connection, run.tenant, row.version_id)
     before = states.state(row, named[run])
     read = _reader(run, at_hand)
-    turn = advance(graph, policy, before, [letter.event for letter in letters[run]], read=read)
+    guarding = Guard(
+        connection=connection,
+        governance=policies.governance(connection, run.tenant, row.governance),
+        charged=Charged(run=run, workflow=graph.workflow, user=row.submitted_by),
+        graph=graph,
+        read=read,
+        started_at=row.started_at,
+    )
+    heard = _heard(guarding, before, letters[run])
+    turn = advance(graph, policy, before, heard.events, read=read)
     _keep_items(connection, run, _added(turn.entries))
     # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
     sitting = Sitting(now=now, after=row.seq, entries=turn.entries)
     desk = Desk(
-        connection=connection, parent=Parent.of(row), graph=graph, read=read, kept=at_hand.kept
+        connection=connection,
+        parent=Parent.of(row),
+        graph=graph,
+        read=read,
+        kept=at_hand.kept,
+        guard=guarding,
     )
-    waiting: list[Wait] = []
+    waiting: list[Wait] = [*heard.waits]
     started: list[RunId] = []
     while (said := requests.answers(desk, turn.state, sitting)).events:
         turn = advance(graph, policy, turn.state, said.events, read=read)
@@ -299,10 +350,77 @@ def _turn(
         graph=graph,
         before=before,
         turn=replace(turn, entries=sitting.entries),
-        letters=letters[run],
+        letters=heard.letters,
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
         started=started,
         outputs=_outputs(graph, turn.state, read),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """What a turn folds: what was received, judged, and in its order."""
+
+    events: tuple[msg.AnyEvent, ...]
+    letters: tuple[_Letter, ...]
+    waits: tuple[Wait, ...] = ()
+
+
+def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard:
+    """Have the policies judge what was reported, before anything follows from it."""
+    number = guarding.governance.number
+    received = [one for letter in letters for one in _with_set_aside(guarding, before, letter)]
+    events: list[msg.AnyEvent] = []
+    waiting: list[Wait] = []
+    memory = before.memory
+    for letter in received:
+        event = letter.event
+        if number != before.governed and not events and not isinstance(event, msg.RunSubmitted):
+            events.append(msg.Governed(at=event.at, number=number))
+        if isinstance(event, msg.AttemptSuspended):
+            step = StepId(*guarding.charged.run, event.step)
+            waiting.append(Wait(step=step, kind=PERMIT, asks=canonical(dict(event.asks))))
+        said = guard.hear(guarding, before, event, memory) if number else None
+        if said is None:
+            events.append(event)
+        else:
+            events.append(said.judged)
+            memory = memory if said.judged.memory is None else said.judged.memory
+            if said.question is None:
+                events.append(event)
+            else:
+                parked, wait = guard.set_aside(guarding, said, letter.stored())
+                events.append(parked)
+                waiting.append(wait)
+        if number != before.governed and isinstance(event, msg.RunSubmitted):
+            events.append(msg.Governed(at=event.at, number=number))
+    return _Heard(events=tuple(events), letters=tuple(received), waits=tuple(waiting))
+
+
+def _with_set_aside(guarding: Guard, before: State, letter: _Letter) -> Iterator[_Letter]:
+    """A letter, and the report after it that people have let count with it."""
+    yield letter
+    event = letter.event
+    if not isinstance(event, msg.WaitEnded) or event.choice != "approve":
+        return
+    step = before.steps.get(event.step)
+    if step is None or not guard.is_set_aside(step):
+        return
+    stored = waits.asks(guarding.connection, StepId(*guarding.charged.run, event.step))["letter"]
+    named = [(guarding.charged.run, stored["payload_id"])]
+    payload = payloads.get(guarding.connection, named)[0].body
+    yield _Letter(
+        event=codec.read(  # type: ignore[arg-type]  # it came as an event
+            stored["kind"],
+            orjson.loads(stored["body"]),
+            orjson.loads(payload),
+            at=event.at,
+            number=stored["format"],
+        ),
+        kind=stored["kind"],
+        format=stored["format"],
+        body=stored["body"],
+        payload_id=stored["payload_id"],
     )
 
 
@@ -382,6 +500,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
+    ledger.close(connection, [one.run for one in turned if one.turn.state.governed])
     return [
         Hint(
             step=StepId(row.tenant_id, row.run_id, row.key),

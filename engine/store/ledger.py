@@ -124,6 +124,18 @@ _OPEN = session.Statement(
     name="ledger_open", types="text, text", sql="SELECT ledger_open($1, $2::jsonb)"
 )
 
+_OPEN_OF = session.Statement(
+    name="ledger_open_of",
+    types="text[], text[], text[], int[]",
+    sql="""
+    SELECT r.tenant_id, r.run_id::text AS run_id, r.step, r.attempt, r.ordinal
+    FROM reservation r JOIN unnest($1, $2, $3, $4) AS w (tenant, run, key, attempt)
+        ON r.tenant_id = w.tenant AND r.run_id = w.run::uuid AND r.step = w.key
+            AND r.attempt = w.attempt
+    ORDER BY 1, 2, 3, 4, 5
+    """,
+)
+
 _TOTALS = session.Statement(
     name="ledger_totals",
     types="text, text[]",
@@ -254,6 +266,21 @@ def open_accounts(connection: Connection, tenant: str, accounts: Sequence[Accoun
         for one in accounts
     ]
     session.run(connection, _OPEN, tenant, orjson.dumps(wanted).decode())
+
+
+def open_of(
+    connection: Connection, attempts: Sequence[tuple[StepId, int]]
+) -> Sequence[tuple[StepId, int, int]]:
+    """What is set aside for attempts and their calls: step, attempt and ordinal of each."""
+    rows = session.run(
+        connection,
+        _OPEN_OF,
+        [step.tenant for step, _ in attempts],
+        [step.run for step, _ in attempts],
+        [step.key for step, _ in attempts],
+        [attempt for _, attempt in attempts],
+    )
+    return [(StepId(row.tenant_id, row.run_id, row.step), row.attempt, row.ordinal) for row in rows]
 
 
 def totals(

@@ -56,9 +56,10 @@ _LOCK = session.Statement(
         r.seq, r.hash, r.head::text AS head, r.variables::text AS variables, r.snapshot_seq,
         r.patched, r.reason, r.message, r.ended_step, r.pins::text AS pins, r.submitted_by, r.depth,
         r.parent_run::text AS parent_run, r.parent_step, r.parent_attempt, r.stuck_count,
-        r.stuck_error, clock_timestamp() AS now
+        r.stuck_error, r.started_at, t.governance, clock_timestamp() AS now
     FROM run r JOIN unnest($1, $2) AS wanted (tenant, run)
         ON r.tenant_id = wanted.tenant AND r.id = wanted.run::uuid
+    JOIN tenant t ON t.id = r.tenant_id
     WHERE $3 OR r.stuck_until IS NULL OR r.stuck_until <= clock_timestamp()
     ORDER BY r.tenant_id, r.id FOR NO KEY UPDATE OF r SKIP LOCKED
     """,

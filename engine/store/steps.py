@@ -48,7 +48,7 @@ class StepRow:
     #: The lock that it was deferred for.
     awaits: str | None = None
     #: What people are asked to allow, and what they have allowed.
-    asked: str | None = None
+    asked: str = "[]"
     permits: str = "[]"
 
 
@@ -69,7 +69,7 @@ _LOAD = session.Statement(
     sql=f"""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
         s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
-        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked, s.permits::text AS permits
+        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked::text AS asked, s.permits::text AS permits
     FROM step s JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
     """,  # noqa: S608  # our own constants, here and below
 )
@@ -79,7 +79,7 @@ _LOAD_ALL = session.Statement(
     sql="""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
         s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
-        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked, s.permits::text AS permits
+        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked::text AS asked, s.permits::text AS permits
     FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid ORDER BY s.key
     """,
 )
@@ -97,7 +97,7 @@ _SAVE = session.Statement(
         parents::json, thread::json, visits::json,
         CASE WHEN status = 'waiting' THEN wake
             ELSE coalesce(wake, clock_timestamp() + make_interval(secs => $20)) END,
-        wait, part_of, item, holds::json, awaits, asked, permits::json
+        wait, part_of, item, holds::json, awaits, asked::json, permits::json
     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
         $19, $21, $22) AS n (tenant, run, key, node, iteration, status, attempt, errors, lost,
         queue, parents, thread, visits, wake, wait, part_of, item, holds, awaits, asked, permits)
@@ -213,6 +213,10 @@ _LEASE = session.Statement(
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
         s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
         s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins, s."of", s.item,
+        r.submitted_by, s.permits::text AS permits,
+        (SELECT v.amounts::text FROM reservation v WHERE v.tenant_id = s.tenant_id
+            AND v.run_id = s.run_id AND v.step = s.key AND v.attempt = s.attempt
+            AND v.ordinal = 0) AS reserved,
         CASE WHEN s.thread::text <> '[]' THEN r.head::text END AS head
     """,  # noqa: S608
 )

@@ -122,6 +122,7 @@ tenant = Table(
     _text("id", primary_key=True),
     _text("name"),
     _now("created_at"),
+    _bigint("governance", server_default=text("0")),
     _check("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'"),
 )
 
@@ -378,7 +379,7 @@ step = Table(
     _json("holds", default="[]"),
     _text("awaits", nullable=True),
     _now("asked_at"),
-    _text("asked", nullable=True),
+    _json("asked", default="[]"),
     _json("permits", default="[]"),
     _key("run_id", "key"),
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),

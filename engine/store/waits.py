@@ -179,6 +179,14 @@ def lock(connection: Connection, of: StepId) -> Any:
     return connection.execute(statement).one_or_none()
 
 
+def asks(connection: Connection, of: StepId) -> Any:
+    """What a step asks, or asked until it was answered."""
+    statement = select(wait.c.asks).where(
+        wait.c.tenant_id == of.tenant, wait.c.run_id == of.run, wait.c.step == of.key
+    )
+    return connection.execute(statement).scalar_one()
+
+
 def say(connection: Connection, of: StepId, attempt: int, said: Answer) -> bool:
     """Keep what somebody said; False when they have said something before."""
     statement = (

@@ -24,7 +24,9 @@ branch_labels = None
 depends_on = None
 
 STEPS = """
-ALTER TABLE step ADD COLUMN asked text, ADD COLUMN permits json NOT NULL DEFAULT '[]';
+ALTER TABLE tenant ADD COLUMN governance bigint NOT NULL DEFAULT 0;
+ALTER TABLE step ADD COLUMN asked json NOT NULL DEFAULT '[]',
+    ADD COLUMN permits json NOT NULL DEFAULT '[]';
 ALTER TABLE result DROP CONSTRAINT result_outcome_check,
     ADD CONSTRAINT result_outcome_check
         CHECK (outcome IN ('succeeded', 'failed', 'lost', 'suspended'));

@@ -62,7 +62,7 @@ worker allows half of the child's memory, `CELERIAC_SANDBOX_BYTES`), and parsed 
 
 from __future__ import annotations
 
-from workers.sandbox.execution import OnCall, OnLog, OnPrevious
+from workers.sandbox.execution import OnCall, OnLog, OnPrevious, OnUse
 from workers.sandbox.job import (
     CallAnswer,
     Choose,
@@ -85,6 +85,7 @@ __all__ = [
     "OnCall",
     "OnLog",
     "OnPrevious",
+    "OnUse",
     "Outcome",
     "Reason",
     "Sandbox",

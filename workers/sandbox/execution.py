@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import select
 import signal
 import socket
@@ -13,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from typing import Any, TypeAlias, cast
 
 from engine.core import values
 from engine.core.values import Json
 from workers.sandbox.inside import child, wire
+from workers.sandbox.inside.state import MOST_USED
 from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, SandboxUnavailable, Stream
 from workers.sandbox.log import Log
 from workers.sandbox.zygote import Lane, Zygote
@@ -26,6 +29,8 @@ from workers.sandbox.zygote import Lane, Zygote
 OnLog: TypeAlias = Callable[[Stream, str], None]
 OnCall: TypeAlias = Callable[[str, list[Json], dict[str, Json]], CallAnswer]
 OnPrevious: TypeAlias = Callable[[], CallAnswer]
+#: Gets all that was used so far; answers why it must not go on, or nothing.
+OnUse: TypeAlias = Callable[[Mapping[str, float]], str | None]
 
 #: How often a threading.Event is looked at: it cannot be polled together with descriptors.
 _GLANCE_SECONDS = 0.2
@@ -39,6 +44,9 @@ _REPORT_BYTES = 4096
 #: Characters of a condition's answer.
 _CHOICE = 1100
 _OVERHEAD = 32 * 1024
+_USAGE = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
+#: Names of what one execution uses.
+_USAGES = 20
 
 
 class _Forged(Exception):
@@ -57,6 +65,7 @@ class Execution:
         on_log: OnLog,
         on_call: OnCall,
         on_previous: OnPrevious,
+        on_use: OnUse,
         cancelled: threading.Event | None,
     ) -> None:
         self._job = job
@@ -65,6 +74,7 @@ class Execution:
         self._zygote = zygote
         self._on_call = on_call
         self._on_previous = on_previous
+        self._on_use = on_use
         self._cancelled = cancelled
         self._log = Log(job.limits, on_log)
         # Three parts: the result, what is set in the state, and the rest, which is small.
@@ -72,6 +82,7 @@ class Execution:
         self._outgoing = memoryview(wire.pack(json.dumps(_letter(job)).encode()))
         self._began = time.monotonic()
         self._deadline = self._began + self._limits.seconds
+        self._used: dict[str, float] = {}
         self._pid = 0
         #: What it was ended for, or has reported; the first one holds.
         self._verdict: Outcome | None = None
@@ -250,6 +261,8 @@ class Execution:
                 self._call(tool, parts[1:])
             case {"type": "previous"}:
                 self._answer(self._on_previous)
+            case {"type": "used"}:
+                self._use(parts[1:])
             case _:
                 raise _Forged("it has no known type")
         if self._verdict is not None and not self._killed:
@@ -291,6 +304,22 @@ class Execution:
                 raise _Forged("a call without arguments")
         self._answer(partial(self._on_call, tool, args, kwargs))
 
+    def _use(self, parts: tuple[memoryview, ...]) -> None:
+        """Add up what the child says that it has used."""
+        match [_parse(part) for part in parts]:
+            case [dict(amounts)] if all(_is_used(*entry) for entry in amounts.items()):
+                pass
+            case _:
+                raise _Forged("a usage that is none")
+        for name, amount in amounts.items():
+            total = Decimal(str(self._used.get(name, 0))) + Decimal(str(amount))
+            self._used[name] = float(total)
+        if len(self._used) > _USAGES:
+            raise _Forged("too many names of usages")
+        if (why := self._on_use(dict(self._used))) is not None:
+            self._verdict = _failed("over_budget", why)
+            self._kill()
+
     def _answer(self, ask: Callable[[], CallAnswer]) -> None:
         """Have a question answered; meanwhile the child waits."""
         if self._buried is not None or self._lost:
@@ -330,6 +359,7 @@ class Execution:
             cpu_seconds=cpu,
             max_rss=int(buried.get("rss", 0)),
             log_truncated=self._log.truncated,
+            used=self._used,
         )
 
     def _death(self, buried: Mapping[str, Any], cpu: float) -> Outcome:
@@ -392,6 +422,12 @@ def _status(told: Json) -> dict[str, Json] | None:
     if not isinstance(told, dict) or not isinstance(told.get("value"), (bool, int, float)):
         raise _Forged("its status is no status")
     return told
+
+
+def _is_used(name: object, amount: object) -> bool:
+    if not isinstance(name, str) or not _USAGE.fullmatch(name) or isinstance(amount, bool):
+        return False
+    return isinstance(amount, (int, float)) and 0 <= amount <= MOST_USED
 
 
 def _failed(reason: Reason, message: str) -> Outcome:

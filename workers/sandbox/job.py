@@ -10,7 +10,7 @@ from engine.core.values import Json
 
 Mode: TypeAlias = Literal["node", "tool", "library-node", "library-tool"]
 Reason: TypeAlias = Literal[
-    "error", "timeout", "memory", "cpu", "killed", "output_too_large", "cancelled"
+    "error", "timeout", "memory", "cpu", "killed", "output_too_large", "over_budget", "cancelled"
 ]
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
@@ -114,6 +114,8 @@ class Outcome:
     status: dict[str, Json] | None = None
     #: A tool call asked for this: the execution was ended, to be begun again later.
     suspended: bool = False
+    #: What it told that it had used, by name.
+    used: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     max_rss: int = 0  #: bytes

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from engine.core.values import Json
-from workers.sandbox.execution import Execution, OnCall, OnLog, OnPrevious
+from workers.sandbox.execution import Execution, OnCall, OnLog, OnPrevious, OnUse
 from workers.sandbox.job import CallAnswer, Job, Outcome, SandboxUnavailable
 from workers.sandbox.zygote import Lane, Zygote, ZygoteDied
 
@@ -78,12 +78,14 @@ class Sandbox:
         on_log: OnLog = lambda _stream, _line: None,
         on_call: OnCall | None = None,
         on_previous: OnPrevious | None = None,
+        on_use: OnUse = lambda _used: None,
         cancelled: threading.Event | None = None,
     ) -> Outcome:
         """Carry a job out and wait for its end.
 
         `on_log` gets each line as it is printed, `on_call` each tool call, `on_previous` the
-        question what led to the job; all run in this thread, and what they raise ends the job and
+        question what led to the job, `on_use` all that it has told so far to have used, and may say
+        why it must not go on; all run in this thread, and what they raise ends the job and
         is raised here. Raises `SandboxUnavailable`
         where this machine has no process to give: that says nothing of the job. The deadline goes on
         during a call and takes effect when the call returns: give `on_call` one of its own.
@@ -103,6 +105,7 @@ class Sandbox:
             on_log=on_log,
             on_call=on_call or _no_tools,
             on_previous=on_previous or _nothing,
+            on_use=on_use,
             cancelled=cancelled,
         ).run()
 

@@ -52,24 +52,28 @@ def asked(state: State, step: Step, event: _Asking) -> State:
         # Answers are kept by attempt: whoever allowed something else may be asked again.
         attempt += 1
     waiting = replace(
-        step.to(StepStatus.WAITING), wait=PERMIT, asked=event.digest, wake=event.until
+        step.to(StepStatus.WAITING), wait=PERMIT, asked=event.permits, wake=event.until
     )
     return standing(state, replace(waiting, attempt=attempt, opens=False))
 
 
 def answered(state: State, step: Step, event: msg.WaitEnded) -> State:
     """People have said whether a step may go on."""
-    who = ", ".join(event.by)
     if event.choice != "approve":
-        failure = Failure(reason="denied", message=f"denied by {who}", terminal=True)
-        return standing(state, failing(replace(step, asked=None, wait=None), failure))
-    assert step.asked is not None
-    allowed = replace(step, asked=None, wait=None, wake=None, permits=(*step.permits, step.asked))
-    if step.asked.startswith("report:"):
-        # What it reported follows, and is folded as if it had come now.
-        return standing(state, allowed.to(StepStatus.READY))
-    again = step.attempt + step.asked.startswith("call:")
-    return standing(state, replace(allowed.to(StepStatus.DUE), attempt=again))
+        message = f"denied by {', '.join(event.by)}"
+        failure = Failure(reason="denied", message=message, terminal=True)
+        return standing(state, failing(replace(step, asked=(), wait=None), failure))
+    permits = (*step.permits, *step.asked)
+    allowed = replace(step, asked=(), wait=None, wake=None, permits=permits)
+    match step.asked[0].partition(":")[0]:
+        case "report":
+            # What it reported follows, and is folded as if it had come now.
+            return standing(state, allowed.to(StepStatus.READY))
+        case "call":
+            again = replace(allowed.to(StepStatus.DUE), attempt=step.attempt + 1)
+            return standing(state, again)
+        case _:
+            return standing(state, allowed.to(StepStatus.DUE))
 
 
 def used(state: State, record: msg.Record) -> State:

@@ -12,6 +12,7 @@ from . import records, values, wire
 from .state import WorkflowState
 
 _NAME_BYTES = 1024
+_USAGE_BYTES = 4096
 
 
 class ToolError(Exception):
@@ -62,6 +63,12 @@ class Calls:
             raise NotShown(found["message"])
         shown: list[Any] = records.of(found["value"])
         return shown
+
+    def use(self, amounts: dict[str, float]) -> None:
+        """Tell what was used since the last time; nobody answers."""
+        body = values.encode(amounts, what="what was used", limit=_USAGE_BYTES)
+        with self._turn:
+            wire.send(self._fd, json.dumps({"type": "used"}).encode(), body)
 
     def _ask(self, *parts: bytes) -> Any:
         with self._turn:

@@ -40,7 +40,11 @@ class Stage:
 def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, ...]:
     """Carry a job out and return its report, ready to be sent."""
     context = Context(
-        job["context"], invoke=calls.invoke, tools=Tools(calls), previous=calls.previous
+        job["context"],
+        invoke=calls.invoke,
+        tools=Tools(calls),
+        previous=calls.previous,
+        use=calls.use,
     )
     limit: int = job["limits"]["result_bytes"]
     arguments: Mapping[str, Any] = job["arguments"]

@@ -111,12 +111,17 @@ class Changes:
         return [key for key in self._before if key not in self._state]
 
 
+#: The most that can be told at once.
+MOST_USED = 1e12
+
+
 class Context:
     """Which step this is, its way to the tools, and what led to it."""
 
     __slots__ = (
         "_ask",
         "_previous",
+        "_use",
         "attempt",
         "idempotency_key",
         "invoke",
@@ -135,6 +140,7 @@ class Context:
         invoke: Any,
         tools: Any,
         previous: Callable[[], list[Any]] = list,
+        use: Callable[[dict[str, float]], object] = dict,
     ) -> None:
         self.run_id = facts.get("run_id")
         #: The workflow version that the run runs.
@@ -149,6 +155,19 @@ class Context:
         self.tools = tools
         self._ask = previous
         self._previous: list[Any] | None = None
+        self._use = use
+
+    def use(self, **amounts: float) -> None:
+        """Tell what this attempt has used, as soon as it has: `context.use(tokens_used=812)`.
+
+        Amounts of one name add up. What is told counts even if the attempt is lost later.
+        """
+        for name, amount in amounts.items():
+            if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+                raise TypeError(f"{name} is a {type(amount).__name__}; give a number")
+            if not 0 <= amount <= MOST_USED:
+                raise ValueError(f"{name} is {amount!r}; give a number from 0 to {MOST_USED:g}")
+        self._use(amounts)
 
     @property
     def previous(self) -> list[Any]:

@@ -1,0 +1,363 @@
+"""What a turn asks of the tenant's policies: before a step starts, and of what it reports.
+
+The rules are judged by `engine.guardrails`, which is pure; what they look at is gathered here,
+and what they say goes into the run's history as an event. A report is judged before the core
+folds it, so that nothing can follow from it unjudged. A result that people must accept first is
+set aside, beside the step that waits for them, and is folded when they have.
+
+Policies are not pinned: a turn goes by those that hold when it begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection
+
+from engine import waiting
+from engine.core import expressions
+from engine.core import messages as msg
+from engine.core.graph import Graph
+from engine.core.references import CONDITION_BYTES, Read, Readable, TooLarge
+from engine.core.state import PERMIT, State, Step
+from engine.core.transitions import StepStatus
+from engine.core.values import Inline, Json, canonical, digest, plain
+from engine.guardrails import governance as rules
+from engine.guardrails import judge, verdicts
+from engine.guardrails.facts import Facts
+from engine.guardrails.governance import Governance, Wants
+from engine.guardrails.verdicts import Judgement
+from engine.runs import budgets
+from engine.runs.budgets import Charged
+from engine.store.ids import StepId
+from engine.store.waits import Wait
+
+#: Seconds for which people may allow something, where no rule says otherwise.
+PERMIT_SECONDS = 86_400.0
+
+#: What stands in a step's way, the strongest first.
+ABORT, PAUSE = "abort_lifetime", "pause_lifetime"
+REJECT, ASK, MODIFY = "reject_execution", "require_approval", "modify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What judging a run has at hand, all through a turn."""
+
+    connection: Connection
+    governance: Governance
+    charged: Charged
+    graph: Graph
+    #: Reads what lies in blobs.
+    read: Read
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What people are asked to allow."""
+
+    #: Each thing that asks, and what exactly it is asked about.
+    permits: tuple[str, ...]
+    asks: dict[str, Json]
+    until: datetime
+
+
+def start(guard: Guard, state: State, step: Step, now: datetime) -> Judgement:
+    """What the rules say of a step that asks to start. What people have allowed stands."""
+    wanted = rules.wants(guard.governance, "start")
+    if not wanted.anything:
+        return Judgement(memory=state.memory)
+    node = guard.graph.node(step.node)
+    facts = _facts(
+        guard,
+        state,
+        step,
+        wanted,
+        now,
+        moment="start",
+        content=_inputs(guard, state, step) if "inputs" in wanted.places else {},
+        usage={name: Decimal(str(amount)) for name, amount in node.estimate.items()},
+    )
+    return judge.judge(guard.governance, facts, state.memory)
+
+
+def reported(
+    guard: Guard,
+    state: State,
+    step: Step,
+    event: msg.AttemptSucceeded | msg.AttemptFailed,
+    memory: Mapping[str, Json],
+) -> Judgement:
+    """What the rules say of a report; `memory` as the report before it left it."""
+    wanted = rules.wants(guard.governance, "report")
+    if not wanted.anything:
+        return Judgement(memory=memory)
+    content: dict[str, Json] = {}
+    leaves = None
+    if isinstance(event, msg.AttemptSucceeded):
+        if "result" in wanted.places or wanted.memory:
+            content["result"] = _value(event)
+        if "inputs" in wanted.places:
+            content |= _inputs(guard, state, step)
+        if event.patch:
+            view = {**state.view(step.thread), **event.patch}
+            leaves = digest(view)
+    facts = _facts(
+        guard,
+        state,
+        step,
+        wanted,
+        event.at,
+        moment="report",
+        content=content,
+        usage={name: Decimal(str(amount)) for name, amount in event.usage.items()},
+        leaves=leaves,
+    )
+    return judge.judge(guard.governance, facts, memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What was said of a report, and what people are to be asked before it counts."""
+
+    step: Step
+    judged: msg.Judged
+    question: Question | None = None
+
+
+def hear(
+    guard: Guard, before: State, event: msg.AnyEvent, memory: Mapping[str, Json]
+) -> Said | None:
+    """Judge an event, if it is a report that some step waits for and there are rules for those."""
+    if not isinstance(event, msg.AttemptSucceeded | msg.AttemptFailed):
+        return None
+    step = before.steps.get(event.step)
+    if step is None or step.attempt != event.attempt or not _reports(step):
+        return None
+    if not rules.wants(guard.governance, "report").anything:
+        return None
+    if is_set_aside(step):
+        # It is judged once more, by what holds now, and what people have allowed stands.
+        step = replace(step, permits=(*step.permits, *step.asked))
+    judgement = reported(guard, before, step, event, memory)
+    what = digest([step.key, event.attempt])
+    found = standing(judgement.verdicts, step, "report", what)
+    said = judged(
+        step,
+        "report",
+        Judgement(verdicts=found, memory=judgement.memory),
+        memory,
+        at=event.at,
+        rules=len(guard.governance.bound["report"]),
+    )
+    strongest = verdicts.strongest(found)
+    if strongest is None or strongest.action != ASK or isinstance(event, msg.AttemptFailed):
+        return Said(step=step, judged=said)
+    asking = [one for one in found if one.action == ASK]
+    asked = question(
+        "report",
+        asking,
+        [one.id for one in asking],
+        what,
+        title=f"Accept the result of {guard.graph.node(step.node).title or step.node}?",
+        show={"node": step.node, "step": step.key, "result": _value(event)},
+        now=event.at,
+        by=guard.charged.user,
+    )
+    return Said(step=step, judged=said, question=asked)
+
+
+def set_aside(guard: Guard, said: Said, letter: Mapping[str, Json]) -> tuple[msg.Parked, Wait]:
+    """Keep a report beside the step that waits until people accept it."""
+    asked = said.question
+    assert asked is not None
+    parked = msg.Parked(
+        at=said.judged.at,
+        step=said.step.key,
+        moment="report",
+        permits=asked.permits,
+        until=asked.until,
+    )
+    here = StepId(*guard.charged.run, said.step.key)
+    return parked, wait(here, asked, letter=dict(letter))
+
+
+def is_set_aside(step: Step) -> bool:
+    """Whether a step waits for people to accept what it has reported."""
+    return bool(step.asked) and step.asked[0].startswith("report:")
+
+
+def _reports(step: Step) -> bool:
+    """Whether a report of it is waited for, or was set aside and is folded now."""
+    return step.status is StepStatus.READY or is_set_aside(step)
+
+
+def judged(
+    step: Step,
+    moment: str,
+    judgement: Judgement,
+    before: Mapping[str, Json],
+    *,
+    at: datetime,
+    rules: int,
+) -> msg.Judged:
+    """A judgement as the event that history keeps."""
+    changed = judgement.memory is not before
+    return msg.Judged(
+        at=at,
+        step=step.key,
+        attempt=step.attempt,
+        moment=moment,
+        rules=rules,
+        verdicts=tuple(map(recorded, judgement.verdicts)),
+        memory=dict(judgement.memory) if changed else None,
+    )
+
+
+def recorded(verdict: verdicts.Verdict) -> msg.Verdict:
+    """A verdict as history keeps it."""
+    return msg.Verdict(
+        policy=verdict.policy,
+        version=verdict.version,
+        rule=verdict.rule,
+        action=verdict.action,
+        message=verdict.message,
+        observed=verdict.observed,
+        limit=verdict.limit,
+        scope=verdict.scope or "run",
+        window=verdict.window or "none",
+    )
+
+
+def standing(
+    found: Iterable[verdicts.Verdict], step: Step, moment: str, what: str
+) -> tuple[verdicts.Verdict, ...]:
+    """The verdicts that still ask after all that people have allowed for this step."""
+    return tuple(
+        verdict
+        for verdict in found
+        if verdict.action != ASK or permit(moment, verdict.id, what) not in step.permits
+    )
+
+
+def permit(moment: str, id: str, what: str) -> str:  # noqa: A002  # a rule's or budget's
+    """What people allow: that a rule is passed once, for exactly this."""
+    return f"{moment}:{id}#{what[:16]}"
+
+
+def question(
+    moment: str,
+    asking: Sequence[verdicts.Verdict | msg.Verdict],
+    ids: Sequence[str],
+    what: str,
+    *,
+    title: str,
+    show: Mapping[str, Json],
+    now: datetime,
+    by: str,
+) -> Question:
+    """What people are asked, for all that asks at once: the strictest of the rules' terms hold."""
+    mine = [one for one in asking if isinstance(one, verdicts.Verdict)]
+    asked = sorted({who for one in mine for who in one.asked})
+    seconds = min((one.expires for one in mine if one.expires), default=PERMIT_SECONDS)
+    asks: dict[str, Json] = {
+        "title": title,
+        "show": dict(show),
+        "choices": ["approve", "deny"],
+        "form": {
+            "type": "object",
+            "properties": {},
+            "required": [],
+            "additionalProperties": False,
+        },
+        "from": list[Json](asked),
+        "quorum": max((one.quorum for one in mine), default=1),
+        "requested_by": by,
+        "rules": [f"{one.policy}: {one.rule}" for one in asking],
+        "why": [one.message for one in asking],
+    }
+    asks["digest"] = hashlib.sha256(canonical({**asks, "of": what}).encode()).hexdigest()
+    return Question(
+        permits=tuple(permit(moment, one, what) for one in ids),
+        asks=asks,
+        until=now + timedelta(seconds=seconds),
+    )
+
+
+def wait(step: StepId, asked: Question, **beside: Json) -> Wait:
+    """The row of a step that waits for people who must allow it something."""
+    return Wait(step=step, kind=PERMIT, asks=canonical({**asked.asks, **beside}))
+
+
+def start_digest(guard: Guard, step: Step) -> str:
+    """What exactly people allow who let a step start: this visit, at this price."""
+    node = guard.graph.node(step.node)
+    return digest([step.key, step.node, dict(node.estimate)])
+
+
+def _facts(
+    guard: Guard,
+    state: State,
+    step: Step,
+    wanted: Wants,
+    now: datetime,
+    *,
+    moment: Any,
+    content: Mapping[str, Json],
+    usage: Mapping[str, Decimal],
+    leaves: str | None = None,
+) -> Facts:
+    charged = guard.charged
+    since = guard.started_at or now
+    return Facts(
+        moment=moment,
+        tenant=charged.run.tenant,
+        user=charged.user,
+        workflow=charged.workflow,
+        run=charged.run.run,
+        node=step.node,
+        kind=guard.graph.node(step.node).kind,
+        step=step.key,
+        attempt=step.attempt,
+        iteration=step.iteration,
+        content=content,
+        usage=usage,
+        totals=budgets.totals(guard.connection, wanted.totals, charged, now),
+        live={
+            "steps": Decimal(state.visited),
+            "seconds": Decimal(str(max((now - since).total_seconds(), 0.0))),
+            "parallelism": Decimal(_parallel(state)),
+        },
+        state=leaves,
+        waived=state.waived,
+    )
+
+
+def _parallel(state: State) -> int:
+    """Steps that are at work or wait, items of maps with them."""
+    return state.live + sum(items.running for items in state.maps.values())
+
+
+def _inputs(guard: Guard, state: State, step: Step) -> dict[str, Json]:
+    """What a step is given, as far as it can be told before a worker works it out."""
+    node = guard.graph.node(step.node)
+    scope = Readable(
+        waiting.scope_of(state, step, read=guard.read), guard.read, limit=CONDITION_BYTES
+    )
+    if node.inputs is None:
+        return {"inputs": dict(state.view(step.thread))}
+    try:
+        return {"inputs": node.inputs.evaluate(scope)}
+    except (expressions.EvaluationError, TooLarge):
+        # The attempt will fail for it, and say so.
+        return {}
+
+
+def _value(event: msg.AttemptSucceeded) -> Json:
+    return event.result.value if isinstance(event.result, Inline) else plain(event.result)
