@@ -78,6 +78,20 @@ def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
             raise _unknown()
 
 
+def moment_of(text: str | None) -> tuple[datetime, str] | None:
+    """The time, and what of that time, that a cursor stands for."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [str(at), str(name)]:
+            try:
+                return datetime.fromisoformat(at), name
+            except ValueError:
+                raise _unknown() from None
+        case _:
+            raise _unknown()
+
+
 def pair_of(text: str) -> tuple[int, int]:
     """The two numbers that a cursor stands for: a seq, and a place within it."""
     match _opened(text):

@@ -15,7 +15,12 @@ RUN = "01975c3e-0000-7000-8000-000000000001"
 #: A row for every table, in an order that satisfies the foreign keys.
 ROWS: Mapping[str, str] = {
     "tenant": "(id, name) VALUES ('acme', 'Acme')",
-    "api_key": "(tenant_id, id, name, hash, roles) VALUES ('acme', 'k', 'key', 'x', '{admin}')",
+    "principal": "(tenant_id, id, created_by) VALUES ('acme', 'ada', 'me')",
+    "api_key": "(tenant_id, id, name, hash, user_id, created_by)"
+    " VALUES ('acme', 'k', 'key', 'x', 'ada', 'me')",
+    "refused_request": "(tenant_id, credential, route, reason, minute, count)"
+    " VALUES ('acme', 'key:k', 'GET /', 'secret', now(), 1)",
+    "unknown_request": "(reason, hour, count) VALUES ('none', now(), 1)",
     "admin_act": f"(tenant_id, id, by, action, subject) VALUES ('acme', '{RUN}', 'me', 'key.create', 'key:k')",
     "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
     "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
@@ -69,21 +74,23 @@ _APPENDED = (
     "blob_reference",
 )
 
+_CONTROL: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("tenant", "principal", "api_key", "function"), _READ_AND_APPEND),
+    **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
+    **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND),
+    **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
+    **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
+    "unknown_request": _READ_AND_APPEND,
+    "run": _READ_AND_APPEND,
+    "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+    "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+    "blob": _READ_AND_APPEND | {"DELETE"},
+}
+
 #: All that each role may do. UPDATE means of every column.
 GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "celeriac_control": {
-        **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
-        **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
-        **dict.fromkeys(
-            (*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND
-        ),
-        **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
-        "idempotency": _READ_AND_APPEND | {"DELETE"},
-        "run": _READ_AND_APPEND,
-        "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
-        "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
-        "blob": _READ_AND_APPEND | {"DELETE"},
-    },
+    "celeriac_control": _CONTROL,
+    "celeriac_api": _CONTROL,
     "celeriac_worker": {
         **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
@@ -162,7 +169,7 @@ def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> No
     with _owner(database) as cursor:
         _fill(cursor)
         assert _allowed(cursor, "celeriac_control", "UPDATE api_key SET expires_at = now()")
-        for column in ("hash", "roles", "tenant_id", "name"):
+        for column in ("hash", "roles", "tenant_id", "name", "user_id", "scopes"):
             statement = f"UPDATE api_key SET {column} = {column}"
             assert not _allowed(cursor, "celeriac_control", statement)
 
@@ -171,6 +178,7 @@ def test_only_control_makes_partitions(database: str) -> None:
     with _owner(database) as cursor:
         statement = "SELECT ensure_partitions('2031-01-01', 1)"
         assert not _allowed(cursor, "celeriac_worker", statement)
+        assert not _allowed(cursor, "celeriac_api", statement)
         assert _allowed(cursor, "celeriac_control", statement)
 
 
@@ -242,6 +250,11 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
         ),
         ("workflow_version", ROWS["workflow_version"].replace("'acme'", "'other'")),
         ("api_key", ROWS["api_key"].replace("'acme', 'k'", "'nobody', 'k2'")),
+        ("principal", ROWS["principal"].replace("'acme'", "'nobody'")),
+        (
+            "api_key",
+            ROWS["api_key"].replace("'acme', 'k'", "'other', 'k2'"),
+        ),
         ("blob", ROWS["blob"].replace("'acme'", "'nobody'")),
     ],
 )
@@ -300,7 +313,7 @@ def _attempts(cursor: Any, table: str, row: str) -> Mapping[str, str]:
 
 def _allowed(cursor: Any, role: str, statement: str) -> bool:
     """Whether a role may do it; whatever it did is undone."""
-    cursor.execute(f"BEGIN; SET LOCAL ROLE {role}")
+    cursor.execute(f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL celeriac.tenant = 'acme'")
     try:
         cursor.execute(statement)
     except errors.InsufficientPrivilege:

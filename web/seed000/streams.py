@@ -48,6 +48,7 @@ def _serve(here: Site, connection: Connection, run_id: str, after: int) -> None:
     except Unauthenticated as error:
         connection.close(websocket.UNAUTHENTICATED, error.message)
     except Forbidden as error:
+        principal.note_refusal(request, error)
         connection.close(websocket.FORBIDDEN, error.message)
     except NotFound as error:
         connection.close(websocket.NOT_FOUND, error.message)
