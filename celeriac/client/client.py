@@ -23,11 +23,14 @@ from celeriac.client.records import (
     Checkpoint,
     Event,
     Function,
+    Key,
     Line,
     LogLine,
+    Me,
     Result,
     SentEvent,
     Step,
+    User,
     Version,
     Wait,
 )
@@ -178,6 +181,72 @@ class Client:
     def tools(self) -> Iterator[Function]:
         """Tools by name, each in its newest version."""
         return self._pages(Function, "/api/v1/tools")
+
+    # --- who may do what ----------------------------------------------------------------------
+
+    def me(self) -> Me:
+        """Who asks, and what he may do."""
+        return records.read(Me, self._wire.get("/api/v1/me"))
+
+    def users(self) -> Iterator[User]:
+        """The users of the tenant, by id."""
+        return self._pages(User, "/api/v1/users")
+
+    def create_user(
+        self, user: str, *, roles: Sequence[str] = (), permissions: Sequence[str] = ()
+    ) -> User:
+        """Make a user. Raises `Conflict`, and `Forbidden` for what one does not hold oneself."""
+        asked = {"id": user, "roles": [*roles], "permissions": [*permissions]}
+        return records.read(User, self._wire.post("/api/v1/users", asked))
+
+    def change_user(
+        self,
+        user: str,
+        *,
+        roles: Sequence[str] | None = None,
+        permissions: Sequence[str] | None = None,
+        active: bool | None = None,
+        why: str = "",
+    ) -> User:
+        """Change what a user holds, or whether he is active; what is None stays."""
+        given = {"roles": roles, "permissions": permissions, "active": active}
+        asked = {name: value for name, value in given.items() if value is not None}
+        return records.read(
+            User,
+            self._wire.send("PATCH", f"/api/v1/users/{_quoted(user)}", {**asked, "why": why}),
+        )
+
+    def keys(self, *, user: str | None = None) -> Iterator[Key]:
+        """API keys, newest first, with those that are over; of one user, or of all."""
+        return self._pages(Key, "/api/v1/keys", user=user)
+
+    def create_key(
+        self,
+        name: str,
+        *,
+        user: str | None = None,
+        scopes: Sequence[str] | None = None,
+        expires_at: datetime | None = None,
+    ) -> Key:
+        """Make a key, of oneself unless a user is named. Its `token` is told this once."""
+        asked = {
+            "name": name,
+            "scopes": None if scopes is None else [*scopes],
+            "expires_at": None if expires_at is None else expires_at.isoformat(),
+            **({} if user is None else {"user": user}),
+        }
+        return records.read(Key, self._wire.post("/api/v1/keys", asked))
+
+    def rotate_key(self, key: str, *, grace_seconds: float = 0.0) -> Key:
+        """Make a key in another's place, which ends now or so many seconds later."""
+        place = f"/api/v1/keys/{_quoted(key)}/rotate"
+        return records.read(Key, self._wire.post(place, {"grace_seconds": grace_seconds}))
+
+    def revoke_key(self, key: str, why: str = "") -> Key:
+        """End a key for good."""
+        return records.read(
+            Key, self._wire.send("DELETE", f"/api/v1/keys/{_quoted(key)}", {"reason": why})
+        )
 
     # --- runs ---------------------------------------------------------------------------------
 

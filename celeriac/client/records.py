@@ -48,6 +48,49 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Me:
+    """Who asks, and what he may do."""
+
+    tenant: str
+    user: str
+    roles: tuple[str, ...]
+    #: All that he holds: what his roles bring, and what is his beside.
+    permissions: tuple[str, ...]
+    #: What of it his credential lets him use; None for all.
+    scopes: tuple[str, ...] | None
+    credential: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A user of the tenant."""
+
+    id: str
+    roles: tuple[str, ...]
+    permissions: tuple[str, ...]
+    active: bool
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An API key."""
+
+    id: str
+    name: str
+    user: str
+    scopes: tuple[str, ...] | None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    #: When it has just been made, and never again.
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveStep:
     """A step that is not settled, and whom it waits for."""
 
