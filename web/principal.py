@@ -44,8 +44,10 @@ def note_refusal(request: Request, error: Forbidden) -> None:
     """Have it written down that a principal asked for what he may not have."""
     who: Principal | None = g.get("principal")
     if who is not None:
-        missing = error.permission if isinstance(error, permissions.Missing) else "more than he has"
-        refused = Refused(reason=f"missing {missing}", tenant=who.tenant, credential=who.credential)
+        reason = (
+            f"missing {error.permission}" if isinstance(error, permissions.Missing) else "not his"
+        )
+        refused = Refused(reason=reason, tenant=who.tenant, credential=who.credential)
         _note(request, refused, by=who.user)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, any_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from engine.core.principal import ADMIN
@@ -76,7 +76,7 @@ def lock_admins(connection: Connection, tenant: str) -> frozenset[str]:
         .where(
             principal.c.tenant_id == tenant,
             principal.c.active,
-            principal.c.roles.contains([ADMIN]),
+            any_(principal.c.roles) == ADMIN,
         )
         .order_by(principal.c.id)
         .with_for_update()
