@@ -11,6 +11,7 @@ can send elsewhere without asking first.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -18,12 +19,13 @@ from flask import Request, current_app, g
 
 from engine.errors import Forbidden
 from engine.runs import access
-from engine.runs.access import Principal, Refused
+from engine.runs.access import Principal, Recognised, Refused
 from engine.settings import Settings
 from web import body, errors, peer, permissions, site
 from web.errors import Unauthenticated, WrongMediaType
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_WRONG = "the credential is unknown, wrong or expired"
 _PORTS = ("REMOTE_PORT", "SERVER_PORT")
 
 
@@ -38,6 +40,26 @@ def admit(request: Request, permission: str) -> Principal:
     structlog.contextvars.bind_contextvars(tenant=who.tenant, user=who.user)
     permissions.check(who, permission)
     return who
+
+
+def again(request: Request, permission: str) -> Callable[[], None]:
+    """Looks once more whether whoever made a request still may; for what outlasts the request.
+
+    What is returned raises as `admit` does, and needs no request.
+    """
+    platform, token = site.of(current_app).platform, _token(request)
+
+    def look() -> None:
+        if token is None:
+            who = access.local(platform)
+        else:
+            found = access.recognise(platform, token)
+            who = found.principal if isinstance(found, Recognised) else None
+        if who is None:
+            raise Unauthenticated(_WRONG)
+        permissions.check(who, permission)
+
+    return look
 
 
 def note_refusal(request: Request, error: Forbidden) -> None:
@@ -64,7 +86,7 @@ def _resolve(request: Request) -> Principal:
     if isinstance(found, Refused):
         _note(request, found, by=found.credential)
         # One answer for all: whoever guesses learns nothing from it.
-        raise Unauthenticated("the credential is unknown, wrong or expired")
+        raise Unauthenticated(_WRONG)
     if found.unnoted:
         here.clerk.used(found.principal)
     return found.principal

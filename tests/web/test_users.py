@@ -18,12 +18,13 @@ from engine.platform import Platform
 from engine.runs import access, refusals, users
 from engine.runs import tenants as installation
 from engine.settings import Settings
-from tests.support import signing, site
+from tests.support import platforms, signing, site
 from tests.support.platforms import TENANT, as_owner, sql
 from tests.support.services import Services
 from tests.support.site import Api
 from web import clerk as clerks
 from web import site as sites
+from web import streams
 
 USERS, KEYS = "/api/v1/users", "/api/v1/keys"
 
@@ -449,6 +450,32 @@ def test_a_token_whose_time_is_over_is_told_to_its_tenant(
     assert ("jwt:ed", "expired") in {
         (act.detail["credential"], act.detail["reason"]) for act in kept
     }
+
+
+# --- streams ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "status"), [({"active": False}, 401), ({"roles": []}, 403)], ids=str
+)
+def test_a_stream_ends_when_whoever_follows_may_not_any_more(
+    api: Api,
+    control: Platform,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    status: int,
+) -> None:
+    monkeypatch.setattr(streams, "ASK_SECONDS", 0.0)
+    platforms.register(control, f"noop{status}")
+    document = platforms.chain(a={"uses": f"noop{status}"})
+    run = platforms.submit(control, platforms.publish(control, document))
+    user = someone(api, "viewer")
+    client, place = key_of(api, user), f"/api/v1/runs/{run.run}/events"
+    told = iter(client.get(place, buffered=False).response)
+    assert "retry" in str(next(told))
+    assert api.send("PATCH", f"{USERS}/{user}", json=change).status_code == 200
+    assert not any("event: end" in str(line) for line in told)
+    assert client.get(place).status_code == status
 
 
 # --- what is refused -------------------------------------------------------------------------------
