@@ -22,8 +22,12 @@ names the rows that it has moved. An event is claimed in the transaction that en
 finds a lock taken keeps its row from going until its own turn is written, so that the holder sees
 who waits.
 
-Three roles: the owner migrates; `celeriac_control` (API, coordinator) writes runs and
-history; `celeriac_worker` leases, reports, and reads what it needs. The database refuses
+Four roles: the owner migrates; `celeriac_control` (coordinator, upkeep) writes runs and history;
+`celeriac_api` may do the same behind a wall; `celeriac_worker` leases, reports, and reads what it
+needs. The wall is row-level security (`migrations/versions/…_walls`): a transaction of the API sees
+and writes the rows of the tenant that it is bound to (`session.bound`), and none before it is bound;
+only a key is found before, by a function that tells of that one row. Every statement names its tenant
+nevertheless: that is the first wall, and the only one of the other two roles. The database refuses
 illegal states as well: by CHECKs, by partial unique indexes (one accepted result a step), by
 UPDATEs that name what they expect and whose row count is read.
 """
