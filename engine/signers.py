@@ -51,7 +51,7 @@ class Claims:
 class Signers:
     """Keys by their ids, and what tokens must say of issuer and audience."""
 
-    keys: Mapping[str, PyJWK] = field(default_factory=dict, repr=False)
+    keys: Mapping[str, PyJWK] = field(default_factory=dict, repr=False, compare=False)
     issuer: str = ""
     audience: str = ""
     #: The set of keys as the setting writes it.

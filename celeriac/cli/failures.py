@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from engine.errors import CeleriacError, Unavailable
+from engine.settings import SettingsError
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -49,4 +50,4 @@ def translated(ctx: click.Context) -> Iterator[None]:
 def failure(error: CeleriacError) -> Failure:
     """An error as the command line says it."""
     kind = Unreachable if isinstance(error, Unavailable) else Failure
-    return kind(str(error).strip())
+    return (Misused if isinstance(error, SettingsError) else kind)(str(error).strip())

@@ -58,6 +58,21 @@ def create(*, tenant: str, name: str | None, admin: str, as_json: bool) -> None:
 
 
 @tenant.command()
+@click.argument("tenant")
+@click.argument("user")
+@click.option("--why", default="", help="For the tenant's audit.")
+def admit(*, tenant: str, user: str, why: str) -> None:
+    """Make a user an active admin and print the token of a new key of his, this once.
+
+    For a tenant that has locked itself out.
+    """
+    with _database() as database:
+        token = tenants.admit(database, tenant, user, why=why)
+    click.echo(token)
+    click.echo(f"{user} is an admin of {tenant}; the token is not shown again", err=True)
+
+
+@tenant.command()
 @printing.json_option
 def strangers(*, as_json: bool) -> None:
     """Count requests of nobody's tenant: without a credential, or with one that nobody knows.

@@ -41,5 +41,9 @@ What cannot be read ends with one error. A worker that cannot read a step's grap
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
 set aside with the error, and whoever cancels it then gets it ended without a turn (`abandonment`).
 
+*Who may what* (`access`, `users`, `keys`, `tenants`, `refusals`). A credential resolves to one
+principal (`engine.core.principal`), as its user is at that moment; what it may do is asked at the door,
+by the route. Whoever gives, gives of his own. Every change of it is an act (`acts`), in its transaction.
+
 Entry points (routes, Celery tasks, commands) parse, call one function here, and render.
 """

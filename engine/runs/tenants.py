@@ -8,9 +8,9 @@ from sqlalchemy import Engine
 
 from engine.core.principal import ADMIN, Principal
 from engine.core.problem import Problem
-from engine.errors import Conflict, Invalid
+from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import access, acts, users
-from engine.store import refused, session, tenants
+from engine.store import principals, refused, session, tenants
 from engine.store.refused import Count
 from engine.store.tenants import Tenant
 
@@ -52,6 +52,44 @@ def create(engine: Engine, tenant: str, *, name: str, admin: str) -> str:
         )
         access.ensure_user(connection, principal)
         _, token = access.make_key(connection, tenant, admin, name="first", by=access.INSTALLATION)
+    return token
+
+
+def admit(engine: Engine, tenant: str, user: str, *, why: str) -> str:
+    """Make a user of a tenant an active admin, whoever he was, and give him a key; its token.
+
+    For a tenant that has locked itself out. Raises `Invalid`, and `NotFound` for no such tenant.
+    """
+    if problems := [*users.problems(id=user, path="user")]:
+        raise Invalid(problems)
+    with session.transaction(engine) as connection:
+        if not tenants.exists(connection, tenant):
+            raise NotFound(f"Tenant not found: {tenant}")
+        access.ensure_user(
+            connection, Principal(tenant=tenant, user=user, roles=frozenset({ADMIN}))
+        )
+        found = principals.lock(connection, tenant, user)
+        assert found is not None
+        principals.change(
+            connection,
+            tenant,
+            user,
+            roles=found.roles | {ADMIN},
+            permissions=found.permissions,
+            active=True,
+        )
+        acts.record(
+            connection,
+            tenant,
+            by=access.INSTALLATION,
+            action="user.admit",
+            subject=f"user:{user}",
+            why=why,
+            detail={"roles": [*sorted(found.roles | {ADMIN})]},
+        )
+        _, token = access.make_key(
+            connection, tenant, user, name="admitted", by=access.INSTALLATION
+        )
     return token
 
 

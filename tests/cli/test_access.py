@@ -59,6 +59,9 @@ def test_an_operator_makes_tenants_with_the_database_at_hand(settings: Settings)
     assert [
         each["id"] for each in json.loads(_run(settings, "tenant", "list", "--json").stdout)
     ] == ["acme"]
+    assert _run(settings, "tenant", "admit", "nowhere", "eve").exit_code == 1
+    rescued = _run(settings, "tenant", "admit", "acme", "eve", "--why", "ann has left")
+    assert (rescued.exit_code, rescued.stdout[:4]) == (0, "clr_")
     assert "There were none." in _run(settings, "tenant", "strangers").stderr
 
 

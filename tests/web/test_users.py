@@ -232,6 +232,16 @@ def test_the_last_active_admin_stays(app: Flask, control: Platform) -> None:
     assert ann.get("/api/v1/me").status_code == 401
 
 
+def test_an_operator_lets_a_tenant_in_that_is_locked_out(app: Flask, control: Platform) -> None:
+    installation.create(control.database, "locked", name="Locked", admin="ann")
+    as_owner(control.settings, "UPDATE principal SET active = false WHERE tenant_id = 'locked'")
+    token = installation.admit(control.database, "locked", "ann", why="asked by mail")
+    ann = Api(client=app.test_client(), token=token)
+    assert ann.get("/api/v1/me").json["roles"] == ["admin"]
+    (act,) = acts(control, "user.admit", "user:ann")
+    assert (act.tenant_id, act.by, act.why) == ("locked", "celeriac", "asked by mail")
+
+
 def test_two_admins_who_demote_each_other_cannot_both(control: Platform) -> None:
     installation.create(control.database, "duel", name="Duel", admin="a")
     a = Principal(tenant="duel", user="a", roles=frozenset({ADMIN}))
