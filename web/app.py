@@ -42,7 +42,8 @@ Workflows that nothing can make forget: submit a graph, follow its run, read its
 
 Everything under `/api/v1` takes a credential: `Authorization: Bearer …`, or `X-API-Key`; an API key
 (`clr_…`) or a JWT of an issuer whom the platform trusts. It alone says whose data you see. 401: it is
-missing or does not hold; 403: your user lacks the permission that is named; 404: there is no such
+missing or does not hold; 403: your user lacks the permission that is named (each operation tells
+its own as `x-permission`); 404: there is no such
 thing, or it is somebody else's.
 Errors are `application/problem+json` and list every field with its remedy. Lists page by
 cursor: hand `next` back as `cursor`. A submission with an `Idempotency-Key` may be repeated.

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from engine.errors import CeleriacError
 from engine.platform import DatabaseRole
 from engine.store import keys, session, tables
-from tests.integration.test_roles import GRANTS, ROWS
+from tests.integration.test_roles import GRANTS, ROWS, RUN
 from tests.support import services
 from tests.support.services import Services
 
@@ -145,6 +145,23 @@ def test_what_finds_keys_cannot_be_led_elsewhere(database: str) -> None:
     assert settings == ["search_path=public, pg_temp"]
     assert "celeriac_worker" not in granted
     assert not any(entry.startswith("=") for entry in granted.strip("{}").split(","))
+
+
+@pytest.mark.parametrize("role", ["celeriac_api", "celeriac_control", "celeriac_worker"])
+def test_a_wall_keeps_no_statement_from_its_index(database: str, role: str) -> None:
+    with _owner(database) as cursor:
+        cursor.execute(
+            f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL celeriac.tenant = 'acme';"
+            " SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;"
+            " EXPLAIN SELECT * FROM step"
+            f" WHERE tenant_id = 'acme' AND run_id = '{RUN}' AND key = 'a#1'"
+        )
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute("ROLLBACK")
+    assert "step_pkey" in plan
+    assert "run_id =" in plan.partition("Index Cond")[2]
+    assert ("current_setting" in plan) is (role == "celeriac_api")
+    assert "Filter" not in plan or role == "celeriac_api"
 
 
 def test_a_new_table_gets_its_wall_with_one_call(database: str) -> None:

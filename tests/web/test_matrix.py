@@ -89,6 +89,15 @@ def test_an_app_with_a_route_that_says_nothing_does_not_start(
         create_app(world.control)
 
 
+def test_the_description_says_what_each_route_asks_for(world: World) -> None:
+    paths = world.app.test_client().get("/openapi.json").json["paths"]
+    for rule in world.app.url_map.iter_rules():
+        told = paths.get(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), {})
+        for method in (rule.methods or set()) & {name.upper() for name in told}:
+            needed = permissions.of(world.app, rule.endpoint)
+            assert told[method.lower()]["x-permission"] == needed, (method, rule)
+
+
 def test_what_needs_nobody_is_harmless(world: World) -> None:
     """A list, so that opening a route is seen by whoever reads the change."""
     public = {
