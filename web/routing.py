@@ -40,7 +40,10 @@ class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed with
         return found
 
     def gives(
-        self, schema: type[Schema] | None, status: HTTPStatus = HTTPStatus.OK, **options: Any
+        self,
+        schema: type[Schema] | Schema | None,
+        status: HTTPStatus = HTTPStatus.OK,
+        **options: Any,
     ) -> Callable[[F], F]:
         """Answer with what a schema shows of what is returned."""
         found: Callable[[F], F] = self.response(status, schema, **options)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0020"
-down_revision = "0008"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

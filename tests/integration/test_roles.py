@@ -25,6 +25,7 @@ ROWS: Mapping[str, str] = {
     "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
     "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
     " VALUES ('acme', 'function', 'f', 1, 'x', 'c', 'me')",
+    "tool": "(tenant_id, name, status, changed_by) VALUES ('acme', 't', 'active', 'me')",
     "workflow": "(tenant_id, name) VALUES ('acme', 'w')",
     "workflow_version": "(tenant_id, id, workflow, version, document, checksum, created_by)"
     f" VALUES ('acme', '{RUN}', 'w', '1.0.0', '{{}}', 'c', 'me')",
@@ -57,6 +58,13 @@ ROWS: Mapping[str, str] = {
     "lock": f"(tenant_id, name, run_id) VALUES ('acme', 'tenant:desk', '{RUN}')",
     "answer": "(tenant_id, run_id, step, attempt, said_by)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')",
+    "account": "(tenant_id, key, scope, subject, unit, span, period)"
+    " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
+    "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
+    "reservation": "(tenant_id, run_id, step, attempt, ordinal, user_id, workflow, node, amounts,"
+    f" accounts, at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 'ada', 'w', 'a', '{{}}', '{{}}', now())",
+    "ledger": "(tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow, node, usage,"
+    f" charged_at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 1, 'ada', 'w', 'a', '{{}}', now())",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -72,6 +80,7 @@ _APPENDED = (
     "pin",
     "log",
     "blob_reference",
+    "ledger",
 )
 
 _CONTROL: Mapping[str, frozenset[str]] = {
@@ -81,10 +90,14 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
     "unknown_request": _READ_AND_APPEND,
+    "tool": _READ_AND_APPEND | {"UPDATE"},
     "run": _READ_AND_APPEND,
     "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     "blob": _READ_AND_APPEND | {"DELETE"},
+    "account": _READ_AND_APPEND | {"DELETE"},
+    "purse": _READ_AND_APPEND | {"UPDATE"},
+    "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
 }
 
 #: All that each role may do. UPDATE means of every column.
@@ -92,14 +105,19 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "celeriac_control": _CONTROL,
     "celeriac_api": _CONTROL,
     "celeriac_worker": {
-        **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
+        **dict.fromkeys(
+            ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
+        ),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,
         **dict.fromkeys(("inbox", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
-            ("attempt", "result", "call", "call_result", "pin", "log", "blob"), _READ_AND_APPEND
+            ("attempt", "result", "call", "call_result", "pin", "log", "blob", "ledger", "account"),
+            _READ_AND_APPEND,
         ),
+        "purse": _READ_AND_APPEND | {"UPDATE"},
+        "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },
 }
 

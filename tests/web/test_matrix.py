@@ -307,6 +307,7 @@ def _bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         },
         "functions.register": {"json": {"name": "g", "code": SOURCE.replace("thing", "g")}},
         "tools.register": {"json": {"name": "g", "code": SOURCE.replace("thing", "g")}},
+        "tools.stand": {"json": {"tags": ["tried"]}},
         "bundles.upload": {"data": {"file": _file()}},
         "validation.check_graph": {"json": {"name": "x"}},
         "validation.check_node_name": {"json": {"nodeName": "x", "graphId": things["version_id"]}},
