@@ -535,6 +535,28 @@ def test_what_was_refused_is_kept_while_the_database_is_away(
     ]
 
 
+def test_what_waits_to_be_written_has_a_bound(
+    control: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clerks, "_KINDS", 2)
+    asked, away = threading.Event(), threading.Event()
+
+    def count(*_: object) -> None:
+        asked.set()
+        away.wait(10)
+
+    monkeypatch.setattr(clerks.refusals, "count", count)
+    clerk = clerks.Clerk(control)
+    clerk.refused(access.Refused(reason="first"), by="", route="", peer="")
+    assert asked.wait(10)
+    for number in range(100):
+        clerk.refused(access.Refused(reason=f"reason {number}"), by="", route="", peer="")
+    assert len(clerk._refused) == 2
+    away.set()
+    assert clerk.settled()
+    clerk.close()
+
+
 def test_the_operator_reads_the_counts_of_strangers(
     app: Flask, bearer: Any, control: Platform
 ) -> None:
