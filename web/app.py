@@ -21,6 +21,7 @@ from web.api import (
     functions,
     health,
     history,
+    policies,
     runs,
     schema,
     sent,
@@ -44,6 +45,7 @@ PUBLIC = frozenset(
         "health.alive",
         "health.ready",
         "schema.document_schema",
+        "schema.policy_schema",
         streams.ENDPOINT,
     }
 )
@@ -97,6 +99,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         functions.tool_routes,
         bundles.routes,
         bundles.check_routes,
+        policies.routes,
         schema.routes,
         health.routes,
         seed_graphs.routes,

@@ -61,6 +61,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "tools": Entry("functions", "List the tools that running steps can call."),
         "register": Entry("functions", "Register a function or a tool from its source."),
     },
+    "Guardrails": {
+        "policy": Entry("policies", "Apply, lint, try, list, show and withdraw policies."),
+    },
     "Documents": {
         "validate": Entry(
             "documents", "Check a workflow's document: every problem, with its place."

@@ -32,6 +32,18 @@ class Tried:
     #: The one that would decide; None: nothing stands in the way.
     decides: Verdict | None
 
+    def as_json(self) -> dict[str, Json]:
+        """What came of it, as data."""
+        return {
+            "moment": self.facts.moment,
+            "node": self.facts.node,
+            "step": self.facts.step,
+            "attempt": self.facts.attempt,
+            "tool": self.facts.tool,
+            "action": "allow" if self.decides is None else self.decides.action,
+            "verdicts": [verdict.as_json() for verdict in self.verdicts],
+        }
+
 
 def attempt(
     policy: Policy,

@@ -40,6 +40,7 @@ from engine.store.policies import NewPolicy, PolicyVersion
 MAX_ACTIVE = 100
 #: Tenants whose policies a process keeps at hand.
 MAX_KEPT = 256
+_MOST_VERSIONS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ def show(platform: Platform, tenant: str, name: str, version: int | None = None)
     """A version of a policy, else the one in force, else the newest. Raises `NotFound`."""
     with session.transaction(platform.database) as connection:
         if version is not None:
-            found = policies.get(connection, tenant, name, version)
+            found = policies.get(connection, tenant, name, min(version, _MOST_VERSIONS))
         else:
             found = policies.active(connection, tenant, name) or policies.newest(
                 connection, tenant, name
