@@ -91,6 +91,7 @@ class Governance:
     remembering: frozenset[str] = frozenset()
     #: Metrics whose extremes a run remembers.
     measured: frozenset[str] = frozenset()
+    plugins: tuple[Plugin, ...] = ()
 
     def budgets(self, workflow: str, user: str) -> tuple[Applying, ...]:
         """The budgets that apply to a run of a workflow by a user, in order."""
@@ -151,6 +152,7 @@ def govern(
             and any(isinstance(condition, _LAPS) for condition in each.rule.conditions)
         ),
         measured=measured,
+        plugins=tuple(each.plugin for each in bound if each.plugin is not None),
     )
 
 

@@ -14,6 +14,7 @@ DENY, REQUIRE_APPROVAL or MODIFY: a text, an enum of that name or value, a `Deci
 with `decision` in it, or a pair of answer and reason. With MODIFY it says what to set, by dotted
 path, or changes the `arguments` (or `inputs`) that it was handed, which are a copy.
 
+`celeriac.rego` is one of them, Rego as a second language; it evaluates in a process of its own.
 What is installed is trusted: it runs here, without a limit. Whatever it raises, and whatever
 it answers that is none of the four, denies, with its name. So does a plug-in that is not there.
 """

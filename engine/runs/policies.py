@@ -219,7 +219,9 @@ def governance(connection: Connection, tenant: str, number: int) -> Governance:
         return kept
     read, rows = policies.in_force(connection, tenant)
     found = guardrails.govern(read, map(_stored, rows), installed())
-    _KEPT.put(connection.engine.url, tenant, found)
+    # A plug-in that could not be set up denies; perhaps it can be the next time.
+    if not any(use.broken for use in found.plugins):
+        _KEPT.put(connection.engine.url, tenant, found)
     return found
 
 

@@ -295,6 +295,18 @@ def test_a_policy_is_tried_on_a_run_as_it_was_recorded(main: Platform, settings:
     assert (number(main), platforms.status(main, run)) == (0, "completed")
 
 
-def test_plug_ins_are_those_that_are_installed() -> None:
+def test_plug_ins_are_those_that_are_installed(main: Platform) -> None:
     assert plugins.GROUP == "celeriac.policies"
-    assert all(callable(each) for each in policies.installed().values())
+    assert "rego" in policies.installed()
+    pytest.importorskip("regopy", reason="make rego installs it")
+    document = 'policy: p\nplugins:\n  - use: rego\n    with: {source: "package celeriac\\n%s"}'
+    found = policies.linted(main, TENANT, document % "decision := {")
+    assert [(each.path, each.message) for each in found.problems] == [
+        (
+            "plugins[0].use",
+            "the policy plug-in rego cannot be set up: RegoError: this is unclosed (line 3, column 10)",
+        )
+    ]
+    apply(main, document % "decision := 'DENY' if input.action.tool == 'x'".replace("'", '\\"'))
+    (verdict,) = judge.judge(held(main), Facts(moment="call", tool="x"), {}).verdicts
+    assert (verdict.rule, verdict.action) == ("rego", "reject_execution")
