@@ -21,6 +21,7 @@ from engine.guardrails.facts import Facts, Total
 from engine.guardrails.governance import Bound, Governance, remembered
 from engine.guardrails.memory import Book, slope
 from engine.guardrails.moments import PLACES
+from engine.guardrails.patterns import Pattern
 from engine.guardrails.policy import (
     Argument,
     Condition,
@@ -40,6 +41,9 @@ from engine.guardrails.vocabulary import Action, Comparison, Place, Scope, Windo
 #: Characters of content that are looked through at one moment, and texts.
 MAX_CONTENT = 1_100_000
 MAX_TEXTS = 200_000
+#: Work on patterns at one moment: characters times instructions. Usual patterns cost a hundredth
+#: of that; the worst that can be written take five seconds for all of it.
+MAX_WORK = 1_000_000_000
 
 
 class Seen(NamedTuple):
@@ -165,6 +169,14 @@ class _Look:
         self._book = book
         self._scope: dict[str, Json] | None = None
         self._texts: dict[Place, tuple[str, ...] | None] = {}
+        self._left = MAX_WORK
+
+    def finds(self, pattern: Pattern, texts: tuple[str, ...] | None) -> bool | None:
+        """Whether any text matches; None: that is too much to find out."""
+        if texts is None:
+            return None
+        self._left -= pattern.size * sum(map(len, texts))
+        return None if self._left < 0 else any(map(pattern.matches, texts))
 
     def at(self, condition: Condition, rule: str) -> Seen | None:
         """What a condition holds on; None: it does not hold."""
@@ -177,7 +189,7 @@ class _Look:
                     return None
                 return Seen(observed=tool, limit=[*names.given], told=f"the tool is {tool}")
             case Argument():
-                return _argument(condition, self.facts.arguments)
+                return _argument(condition, self)
             case Content():
                 return self._content(condition)
             case When(expression=expression):
@@ -228,12 +240,12 @@ class _Look:
         place = PLACES[self.facts.moment]
         if place not in content.places:
             return None
-        found = self._texts_of(place)
+        found = self.finds(content.pattern, self._texts_of(place))
+        if found is False:
+            return None
         told = f"{place} holds what matches {content.pattern.source}"
         if found is None:
             told = f"{place} cannot be looked through, it is too large"
-        elif not any(map(content.pattern.matches, found)):
-            return None
         return Seen(observed=place, limit=content.pattern.source, told=told)
 
     def _texts_of(self, place: Place) -> tuple[str, ...] | None:
@@ -379,10 +391,10 @@ _ORDER = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 # --- arguments --------------------------------------------------------------------------------
 
 
-def _argument(condition: Argument, arguments: Json) -> Seen | None:
+def _argument(condition: Argument, look: _Look) -> Seen | None:
     path = ".".join(condition.path)
-    for value in _found(arguments, condition.path):
-        if told := _holds(condition, value):
+    for value in _found(look.facts.arguments, condition.path):
+        if told := _holds(condition, value, look):
             told = f"the argument {path} {told}"
             return Seen(observed=path, limit=condition.value, told=told)
     return None
@@ -417,7 +429,7 @@ def _step(outer: Any, step: str) -> list[Any]:
             return [_ABSENT]
 
 
-def _holds(condition: Argument, value: Any) -> str:
+def _holds(condition: Argument, value: Any, look: _Look) -> str:
     """Why a condition holds of a value, without the value; empty: it does not hold."""
     wanted = condition.value
     absent = value is _ABSENT
@@ -435,7 +447,7 @@ def _holds(condition: Argument, value: Any) -> str:
         case "contains":
             return "contains what is named" if not absent and _contains(value, wanted) else ""
         case "regex":
-            return _matches(condition, value)
+            return _matches(condition, value, look)
         case "gt" | "gte" | "lt" | "lte" as order:
             if absent:
                 return ""
@@ -445,14 +457,14 @@ def _holds(condition: Argument, value: Any) -> str:
             return f"is {sign} {wanted}" if _COMPARE[sign](value, wanted) else ""
 
 
-def _matches(condition: Argument, value: Any) -> str:
+def _matches(condition: Argument, value: Any, look: _Look) -> str:
     pattern = condition.pattern
     if pattern is None or value is _ABSENT:
         return ""
-    found = texts(value)
+    found = look.finds(pattern, texts(value))
     if found is None:
         return "is too large to be looked through"
-    return f"matches {pattern.source}" if any(map(pattern.matches, found)) else ""
+    return f"matches {pattern.source}" if found else ""
 
 
 def _entries(value: Json) -> list[Json]:

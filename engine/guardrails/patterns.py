@@ -30,7 +30,7 @@ class PatternError(ValueError):
 class Pattern:
     """A compiled regular expression; equal to every other one of the same text."""
 
-    __slots__ = ("_found", "source")
+    __slots__ = ("_found", "size", "source")
 
     def __init__(self, source: str) -> None:
         """Raises `PatternError`."""
@@ -52,6 +52,8 @@ class Pattern:
                 "a regular expression that takes too long to match", "write smaller repetitions"
             )
         self.source = source
+        #: Instructions: what looking at one character of a text may cost.
+        self.size = int(found.programsize)
         self._found = found
 
     def matches(self, text: str) -> bool:

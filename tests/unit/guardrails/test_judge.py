@@ -369,6 +369,25 @@ def test_content_that_cannot_be_looked_through_is_not_let_pass() -> None:
         assert "too large" in one(held, "report", content={"result": result}).message
 
 
+def test_patterns_have_so_much_work_at_one_moment_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judge, "MAX_WORK", judge.MAX_WORK // 100)
+    # No engine does better with such a pattern than instructions times characters.
+    slow = [
+        f"{{content: {{matches: '(a|b)*a(a|b){{{300 + n}}}c'}}, action: deny}}" for n in range(9)
+    ]
+    text = "ab" * 5_000
+    found = judged(rules(*slow), "report", content={"result": text}).verdicts
+    assert len(found) == 8
+    assert all("too large" in each.message for each in found)
+    # The usual ones look through all that there may be.
+    usual = [
+        f"{{content: {{matches: '[0-9]{{3}}-[0-9]{{2}}-{n:04}'}}, action: deny}}" for n in range(9)
+    ]
+    assert not judged(rules(*usual), "report", content={"result": text}).verdicts
+
+
 def test_an_expression_without_a_value_is_not_let_pass() -> None:
     held = rules("{when: $arguments.sum > 100, action: deny}")
     assert not judged(held, "call", tool="t", arguments={"sum": 100}).verdicts
