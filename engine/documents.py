@@ -81,6 +81,24 @@ def schema_problems(schema: Json, value: Json, *, path: str) -> tuple[Problem, .
     )
 
 
+def argument_problems(
+    schema: Json, arguments: Mapping[str, Json], *, path: str
+) -> tuple[Problem, ...]:
+    """What keeps the arguments of a call from being of a schema: every problem at its name."""
+    if found := tuple(values.problems(dict(arguments), path=path)):
+        return found
+    errors = _validator(values.canonical(schema)).iter_errors(dict(arguments))
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    known = properties if isinstance(properties, dict) else {}
+    found = tuple(each for error in errors for each in _argument_problem(known, error, path))
+    return found[:MAX_PROBLEMS]
+
+
+def declared_problems(schema: Json, *, path: str) -> tuple[Problem, ...]:
+    """What keeps a value from being a JSON Schema."""
+    return tuple(_declared(schema, path, _NONE, ""))
+
+
 def patch_problems(
     graph: Graph, patch: Mapping[str, Json], removed: Iterable[str] = (), *, path: str = ""
 ) -> tuple[Problem, ...]:
@@ -230,6 +248,21 @@ def _input_problem(graph: Graph, error: jsonschema_rs.ValidationError, path: str
             remedy=near or f"its inputs are {', '.join(_properties(graph))}",
         )
     return Problem(path=where, message=_message(error), remedy="")
+
+
+def _argument_problem(
+    known: Mapping[str, Json], error: jsonschema_rs.ValidationError, path: str
+) -> Iterator[Problem]:
+    kind, where = error.kind, below(path, _path(error.instance_path))
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+        place = below(where, str(kind.property))
+        yield Problem(path=place, message="it is missing", remedy="give it")
+    elif isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+        for name in sorted(kind.unexpected):
+            remedy = suggestion(name, known) or f"it takes {', '.join(known) or 'nothing'}"
+            yield Problem(path=below(where, name), message="it is not taken", remedy=remedy)
+    else:
+        yield Problem(path=where, message=_message(error), remedy="give what the schema asks for")
 
 
 def _message(error: jsonschema_rs.ValidationError) -> str:

@@ -39,6 +39,7 @@ from celeriac.client.records import (
     Result,
     SentEvent,
     Step,
+    Tool,
     Version,
     Wait,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Run",
     "SentEvent",
     "Step",
+    "Tool",
     "Unauthenticated",
     "Unavailable",
     "Version",

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from engine.core.principal import Principal
 from engine.platform import Platform
-from engine.runs import policies
+from engine.runs import access, policies
 from tests.support import platforms
 from tests.support.site import Api
 from tests.web.test_openapi import fits
@@ -105,6 +106,19 @@ def test_nobody_reaches_the_policies_of_another_tenant(api: Api, stranger: Api) 
     assert api.get(f"{PLACE}/spending").json["active"] is True
     # A policy of theirs of the same name is another one.
     assert apply(stranger, SPENDING.replace("10", "20")).json["policy"]["version"] == 1
+
+
+def test_too_small_a_role_changes_nothing(app: Flask, api: Api, control: Platform) -> None:
+    apply(api)
+    principal = Principal(
+        tenant="local", user="vic", roles=frozenset({"editor"}), permissions=frozenset()
+    )
+    small = Api(client=app.test_client(), token=access.create_key(control.database, principal))
+    assert apply(small, SPENDING.replace("10", "20")).status_code == 403
+    assert small.post(f"{PLACE}/spending/withdraw").status_code == 403
+    assert small.get(f"{PLACE}/spending").status_code == 403
+    assert small.get("/api/v1/schema/policy").status_code == 200
+    assert api.get(f"{PLACE}/spending").json["version"] == 1
 
 
 def test_without_a_credential_nothing_is_told(app: Flask) -> None:

@@ -1,7 +1,4 @@
-"""Policies: apply, look at, lint, try and withdraw them.
-
-Who may `policy:read` looks, lints and tries; who may `policy:write` applies and withdraws.
-"""
+"""Policies: apply, look at, lint, try and withdraw them."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from engine.guardrails import trial
 from engine.runs import policies
 from engine.runs.policies import Applied, Linted
 from engine.store.policies import PolicyVersion
-from web import body, pagination, principal, site
+from web import body, pagination, permissions, principal, site
 from web.errors import WrongMediaType
 from web.routing import Routes
 from web.schemas.pages import PageArguments, page_of
@@ -51,7 +48,7 @@ _DOCUMENT = {
 }
 
 
-@routes.on("POST", "")
+@routes.on("POST", "", needs="policy:write")
 @routes.described(requestBody=_DOCUMENT)
 @routes.query(ApplyArguments)
 @routes.gives(AppliedSchema, HTTPStatus.CREATED)
@@ -70,7 +67,7 @@ def apply(arguments: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str
     return _applied(found), status, {"Location": body.address(place)}
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="policy:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(PolicySchema))
 def listed(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +82,7 @@ def listed(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda policy: policy.name)
 
 
-@routes.on("POST", "/lint")
+@routes.on("POST", "/lint", needs="policy:read")
 @routes.described(requestBody=_DOCUMENT)
 @routes.gives(LintSchema)
 def lint() -> dict[str, Any]:
@@ -98,7 +95,7 @@ def lint() -> dict[str, Any]:
     }
 
 
-@routes.on("POST", "/test")
+@routes.on("POST", "/test", needs="policy:read")
 @routes.takes(TrialSchema)
 @routes.gives(TrialsSchema)
 def test(given: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +104,8 @@ def test(given: dict[str, Any]) -> dict[str, Any]:
     if (facts is None) == (run is None):
         message = "a policy is tried on facts or on a run"
         raise Invalid([Problem(path="facts", message=message, remedy="give one of the two")])
+    if run is not None:
+        permissions.check(principal.current(), "run:read")
     text = policy if isinstance(policy, str) else values.canonical(policy)
     moments = None if facts is None else trial.read(facts)
     found = policies.try_out(
@@ -120,14 +119,14 @@ def test(given: dict[str, Any]) -> dict[str, Any]:
     return {"moments": [each.as_json() for each in found], "fired": fired}
 
 
-@routes.on("GET", "/<name>")
+@routes.on("GET", "/<name>", needs="policy:read")
 @routes.gives(WholePolicySchema)
 def show(name: str) -> PolicyVersion:
     """Get a policy: the version in force, else the newest."""
     return policies.show(site.current().platform, principal.current().tenant, name)
 
 
-@routes.on("GET", "/<name>/versions")
+@routes.on("GET", "/<name>/versions", needs="policy:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(PolicySchema))
 def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
@@ -143,14 +142,14 @@ def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda policy: policy.version)
 
 
-@routes.on("GET", "/<name>/versions/<int:version>")
+@routes.on("GET", "/<name>/versions/<int:version>", needs="policy:read")
 @routes.gives(WholePolicySchema)
 def version(name: str, version: int) -> PolicyVersion:
     """Get a version of a policy."""
     return policies.show(site.current().platform, principal.current().tenant, name, version)
 
 
-@routes.on("POST", "/<name>/withdraw")
+@routes.on("POST", "/<name>/withdraw", needs="policy:write")
 @routes.takes(WithdrawSchema, required=False)
 @routes.gives(PolicySchema)
 def withdraw(given: dict[str, Any], name: str) -> PolicyVersion:

@@ -7,6 +7,7 @@ from flask import Response
 from engine.core import schema
 from engine.guardrails import schema as policies
 from web import rendering
+from web.permissions import PUBLIC
 from web.routing import Routes
 
 routes = Routes(
@@ -14,7 +15,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "/schema")
+@routes.on("GET", "/schema", needs=PUBLIC)
 @routes.gives(None)
 @routes.described(security=[])
 def document_schema() -> Response:
@@ -22,7 +23,7 @@ def document_schema() -> Response:
     return rendering.json(schema.document_schema(), media_type="application/schema+json")
 
 
-@routes.on("GET", "/schema/policy")
+@routes.on("GET", "/schema/policy", needs=PUBLIC)
 @routes.gives(None)
 @routes.described(security=[])
 def policy_schema() -> Response:
