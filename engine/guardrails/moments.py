@@ -38,12 +38,15 @@ _REPORT = frozenset[Moment]({"report"})
 def possible(rule: Rule) -> frozenset[Moment]:
     """The moments that a rule may name.
 
-    Who would be asked, or what would be set, is of use before something is done and not after.
+    What would be set is of use before something is done. A person may be asked after a step has
+    reported, too: then what follows from it waits. What a call has returned waits for nobody.
     """
     found = _ALL
     for condition in rule.conditions:
         found &= _known(condition)
-    return found & _BEFORE if rule.action in {"require_approval", "modify"} else found
+    if rule.action == "modify":
+        return found & _BEFORE
+    return found - {"call_report"} if rule.action == "require_approval" else found
 
 
 def usual(rule: Rule) -> frozenset[Moment]:
@@ -55,7 +58,8 @@ def usual(rule: Rule) -> frozenset[Moment]:
     if any(isinstance(each, Content) for each in rule.conditions):
         return found
     about_calls = any(isinstance(each, Tools | Argument) for each in rule.conditions)
-    if any(isinstance(each, Measure) for each in rule.conditions) and not about_calls:
+    adds_up = any(isinstance(each, Measure) for each in rule.conditions)
+    if adds_up and not about_calls and rule.action != "require_approval":
         return found
     return found & _BEFORE or found
 

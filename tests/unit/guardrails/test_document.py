@@ -122,7 +122,12 @@ def test_a_policy_may_be_json() -> None:
         ("content: {matches: x, in: [inputs]}, action: deny", "start"),
         ("content: {matches: x, in: [result]}, action: deny", "report call_report"),
         ("content: {matches: x, in: [result]}, tool: a, action: deny", "call_report"),
-        ("content: {matches: x}, action: require_approval", "start call"),
+        ("content: {matches: x}, action: require_approval", "start call report"),
+        ("content: {matches: x}, action: modify, set: {a: 1}", "start call"),
+        ("content: {matches: x, in: [result]}, action: ask", "report"),
+        ("no_progress: {repeated_state: 3}, action: ask", "report"),
+        ("when: $result.a == 1, action: ask", "report"),
+        ("metric: x, op: '>', value: 1, action: ask, at: [report]", "report"),
         ("when: $node == 'a', action: warn", "start call"),
         ("when: $result.a == 1, action: warn", "report call_report"),
         ("when: $tool == 'a', action: warn", "call"),
@@ -413,7 +418,37 @@ def test_a_rule_is_judged_when_what_it_asks_is_known(fields, moments) -> None:
             "rules[0].no_progress.cost_slope.above",
             "above is missing (line 3, column 32)",
         ),
+        (
+            rule("content: {matches: 5}, action: deny"),
+            "rules[0].content.matches",
+            "a number stands here (line 3, column 25)",
+        ),
+        (
+            rule("arguments: [], action: deny"),
+            "rules[0].arguments",
+            "0 conditions (line 3, column 17)",
+        ),
+        (
+            rule("tool: a, action: modify, set: 5"),
+            "rules[0].set",
+            "a number stands here (line 3, column 36)",
+        ),
+        (
+            rule("tool: a, action: ask, at: [call_report]"),
+            "rules[0].at",
+            "it cannot be judged at call_report (line 3, column 32)",
+        ),
+        (
+            rule("metric: parallelism, agg: sum, op: '>', value: 1, action: warn"),
+            "rules[0].metric",
+            "parallelism is known at the moment, and not added up (line 3, column 14)",
+        ),
         # Budgets and plug-ins.
+        (
+            "policy: p\nbudgets: [{scope: run, metric: x, limit: 1}, {scope: run, metric: x, limit: 2}]",
+            "budgets[1].name",
+            "two budgets are called 'run x' (line 2, column 46)",
+        ),
         (
             "policy: p\nbudgets: [{scope: user, metric: cost_usd}]",
             "budgets[0].limit",
