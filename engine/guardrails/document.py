@@ -59,7 +59,7 @@ def policy(data: Json) -> Policy:
     section = Section(data, "", problems)
     if not isinstance(data, dict):
         raise Invalid(problems)
-    section.known(words.TOP)
+    _known(section, words.TOP)
     name = section.text("policy", words.POLICY_NAME, "letters, digits, _ . and -, at most 64")
     if "policy" not in section.fields:
         section.fail("policy", "the policy has no name", "write policy: NAME")
@@ -147,7 +147,7 @@ def _rule(data: Json, path: str, problems: list[Problem]) -> Rule | None:
     section = Section(data, path, problems)
     if not isinstance(data, dict):
         return None
-    section.known(words.RULE)
+    _known(section, words.RULE)
     conditions = _conditions(section)
     action = _action(section)
     asking, setting = action == "require_approval", action == "modify"
@@ -350,7 +350,7 @@ def _arguments(section: Section) -> list[Argument]:
 
 def _argument(section: Section) -> Argument | None:
     before = len(section.problems)
-    section.known(("path", *words.OPERATORS))
+    _known(section, ("path", *words.OPERATORS))
     if len(section.problems) > before:
         return None
     path = section.text("path", words.DOTTED, "the keys that lead to it, such as to or items.0.to")
@@ -384,7 +384,7 @@ def _argument(section: Section) -> Argument | None:
 
 def _content(section: Section) -> list[Content]:
     content = section.section("content")
-    content.known(words.CONTENT)
+    _known(content, words.CONTENT)
     if "matches" not in content.fields:
         content.fail("matches", "matches is missing", "write a regular expression, in quotes")
         return []
@@ -396,7 +396,7 @@ def _content(section: Section) -> list[Content]:
 
 
 def _progress(section: Section) -> list[Progress]:
-    section.known(words.PROGRESS)
+    _known(section, words.PROGRESS)
     kinds = [each for each in words.PROGRESS if each in section.fields]
     if len(kinds) != 1:
         section.problems.append(
@@ -419,7 +419,7 @@ def _repeated_state(section: Section) -> Progress | None:
     if not isinstance(section.fields["repeated_state"], dict):
         return RepeatedState(times=section.integer("repeated_state", 2, words.MAX_LAPS, 3))
     inner = section.section("repeated_state")
-    inner.known(("times", "of"))
+    _known(inner, ("times", "of"))
     of = _expression(inner, "of") if "of" in inner.fields else None
     return RepeatedState(times=inner.integer("times", 2, words.MAX_LAPS, 3), of=of)
 
@@ -430,7 +430,7 @@ def _same_call(section: Section) -> Progress | None:
 
 def _flat_score(section: Section) -> Progress | None:
     inner = section.section("flat_score")
-    inner.known(("of", "laps", "by"))
+    _known(inner, ("of", "laps", "by"))
     if "of" not in inner.fields:
         inner.fail("of", "of is missing", "say where the score is: of: $result.score")
         return None
@@ -442,7 +442,7 @@ def _flat_score(section: Section) -> Progress | None:
 
 def _cost_slope(section: Section) -> Progress | None:
     inner = section.section("cost_slope")
-    inner.known(("metric", "laps", "above"))
+    _known(inner, ("metric", "laps", "above"))
     if "above" not in inner.fields:
         inner.fail("above", "above is missing", "say by how much a lap may grow: above: 0.05")
         return None
@@ -504,7 +504,7 @@ def _asked(section: Section) -> tuple[str, ...]:
 
 def _applies(section: Section) -> Applies:
     inner = section.section("applies_to")
-    inner.known(words.APPLIES)
+    _known(inner, words.APPLIES)
     return Applies(
         workflows=_names(inner, "workflows") if "workflows" in inner.fields else None,
         users=_names(inner, "users") if "users" in inner.fields else None,
@@ -524,7 +524,7 @@ def _budgets(section: Section) -> tuple[Budget, ...]:
 
 def _budget(section: Section) -> Budget | None:
     before = len(section.problems)
-    section.known(words.BUDGET)
+    _known(section, words.BUDGET)
     for name in ("scope", "metric", "limit"):
         if name not in section.fields:
             section.fail(name, f"{name} is missing", "write scope, metric and limit")
@@ -561,7 +561,7 @@ def _plugins(section: Section) -> tuple[Use, ...]:
     found: list[Use] = []
     for index, each in enumerate(_list(section, "plugins", words.MAX_PLUGINS)):
         inner = Section(each, f"{section.at('plugins')}[{index}]", section.problems)
-        inner.known(words.PLUGIN)
+        _known(inner, words.PLUGIN)
         name = inner.text("use", words.PLUGIN_NAME, "the name of an installed plug-in")
         if "use" not in inner.fields:
             inner.fail("use", "use is missing", "name an installed plug-in")
@@ -575,6 +575,20 @@ def _plugins(section: Section) -> tuple[Use, ...]:
 
 
 # --- parts ------------------------------------------------------------------------------------
+
+
+def _known(section: Section, names: Sequence[str]) -> None:
+    """Refuse fields that are not among the names; of a great many, all at once."""
+    unknown = len(section.fields.keys() - {*names})
+    if unknown > _MAX_UNKNOWN:
+        message = f"{unknown} fields that are not known"
+        section.problems.append(_problem(section.path, message, f"it may have {_listed(names)}"))
+    else:
+        section.known(names)
+
+
+#: A suggestion for each takes its time.
+_MAX_UNKNOWN = 5
 
 
 def _list(section: Section, name: str, most: int) -> list[Json]:
@@ -601,8 +615,8 @@ def _names(section: Section, name: str) -> Names | None:
 def _some(section: Section, name: str, known: Sequence[_Word]) -> tuple[_Word, ...]:
     """Some of a few words, at least one."""
     given = section.fields[name]
-    if not isinstance(given, list) or not given:
-        section.wrong(section.at(name), given, f"a list of some of {_listed(known)}")
+    if not isinstance(given, list) or not 1 <= len(given) <= len(known):
+        section.wrong(section.at(name), given, f"a list of some of {_listed(known)}, each once")
         return ()
     for index, each in enumerate(given):
         if each not in known:

@@ -534,7 +534,7 @@ BOMBS = {
     "a long key": ("? " + "k" * 60_000 + "\n: 1", "there is no field"),
     "many fields": (
         "policy: p\n" + "".join(f"x{n}: 1\n" for n in range(3900)),
-        "there is no field",
+        "3900 fields that are not known (line 1, column 1)",
     ),
     "many rules": (
         many([f"sum(x) > {n} → warn" for n in range(2000)]),
@@ -592,9 +592,17 @@ BOMBS = {
         "a list stands here (line 3, column 12)",
     ),
     "wild names": (many(["{tool: ['" + "*a" * 100 + "'], action: explode}"]), "there is no action"),
+    "many moments": (
+        many(["{tool: a, action: deny, at: [" + "strat," * 3000 + "]}"]),
+        "a list stands here (line 3, column 33)",
+    ),
+    "many rules with unknown fields": (
+        many(["{actio: 1, to: 1, tol: 1, wen: 1, metrc: 1}"] * 100),
+        "there is no field `actio` (line 3, column 13)",
+    ),
     "many unknown fields of a rule": (
         many(["{" + ",".join(f"actio{n}: 1" for n in range(3000)) + "}"]),
-        "there is no field",
+        "3000 fields that are not known (line 3, column 5)",
     ),
 }
 
