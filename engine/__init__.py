@@ -1,6 +1,7 @@
 """The engine: Postgres is the truth, the core decides, Celery carries.
 
-`core` decides, purely. `store` is the only SQL. `platform` is what a process stands on:
+`core` decides, purely. `guardrails` judges by a tenant's policies, purely, too. `store` is the only
+SQL. `platform` is what a process stands on:
 settings, database, broker, live hints. `runs` is the shell around the core: it launches runs,
 takes turns, leases steps, authorises calls, sweeps. Imports go in that order, downward only.
 """

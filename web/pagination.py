@@ -64,6 +64,14 @@ def seq_of(text: str | None) -> int:
     return found
 
 
+def number_of(text: str | None) -> int | None:
+    """The version number that a cursor stands for."""
+    found = key_of(text, int)
+    if found is not None and not 0 <= found < _INT:
+        raise _unknown()
+    return found
+
+
 def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
     """The open wait that a cursor stands for: since when, its run, its step."""
     if text is None:

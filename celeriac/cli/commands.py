@@ -69,6 +69,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "user": Entry("users", "List, make and change the users of your tenant."),
         "key": Entry("keys", "List, make, rotate and revoke API keys."),
     },
+    "Guardrails": {
+        "policy": Entry("policies", "Apply, lint, try, list, show and withdraw policies."),
+    },
     "Documents": {
         "validate": Entry(
             "documents", "Check a workflow's document: every problem, with its place."

@@ -19,6 +19,7 @@ from celeriac.client.errors import Unavailable
 from celeriac.client.records import (
     Acted,
     Answered,
+    AppliedPolicy,
     Call,
     Checkpoint,
     Event,
@@ -27,6 +28,7 @@ from celeriac.client.records import (
     Line,
     LogLine,
     Me,
+    Policy,
     Result,
     SentEvent,
     Step,
@@ -52,6 +54,8 @@ T = TypeVar("T")
 
 #: A document as text (YAML or JSON), file or data, or a graph of Python functions.
 Workflow: TypeAlias = str | Path | Mapping[str, Any] | WorkflowGraph
+#: A document as text (YAML or JSON), file or data.
+Document: TypeAlias = str | Path | Mapping[str, Any]
 
 
 class Client:
@@ -277,6 +281,55 @@ class Client:
         return records.read(
             Key, self._wire.send("DELETE", f"/api/v1/keys/{_quoted(key)}", {"reason": why})
         )
+
+    # ------------------------------------------------------------------------------------------
+
+    def apply_policy(self, policy: Document, reason: str = "") -> AppliedPolicy:
+        """Put a policy in force, from the next turn of every run on.
+
+        What says the same as the newest version is that version. Raises `Invalid` with every
+        problem.
+        """
+        place = f"/api/v1/policies?reason={_quoted(reason)}" if reason else "/api/v1/policies"
+        body = self._wire.post(place, content=_written(policy))
+        return records.read(AppliedPolicy, body)
+
+    def lint_policy(self, policy: Document) -> Mapping[str, Any]:
+        """What is wrong with a policy: `valid`, `problems`, and `warnings` of what is hardly meant."""
+        found: Mapping[str, Any] = self._wire.post(
+            "/api/v1/policies/lint", content=_written(policy)
+        )
+        return found
+
+    def test_policy(
+        self, policy: Document, *, facts: Any = None, run: str | None = None
+    ) -> Mapping[str, Any]:
+        """Which rules of a policy would fire, on facts or on a run as it was recorded."""
+        text, _ = _written(policy)
+        body = {"policy": text, "facts": facts, "run": run}
+        given = {name: value for name, value in body.items() if value is not None}
+        found: Mapping[str, Any] = self._wire.post("/api/v1/policies/test", given)
+        return found
+
+    def policies(self) -> Iterator[Policy]:
+        """Policies by name: of each the version in force, else the newest."""
+        return self._pages(Policy, "/api/v1/policies")
+
+    def policy(self, name: str, version: int | None = None) -> Policy:
+        """A version of a policy with its document: that in force, unless one is named."""
+        place = f"/api/v1/policies/{_quoted(name)}"
+        return records.read(
+            Policy, self._wire.get(place if version is None else f"{place}/versions/{version}")
+        )
+
+    def policy_versions(self, name: str) -> Iterator[Policy]:
+        """The versions of a policy, newest first. Raises `NotFound`."""
+        return self._pages(Policy, f"/api/v1/policies/{_quoted(name)}/versions")
+
+    def withdraw_policy(self, name: str, reason: str = "") -> Policy:
+        """Take a policy out of force. Raises `Conflict` if it is not."""
+        place = f"/api/v1/policies/{_quoted(name)}/withdraw"
+        return records.read(Policy, self._wire.post(place, {"reason": reason}))
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -646,6 +699,17 @@ def _sendable(data: dict[str, Any], path: str) -> dict[str, Any]:
     if problems := tuple(values.problems(data, path=path)):
         raise Invalid(problems, "this cannot be sent as JSON")
     return data
+
+
+def _written(given: Document) -> tuple[str, str]:
+    """A document as text, and its media type."""
+    match given:
+        case Path():
+            return given.read_text("utf-8"), "application/yaml"
+        case str():
+            return given, "application/yaml"
+        case _:
+            return values.canonical(_sendable(dict(given), "")), "application/yaml"
 
 
 def _place(run: str) -> str:

@@ -91,6 +91,32 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A version of a policy."""
+
+    name: str
+    version: int
+    #: Whether it is in force.
+    active: bool
+    checksum: str
+    created_by: str
+    created_at: datetime
+    #: As it was written. None in a list.
+    document: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedPolicy:
+    """A policy that is in force."""
+
+    policy: Policy
+    #: False: it was in force before.
+    changed: bool
+    #: What is most likely not meant: `path`, `message`, `remedy`.
+    warnings: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tool(Function):
     """A version of a tool, and how the tool stands."""
 

@@ -34,6 +34,10 @@ event and a wait look for each other after either is committed, so one of the tw
 and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
 worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
 
+*Policies* (`policies`) are a tenant's, and hold from the next turn of each of its runs. A change of
+what is in force moves one number on, which a turn reads anyway: only another number makes it read
+policies again. On a run as it was recorded (`recorded`) a policy can be tried.
+
 *Items of maps* are steps. Their values are written as soon as they get their places, because the
 same turn may start runs with them; their results are read by the worker that gathers them.
 

@@ -8,11 +8,13 @@ per connection (`session.Statement`).
 *Mutable and small*: `run` (a head for each run), `step` (live steps only, gone when settled;
 the row is the outbox of its message), `inbox` (events that wait for a turn), `wait` (what a step
 waits for, gone with it), `event` (sent from outside, until a step claims it or its time is over),
-`lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them).
+`lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them),
+`tenant` (its number of changes of policies), `policy` (which version is in force).
 *Appended*: history, payloads, attempts, results, refusals, calls, answers, pins, logs,
 checkpoints, references to blobs;
 our roles may insert and select there, nothing else. These are partitioned by range of run
-id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
+id, a UUIDv7, so that a run lies in one partition and retention drops partitions. Versions of
+policies are appended, too; they belong to no run and lie in one piece.
 
 Locks are taken in one order: a run, then its steps, steps in the order of their keys. Workers
 never lock a run; their tables carry no foreign key to it, because its check would.

@@ -122,6 +122,7 @@ tenant = Table(
     _text("id", primary_key=True),
     _text("name"),
     _now("created_at"),
+    _bigint("governance", server_default=text("0")),
     _check("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'"),
 )
 
@@ -728,6 +729,37 @@ Index(
 
 blob_reference = _appended("blob_reference", _text("sha256"), _key("run_id", "sha256"))
 Index("blob_referenced", blob_reference.c.tenant_id, blob_reference.c.sha256)
+
+policy_version = Table(
+    "policy_version",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("version"),
+    _text("document"),
+    _text("checksum"),
+    _text("created_by"),
+    _now("created_at"),
+    _key("name", "version"),
+    _of_tenant(),
+    _check("version >= 1"),
+    _check("checksum ~ '^[0-9a-f]{64}$'"),
+)
+
+policy = Table(
+    "policy",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("active", nullable=True),
+    _now("changed_at"),
+    _key("name"),
+    _of_tenant(),
+    ForeignKeyConstraint(
+        ["tenant_id", "name", "active"],
+        ["policy_version.tenant_id", "policy_version.name", "policy_version.version"],
+    ),
+)
 
 account = Table(
     "account",

@@ -58,6 +58,9 @@ ROWS: Mapping[str, str] = {
     "lock": f"(tenant_id, name, run_id) VALUES ('acme', 'tenant:desk', '{RUN}')",
     "answer": "(tenant_id, run_id, step, attempt, said_by)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')",
+    "policy_version": "(tenant_id, name, version, document, checksum, created_by)"
+    f" VALUES ('acme', 'p', 1, 'policy: p', '{'ab' * 32}', 'me')",
+    "policy": "(tenant_id, name, active) VALUES ('acme', 'p', 1)",
     "account": "(tenant_id, key, scope, subject, unit, span, period)"
     " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
     "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
@@ -85,7 +88,7 @@ _APPENDED = (
 
 _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("tenant", "principal", "api_key", "function"), _READ_AND_APPEND),
-    **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
+    **dict.fromkeys(("workflow", "workflow_version", "policy", "policy_version"), _READ_AND_APPEND),
     **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND),
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
@@ -108,6 +111,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         **dict.fromkeys(
             ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
         ),
+        **dict.fromkeys(("tenant", "policy", "policy_version"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,
@@ -192,6 +196,25 @@ def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> No
             assert not _allowed(cursor, "celeriac_control", statement)
 
 
+def test_control_puts_policies_in_force_but_never_alters_them(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        may = (
+            "policy SET active = NULL",
+            "policy SET changed_at = now()",
+            "tenant SET governance = 1",
+        )
+        for change in may:
+            assert _allowed(cursor, "celeriac_control", f"UPDATE {change}")
+            assert not _allowed(cursor, "celeriac_worker", f"UPDATE {change}")
+        for change in (
+            "policy_version SET document = ''",
+            "policy SET name = ''",
+            "tenant SET name = ''",
+        ):
+            assert not _allowed(cursor, "celeriac_control", f"UPDATE {change}")
+
+
 def test_only_control_makes_partitions(database: str) -> None:
     with _owner(database) as cursor:
         statement = "SELECT ensure_partitions('2031-01-01', 1)"
@@ -241,6 +264,8 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("workflow_version", "version = 'v1.0.0'", "workflow_version_version_check"),
         ("tenant", "id = 'Acme GmbH'", "tenant_id_check"),
         ("idempotency", "key = ''", "idempotency_key_check"),
+        ("policy_version", "checksum = 'abc'", "policy_version_checksum_check"),
+        ("policy_version", "version = 0", "policy_version_version_check"),
         ("blob", "sha256 = 'abc'", "blob_sha256_check"),
         ("blob", "size = -1", "blob_size_check"),
         ("blob", "state = 'gone'", "blob_state_check"),
@@ -274,6 +299,8 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
             ROWS["api_key"].replace("'acme', 'k'", "'other', 'k2'"),
         ),
         ("blob", ROWS["blob"].replace("'acme'", "'nobody'")),
+        ("policy_version", ROWS["policy_version"].replace("'acme'", "'nobody'")),
+        ("policy", ROWS["policy"].replace("'acme'", "'other'")),
     ],
 )
 def test_no_row_points_across_tenants(database: str, table: str, row: str) -> None:
