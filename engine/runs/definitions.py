@@ -12,10 +12,12 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
 
+from engine import tools
+from engine.core.values import Json
 from engine.store import calls, functions
 from engine.store.functions import Namespace
 from engine.store.ids import StepId
-from engine.tools import CLOSED, USUAL, USUALLY, Standing, Terms
+from engine.tools import CLOSED, USUAL, USUALLY, Bound, Standing, Terms
 
 _CACHED = 2000
 _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -42,6 +44,10 @@ class Definition:
     def closed(self) -> bool:
         """Whether nobody may call it at the moment."""
         return self.standing.status in CLOSED
+
+    def bound(self, arguments: Mapping[str, Json]) -> Bound:
+        """The arguments of a call, `{"args": […], "kwargs": {…}}`, by name, and what is wrong."""
+        return tools.bound(self.terms.schema, self.takes, arguments)
 
 
 def of_run(
