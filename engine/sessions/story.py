@@ -259,12 +259,17 @@ class _Teller:
                 step.error = f"denied by {approval.approved_by}{said}"
                 step.reason = "denied"
                 self._settle(at, StepStatus.FAILED, None)
-            case msg.WaitFailed(reason=reason, message=message):
-                approval.status = "expired" if reason == "expired" else reason
-                step.error, step.reason = message, reason
-                self._settle(at, StepStatus.FAILED, None)
+            case msg.Woke() if step.status is StepStatus.WAITING_APPROVAL:
+                approval.status = "expired"
+                self._expire(at, step)
             case _:
                 pass
+
+    def _expire(self, at: datetime, step: WorkflowStep) -> None:
+        """Nobody has answered in time."""
+        hours = self.story.config.approval_expiry_hours
+        step.error, step.reason = f"nobody answered within {hours:g} hours", "expired"
+        self._settle(at, StepStatus.FAILED, None)
 
     def _input(self, at: datetime, record: msg.Record) -> None:
         step = self._steps[-1]
@@ -273,9 +278,8 @@ class _Teller:
                 step.status = StepStatus.WAITING_APPROVAL
             case msg.WaitEnded(result=result):
                 self._settle(at, StepStatus.COMPLETED, {"input": self._look(result)["input"]})
-            case msg.WaitFailed(reason=reason, message=message):
-                step.error, step.reason = message, reason
-                self._settle(at, StepStatus.FAILED, None)
+            case msg.Woke() if step.status is StepStatus.WAITING_APPROVAL:
+                self._expire(at, step)
             case _:
                 pass
 

@@ -73,6 +73,6 @@ def test_the_quick_start_runs_as_it_is_printed() -> None:
 def _run(handler: Any) -> dict[str, Any]:
     body = "\n".join(f"    {line}" for line in QUICK_START.splitlines())
     scope: dict[str, Any] = {"search_documents_handler": handler}
-    exec(f"async def main():\n{body}\n    return locals()", scope)  # noqa: S102  # the text of the seed
+    exec(f"async def main():\n{body}\n    return locals()", scope)  # the text of the seed
     found: dict[str, Any] = asyncio.run(scope["main"]())
     return found
