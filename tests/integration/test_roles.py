@@ -53,6 +53,13 @@ ROWS: Mapping[str, str] = {
     "lock": f"(tenant_id, name, run_id) VALUES ('acme', 'tenant:desk', '{RUN}')",
     "answer": "(tenant_id, run_id, step, attempt, said_by)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')",
+    "account": "(tenant_id, key, scope, subject, unit, span, period)"
+    " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
+    "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
+    "reservation": "(tenant_id, run_id, step, attempt, ordinal, user_id, workflow, node, amounts,"
+    f" accounts, at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 'ada', 'w', 'a', '{{}}', '{{}}', now())",
+    "ledger": "(tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow, node, usage,"
+    f" charged_at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 1, 'ada', 'w', 'a', '{{}}', now())",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -68,6 +75,7 @@ _APPENDED = (
     "pin",
     "log",
     "blob_reference",
+    "ledger",
 )
 
 #: All that each role may do. UPDATE means of every column.
@@ -85,6 +93,9 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
         "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
         "blob": _READ_AND_APPEND | {"DELETE"},
+        "account": _READ_AND_APPEND | {"DELETE"},
+        "purse": _READ_AND_APPEND | {"UPDATE"},
+        "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },
     "celeriac_worker": {
         **dict.fromkeys(
@@ -95,8 +106,11 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "payload": _READ_AND_APPEND,
         **dict.fromkeys(("inbox", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
-            ("attempt", "result", "call", "call_result", "pin", "log", "blob"), _READ_AND_APPEND
+            ("attempt", "result", "call", "call_result", "pin", "log", "blob", "ledger", "account"),
+            _READ_AND_APPEND,
         ),
+        "purse": _READ_AND_APPEND | {"UPDATE"},
+        "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },
 }
 

@@ -40,7 +40,7 @@ def resource(
     plural = f"{namespace}s"
     routes = Routes(plural, __name__, url_prefix=f"/api/v1/{plural}", description=description)
 
-    @routes.on("POST", "")
+    @routes.on("POST", "", needs="definition:write")
     @routes.takes(new)
     @routes.gives(whole, HTTPStatus.CREATED)
     def register(asked: dict[str, Any]) -> tuple[Any, int, dict[str, str]]:
@@ -49,7 +49,7 @@ def resource(
         place = f"/api/v1/{plural}/{found.name}/versions/{found.version}"
         return shown(found), HTTPStatus.CREATED, {"Location": body.address(place)}
 
-    @routes.on("GET", "")
+    @routes.on("GET", "", needs="definition:read")
     @routes.query(PageArguments)
     @routes.gives(page_of(one))
     def newest(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def resource(
         page = pagination.page(found, limit=limit, key=lambda function: function.name)
         return {**page, "items": [shown(each) for each in page["items"]]}
 
-    @routes.on("GET", "/<name>")
+    @routes.on("GET", "/<name>", needs="definition:read")
     @routes.gives(whole)
     def show(name: str) -> Any:
         """Get the newest version of a name."""
@@ -73,7 +73,7 @@ def resource(
             catalogue.function(site.current().platform, principal.current().tenant, namespace, name)
         )
 
-    @routes.on("GET", "/<name>/versions")
+    @routes.on("GET", "/<name>/versions", needs="definition:read")
     @routes.gives(versions_of)
     def versions(name: str) -> dict[str, Sequence[Any]]:
         """List the versions of a name, newest first."""
@@ -84,7 +84,7 @@ def resource(
             raise NotFound(f"{namespace.capitalize()} not found: {name}")
         return {"items": [shown(each) for each in found]}
 
-    @routes.on("GET", "/<name>/versions/<int:version>")
+    @routes.on("GET", "/<name>/versions/<int:version>", needs="definition:read")
     @routes.gives(whole)
     def version(name: str, version: int) -> Any:
         """Get a version of a name."""

@@ -78,7 +78,7 @@ routes = functions.resource(
 )
 
 
-@routes.on("POST", "/<name>/standing")
+@routes.on("POST", "/<name>/standing", needs="definition:write")
 @routes.takes(ChangeSchema)
 @routes.gives(StandingSchema)
 def stand(asked: dict[str, Any], name: str) -> tools.Standing:
@@ -101,7 +101,7 @@ model_routes = Routes(
 )
 
 
-@model_routes.on("GET", "/tools")
+@model_routes.on("GET", "/tools", needs="definition:read")
 @model_routes.query(ModelToolsArguments)
 @model_routes.gives(ModelToolSchema(many=True))
 def for_models(arguments: dict[str, Any]) -> tuple[list[dict[str, Any]], int, dict[str, str]]:
