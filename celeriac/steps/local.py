@@ -7,6 +7,7 @@ engine does.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,7 @@ from engine import documents, waiting
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.policy import DEFAULT
+from engine.core.principal import covers
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Inline
 from engine.errors import Conflict, Invalid, NotFound
@@ -39,6 +41,9 @@ from engine.tools import Terms
 _STILL = frozenset({graph.NEXT, graph.ASK, graph.INPUT, graph.DEADLINE})
 
 
+_MINUTE, _HOUR = 60.0, 3600.0
+
+
 class Local:
     """Sessions by id, each carried on by whoever asks something of it."""
 
@@ -49,6 +54,8 @@ class Local:
         self._permissions = permissions
         self._sessions: dict[str, _Session] = {}
         self.policies: list[policies.Policy] = []
+        #: When users called tools, by both.
+        self._calls: dict[tuple[str, str], list[float]] = {}
 
     async def begin(
         self,
@@ -155,7 +162,10 @@ class Local:
             by=workflow.user_id,
             now=datetime.now(UTC),
             offer=self._offer,
-            forbids=lambda terms: self._missing(workflow.user_id, terms),
+            forbids=lambda name, terms: (
+                self._missing(workflow.user_id, terms)
+                or self._too_often(workflow.user_id, name, terms)
+            ),
             asks=True,
             judge=policies.judge(self.policies, context),
         )
@@ -171,8 +181,22 @@ class Local:
         if self._permissions is None:
             return None
         has = {*self._permissions.get(user, ())}
-        lacking = [each for each in terms.required_permissions if not {each, "*"} & has]
+        lacking = [each for each in terms.required_permissions if not covers(has, each)]
         return f"{user} lacks {', '.join(lacking)}" if lacking else None
+
+    def _too_often(self, user: str, tool: str, terms: Terms) -> str | None:
+        """Why a user may not call a tool once more by now; if he may, that is counted."""
+        calls, now = self._calls.setdefault((user, tool), []), time.monotonic()
+        calls[:] = [moment for moment in calls if now - moment < _HOUR]
+        lately = sum(now - moment < _MINUTE for moment in calls)
+        for most, made, unit in (
+            (terms.rate_per_minute, lately, "minute"),
+            (terms.rate_per_hour, len(calls), "hour"),
+        ):
+            if most is not None and made >= most:
+                return f"{tool} may be called {most} times a {unit}; {user} has"
+        calls.append(now)
+        return None
 
 
 class _Session:

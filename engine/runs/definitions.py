@@ -63,7 +63,9 @@ def of_run(
     for known in namespaces if namespace == "function" else namespaces[1:]:
         version = pins.get(f"{known}:{uses}")
         if version is not None and (found := _load(connection, step.tenant, known, name, version)):
-            return found
+            around = known != namespace and (found.terms.guarded or found.closed)
+            # Run as a function, nobody would be asked whether it may be called.
+            return None if around else found
     if fixed:
         if namespace != "tool" or not _VERSION.fullmatch(fixed):
             return None

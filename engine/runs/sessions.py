@@ -14,7 +14,7 @@ from typing import Any
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.values import Inline, Json, Value
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, Forbidden, NotFound
 from engine.platform import Platform
 from engine.runs import catalogue, control, events, large, launch, views, waits
 from engine.runs.waits import Open
@@ -68,7 +68,7 @@ def begin(
     `user_id` is for whom it is, as its client says; what it may do is a matter of who asks.
     """
     found = config.read(settings or {})
-    version = catalogue.publish(platform, tenant, graph.document(found), by=by)
+    version = catalogue.publish_own(platform, tenant, graph.document(found), by=by)
     inputs: dict[str, Json] = {
         "name": name,
         "description": description,
@@ -106,12 +106,16 @@ def page(
     )
 
 
-def step(platform: Platform, run: RunId, wanted: Wanted, *, by: str) -> WorkflowStep:
+def step(
+    platform: Platform, run: RunId, wanted: Wanted, *, by: str, anyway: bool = False
+) -> WorkflowStep:
     """Send a step; how far it has come. The same step, sent again, is one.
 
-    Raises `NotFound`, `Invalid` for a step that is wrong in itself, and `Conflict` when the session
-    has ended, is at another step, or another came first.
+    Raises `NotFound`, `Invalid` for a step that is wrong in itself, `Forbidden` for who has not begun
+    the session (unless `anyway`: who may everything), and `Conflict` when it has ended, is at another
+    step, or another came first.
     """
+    _check_own(platform, run, by, anyway=anyway)
     known = _story(platform, run)
     if (found := known.workflow.step(wanted.step_id)) is not None:
         return found
@@ -142,10 +146,12 @@ def show(platform: Platform, run: RunId, step_id: str) -> WorkflowStep:
     return _shown(found, step_id)
 
 
-def checkpoint(platform: Platform, run: RunId, name: str, *, by: str) -> Checkpoint:
+def checkpoint(
+    platform: Platform, run: RunId, name: str, *, by: str, anyway: bool = False
+) -> Checkpoint:
     """Keep a place to go back to, now. Raises as `step` does."""
     wanted = Wanted(step_type=StepType.CHECKPOINT, name=name)
-    made = step(platform, run, wanted, by=by)
+    made = step(platform, run, wanted, by=by, anyway=anyway)
     if made.status is not StepStatus.COMPLETED:
         raise Conflict(made.error or "the checkpoint is still to be made; look again")
     return next(
@@ -156,17 +162,18 @@ def checkpoint(platform: Platform, run: RunId, name: str, *, by: str) -> Checkpo
     )
 
 
-def rollback(platform: Platform, run: RunId, checkpoint_id: str, *, by: str) -> Workflow:
-    """Set a session back to a checkpoint; it afterwards.
-
-    Raises `NotFound`, and `Conflict` as `step` does.
-    """
+def rollback(
+    platform: Platform, run: RunId, checkpoint_id: str, *, by: str, anyway: bool = False
+) -> Workflow:
+    """Set a session back to a checkpoint; it afterwards. Raises as `step` does."""
+    _check_own(platform, run, by, anyway=anyway)
     event = steps.rollback(_story(platform, run), checkpoint_id, by)
     return _send(platform, run, event, by=by).workflow
 
 
-def complete(platform: Platform, run: RunId, *, by: str) -> Workflow:
-    """End a session as done; it afterwards. Raises `NotFound`, and `Conflict` as `step` does."""
+def complete(platform: Platform, run: RunId, *, by: str, anyway: bool = False) -> Workflow:
+    """End a session as done; it afterwards. Raises as `step` does."""
+    _check_own(platform, run, by, anyway=anyway)
     event = steps.completion(_story(platform, run), by)
     return _send(platform, run, event, by=by).workflow
 
@@ -204,6 +211,13 @@ def answer(
     return show(platform, run, step_id)
 
 
+def _check_own(platform: Platform, run: RunId, by: str, *, anyway: bool) -> None:
+    """A session does what its steps say in the name of who began it: nobody else may say it."""
+    owner = views.summary(platform, run).submitted_by
+    if by != owner and not anyway:
+        raise Forbidden(f"the session belongs to {owner}; begin one of your own")
+
+
 def _shown(found: Story, step_id: str) -> WorkflowStep:
     known = found.workflow.step(step_id)
     if known is not None:
@@ -217,7 +231,9 @@ def _send(platform: Platform, run: RunId, event: Mapping[str, Json], *, by: str)
     """Send an event and take the turn; the session afterwards. Raises `Conflict` if it came late."""
     step_id = str(event["step_id"])
     key = f"session:{run.run}:{step_id}"
-    events.send(platform, run.tenant, graph.EVENT, dict(event), by=by, run=run.run, key=key)
+    events.send(
+        platform, run.tenant, graph.EVENT, dict(event), by=by, run=run.run, key=key, own=True
+    )
     control.fold(platform, run)
     after = _story(platform, run)
     if step_id in after.stale:

@@ -7,9 +7,9 @@ from engine.core.values import Json, digest
 from engine.sessions.config import Config
 
 #: The name of the workflow; its version tells the configuration.
-NAME = "celeriac session"
-#: The event that brings the next step.
-EVENT = "step"
+NAME = "celeriac.session"
+#: The event that brings the next step. Nobody but `engine.runs.sessions` sends one of such a name.
+EVENT = "celeriac.step"
 #: What a person may answer.
 APPROVE, DENY = "approve", "deny"
 

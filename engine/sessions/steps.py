@@ -88,8 +88,8 @@ class Sender:
     now: datetime
     #: A tool by its name; None: there is none.
     offer: Callable[[str], Offer | None]
-    #: Why somebody may not use a tool on these terms; None where that is asked when it is called.
-    forbids: Callable[[Terms], str | None] = lambda _: None
+    #: Why somebody may not use a tool by name on its terms; None where that is asked when it is called.
+    forbids: Callable[[str, Terms], str | None] = lambda _name, _terms: None
     #: Whether a tool that wants an approval gets it here; else where it is called.
     asks: bool = False
     #: What policies say of a call by name and input.
@@ -277,7 +277,7 @@ class _Event:
             given = self._judged(verdict, name, given)
         if offer.standing.status in tools.CLOSED:
             raise _Refused("tool_closed", f"tool {name} is {offer.standing.status}")
-        if (why := self._sender.forbids(offer.terms)) is not None:
+        if (why := self._sender.forbids(name, offer.terms)) is not None:
             raise _Refused("forbidden", why)
         bound = tools.bound(
             offer.terms.schema, offer.takes, {"args": [], "kwargs": given}, path="input_data"

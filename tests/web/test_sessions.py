@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -24,7 +25,7 @@ from celeriac.steps import (
     ToolDefinition,
 )
 from engine.platform import Platform
-from engine.runs import catalogue, definitions, sweep, views
+from engine.runs import access, catalogue, definitions, sweep, views
 from engine.sessions import story
 from engine.store.ids import RunId
 from tests.support import platforms, site
@@ -204,7 +205,7 @@ def test_what_needs_no_worker_is_done_when_it_is_answered(api: Api) -> None:
     for path, body in (("/steps", {"step_type": "reasoning", "name": "I"}), ("/complete", None)):
         assert api.post(f"{place}{path}", json=body).status_code == 409
     history = api.get(f"/api/v1/runs/{done['run_id']}").json
-    assert (history["status"], history["workflow"]) == ("completed", "celeriac session")
+    assert (history["status"], history["workflow"]) == ("completed", "celeriac.session")
 
 
 def test_two_that_send_a_step_at_once_do_not_both_count(
@@ -234,6 +235,26 @@ def test_two_that_send_a_step_at_once_do_not_both_count(
     )
     assert [each["name"] for each in api.get(place).json["steps"]] == ["Theirs"]
     assert api.post(f"{place}/steps", json=step).status_code == 201
+
+
+def test_nobody_else_says_what_a_session_does(api: Api, app: Flask, control: Platform) -> None:
+    place = api.post("/api/v1/sessions", json={"name": "Task"}).headers["Location"]
+    run = api.get(place).json["run_id"]
+    bob = replace(access.LOCAL, user="bob", roles=frozenset({"operator", "approver"}))
+    operator = Api(client=app.test_client(), token=access.create_key(control.database, bob))
+    step = {"step_type": "reasoning", "name": "Mine"}
+    for path, body in (
+        ("/steps", step),
+        ("/checkpoints", {}),
+        ("/rollback", {"checkpoint_id": "ckpt_x"}),
+        ("/complete", None),
+    ):
+        assert operator.post(f"{place}{path}", json=body).status_code == 403
+    forged = operator.post(f"/api/v1/runs/{run}/events/celeriac.step", json={"payload": step})
+    assert forged.status_code == 422
+    assert api.get(place).json["steps"] == []
+    admin = site.member(app, control, user="eve")
+    assert admin.post(f"{place}/steps", json=step).status_code == 201
 
 
 # --- with the engine of the SDK -------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import request
 
+from engine.core.principal import EVERYTHING
 from engine.errors import NotFound
 from engine.runs import control, sessions
 from engine.sessions import graph, story
@@ -46,7 +47,7 @@ _KEY = {
 }
 
 
-@routes.on("POST", "")
+@routes.on("POST", "", needs="run:start")
 @routes.described(parameters=[_KEY])
 @routes.takes(NewSessionSchema)
 @routes.gives(SessionSchema, HTTPStatus.CREATED)
@@ -68,7 +69,7 @@ def begin(asked: dict[str, Any]) -> tuple[Workflow, int, dict[str, str]]:
     return found, HTTPStatus.CREATED, {"Location": place}
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="run:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(SessionBriefSchema))
 def list_sessions(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -83,39 +84,40 @@ def list_sessions(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda session: session.run_id)
 
 
-@routes.on("GET", "/<session_id>")
+@routes.on("GET", "/<session_id>", needs="run:read")
 @routes.gives(SessionSchema)
 def show(session_id: str) -> Workflow:
     """Get a session as far as it has come."""
     return sessions.read(site.current().platform, _named(session_id))
 
 
-@routes.on("POST", "/<session_id>/steps")
+@routes.on("POST", "/<session_id>/steps", needs="event:send")
 @routes.takes(NewStepSchema)
 @routes.gives(SessionStepSchema, HTTPStatus.CREATED)
 def step(asked: dict[str, Any], session_id: str) -> tuple[WorkflowStep, int, dict[str, str]]:
     """Send the next step. What needs a worker goes on behind; ask for it until it is over."""
-    run = _named(session_id)
+    run, who = _named(session_id), principal.current()
     calls = [Child(**each) for each in asked["child_steps"]]
     found = sessions.step(
         site.current().platform,
         run,
         Wanted(**{**asked, "child_steps": calls}),
-        by=principal.current().user,
+        by=who.user,
+        anyway=who.may(EVERYTHING),
     )
     _nudge(run)
     place = f"/api/v1/sessions/{story.workflow_id(run.run)}/steps/{found.step_id}"
     return found, HTTPStatus.CREATED, {"Location": place}
 
 
-@routes.on("GET", "/<session_id>/steps/<step_id>")
+@routes.on("GET", "/<session_id>/steps/<step_id>", needs="run:read")
 @routes.gives(SessionStepSchema)
 def show_step(session_id: str, step_id: str) -> WorkflowStep:
     """Get a step as far as it has come."""
     return sessions.show(site.current().platform, _named(session_id), step_id)
 
 
-@routes.on("POST", "/<session_id>/steps/<step_id>/approve")
+@routes.on("POST", "/<session_id>/steps/<step_id>/approve", needs="approval:answer")
 @routes.takes(VerdictSchema, required=False)
 @routes.gives(SessionStepSchema)
 def approve(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
@@ -123,7 +125,7 @@ def approve(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowSte
     return _answer(session_id, step_id, graph.APPROVE, reason=asked["reason"])
 
 
-@routes.on("POST", "/<session_id>/steps/<step_id>/deny")
+@routes.on("POST", "/<session_id>/steps/<step_id>/deny", needs="approval:answer")
 @routes.takes(VerdictSchema, required=False)
 @routes.gives(SessionStepSchema)
 def deny(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
@@ -131,7 +133,7 @@ def deny(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
     return _answer(session_id, step_id, graph.DENY, reason=asked["reason"])
 
 
-@routes.on("POST", "/<session_id>/steps/<step_id>/input")
+@routes.on("POST", "/<session_id>/steps/<step_id>/input", needs="approval:answer")
 @routes.takes(GivenSchema)
 @routes.gives(SessionStepSchema)
 def give(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
@@ -139,7 +141,7 @@ def give(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
     return _answer(session_id, step_id, None, given=asked["input"])
 
 
-@routes.on("GET", "/<session_id>/checkpoints")
+@routes.on("GET", "/<session_id>/checkpoints", needs="run:read")
 @routes.gives(SessionCheckpointsSchema)
 def checkpoints(session_id: str) -> dict[str, Any]:
     """List the checkpoints of a session, in their order."""
@@ -147,33 +149,50 @@ def checkpoints(session_id: str) -> dict[str, Any]:
     return {"items": found.checkpoints}
 
 
-@routes.on("POST", "/<session_id>/checkpoints")
+@routes.on("POST", "/<session_id>/checkpoints", needs="event:send")
 @routes.takes(NewCheckpointSchema, required=False)
 @routes.gives(SessionCheckpointSchema, HTTPStatus.CREATED)
 def checkpoint(asked: dict[str, Any], session_id: str) -> Checkpoint:
     """Keep a place to go back to, now. It is a step like any other."""
-    by = principal.current().user
-    return sessions.checkpoint(site.current().platform, _named(session_id), asked["name"], by=by)
+    who = principal.current()
+    return sessions.checkpoint(
+        site.current().platform,
+        _named(session_id),
+        asked["name"],
+        by=who.user,
+        anyway=who.may(EVERYTHING),
+    )
 
 
-@routes.on("POST", "/<session_id>/rollback")
+@routes.on("POST", "/<session_id>/rollback", needs="run:control")
 @routes.takes(RollbackToSchema)
 @routes.gives(SessionSchema)
 def rollback(asked: dict[str, Any], session_id: str) -> Workflow:
     """Set a session back to a checkpoint. Later steps are marked; what was spent stays spent."""
-    run, by = _named(session_id), principal.current().user
-    return sessions.rollback(site.current().platform, run, asked["checkpoint_id"], by=by)
+    who = principal.current()
+    return sessions.rollback(
+        site.current().platform,
+        _named(session_id),
+        asked["checkpoint_id"],
+        by=who.user,
+        anyway=who.may(EVERYTHING),
+    )
 
 
-@routes.on("POST", "/<session_id>/complete")
+@routes.on("POST", "/<session_id>/complete", needs="run:control")
 @routes.gives(SessionSchema)
 def complete(session_id: str) -> Workflow:
     """End a session as done; it takes no more steps."""
-    by = principal.current().user
-    return sessions.complete(site.current().platform, _named(session_id), by=by)
+    who = principal.current()
+    return sessions.complete(
+        site.current().platform,
+        _named(session_id),
+        by=who.user,
+        anyway=who.may(EVERYTHING),
+    )
 
 
-@routes.on("POST", "/<session_id>/cancel")
+@routes.on("POST", "/<session_id>/cancel", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(SessionSchema)
 def cancel(asked: dict[str, Any], session_id: str) -> Workflow:
@@ -185,7 +204,7 @@ def cancel(asked: dict[str, Any], session_id: str) -> Workflow:
     return sessions.read(site.current().platform, run)
 
 
-@routes.on("POST", "/<session_id>/pause")
+@routes.on("POST", "/<session_id>/pause", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(SessionSchema)
 def pause(asked: dict[str, Any], session_id: str) -> Workflow:
@@ -195,7 +214,7 @@ def pause(asked: dict[str, Any], session_id: str) -> Workflow:
     return sessions.read(site.current().platform, run)
 
 
-@routes.on("POST", "/<session_id>/resume")
+@routes.on("POST", "/<session_id>/resume", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(SessionSchema)
 def resume(asked: dict[str, Any], session_id: str) -> Workflow:

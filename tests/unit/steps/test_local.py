@@ -177,6 +177,24 @@ def test_who_lacks_a_permission_reaches_no_handler() -> None:
     played(play)
 
 
+def test_who_calls_too_often_reaches_no_handler() -> None:
+    async def play() -> None:
+        desk = Desk()
+        desk.tool("look", rate_per_minute=2)
+        desk.tool("read", rate_per_hour=1)
+        await desk.begin()
+        steps = [await desk.step("Look", tool) for tool in ("look", "read") for _ in range(3)]
+        assert [each.status is StepStatus.COMPLETED for each in steps] == [
+            *(True, True, False),
+            *(True, False, False),
+        ]
+        assert "2 times a minute" in (steps[2].error or "")
+        assert "1 times a hour" in (steps[4].error or "")
+        assert len(desk.calls) == 3
+
+    played(play)
+
+
 # --- what steps do --------------------------------------------------------------------------------
 
 
