@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import NotFound
 from engine.sessions.config import Config
 from engine.sessions.steps import Wanted
-from engine.sessions.words import SETTLED, StepStatus, Workflow
+from engine.sessions.words import SETTLED, AgentState, StepStatus, Workflow
 
 if TYPE_CHECKING:
     from celeriac.client import Client
 
 #: How long is waited before it is looked again, at first and at most.
 _GLANCE, _LONGEST = 0.02, 0.5
+#: How long a step that was accepted may be nowhere to be found.
+_PATIENCE = 30.0
 _LISTED = 100
 
 
@@ -77,15 +81,26 @@ class Remote:
         return await asyncio.to_thread(self._sessions.control, workflow_id, action, reason)
 
     async def _over(self, workflow_id: str, step_id: str, *, asked: bool = False) -> Workflow:
-        """A session once a step of it is over, or waits for somebody.
+        """A session once a step of it is over, waits for somebody, or may not go on.
 
         `asked`: somebody has answered, so that what it waited for may be shown a moment longer.
         """
-        pause, looks = _GLANCE, 0
+        pause, looks, began = _GLANCE, 0, time.monotonic()
         while True:
-            step = await asyncio.to_thread(self._sessions.show, workflow_id, step_id)
-            waits = step.status is StepStatus.WAITING_APPROVAL and (not asked or looks > 0)
-            if step.status in SETTLED or waits:
-                return await self.read(workflow_id)
+            workflow = await self.read(workflow_id)
+            step = workflow.step(step_id)
+            if step is None:
+                await self._late(workflow_id, step_id, since=began)
+            elif step.status in SETTLED or workflow.ended or workflow.state is AgentState.PAUSED or (step.status is StepStatus.WAITING_APPROVAL and (not asked or looks > 0)):
+                return workflow
             await asyncio.sleep(pause)
             pause, looks = min(pause * 1.5, _LONGEST), looks + 1
+
+    async def _late(self, workflow_id: str, step_id: str, *, since: float) -> None:
+        """Raise for a step that will not come: another came first, or it is nowhere to be found."""
+        try:
+            await asyncio.to_thread(self._sessions.show, workflow_id, step_id)
+        except NotFound:
+            # It was accepted, and is folded as soon as whoever holds the run looks again.
+            if time.monotonic() - since > _PATIENCE:
+                raise

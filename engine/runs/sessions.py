@@ -22,12 +22,10 @@ from engine.sessions import config, graph, steps, story
 from engine.sessions.steps import Offer, Sender, Wanted
 from engine.sessions.story import Story
 from engine.sessions.words import (
-    AgentState,
     Checkpoint,
     StepStatus,
     StepType,
     Workflow,
-    WorkflowStatus,
     WorkflowStep,
 )
 from engine.store import session
@@ -266,19 +264,7 @@ def _story(platform: Platform, run: RunId) -> Story:
     def looked(value: Value) -> Json:
         return value.value if isinstance(value, Inline) else look(value)
 
-    found = story.tell(run.run, _entries(platform, run, head), looked)
-    return _parked(found, _asked(platform, run))
-
-
-def _parked(found: Story, wait: Open | None) -> Story:
-    """A session whose call waits to be allowed says so, though no line of its own tells it."""
-    step_now = found.open
-    if wait is None or wait.kind != "permit" or step_now is None:
-        return found
-    step_now.status = StepStatus.WAITING_APPROVAL
-    found.workflow.state = AgentState.WAITING_APPROVAL
-    found.workflow.status = WorkflowStatus.WAITING_HUMAN
-    return found
+    return story.tell(run.run, _entries(platform, run, head), looked)
 
 
 def _entries(platform: Platform, run: RunId, head: views.Summary) -> Iterator[msg.Entry]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.core import messages as msg
+from engine.core.reasons import REASONS
 from engine.core.transitions import RunStatus
 from engine.core.values import Value, marked, plain
 from engine.sessions import config, graph
@@ -248,22 +249,33 @@ class _Teller:
                 step.status = StepStatus.WAITING_APPROVAL
                 approval.expires_at = until
             case msg.WaitEnded(by=by, result=result, choice=choice):
-                approval.approved_by = ", ".join(name.removeprefix("user:") for name in by)
-                approval.approved_at = at
-                approval.reason = self._look(result)["form"].get("reason", "") or approval.reason
-                if choice == graph.APPROVE:
-                    approval.status, step.status = "approved", StepStatus.RUNNING
-                    return
-                approval.status = "denied"
-                said = f": {approval.reason}" if approval.reason else ""
-                step.error = f"denied by {approval.approved_by}{said}"
-                step.reason = "denied"
-                self._settle(at, StepStatus.FAILED, None)
+                self._answered(at, step, by, self._look(result), choice)
+                if step.status is StepStatus.FAILED:
+                    self._settle(at, StepStatus.FAILED, None)
             case msg.Woke() if step.status is StepStatus.WAITING_APPROVAL:
                 approval.status = "expired"
                 self._expire(at, step)
             case _:
                 pass
+
+    def _answered(
+        self, at: datetime, step: WorkflowStep, by: tuple[str, ...], said: Any, choice: msg.Choice
+    ) -> None:
+        """People have allowed a step, or not."""
+        approval = step.approval
+        assert approval is not None
+        approval.approved_by = ", ".join(name.removeprefix("user:") for name in by)
+        approval.approved_at = at
+        form = said.get("form") if isinstance(said, dict) else None
+        reason = form.get("reason", "") if isinstance(form, dict) else ""
+        if choice == graph.APPROVE:
+            approval.status, step.status = "approved", StepStatus.RUNNING
+            approval.reason = reason or approval.reason
+            return
+        approval.status, approval.reason = "denied", reason
+        _fail(
+            step, "denied", f"denied by {approval.approved_by}" + (f": {reason}" if reason else "")
+        )
 
     def _expire(self, at: datetime, step: WorkflowStep) -> None:
         """Nobody has answered in time."""
@@ -309,10 +321,12 @@ class _Teller:
                     attempt=attempt, outcome="failed", ended_at=at, reason=reason, message=message
                 )
                 self._tried(step, tried)
-                if reason not in _UNCALLED:
-                    self._charge(step, usage.get("cost_usd", asked["cost_usd"]))
+                self._charge(
+                    step, usage.get("cost_usd", asked["cost_usd"] if reason in _CALLED else 0.0)
+                )
                 _fail(step, reason, message)
-            case msg.AttemptLost(attempt=attempt, worker=worker):
+            case msg.AttemptLost(attempt=attempt, worker=worker, usage=usage):
+                self._charge(step, usage.get("cost_usd", asked["cost_usd"]))
                 message = f"its worker {worker} was lost"
                 tried = Attempt(
                     attempt=attempt, outcome="lost", ended_at=at, reason="lost", message=message
@@ -321,6 +335,22 @@ class _Teller:
                 _fail(step, "lost", message)
             case msg.Refused(rule=rule, message=message):
                 _fail(step, rule, message)
+            case (
+                msg.Parked(rules=rules, until=until)
+                | msg.AttemptSuspended(rules=rules, until=until)
+            ):
+                step.status = StepStatus.WAITING_APPROVAL
+                step.approval = Approval(
+                    request_id=named("apr", self._run, key, at),
+                    policy_id=", ".join(rules),
+                    requested_by=self._asked["by"],
+                    expires_at=until,
+                )
+            case msg.WaitEnded(by=by, result=result, choice=choice):
+                self._answered(at, step, by, self._look(result), choice)
+            case msg.Woke() if step.approval is not None and step.approval.status == "pending":
+                step.approval.status = "expired"
+                _fail(step, "expired", "nobody answered in time")
             case msg.RetryStep(not_before=again):
                 if step.attempts:
                     step.attempts[-1].again_at = again
@@ -448,10 +478,8 @@ class _Teller:
 
 #: Steps after which there is something to go back to.
 _KEPT = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.SKIPPED})
-#: A call that ended so never reached its tool.
-_UNCALLED = frozenset(
-    {"no_such_tool", "input_failed", "arguments_refused", "tool_closed", "denied"}
-)
+#: A call that failed so has reached its tool, and is taken to have cost something.
+_CALLED = frozenset({*REASONS, "killed", "lost"})
 
 
 def _fail(step: WorkflowStep, reason: str, message: str) -> None:

@@ -406,6 +406,45 @@ def test_people_allow_deny_and_give(client: Client, control: Platform) -> None:
 
 
 @pytest.mark.usefixtures("workers")
+def test_whoever_comes_after_a_client_that_died_goes_on_where_it_was(
+    client: Client, control: Platform
+) -> None:
+    async def play() -> None:
+        first = AgenticWorkflowEngine(client=client)
+        first.tool_registry.register(ToolDefinition("search"), search)
+        workflow = await first.create_workflow("Task")
+
+        async def step(engine: AgenticWorkflowEngine, query: str, step_id: str) -> Any:
+            return await engine.execute_step(
+                workflow.workflow_id,
+                CALL,
+                query,
+                input_data={"query": query},
+                tool_name="search",
+                step_id=step_id,
+            )
+
+        one = await step(first, "one", "step_000000000001")
+        # It sent the second and was gone before it heard of it.
+        gone = asyncio.create_task(step(first, "two", "step_000000000002"))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        second = AgenticWorkflowEngine(client=client)
+        known = await second.get_workflow(workflow.workflow_id)
+        assert known.steps[0] == one
+        again = [
+            await step(second, "one", "step_000000000001"),
+            await step(second, "two", "step_000000000002"),
+            await step(second, "$context.two.result.found", "step_000000000003"),
+        ]
+        assert [each.status for each in again] == [StepStatus.COMPLETED] * 3
+        assert again[2].input_data == {"query": ["two"]}
+        assert calls_of(control, workflow.workflow_id) == ["search"] * 3
+
+    played(play)
+
+
+@pytest.mark.usefixtures("workers")
 def test_a_rollback_restores_all_but_the_money(client: Client, control: Platform) -> None:
     async def play() -> None:
         engine = AgenticWorkflowEngine(client=client)
