@@ -420,7 +420,7 @@ class _Reader:
             remedy = suggestion(str(value), known) or f"write one of {', '.join(known)}"
             self._fail(name, f"{_seen(value)} stands here", remedy)
             return None
-        return value
+        return None if value is None else str(value)
 
     def _fail(self, name: str, message: str, remedy: str) -> None:
         self._problems.append(Problem(path=below(self._path, name), message=message, remedy=remedy))

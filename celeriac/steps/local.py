@@ -41,6 +41,8 @@ from engine.tools import Terms
 _STILL = frozenset({graph.NEXT, graph.ASK, graph.INPUT, graph.DEADLINE})
 
 
+#: Effects that may happen twice.
+_REPEATABLE = frozenset({"pure", "idempotent"})
 _MINUTE, _HOUR = 60.0, 3600.0
 
 
@@ -303,33 +305,40 @@ class _Session:
             runner.deliver(self._memory, attempt, task.result())  # type: ignore[arg-type]  # see above
 
     def _forsake(self) -> None:
-        """Report whatever is under way as lost: it may have happened, and is tried again."""
+        """Report whatever is under way as lost: it may have happened, and is tried again.
+
+        A call that must not be made twice has failed instead: nobody knows what came of it.
+        """
         for task, attempt in self._tasks.items():
             task.cancel()
-            lost = msg.AttemptLost(
-                at=codec.UNTIMED,
-                step=attempt.step,
-                attempt=attempt.attempt,
-                fence=attempt.attempt,
-                worker="of a client that went away",
-            )
-            runner.deliver(self._memory, attempt, lost)
+            report: Report
+            if self._may_repeat(attempt):
+                report = msg.AttemptLost(
+                    at=codec.UNTIMED,
+                    step=attempt.step,
+                    attempt=attempt.attempt,
+                    fence=attempt.attempt,
+                    worker="of a client that went away",
+                )
+            else:
+                why = "it was called when its client went away; it may have happened"
+                report = _failed(attempt, Died("unknown_outcome", why, terminal=True))
+            runner.deliver(self._memory, attempt, report)
         self._tasks.clear()
+
+    def _may_repeat(self, attempt: Attempt) -> bool:
+        try:
+            name = waiting.tool(attempt.node, attempt.variables)
+        except waiting.Unfit:
+            return True
+        return name not in self._registry or self._registry.definition(name).effect in _REPEATABLE
 
     async def _perform(self, attempt: Attempt) -> Report:
         """Carry an attempt out, and say how it ended."""
         try:
             value = await self._call(attempt) if attempt.gathered is None else [*attempt.gathered]
         except Died as death:
-            return msg.AttemptFailed(
-                at=codec.UNTIMED,
-                step=attempt.step,
-                attempt=attempt.attempt,
-                fence=attempt.attempt,
-                reason=death.reason,
-                message=str(death)[:2000],
-                terminal=death.terminal,
-            )
+            return _failed(attempt, death)
         return msg.AttemptSucceeded(
             at=codec.UNTIMED,
             step=attempt.step,
@@ -353,3 +362,15 @@ class _Session:
             raise Died("arguments_refused", str(wrong), terminal=True)
         seconds = self._registry.definition(name).timeout_seconds
         return await handlers.call(self._registry[name], bound.arguments, seconds)
+
+
+def _failed(attempt: Attempt, death: Died) -> Report:
+    return msg.AttemptFailed(
+        at=codec.UNTIMED,
+        step=attempt.step,
+        attempt=attempt.attempt,
+        fence=attempt.attempt,
+        reason=death.reason,
+        message=str(death)[:2000],
+        terminal=death.terminal,
+    )

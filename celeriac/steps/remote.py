@@ -91,7 +91,12 @@ class Remote:
             step = workflow.step(step_id)
             if step is None:
                 await self._late(workflow_id, step_id, since=began)
-            elif step.status in SETTLED or workflow.ended or workflow.state is AgentState.PAUSED or (step.status is StepStatus.WAITING_APPROVAL and (not asked or looks > 0)):
+            elif (
+                step.status in SETTLED
+                or workflow.ended
+                or workflow.state is AgentState.PAUSED
+                or (step.status is StepStatus.WAITING_APPROVAL and (not asked or looks > 0))
+            ):
                 return workflow
             await asyncio.sleep(pause)
             pause, looks = min(pause * 1.5, _LONGEST), looks + 1

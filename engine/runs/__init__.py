@@ -34,6 +34,10 @@ event and a wait look for each other after either is committed, so one of the tw
 and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
 worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
 
+*Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
+from the run's history, sent as an event with the number that it was worked out for, and not taken up
+if another came in between.
+
 *Items of maps* are steps. Their values are written as soon as they get their places, because the
 same turn may start runs with them; their results are read by the worker that gathers them.
 

@@ -119,9 +119,13 @@ def completion(story: Story, by: str) -> dict[str, Json]:
 def rollback(story: Story, checkpoint_id: str, by: str) -> dict[str, Json]:
     """The event that sets a session back. Raises `Conflict` as `event` does, and `NotFound`."""
     _check_free(story)
-    known = {each.checkpoint_id for each in story.workflow.checkpoints}
+    known = {each.checkpoint_id: each for each in story.workflow.checkpoints}
     if checkpoint_id not in known:
         raise NotFound(f"Checkpoint not found: {checkpoint_id}")
+    if known[checkpoint_id].rolled_back:
+        raise Conflict(
+            f"{checkpoint_id} lies beyond a rollback: it is no place of this workflow now"
+        )
     return {**_bare(story, "rollback", by, route="pass"), "checkpoint_id": checkpoint_id}
 
 

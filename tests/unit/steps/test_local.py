@@ -586,9 +586,13 @@ def test_checkpoints_are_made_when_they_are_asked_for_and_every_so_many_steps() 
         await desk.begin()
         for number in range(4):
             await desk.step(f"T{number}", step_type=StepType.REASONING)
-        assert [each.state["step_count"] for each in desk.workflow.checkpoints] == [2, 4]
+        first, second = desk.workflow.checkpoints
+        assert (first.state["step_count"], second.state["step_count"]) == (2, 4)
         made = await desk.engine.create_checkpoint(desk.workflow.workflow_id, "before")
         assert made.state["step_count"] == 5
+        await desk.engine.rollback(desk.workflow.workflow_id, first.checkpoint_id)
+        with pytest.raises(Conflict, match="beyond a rollback"):
+            await desk.engine.rollback(desk.workflow.workflow_id, second.checkpoint_id)
         off = Desk({"enable_checkpoints": False})
         await off.begin()
         for number in range(6):
@@ -640,6 +644,37 @@ def test_a_workflow_is_paused_resumed_and_cancelled_while_a_step_is_under_way() 
         assert desk.workflow.state is AgentState.CANCELLED
         with pytest.raises(Conflict):
             await desk.engine.cancel_workflow(desk.workflow.workflow_id)
+
+    played(play)
+
+
+@pytest.mark.parametrize("effect", ["pure", "at_most_once"])
+def test_a_call_whose_client_goes_away_is_made_again_only_if_it_may_be(effect: str) -> None:
+    async def play() -> None:
+        desk = Desk()
+        begun = asyncio.Event()
+        calls: list[int] = []
+
+        async def slow() -> int:
+            calls.append(len(calls))
+            begun.set()
+            await asyncio.sleep(0.2)
+            return len(calls)
+
+        desk.engine.tool_registry.register(ToolDefinition("slow", effect=effect), slow)
+        await desk.begin()
+        gone = asyncio.create_task(desk.step("Slow", "slow"))
+        await begun.wait()
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        (step,) = (await desk.engine.get_workflow(desk.workflow.workflow_id)).steps
+        if effect == "pure":
+            assert (step.status, step.output_data) == (StepStatus.COMPLETED, {"result": 2})
+            assert [each.outcome for each in step.attempts] == ["lost", "succeeded"]
+        else:
+            assert (step.status, step.reason) == (StepStatus.FAILED, "unknown_outcome")
+            assert calls == [0]
 
     played(play)
 
