@@ -38,6 +38,7 @@ from celeriac.client.records import (
     Wait,
 )
 from celeriac.client.run import Run
+from celeriac.client.sessions import Sessions
 from celeriac.client.wire import Wire
 from celeriac.sdk.graph import WorkflowGraph
 from celeriac.sdk.tools import ToolDefinition, get_global_registry
@@ -77,6 +78,8 @@ class Client:
     ) -> None:
         found = (url or os.environ.get("CELERIAC_URL") or DEFAULT_URL).rstrip("/")
         self._wire = Wire(found, api_key or _key(found), timeout=timeout, transport=transport)
+        #: Runs that are driven step by step.
+        self.sessions = Sessions(self._wire)
 
     def close(self) -> None:
         """Close the connections."""

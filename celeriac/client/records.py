@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
+from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
@@ -368,6 +369,8 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is datetime:
         return datetime.fromisoformat
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind
     if is_dataclass(kind):
         return _record_reader(kind)
     if origin in (typing.Union, types.UnionType):
@@ -383,11 +386,16 @@ _ELSEWHERE = {"Client": object}
 
 
 def _record_reader(kind: Any) -> Callable[[Any], Any]:
-    hints = typing.get_type_hints(kind, localns=_ELSEWHERE)
-    readers = {item.name: _reader(hints[item.name]) for item in fields(kind)}
-    return lambda data: kind(
-        **{name: reader(data[name]) for name, reader in readers.items() if name in data}
-    )
+    readers: dict[str, Callable[[Any], Any]] = {}
+
+    def read(data: Any) -> Any:
+        if not readers:
+            # Not before it is needed: a record may hold others of its own kind.
+            hints = typing.get_type_hints(kind, localns=_ELSEWHERE)
+            readers.update({item.name: _reader(hints[item.name]) for item in fields(kind)})
+        return kind(**{name: each(data[name]) for name, each in readers.items() if name in data})
+
+    return read
 
 
 def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:

@@ -38,6 +38,10 @@ worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory
 what is in force moves one number on, which a turn reads anyway: only another number makes it read
 policies again. On a run as it was recorded (`recorded`) a policy can be tried.
 
+*Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
+from the run's history, sent as an event with the number that it was worked out for, and not taken up
+if another came in between.
+
 *Items of maps* are steps. Their values are written as soon as they get their places, because the
 same turn may start runs with them; their results are read by the worker that gathers them.
 
