@@ -9,7 +9,6 @@ from typing import Final
 import click
 
 from engine.errors import CeleriacError, Unavailable
-from engine.settings import SettingsError
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -49,5 +48,8 @@ def translated(ctx: click.Context) -> Iterator[None]:
 
 def failure(error: CeleriacError) -> Failure:
     """An error as the command line says it."""
+    # Whoever asks for help shall not wait for what reads settings.
+    from engine.settings import SettingsError  # noqa: PLC0415
+
     kind = Unreachable if isinstance(error, Unavailable) else Failure
     return (Misused if isinstance(error, SettingsError) else kind)(str(error).strip())
