@@ -192,7 +192,8 @@ def test_of_each_policy_the_version_in_force_is_listed(main: Platform) -> None:
     assert policies.show(main, TENANT, "tools").version == 1
 
 
-@pytest.mark.parametrize("role", DatabaseRole)
+# The API sees what it is bound to, which the helpers here are not.
+@pytest.mark.parametrize("role", [DatabaseRole.CONTROL, DatabaseRole.WORKER])
 def test_what_is_in_force_is_read_again_when_the_number_has_moved_on(
     main: Platform, settings: Settings, role: DatabaseRole
 ) -> None:
