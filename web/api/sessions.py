@@ -29,7 +29,6 @@ from web.schemas.sessions import (
     SessionCheckpointsSchema,
     SessionSchema,
     SessionStepSchema,
-    VerdictSchema,
 )
 
 routes = Routes(
@@ -118,7 +117,7 @@ def show_step(session_id: str, step_id: str) -> WorkflowStep:
 
 
 @routes.on("POST", "/<session_id>/steps/<step_id>/approve", needs="approval:answer")
-@routes.takes(VerdictSchema, required=False)
+@routes.takes(ReasonSchema, required=False)
 @routes.gives(SessionStepSchema)
 def approve(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
     """Allow a step that waits for it: then its tool is called."""
@@ -126,7 +125,7 @@ def approve(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowSte
 
 
 @routes.on("POST", "/<session_id>/steps/<step_id>/deny", needs="approval:answer")
-@routes.takes(VerdictSchema, required=False)
+@routes.takes(ReasonSchema, required=False)
 @routes.gives(SessionStepSchema)
 def deny(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
     """Do not allow a step that waits for it: it has failed."""

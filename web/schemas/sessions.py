@@ -79,12 +79,6 @@ class NewStepSchema(Schema):
     child_steps = fields.List(fields.Nested(NewCallSchema), load_default=list)
 
 
-class VerdictSchema(Schema):
-    """Why somebody allows or denies a step."""
-
-    reason = fields.String(load_default="", validate=_TEXT)
-
-
 class GivenSchema(Schema):
     """What somebody gives a step that waits for it."""
 
