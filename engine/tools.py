@@ -94,6 +94,15 @@ class Terms:
             or self.requires_approval
         )
 
+    @property
+    def estimate(self) -> dict[str, float]:
+        """What a call is taken to use, by unit; nothing of what is not declared."""
+        found = {
+            "cost_usd": float(self.cost_estimate_usd),
+            "tokens_used": float(self.tokens_estimate),
+        }
+        return {name: amount for name, amount in found.items() if amount}
+
     def told(self) -> dict[str, Json]:
         """The terms as JSON."""
         return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -61,12 +61,13 @@ def _attempt(worker: Worker, lease: Leased, since: float) -> None:
         return
     log = Log(platform, lease)
     execution = Execution(platform=platform, sandbox=worker.sandbox, lease=lease, log=log)
-    with worker.keeper.keeping(lease, execution.stopped, log, since=since):
+    with worker.keeper.keeping(execution, since=since):
         outcome = _run(execution)
         log.flush()
     if execution.stopped.is_set() and isinstance(outcome, Failed):
         # Not the step's fault: where the lease still holds, the worker says that it lost it.
         outcome = Failed(reason="lost", message="its worker could not keep the lease")
+    outcome = replace(outcome, usage=execution.usage, own=execution.own)
     platform.fault(faults.EFFECT_DONE)
     # Safe to repeat: whatever commit went through before finds its fence gone.
     accepted = session.insist(

@@ -2,7 +2,7 @@
 
 One thread for all executions of a process. It looks every second whether each lease still
 holds, so that a cancelled step is stopped within two looks, and extends them well before
-they end. A worker that cannot reach the database stops its executions before their leases
+they end, or as soon as something was used: what is known of that is charged should it be lost. A worker that cannot reach the database stops its executions before their leases
 run out: from then on somebody else may own the steps.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,20 +19,23 @@ import structlog
 from engine.errors import Unavailable
 from engine.platform import Platform
 from engine.runs import attempts
-from engine.runs.attempts import Leased
-from engine.runs.logs import Log
 from engine.store.steps import Held
+from workers.kinds.execution import Execution
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class _Kept:
-    lease: Leased
-    stopped: threading.Event
-    log: Log
+    execution: Execution
+    #: What was said the last time that the attempt had used.
+    told: Mapping[str, float]
     #: Monotonic seconds: when the lease was last known to be ours in full.
     renewed: float
+
+    @property
+    def held(self) -> Held:
+        return self.execution.lease.held
 
 
 class Keeper:
@@ -61,17 +64,16 @@ class Keeper:
         self._thread.join(timeout=self._seconds)
 
     @contextmanager
-    def keeping(
-        self, lease: Leased, stopped: threading.Event, log: Log, *, since: float
-    ) -> Iterator[None]:
-        """Keep a lease that was taken at `since` (monotonic) while the block runs."""
+    def keeping(self, execution: Execution, *, since: float) -> Iterator[None]:
+        """Keep the lease of an execution, taken at `since` (monotonic), while the block runs."""
+        held = execution.lease.held
         with self._lock:
-            self._kept[lease.held] = _Kept(lease, stopped, log, since)
+            self._kept[held] = _Kept(execution, {}, since)
         try:
             yield
         finally:
             with self._lock:
-                del self._kept[lease.held]
+                del self._kept[held]
 
     def _work(self) -> None:
         while not self._closed.wait(self._look):
@@ -94,23 +96,31 @@ class Keeper:
 
     def _check(self, kept: list[_Kept]) -> None:
         now = time.monotonic()
-        due = [one for one in kept if now - one.renewed >= self._seconds / 3]
+        told = {one.held: one.execution.told for one in kept}
+        due = [
+            one
+            for one in kept
+            if now - one.renewed >= self._seconds / 3 or told[one.held] is not one.told
+        ]
         waiting = [one for one in kept if one not in due]
-        ours = attempts.beat(self._platform, [one.lease.held for one in due]) if due else set()
+        ours: frozenset[Held] = frozenset()
+        if due:
+            ours = attempts.beat(self._platform, [one.held for one in due], told)
         for one in due:
-            if one.lease.held in ours:
-                one.renewed = now
+            if one.held in ours:
+                one.renewed, one.told = now, told[one.held]
         if waiting:
-            ours |= attempts.held(self._platform, [one.lease.held for one in waiting])
+            ours |= attempts.held(self._platform, [one.held for one in waiting])
         for one in kept:
-            if one.lease.held not in ours:
-                one.stopped.set()
-            one.log.flush()
+            if one.held not in ours:
+                one.execution.stopped.set()
+            one.execution.log.flush()
 
     def _give_up(self, kept: list[_Kept]) -> None:
         """Stop executions whose lease may end before the next look."""
         margin = 2 * self._look
         for one in kept:
             if time.monotonic() - one.renewed > self._seconds - margin:
-                _log.error("keeper.gave_up", run=one.lease.step.run, step=one.lease.step.key)
-                one.stopped.set()
+                step = one.execution.lease.step
+                _log.error("keeper.gave_up", run=step.run, step=step.key)
+                one.execution.stopped.set()

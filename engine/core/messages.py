@@ -118,8 +118,9 @@ class AttemptSuspended(Event):
     step: StepKey
     attempt: int
     fence: int
-    #: What they are asked to allow, exactly: tool, version, arguments, cost.
-    permits: tuple[str, ...]
+    #: What they are asked to allow: each rule that asks, and what exactly it was asked about. None
+    #: where nobody is asked: the run is paused, and the step begins anew when it goes on.
+    permits: tuple[str, ...] = ()
     #: What they are shown and asked.
     asks: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
     #: When nobody can allow it any more.
@@ -154,14 +155,14 @@ class Governed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged(Event):
-    """What the tenant's policies say of a step that asks to start, or of what it reports.
+    """What the tenant's policies say of a step that asks to start, of what it reports, of a call.
 
     A report is judged before it is folded: nothing follows from it without that.
     """
 
     step: StepKey
     attempt: int
-    #: `start` or `report`.
+    #: `start`, `report`, `call`, `call_report`; `use`: more is used than was set aside.
     moment: str
     #: How many rules were looked at.
     rules: int
@@ -330,6 +331,8 @@ class RetryRequested(Event):
     reason: str = ""
     #: The attempt that was taken away from its worker; None: none had begun.
     attempt: int | None = None
+    #: What that one is charged.
+    usage: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

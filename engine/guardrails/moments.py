@@ -38,14 +38,14 @@ _REPORT = frozenset[Moment]({"report"})
 def possible(rule: Rule) -> frozenset[Moment]:
     """The moments that a rule may name.
 
-    What would be set is of use before something is done. A person may be asked after a step has
+    What would be set are the arguments of a call that is yet to be made. A person may be asked after a step has
     reported, too: then what follows from it waits. What a call has returned waits for nobody.
     """
     found = _ALL
     for condition in rule.conditions:
         found &= _known(condition)
     if rule.action == "modify":
-        return found & _BEFORE
+        return found & {"call"}
     return found - {"call_report"} if rule.action == "require_approval" else found
 
 

@@ -165,7 +165,7 @@ def _rule() -> dict[str, Json]:
             "no_progress": _progress(),
             "action": {"$ref": "#/$defs/action"},
             "set": {
-                "description": "modify: what becomes of arguments or inputs, by dotted path.",
+                "description": "modify: what becomes of the arguments of a call, by dotted path.",
                 "type": "object",
                 "propertyNames": {"pattern": words.DOTTED},
             },

@@ -21,6 +21,7 @@ from decimal import Decimal
 
 from engine import waiting
 from engine.core import messages as msg
+from engine.core.permits import permit
 from engine.core.state import State, Step
 from engine.core.values import Json
 from engine.guardrails import verdicts
@@ -129,7 +130,7 @@ def _charged(request: _Request) -> Admission:
     if not request.asking:
         found = _reserve(request)
         while found is not None and found.then == "ask":
-            if guard.permit("start", found.id, what) not in step.permits:
+            if permit("start", found.id, what) not in step.permits:
                 short.append(found)
             request = replace(request, allowed=request.allowed | {found.id})
             if short:

@@ -101,12 +101,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspended:
-    """An attempt came to a call that people must allow first."""
+    """An attempt came to a call that people must allow first, or whose run is paused for it."""
 
-    #: What they are asked to allow, and are shown (`engine.runs.guard.Question`).
-    permits: tuple[str, ...]
-    asks: Mapping[str, Json]
-    until: datetime
+    #: What they are asked to allow, and are shown (`engine.runs.guard.Question`); empty: nobody is.
+    permits: tuple[str, ...] = ()
+    asks: Mapping[str, Json] = field(default_factory=dict)
+    until: datetime | None = None
     usage: Mapping[str, float] = field(default_factory=dict)
     own: Mapping[str, float] = field(default_factory=dict)
 
@@ -214,16 +214,19 @@ def begin(platform: Platform, leases: Sequence[Leased]) -> tuple[Leased, ...]:
     return tuple(lease for lease in leases if lease.step in begun)
 
 
-def beat(platform: Platform, leases: Sequence[Held]) -> frozenset[Held]:
-    """Extend leases; the steps that are still ours."""
-    with session.transaction(platform.database) as connection:
-        return steps.beat(connection, leases, platform.settings.lease_seconds)
+def beat(
+    platform: Platform,
+    leases: Sequence[Held],
+    told: Mapping[Held, Mapping[str, float]] | None = None,
+) -> frozenset[Held]:
+    """Extend leases; the steps that are still ours.
 
-
-def note(platform: Platform, used: Sequence[tuple[Leased, Mapping[str, float]]]) -> None:
-    """Keep what attempts have told that they used: what they are charged should they be lost."""
+    `told` is what attempts have used so far: they are charged that, should they be lost.
+    """
+    used = {held: canonical(dict(amounts)) for held, amounts in (told or {}).items() if amounts}
+    kept = {held: used.get(held) for held in leases}
     with session.transaction(platform.database) as connection:
-        ledger.note(connection, [(one.step, one.attempt, amounts) for one, amounts in used])
+        return steps.beat(connection, kept, platform.settings.lease_seconds)
 
 
 def held(platform: Platform, leases: Sequence[Held]) -> frozenset[Held]:
@@ -316,9 +319,6 @@ def report(
 
 def _settle(connection: Connection, lease: Leased, outcome: Outcome) -> None:
     """Charge what an attempt has used, whether its report is accepted or not."""
-    if isinstance(outcome, Failed) and outcome.reason == "lost":
-        # Whoever finds it lost charges it.
-        return
     if lease.reserved is None and not ledgers.spends(outcome.own):
         return
     used = dict(outcome.own)

@@ -1,15 +1,19 @@
 """Tool calls made by running steps: authorised before, recorded after, never doubled blindly.
 
-The child asks its parent over the pipe; the parent asks `authorise` in one short
-transaction, carries the call out outside the child, records it with `settle`, then answers.
-`authorise` is where policy, permission, budget, approval and effect class will be asked in
-turn; for now it checks that the tool exists, pins its version, and decides by what earlier
-attempts of the step left:
+The child asks its parent over the pipe; the parent asks `authorise` in one short transaction, carries
+the call out outside the child, records it with `settle`, then answers. What earlier attempts of the
+step left comes first:
 
 - recorded with a result: the result is served, nothing runs;
 - a different call at this ordinal: the step is not deterministic, and fails for good;
-- begun, and its outcome never recorded: `unknown`. A tool that may be repeated is called
-  again under the same idempotency key; one that may not is left to a person.
+- begun, and its outcome never recorded: `unknown`. A tool that may be repeated is called again under
+  the same idempotency key; one that may not, or that people allowed once, is left to a person.
+
+A call that is made anew is asked about in this order: does the tool take calls and these arguments;
+what do the tenant's policies say; has the user the permissions; is there money and is the tool's rate
+kept; must people allow it first. Whatever of that says no, nothing runs, and history has what was
+said. Who has to wait for people gives its worker back (`Suspended`), and is served what it has got so
+far when it begins anew.
 
 Large arguments and values are kept as blobs (`engine.runs.large`).
 """
@@ -17,27 +21,52 @@ Large arguments and values are kept as blobs (`engine.runs.large`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
 
 import orjson
+from sqlalchemy import Connection, Row
 
-from engine.core.values import Json, canonical, plain
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.graph import NodeId
+from engine.core.permits import is_for, permit
+from engine.core.principal import covers, granted
+from engine.core.state import Step
+from engine.core.transitions import StepStatus
+from engine.core.values import INLINE_BYTES, Json, canonical, plain
+from engine.guardrails import verdicts
+from engine.guardrails.verdicts import Verdict
 from engine.platform import Platform
-from engine.runs import definitions, large
-from engine.runs.attempts import Leased
+from engine.runs import budgets, definitions, guard, large, ledgers, letters, policies, states
+from engine.runs.attempts import Leased, Suspended
+from engine.runs.budgets import Asking, Rate, Shortfall
 from engine.runs.definitions import Definition
-from engine.store import calls, session
+from engine.runs.guard import Called, Guard
+from engine.store import calls, inbox, ledger, principals, runs, session
+from engine.store.ledger import Unopened
 
 #: Effect classes that a crash in the middle may repeat.
 _REPEATABLE = frozenset({"pure", "idempotent"})
+#: That of a call which people have allowed, whatever its tool says: they allowed it once.
+_ONCE = "at_most_once"
+#: How a call ended whose result a policy does not let through.
+_REJECTED = "rejected"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorised:
     """The call may be made, and its start is recorded."""
 
+    ordinal: int
     definition: Definition
+    #: `{"args": […], "kwargs": {…}}`, as policies have left them.
+    arguments: Json
     #: The same in every attempt: what an idempotent receiver tells repeats by.
     idempotency_key: str
 
@@ -58,9 +87,47 @@ class Denied:
     terminal: bool = False
 
 
+Answered = Authorised | Recorded | Denied | Suspended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """A call that is asked for, and all that is looked at for it."""
+
+    lease: Leased
+    ordinal: int
+    definition: Definition
+    #: As the code gave them, then as policies have left them.
+    arguments: Json
+    guard: Guard
+    #: The run, as it is at this moment.
+    row: Row[Any]
+    #: What history is told that was said of it.
+    said: tuple[msg.Verdict, ...] = ()
+
+    @property
+    def now(self) -> datetime:
+        now: datetime = self.row.now
+        return now
+
+    @property
+    def named(self) -> Mapping[str, Json]:
+        """The arguments by name."""
+        assert isinstance(self.arguments, dict)
+        return self.definition.bound(self.arguments).arguments
+
+    @property
+    def what(self) -> str:
+        """What exactly people allow: this call of the step, with these arguments, at this price."""
+        terms = self.definition.terms
+        price: Sequence[Json] = [str(terms.cost_estimate_usd), terms.tokens_estimate]
+        told: Sequence[Json] = [self.ordinal, _digest(self.definition, self.arguments), [*price]]
+        return hashlib.sha256(canonical(told).encode()).hexdigest()
+
+
 def authorise(
     platform: Platform, lease: Leased, ordinal: int, tool: str, arguments: Json
-) -> Authorised | Recorded | Denied:
+) -> Answered:
     """Ask whether a running step may make a call; if so, its start is recorded."""
     tenant = lease.step.tenant
     try:
@@ -68,83 +135,389 @@ def authorise(
     except large.ValueTooLarge as error:
         message = f"arguments of {tool}: {error.message}"
         return Denied(reason="arguments_too_large", message=message)
-    answer = _asked(platform, lease, ordinal, tool, arguments, given=given)
+
+    def ask(connection: Connection) -> tuple[Answered, Sequence[msg.Verdict]]:
+        return _asked(connection, lease, ordinal, tool, arguments, given=given)
+
+    try:
+        answer, said = _transacted(platform, ask)
+    except _LeaseEnded:
+        return Denied(reason="lost", message="the lease of this step has ended", terminal=True)
+    if _stops(said):
+        # What was said stops the run: it is not to wait until somebody sweeps.
+        platform.broker.nudge([lease.step.run_id])
     if isinstance(answer, Recorded):
         return replace(answer, value=large.shown(platform, tenant, answer.value))
     return answer
 
 
+def _transacted(platform: Platform, ask: Callable[[Connection], T]) -> T:
+    """Ask in one transaction; accounts that must be open first are opened in one of their own."""
+    while True:
+        try:
+            with session.transaction(platform.database) as connection:
+                return ask(connection)
+        except Unopened as unopened:
+            ledgers.open_accounts(platform, unopened)
+
+
 def _asked(
-    platform: Platform, lease: Leased, ordinal: int, tool: str, arguments: Json, *, given: Json
-) -> Authorised | Recorded | Denied:
+    connection: Connection,
+    lease: Leased,
+    ordinal: int,
+    tool: str,
+    arguments: Json,
+    *,
+    given: Json,
+) -> tuple[Answered, Sequence[msg.Verdict]]:
     """The answer, a recorded value as it is kept. `given` are the arguments as they are kept."""
-    with session.transaction(platform.database) as connection:
-        definition = definitions.of_run(connection, lease.step, lease.pins, "tool", tool)
-        if definition is None:
-            return Denied(reason="no_such_tool", message=f"tool {tool!r} is not registered")
-        digest = _digest(definition, arguments)
-        for earlier in calls.known(connection, lease.step, ordinal):
-            if earlier.digest != digest:
-                return Denied(
-                    reason="nondeterministic_call",
-                    message=(
-                        f"call {ordinal} was {earlier.tool} in attempt {earlier.attempt} and is "
-                        f"{tool} with other arguments now; make the same calls in every attempt"
-                    ),
-                    terminal=True,
-                )
-            if earlier.ended and earlier.reason is None:
-                return Recorded(value=orjson.loads(earlier.value))
-            if earlier.effect not in _REPEATABLE:
-                return Denied(
-                    reason="unknown_outcome",
-                    message=(
-                        f"call {ordinal} of {tool} began in attempt {earlier.attempt} and "
-                        + (
-                            f"ended as {earlier.reason}"
-                            if earlier.ended
-                            else "its outcome was never recorded"
-                        )
-                        + "; it may have happened"
-                    ),
-                    terminal=True,
-                )
-        if unmet := _unmet(definition):
-            return Denied(reason="forbidden", message=unmet, terminal=True)
-        started = calls.start(
-            connection,
-            lease.held,
-            ordinal,
-            tool=tool,
-            version=definition.version,
-            effect=definition.effect,
-            digest=digest,
-            arguments=canonical(given),
-        )
-        if started:
-            large.refer(connection, lease.step.run_id, {"arguments": given})
-    if not started:
-        return Denied(reason="lost", message="the lease of this step has ended", terminal=True)
-    key = hashlib.sha256(f"{lease.step.run}|{lease.step.key}|{ordinal}".encode()).hexdigest()
-    return Authorised(definition=definition, idempotency_key=key)
-
-
-def _unmet(definition: Definition) -> str:
-    """Why a call may not be made whose terms cannot be kept yet; empty where there are none.
-
-    Nobody is asked at a call, and no permission is looked at: what asks for either is not called.
-    """
-    terms = definition.terms
-    if terms.requires_approval:
-        wanted = "a person's approval"
-    elif terms.required_permissions:
-        wanted = f"the permission {', '.join(terms.required_permissions)}"
-    else:
-        return ""
-    return (
-        f"tool {definition.name} asks for {wanted} at each call, which is not looked at yet, so it is"
-        " not called; put an approval node before it and register it without that"
+    definition = definitions.of_run(connection, lease.step, lease.pins, "tool", tool)
+    if definition is None:
+        return Denied(reason="no_such_tool", message=f"tool {tool!r} is not registered"), ()
+    digest = _digest(definition, arguments)
+    for earlier in calls.known(connection, lease.step, ordinal):
+        if (made := _made(earlier, ordinal, tool, digest)) is not None:
+            return made, ()
+    if (refused := _unfit(definition, arguments)) is not None:
+        return refused, ()
+    request = _request(connection, lease, ordinal, definition, arguments)
+    answer, request = _judged(request, digest)
+    _tell(connection, request, "call")
+    if not isinstance(answer, Authorised):
+        return answer, request.said
+    if answer.arguments is not arguments:
+        given = answer.arguments
+    approved = any(is_for(one, request.what) for one in lease.permits)
+    started = calls.start(
+        connection,
+        lease.held,
+        ordinal,
+        tool=tool,
+        version=definition.version,
+        effect=_ONCE if approved else definition.effect,
+        digest=digest,
+        arguments=canonical(given),
     )
+    if not started:
+        raise _LeaseEnded
+    large.refer(connection, lease.step.run_id, {"arguments": given})
+    return answer, request.said
+
+
+class _LeaseEnded(Exception):
+    """The step is somebody else's by now: nothing of what was set aside for the call stands."""
+
+
+def _made(earlier: Row[Any], ordinal: int, tool: str, digest: str) -> Recorded | Denied | None:
+    """What follows from a call that an earlier attempt made here; None where it is made again."""
+    if earlier.digest != digest:
+        return Denied(
+            reason="nondeterministic_call",
+            message=(
+                f"call {ordinal} was {earlier.tool} in attempt {earlier.attempt} and is "
+                f"{tool} with other arguments now; make the same calls in every attempt"
+            ),
+            terminal=True,
+        )
+    if earlier.ended and earlier.reason is None:
+        return Recorded(value=orjson.loads(earlier.value))
+    if earlier.reason == _REJECTED:
+        return Denied(reason=_REJECTED, message=earlier.message)
+    if earlier.effect in _REPEATABLE:
+        return None
+    how = f"ended as {earlier.reason}" if earlier.ended else "its outcome was never recorded"
+    return Denied(
+        reason="unknown_outcome",
+        message=(
+            f"call {ordinal} of {tool} began in attempt {earlier.attempt} and {how}; it may have"
+            " happened"
+        ),
+        terminal=True,
+    )
+
+
+def _unfit(definition: Definition, arguments: Json) -> Denied | None:
+    """Why a tool cannot be called with that now, whoever asks."""
+    if definition.closed:
+        message = f"tool {definition.name} is in {definition.standing.status}"
+        if definition.standing.status == "disabled":
+            message = f"tool {definition.name} is disabled"
+        return Denied(reason="tool_closed", message=message)
+    assert isinstance(arguments, dict)
+    problems = definition.bound(arguments).problems
+    if not problems:
+        return None
+    told = "; ".join(f"{one.path}: {one.message}" for one in problems)
+    return Denied(reason="arguments_refused", message=f"{definition.name}: {told}")
+
+
+def _request(
+    connection: Connection, lease: Leased, ordinal: int, definition: Definition, arguments: Json
+) -> _Request:
+    row = runs.glance(connection, lease.step.run_id)
+    return _Request(
+        lease=lease,
+        ordinal=ordinal,
+        definition=definition,
+        arguments=arguments,
+        guard=_guard(connection, lease, row),
+        row=row,
+    )
+
+
+def _guard(connection: Connection, lease: Leased, row: Row[Any]) -> Guard:
+    return Guard(
+        connection=connection,
+        governance=policies.governance(connection, lease.step.tenant, row.governance),
+        charged=lease.charged,
+        graph=lease.graph,
+        read=lease.variables.read,
+        started_at=row.started_at,
+    )
+
+
+def _step(lease: Leased) -> Step:
+    """The step as the rules see it."""
+    return Step(
+        key=msg.StepKey(lease.step.key),
+        node=NodeId(lease.node),
+        iteration=lease.iteration,
+        status=StepStatus.READY,
+        attempt=lease.attempt,
+        permits=lease.permits,
+    )
+
+
+def _judged(request: _Request, digest: str) -> tuple[Answered, _Request]:
+    """Ask rules, permissions, budgets and people about a call, and set aside what it may cost."""
+    arguments = request.arguments
+    request, found = _ruled(request, digest)
+    strongest = verdicts.strongest(found)
+    match strongest.action if strongest else "":
+        case guard.ABORT:
+            assert strongest is not None
+            message = f"{strongest.id}: {strongest.message}"
+            return Denied(reason="aborted", message=message, terminal=True), request
+        case guard.PAUSE:
+            return _PAUSED, request
+        case guard.REJECT:
+            assert strongest is not None
+            return Denied(reason=_REJECTED, message=f"{strongest.id}: {strongest.message}"), request
+        case _:
+            pass
+    if found and (unfit := _unfit(request.definition, request.arguments)) is not None:
+        # What a policy has made of the arguments is held to the same.
+        return unfit, request
+    if request.arguments is not arguments and len(canonical(request.arguments)) > INLINE_BYTES:
+        # What is large is kept before it is asked about; this has come of the asking.
+        message = (
+            f"arguments of {request.definition.name}: a policy has made them larger than 1 MiB"
+        )
+        return Denied(reason="arguments_too_large", message=message), request
+    if (forbidden := _forbidden(request)) is not None:
+        return forbidden, request
+    asking: list[tuple[str, Verdict | msg.Verdict]] = [
+        (one.id, one) for one in found if one.action == guard.ASK
+    ]
+    asking += _by_terms(request)
+    return _afforded(request, asking)
+
+
+#: The run is paused by what was said: the step begins anew when it goes on.
+_PAUSED = Suspended()
+
+
+def _ruled(request: _Request, digest: str) -> tuple[_Request, tuple[Verdict, ...]]:
+    """What the tenant's rules say of a call, and the call as they leave it."""
+    wants = guard.wants(request.guard, "call")
+    if not wants.anything:
+        return request, ()
+    lease = request.lease
+    made = (
+        calls.repeats(request.guard.connection, lease.step, request.ordinal, digest)
+        if wants.repeats
+        else 0
+    )
+    called = Called(
+        tool=request.definition.name,
+        arguments=dict(request.named),
+        repeats=made,
+        usage=_estimate(request.definition),
+    )
+    state = states.state(request.row, {})
+    judgement = guard.called(request.guard, state, _step(lease), called, request.now)
+    changed = verdicts.modified(called.arguments, judgement.verdicts)
+    if changed != called.arguments:
+        request = replace(request, arguments={"args": [], "kwargs": changed})
+    found = guard.standing(judgement.verdicts, _step(lease), "call", request.what)
+    return replace(request, said=tuple(map(guard.recorded, found))), found
+
+
+def _forbidden(request: _Request) -> Denied | None:
+    """Whether whoever submitted the run lacks a permission that the tool asks for."""
+    wanted = request.definition.terms.required_permissions
+    if not wanted:
+        return None
+    lease = request.lease
+    user = principals.find(request.guard.connection, lease.step.tenant, lease.by)
+    held = granted(user.roles, user.permissions) if user is not None and user.active else ()
+    missing = [one for one in wanted if not covers(held, one)]
+    if not missing:
+        return None
+    message = (
+        f"tool {request.definition.name} asks for {', '.join(missing)}, which {lease.by} lacks"
+    )
+    return Denied(reason="forbidden", message=message)
+
+
+def _by_terms(request: _Request) -> Sequence[tuple[str, msg.Verdict]]:
+    """A tool may itself ask that people allow each call."""
+    definition = request.definition
+    name = f"tool:{definition.name}"
+    allowed = permit("call", name, request.what) in request.lease.permits
+    if not definition.terms.requires_approval or allowed:
+        return ()
+    verdict = msg.Verdict(
+        policy=name,
+        version=definition.version,
+        rule="requires_approval",
+        action=guard.ASK,
+        message="the tool asks for an approval of each call",
+    )
+    return ((name, verdict),)
+
+
+def _afforded(
+    request: _Request, asking: Sequence[tuple[str, Verdict | msg.Verdict]]
+) -> tuple[Answered, _Request]:
+    """Set aside what the call may cost, unless there is no room or people are to be asked."""
+    guarding, what = request.guard, request.what
+    asked = [*asking]
+    told: list[msg.Verdict] = []
+    allowed: frozenset[str] = frozenset()
+    with guarding.connection.begin_nested() as kept:
+        while (short := _reserve(request, allowed)) is not None:
+            if short.then != "ask":
+                kept.rollback()
+                return _short(request, short)
+            if permit("call", short.id, what) not in request.lease.permits:
+                asked.append((short.id, short.verdict))
+                told.append(short.verdict)
+            allowed |= {short.id}
+        if asked:
+            kept.rollback()
+    told += [verdict for _, verdict in asking if isinstance(verdict, msg.Verdict)]
+    if asked:
+        return _question(request, asked), replace(request, said=(*request.said, *told))
+    if guarding.governance.number:
+        notes = budgets.notes(
+            guarding.connection, guarding.governance, guarding.charged, _asking(request, allowed)
+        )
+        request = replace(request, said=(*request.said, *notes))
+    lease = request.lease
+    key = f"{lease.step.run}|{lease.step.key}|{request.ordinal}"
+    authorised = Authorised(
+        ordinal=request.ordinal,
+        definition=request.definition,
+        arguments=request.arguments,
+        idempotency_key=hashlib.sha256(key.encode()).hexdigest(),
+    )
+    return authorised, request
+
+
+def _short(request: _Request, short: Shortfall) -> tuple[Answered, _Request]:
+    """There is no room in a budget, or the rate of the tool is reached."""
+    request = replace(request, said=(*request.said, short.verdict))
+    if short.then == "pause":
+        return _PAUSED, request
+    return Denied(reason="over_budget", message=f"{short.id}: {short.verdict.message}"), request
+
+
+def _question(request: _Request, asked: Sequence[tuple[str, Verdict | msg.Verdict]]) -> Suspended:
+    """What people are shown of a call, and asked."""
+    definition, lease = request.definition, request.lease
+    named = dict(request.named)
+    shown: Json = named
+    if len(canonical(named)) > _SHOWN_BYTES:
+        shown = {"too large to be shown": _digest(definition, request.arguments)}
+    question = guard.question(
+        "call",
+        [verdict for _, verdict in asked],
+        [one for one, _ in asked],
+        request.what,
+        title=f"Call {definition.name}?",
+        show={
+            "node": lease.node,
+            "step": lease.step.key,
+            "call": request.ordinal,
+            "tool": definition.name,
+            "version": definition.version,
+            "arguments": shown,
+            "estimate": dict(definition.terms.estimate),
+        },
+        now=request.now,
+        by=lease.by,
+    )
+    return Suspended(permits=question.permits, asks=question.asks, until=question.until)
+
+
+#: Bytes of arguments, as JSON, up to which people are shown them.
+_SHOWN_BYTES = 65_536
+
+
+def _reserve(request: _Request, allowed: frozenset[str]) -> Shortfall | None:
+    guarding = request.guard
+    asking = _asking(request, allowed)
+    if not guarding.governance.number and not asking.rates:
+        return None
+    return budgets.reserve(guarding.connection, guarding.governance, guarding.charged, asking)
+
+
+def _asking(request: _Request, allowed: frozenset[str]) -> Asking:
+    terms, lease = request.definition.terms, request.lease
+    spans = (("minute", terms.rate_per_minute), ("hour", terms.rate_per_hour))
+    return Asking(
+        step=lease.step,
+        attempt=lease.attempt,
+        ordinal=request.ordinal,
+        node=lease.node,
+        at=request.now,
+        amounts={budgets.CALLS: Decimal(1), **_estimate(request.definition)},
+        tool=request.definition.name,
+        rates=[
+            Rate(tool=request.definition.name, span=span, most=most)
+            for span, most in spans
+            if most is not None
+        ],
+        allowed=allowed,
+    )
+
+
+def _estimate(definition: Definition) -> dict[str, Decimal]:
+    """What a call is taken to use, by unit."""
+    return {name: Decimal(str(most)) for name, most in definition.terms.estimate.items()}
+
+
+def _tell(connection: Connection, request: _Request, moment: str) -> None:
+    """Leave what was said of a call for the run's next turn."""
+    if not request.said:
+        return
+    event = msg.Judged(
+        at=codec.UNTIMED,
+        step=msg.StepKey(request.lease.step.key),
+        attempt=request.lease.attempt,
+        moment=moment,
+        rules=len(request.guard.governance.bound.get(moment, ())),  # type: ignore[call-overload]
+        verdicts=request.said,
+    )
+    inbox.put(connection, [letters.letter(request.lease.step.run_id, event)])
+
+
+def _stops(said: Iterable[msg.Verdict]) -> bool:
+    return any(verdict.action in (guard.ABORT, guard.PAUSE) for verdict in said)
+
+
+# --- after the call ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,21 +530,69 @@ class Answer:
     usage: Mapping[str, float] = field(default_factory=dict)
 
 
-def settle(platform: Platform, lease: Leased, ordinal: int, answer: Answer) -> None:
-    """Record how an authorised call ended. Call it before the child is answered."""
-    value = plain(large.kept(platform, lease.step.tenant, answer.value))
-    with session.transaction(platform.database) as connection:
+def settle(
+    platform: Platform, lease: Leased, authorised: Authorised, answer: Answer
+) -> Answer | Suspended:
+    """Record how an authorised call ended, and charge it, before the child is answered.
+
+    The answer that the child gets: a policy may keep the result back, or pause the run first.
+    """
+    kept = plain(large.kept(platform, lease.step.tenant, answer.value))
+
+    def record(connection: Connection) -> tuple[Answer | Suspended, Sequence[msg.Verdict]]:
+        request = _request(
+            connection, lease, authorised.ordinal, authorised.definition, authorised.arguments
+        )
+        given, request = _let_through(request, answer)
+        value = None if given.reason is not None else kept
         calls.end(
             connection,
             lease.step,
-            ordinal,
+            authorised.ordinal,
             lease.attempt,
-            reason=answer.reason,
-            message=answer.message,
-            value=canonical(value) if answer.reason is None else None,
+            reason=given.reason,
+            message=given.message,
+            value=canonical(value) if given.reason is None else None,
             usage=canonical(dict(answer.usage)),
         )
         large.refer(connection, lease.step.run_id, {"value": value})
+        ledger.settle(
+            connection,
+            lease.step,
+            lease.attempt,
+            authorised.ordinal,
+            used={**ledgers.charges(answer.usage), budgets.CALLS: 1},
+            tool=authorised.definition.name,
+        )
+        _tell(connection, request, "call_report")
+        paused = any(verdict.action == guard.PAUSE for verdict in request.said)
+        return _PAUSED if paused else given, request.said
+
+    found, said = _transacted(platform, record)
+    if _stops(said):
+        platform.broker.nudge([lease.step.run_id])
+    return found
+
+
+def _let_through(request: _Request, answer: Answer) -> tuple[Answer, _Request]:
+    """What the rules say of the result of a call."""
+    if answer.reason is not None or not guard.wants(request.guard, "call_report").anything:
+        return answer, request
+    called = Called(
+        tool=request.definition.name,
+        arguments=dict(request.named),
+        usage={name: Decimal(str(amount)) for name, amount in answer.usage.items()},
+        result=answer.value,
+        reported=True,
+    )
+    state = states.state(request.row, {})
+    judgement = guard.called(request.guard, state, _step(request.lease), called, request.now)
+    request = replace(request, said=tuple(map(guard.recorded, judgement.verdicts)))
+    strongest = verdicts.strongest(judgement.verdicts)
+    if strongest is None or strongest.action not in (guard.ABORT, guard.REJECT):
+        return answer, request
+    message = f"{strongest.id}: {strongest.message}"
+    return replace(answer, value=None, reason=_REJECTED, message=message), request
 
 
 def _digest(definition: Definition, arguments: Json) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -13,7 +13,7 @@ from engine.core.graph import Graph, NodeId, Role
 from engine.core.problem import Problem
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import abandonment, graphs, letters, turns, views
+from engine.runs import abandonment, graphs, ledgers, letters, turns, views
 from engine.store import inbox, results, session, steps
 from engine.store.ids import RunId, StepId
 
@@ -116,15 +116,19 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
             raise Conflict(
                 f"step {step} of run {run.run} is {found.was}: it has no attempt to retry"
             )
+        charged: Mapping[str, float] = {}
         if found.begun:
             why = f"{by} had it begun anew" + (f": {reason}" if reason else "")
             results.take_away(connection, place, found.attempt, found.fence, message=why)
+            lost = ledgers.Lost(step=place, attempt=found.attempt, told=found.used)
+            charged = ledgers.lose(connection, [lost]).get(place, {})
         event = msg.RetryRequested(
             at=codec.UNTIMED,
             step=msg.StepKey(step),
             by=by,
             reason=reason,
             attempt=found.attempt if found.begun else None,
+            usage=charged,
         )
         inbox.put(connection, [letters.letter(run, event)])
 

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,6 +22,7 @@ from engine import waiting
 from engine.core import expressions
 from engine.core import messages as msg
 from engine.core.graph import Graph
+from engine.core.permits import moment_of, permit
 from engine.core.references import CONDITION_BYTES, Read, Readable, TooLarge
 from engine.core.state import PERMIT, State, Step
 from engine.core.transitions import StepStatus
@@ -32,6 +32,7 @@ from engine.guardrails import judge, verdicts
 from engine.guardrails.facts import Facts
 from engine.guardrails.governance import Governance, Wants
 from engine.guardrails.verdicts import Judgement
+from engine.guardrails.vocabulary import Moment
 from engine.runs import budgets
 from engine.runs.budgets import Charged
 from engine.store.ids import StepId
@@ -123,6 +124,43 @@ def reported(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """A call of a tool that a running step makes."""
+
+    tool: str
+    #: By name.
+    arguments: dict[str, Json]
+    #: What it is taken to use; what it used, once it is `reported`.
+    usage: Mapping[str, Decimal]
+    #: How often the run has made this very call before.
+    repeats: int = 0
+    reported: bool = False
+    result: Json = None
+
+
+def wants(guard: Guard, moment: Moment) -> Wants:
+    """What the rules of a moment look at."""
+    return rules.wants(guard.governance, moment)
+
+
+def called(guard: Guard, state: State, step: Step, call: Called, now: datetime) -> Judgement:
+    """What the rules say of a call before it is made, or of its result."""
+    moment: Moment = "call_report" if call.reported else "call"
+    facts = _facts(
+        guard,
+        state,
+        step,
+        wants(guard, moment),
+        now,
+        moment=moment,
+        content={"result": call.result} if call.reported else {},
+        usage=call.usage,
+    )
+    told = replace(facts, tool=call.tool, arguments=call.arguments, repeats=call.repeats)
+    return judge.judge(guard.governance, told, state.memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """What was said of a report, and what people are to be asked before it counts."""
 
@@ -190,7 +228,7 @@ def set_aside(guard: Guard, said: Said, letter: Mapping[str, Json]) -> tuple[msg
 
 def is_set_aside(step: Step) -> bool:
     """Whether a step waits for people to accept what it has reported."""
-    return bool(step.asked) and step.asked[0].startswith("report:")
+    return bool(step.asked) and moment_of(step.asked[0]) == "report"
 
 
 def _reports(step: Step) -> bool:
@@ -244,11 +282,6 @@ def standing(
         for verdict in found
         if verdict.action != ASK or permit(moment, verdict.id, what) not in step.permits
     )
-
-
-def permit(moment: str, id: str, what: str) -> str:  # noqa: A002  # a rule's or budget's
-    """What people allow: that a rule is passed once, for exactly this."""
-    return f"{moment}:{id}#{what[:16]}"
 
 
 def question(
@@ -308,7 +341,7 @@ def _facts(
     wanted: Wants,
     now: datetime,
     *,
-    moment: Any,
+    moment: Moment,
     content: Mapping[str, Json],
     usage: Mapping[str, Decimal],
     leaves: str | None = None,

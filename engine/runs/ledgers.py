@@ -7,11 +7,12 @@ counts them. Whatever else an attempt uses, dollars and tokens first, is charged
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
+import orjson
 from sqlalchemy import Connection
 
-from engine.core.fold.guard import added
 from engine.platform import Platform
 from engine.store import ledger, session
 from engine.store.ids import StepId
@@ -21,17 +22,28 @@ from engine.store.ledger import Unopened
 MEASURED = frozenset({"seconds", "cpu_seconds", "max_rss", "latency_ms"})
 
 
+def charges(usage: Mapping[str, float]) -> dict[str, float]:
+    """What of a usage is charged: all but what is measured of everything."""
+    return {name: amount for name, amount in usage.items() if name not in MEASURED}
+
+
 def spends(usage: Mapping[str, float]) -> bool:
     """Whether there is anything in a usage but what is measured of everything."""
     return any(amount for name, amount in usage.items() if name not in MEASURED)
 
 
-def at_least(usage: Mapping[str, float], estimate: Mapping[str, float]) -> dict[str, float]:
-    """What an attempt is charged that says itself what it used: no less than it was said to.
+def believed(
+    told: Mapping[str, float], estimate: Mapping[str, float], *, trusted: bool
+) -> dict[str, float]:
+    """What is charged of what code says itself that it used.
 
-    Whoever writes the code of a node could else have it say that it cost nothing.
+    Code that is installed is believed, and taken to have used its estimate of what it does not speak
+    of. Whoever sends code could have it say that it cost nothing: it is charged no less than its
+    estimate.
     """
-    return {**usage, **{name: max(usage.get(name, 0.0), low) for name, low in estimate.items()}}
+    if trusted:
+        return {**estimate, **told}
+    return {**told, **{name: max(told.get(name, 0.0), low) for name, low in estimate.items()}}
 
 
 def open_accounts(platform: Platform, unopened: Unopened) -> None:
@@ -43,18 +55,31 @@ def open_accounts(platform: Platform, unopened: Unopened) -> None:
         ledger.open_accounts(connection, unopened.tenant, unopened.accounts)
 
 
-def lose(
-    connection: Connection, lost: Sequence[tuple[StepId, int]]
-) -> Mapping[StepId, dict[str, float]]:
-    """Charge attempts that were lost: as far as they had told, else all that was set aside.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """An attempt whose worker will report no more."""
 
-    Calls of theirs that are under way are charged likewise. What each is charged in all.
+    step: StepId
+    attempt: int
+    #: What it had told that it used, as JSON; None if nothing.
+    told: str | None
+
+
+def lose(connection: Connection, lost: Sequence[Lost]) -> Mapping[StepId, Mapping[str, float]]:
+    """Charge attempts that were lost, and their calls that are under way, as *assumed*.
+
+    An attempt is charged what it had told, or else all that was set aside for it; a call all that
+    was set aside. What each attempt has come to in all, its calls included, by step.
     """
-    charged: dict[StepId, dict[str, float]] = {}
-    for step, attempt, ordinal in ledger.open_of(connection, lost):
-        used = ledger.settle(connection, step, attempt, ordinal, used=None, assumed=True)
-        charged[step] = added(charged.get(step, {}), used or {})
-    return charged
+    attempts = [(one.step, one.attempt) for one in lost]
+    aside = ledger.open_of(connection, attempts)
+    told = {one.step: one.told for one in lost if one.told is not None}
+    unreserved = told.keys() - {step for step, _, ordinal in aside if ordinal == 0}
+    numbers = dict(attempts)
+    for step, attempt, ordinal in [*aside, *((step, numbers[step], 0) for step in unreserved)]:
+        used = orjson.loads(told[step]) if ordinal == 0 and step in told else None
+        ledger.settle(connection, step, attempt, ordinal, used=used, assumed=True)
+    return ledger.charged(connection, attempts)
 
 
 def more(told: Mapping[str, float], reserved: Mapping[str, Decimal]) -> dict[str, Decimal]:

@@ -20,6 +20,7 @@ from engine.core import codec
 from engine.core import messages as msg
 from engine.platform import Platform
 from engine.runs import events, ledgers, letters, turns
+from engine.runs.ledgers import Lost
 from engine.store import inbox, results, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.waits import End
@@ -92,7 +93,11 @@ def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
     )
     steps_of = {(row.tenant_id, row.run_id, row.key): row for row in rows}
     charged = ledgers.lose(
-        connection, [(StepId(*key), row.attempt) for key, row in steps_of.items()]
+        connection,
+        [
+            Lost(step=StepId(*key), attempt=row.attempt, told=row.used)
+            for key, row in steps_of.items()
+        ],
     )
     inbox.put(
         connection,

@@ -377,7 +377,7 @@ def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard
         event = letter.event
         if number != before.governed and not events and not isinstance(event, msg.RunSubmitted):
             events.append(msg.Governed(at=event.at, number=number))
-        if isinstance(event, msg.AttemptSuspended):
+        if isinstance(event, msg.AttemptSuspended) and event.permits:
             step = StepId(*guarding.charged.run, event.step)
             waiting.append(Wait(step=step, kind=PERMIT, asks=canonical(dict(event.asks))))
         said = guard.hear(guarding, before, event, memory) if number else None
@@ -500,7 +500,10 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
-    ledger.close(connection, [one.run for one in turned if one.turn.state.governed])
+    ledger.close(
+        connection,
+        [one.run for one in turned if one.turn.state.governed or one.turn.state.terminal],
+    )
     return [
         Hint(
             step=StepId(row.tenant_id, row.run_id, row.key),

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.core import messages as msg
+from engine.core.permits import rule_of
 from engine.core.reasons import REASONS
 from engine.core.transitions import RunStatus
 from engine.core.values import Value, marked, plain
@@ -336,13 +337,13 @@ class _Teller:
             case msg.Refused(rule=rule, message=message):
                 _fail(step, rule, message)
             case (
-                msg.Parked(rules=rules, until=until)
-                | msg.AttemptSuspended(rules=rules, until=until)
-            ):
+                msg.Parked(permits=permits, until=until)
+                | msg.AttemptSuspended(permits=permits, until=until)
+            ) if permits:
                 step.status = StepStatus.WAITING_APPROVAL
                 step.approval = Approval(
                     request_id=named("apr", self._run, key, at),
-                    policy_id=", ".join(rules),
+                    policy_id=", ".join(map(rule_of, permits)),
                     requested_by=self._asked["by"],
                     expires_at=until,
                 )

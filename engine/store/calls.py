@@ -20,11 +20,20 @@ _KNOWN = session.Statement(
     types="text, text, text, int",
     sql="""
     SELECT c.attempt, c.tool, c.version, c.digest, c.effect, x.attempt IS NOT NULL AS ended,
-        x.reason, x.value::text AS value
+        x.reason, x.message, x.value::text AS value
     FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
         AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
     WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.step = $3 AND c.ordinal = $4
     ORDER BY c.attempt
+    """,
+)
+
+_REPEATS = session.Statement(
+    name="call_repeats",
+    types="text, text, text, int, text",
+    sql="""
+    SELECT count(DISTINCT (step, ordinal)) AS made FROM call
+    WHERE tenant_id = $1 AND run_id = $2::uuid AND NOT (step = $3 AND ordinal = $4) AND digest = $5
     """,
 )
 
@@ -77,6 +86,13 @@ _PINNED = session.Statement(
 def known(connection: Connection, step: StepId, ordinal: int) -> Sequence[Row[Any]]:
     """What earlier attempts did at an ordinal, oldest first."""
     return session.run(connection, _KNOWN, *step, ordinal)
+
+
+def repeats(connection: Connection, step: StepId, ordinal: int, digest: str) -> int:
+    """How often the run has made this very call elsewhere."""
+    row = session.run(connection, _REPEATS, *step, ordinal, digest)[0]
+    made: int = row.made
+    return made
 
 
 def start(

@@ -136,6 +136,22 @@ _OPEN_OF = session.Statement(
     """,
 )
 
+_CHARGED = session.Statement(
+    name="ledger_charged",
+    types="text[], text[], text[], int[]",
+    sql="""
+    SELECT tenant_id, run_id, step, json_object_agg(unit, amount)::text AS usage FROM (
+        SELECT l.tenant_id, l.run_id::text AS run_id, l.step, u.key AS unit,
+            sum(u.value::numeric) AS amount
+        FROM ledger l JOIN unnest($1, $2, $3, $4) AS w (tenant, run, key, attempt)
+            ON l.tenant_id = w.tenant AND l.run_id = w.run::uuid AND l.step = w.key
+                AND l.attempt = w.attempt,
+            json_each_text(l.usage) u
+        GROUP BY 1, 2, 3, 4) sums
+    GROUP BY 1, 2, 3
+    """,
+)
+
 _TOTALS = session.Statement(
     name="ledger_totals",
     types="text, text[]",
@@ -143,17 +159,6 @@ _TOTALS = session.Statement(
     SELECT a.key, coalesce(sum(p.reserved), 0) AS reserved, coalesce(sum(p.spent), 0) AS spent
     FROM account a LEFT JOIN purse p ON p.tenant_id = a.tenant_id AND p.account = a.key
     WHERE a.tenant_id = $1 AND a.key = ANY ($2) GROUP BY a.key
-    """,
-)
-
-_NOTE = session.Statement(
-    name="ledger_note",
-    types="text[], text[], text[], int[], text[]",
-    sql="""
-    UPDATE reservation r SET used = n.used::json
-    FROM unnest($1, $2, $3, $4, $5) AS n (tenant, run, key, attempt, used)
-    WHERE r.tenant_id = n.tenant AND r.run_id = n.run::uuid AND r.step = n.key
-        AND r.attempt = n.attempt AND r.ordinal = 0
     """,
 )
 
@@ -223,8 +228,8 @@ def settle(
 ) -> Mapping[str, float] | None:
     """Charge what an attempt (ordinal 0) or call has used; what was charged now, None for nothing.
 
-    Once: it may be repeated. What was assumed may be set right once. `used` None stands for what
-    was told by then, or else for what was set aside.
+    Once: it may be repeated. What was assumed may be set right once. `used` None stands for all that
+    was set aside.
     """
     row = session.run(
         connection,
@@ -283,6 +288,26 @@ def open_of(
     return [(StepId(row.tenant_id, row.run_id, row.step), row.attempt, row.ordinal) for row in rows]
 
 
+def charged(
+    connection: Connection, attempts: Sequence[tuple[StepId, int]]
+) -> Mapping[StepId, Mapping[str, float]]:
+    """What attempts and their calls were charged so far, by step."""
+    rows = session.run(
+        connection,
+        _CHARGED,
+        [step.tenant for step, _ in attempts],
+        [step.run for step, _ in attempts],
+        [step.key for step, _ in attempts],
+        [attempt for _, attempt in attempts],
+    )
+    return {
+        StepId(row.tenant_id, row.run_id, row.step): {
+            name: float(amount) for name, amount in orjson.loads(row.usage).items()
+        }
+        for row in rows
+    }
+
+
 def totals(
     connection: Connection, tenant: str, accounts: Sequence[Account]
 ) -> Mapping[Account, Decimal]:
@@ -295,20 +320,6 @@ def totals(
     if len(found) < len(known):
         raise Unopened(tenant, [one for one in known.values() if one not in found])
     return found
-
-
-def note(connection: Connection, used: Sequence[tuple[StepId, int, Mapping[str, float]]]) -> None:
-    """Keep what attempts say that they have used so far, should they say no more."""
-    if used:
-        session.run(
-            connection,
-            _NOTE,
-            [step.tenant for step, _, _ in used],
-            [step.run for step, _, _ in used],
-            [step.key for step, _, _ in used],
-            [attempt for _, attempt, _ in used],
-            [canonical(dict(amounts)) for _, _, amounts in used],
-        )
 
 
 def _amounts(amounts: Mapping[str, Decimal]) -> str:

@@ -65,6 +65,17 @@ _LOCK = session.Statement(
     """,
 )
 
+# Without the variables: whoever only looks does not need them.
+_GLANCE = session.Statement(
+    name="run_glance",
+    types="text, text",
+    sql="""
+    SELECT r.id::text AS id, r.status, r.head::text AS head, '{}' AS variables, r.reason, r.message,
+        r.ended_step, r.started_at, t.governance, clock_timestamp() AS now
+    FROM run r JOIN tenant t ON t.id = r.tenant_id WHERE r.tenant_id = $1 AND r.id = $2::uuid
+    """,
+)
+
 _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 _SAVE = session.Statement(
     name="run_save",
@@ -123,6 +134,11 @@ _WAKE = session.Statement(
 
 class ConcurrentTurn(Exception):
     """A run was written by somebody else while its turn was taken: the lock was not held."""
+
+
+def glance(connection: Connection, run: RunId) -> Row[Any]:
+    """A run as it is at this moment, without its variables; whoever takes a turn of it goes on."""
+    return session.run(connection, _GLANCE, run.tenant, run.run)[0]
 
 
 def create(

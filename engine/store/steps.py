@@ -11,7 +11,7 @@ each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -206,6 +206,7 @@ _LEASE = session.Statement(
         JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
         WHERE s.status = 'ready' ORDER BY 1, 2, 3 FOR UPDATE OF s SKIP LOCKED)
     UPDATE step s SET status = 'leased', fence = s.fence + 1, worker = $4, wake_at = NULL,
+        used = NULL,
         lease_until = clock_timestamp() + make_interval(secs => $5)
     FROM free f, run r
     WHERE s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
@@ -242,13 +243,14 @@ _BEGIN = session.Statement(
 
 _BEAT = session.Statement(
     name="step_beat",
-    types="text[], text[], text[], bigint[], float8",
+    types="text[], text[], text[], bigint[], float8, text[]",
     sql=f"""
     WITH mine AS (
-        SELECT s.tenant_id, s.run_id, s.key FROM step s
-        JOIN unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence) ON {_SAME}
+        SELECT s.tenant_id, s.run_id, s.key, w.used FROM step s
+        JOIN unnest($1, $2, $3, $4, $6) AS w ({_COLUMNS}, fence, used) ON {_SAME}
         WHERE s.status = 'leased' AND s.fence = w.fence ORDER BY 1, 2, 3 FOR UPDATE OF s)
-    UPDATE step s SET lease_until = clock_timestamp() + make_interval(secs => $5)
+    UPDATE step s SET lease_until = clock_timestamp() + make_interval(secs => $5),
+        used = m.used::json
     FROM mine m WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
     RETURNING s.tenant_id, s.run_id::text, s.key, s.fence
     """,  # noqa: S608
@@ -294,7 +296,7 @@ _EXPIRE = session.Statement(
             ELSE clock_timestamp() END
     FROM gone g, run r WHERE r.tenant_id = g.tenant_id AND r.id = g.run_id AND s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.attempt, s.fence - 1 AS fence,
-        g.worker, g.begun
+        g.worker, g.begun, s.used::text AS used
     """,
 )
 
@@ -318,7 +320,8 @@ _TAKE_AWAY = session.Statement(
             WHEN f.status IN ('leased', 'ready') THEN clock_timestamp() ELSE s.wake_at END
     FROM found f
     WHERE s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
-    RETURNING f.status AS was, f.begun, f.worker, s.status, s.attempt, s.fence - 1 AS fence
+    RETURNING f.status AS was, f.begun, f.worker, s.status, s.attempt, s.fence - 1 AS fence,
+        s.used::text AS used
     """,
 )
 
@@ -484,9 +487,11 @@ def begin(connection: Connection, leases: Sequence[Held]) -> frozenset[StepId]:
     return _steps(session.run(connection, _BEGIN, *_held(leases)))
 
 
-def beat(connection: Connection, leases: Sequence[Held], seconds: float) -> frozenset[Held]:
-    """Extend leases; those that still hold."""
-    return _leases(session.run(connection, _BEAT, *_held(leases), seconds))
+def beat(
+    connection: Connection, leases: Mapping[Held, str | None], seconds: float
+) -> frozenset[Held]:
+    """Extend leases; those that still hold. With each comes what its attempt has used so far, as JSON."""
+    return _leases(session.run(connection, _BEAT, *_held([*leases]), seconds, [*leases.values()]))
 
 
 def held(connection: Connection, leases: Sequence[Held]) -> frozenset[Held]:

@@ -24,9 +24,10 @@ branch_labels = None
 depends_on = None
 
 STEPS = """
-ALTER TABLE tenant ADD COLUMN governance bigint NOT NULL DEFAULT 0;
 ALTER TABLE step ADD COLUMN asked json NOT NULL DEFAULT '[]',
-    ADD COLUMN permits json NOT NULL DEFAULT '[]';
+    ADD COLUMN permits json NOT NULL DEFAULT '[]', ADD COLUMN used json;
+GRANT UPDATE (used) ON step TO celeriac_worker;
+GRANT SELECT ON principal TO celeriac_worker;
 ALTER TABLE result DROP CONSTRAINT result_outcome_check,
     ADD CONSTRAINT result_outcome_check
         CHECK (outcome IN ('succeeded', 'failed', 'lost', 'suspended'));
@@ -70,7 +71,6 @@ CREATE TABLE reservation (
     tool text NOT NULL DEFAULT '',
     amounts json NOT NULL,
     accounts text[] NOT NULL,
-    used json,
     at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, run_id, step, attempt, ordinal)
 ) WITH (fillfactor = 70);
@@ -279,7 +279,7 @@ BEGIN
 END $$;
 
 -- Charge what an attempt or call has used, once, and let go of the rest of what was set aside.
--- `used` null: what it had told by then, or else all that was set aside for it.
+-- `used` null: all that was set aside for it.
 CREATE FUNCTION ledger_settle(of_tenant text, of_run uuid, of_step text, of_attempt integer,
     of_ordinal integer, used jsonb, is_assumed boolean, of_tool text, of_model text)
 RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -290,7 +290,7 @@ BEGIN
     DELETE FROM reservation WHERE tenant_id = of_tenant AND run_id = of_run AND step = of_step
         AND attempt = of_attempt AND ordinal = of_ordinal RETURNING * INTO held;
     IF held.run_id IS NOT NULL THEN
-        charge := coalesce(used, held.used::jsonb, held.amounts::jsonb);
+        charge := coalesce(used, held.amounts::jsonb);
         entry.user_id := held.user_id; entry.workflow := held.workflow; entry.node := held.node;
         entry.tool := held.tool; entry.charged_at := held.at;
     ELSE
@@ -423,8 +423,9 @@ def downgrade() -> None:
         DROP FUNCTION ledger_open, ledger_close, ledger_settle, ledger_reserve, ledger_book,
             ledger_take, ledger_call_back, ledger_purse, ledger_share, ledger_sum, ledger_period;
         DROP TABLE ledger, reservation, purse, account;
+        REVOKE SELECT ON principal FROM celeriac_worker;
         ALTER TABLE result DROP CONSTRAINT result_outcome_check,
             ADD CONSTRAINT result_outcome_check CHECK (outcome IN ('succeeded', 'failed', 'lost'));
-        ALTER TABLE step DROP COLUMN permits, DROP COLUMN asked;
+        ALTER TABLE step DROP COLUMN used, DROP COLUMN permits, DROP COLUMN asked;
         """
     )

@@ -274,9 +274,8 @@ def test_what_will_not_be_made_is_let_go_of_and_what_began_is_charged_as_assumed
             ),
             {"run": run},
         )
-        ledger.note(connection, [(begun.step, 1, {"cost_usd": 0.06})])
         ledger.close(connection, [RunId("local", run)])
-    assert _held(control, _account()) == (0, Decimal("0.06"))
+    assert _held(control, _account()) == (0, Decimal("0.10"))
     with control.connect() as connection:
         rows = connection.execute(text("SELECT step, assumed FROM ledger")).all()
     assert [tuple(row) for row in rows] == [("b#1", True)]

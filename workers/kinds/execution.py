@@ -6,16 +6,18 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 
 from engine import waiting
 from engine.core import overlays, remembered
+from engine.core.fold.guard import added
 from engine.core.graph import Node, NodeId
 from engine.core.values import Json
 from engine.errors import NotFound
 from engine.platform import Platform
-from engine.runs import calls, definitions, executions
-from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
+from engine.runs import budgets, calls, definitions, executions, ledgers, overdraft
+from engine.runs.attempts import Failed, Leased, Outcome, Succeeded, Suspended
 from engine.runs.definitions import Definition
 from engine.runs.logs import Log
 from engine.store import session
@@ -41,8 +43,18 @@ class Execution:
     made: int = 0
     #: Monotonic seconds: when the attempt began.
     began: float = field(default_factory=time.monotonic)
-    #: Set by a call that left the attempt no way to succeed.
-    doomed: Failed | None = None
+    #: Set by a call that ended the attempt: it cannot succeed, or has to wait for people.
+    ended: Failed | Suspended | None = None
+    #: What it told that it used, the tools it called left out.
+    told: Mapping[str, float] = field(default_factory=dict)
+    #: What was set aside for it beyond what was at its start.
+    more: dict[str, Decimal] = field(default_factory=dict)
+    #: What the sandbox measured.
+    measured: dict[str, float] = field(default_factory=dict)
+    #: What its calls used.
+    called: Mapping[str, float] = field(default_factory=dict)
+    #: Whether all code that ran in it is installed; what strangers' code tells is not believed.
+    trusted: bool = True
 
     @property
     def node(self) -> Node:
@@ -64,6 +76,19 @@ class Execution:
         """What is left of the attempt's time for whatever it runs next."""
         left = self.whole.seconds - (time.monotonic() - self.began)
         return replace(self.whole, seconds=max(left, _LEAST_SECONDS))
+
+    @property
+    def own(self) -> dict[str, float]:
+        """What the attempt itself used: what was measured, and what it is charged."""
+        if not self.measured:
+            return dict(self.told)
+        estimate = {} if self.node.kind == "tool" else self.node.estimate
+        return {**self.measured, **ledgers.believed(self.told, estimate, trusted=self.trusted)}
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """What it used in all, its calls included."""
+        return added(self.own, self.called)
 
     @property
     def context(self) -> dict[str, Json]:
@@ -94,37 +119,79 @@ class Execution:
 
     def run(self, job: Job) -> Ended:
         """Run user-supplied code in a child; its calls come back here."""
-        return self.sandbox.run(
+        before = self.told
+
+        def use(used: Mapping[str, float]) -> str | None:
+            self.told = added(before, used)
+            return self._use()
+
+        self.trusted = self.trusted and job.trusted
+        ended = self.sandbox.run(
             replace(job, context=self.context),
             on_log=self.log.add,
             on_call=self.call,
             on_previous=self.previous,
+            on_use=use,
             cancelled=self.stopped,
         )
+        most = max(self.measured.get("max_rss", 0.0), float(ended.max_rss))
+        self.measured = {**added(self.measured, measured(ended)), "max_rss": most}
+        return ended
 
     def call(self, tool: str, args: list[Json], kwargs: dict[str, Json]) -> CallAnswer:
         """Make a tool call on behalf of running code, by the durable path."""
         arguments: dict[str, Json] = {"args": args, "kwargs": kwargs}
         self.made += 1
-        ordinal = self.made
-        allowed = calls.authorise(self.platform, self.lease, ordinal, tool, arguments)
+        allowed = calls.authorise(self.platform, self.lease, self.made, tool, arguments)
         match allowed:
             case calls.Recorded(value=value):
                 return CallAnswer(ok=True, value=value)
             case calls.Denied():
                 return self._denied(allowed)
-            case calls.Authorised(definition=definition, idempotency_key=key):
-                answer = self._carry_out(definition, arguments, key)
-                session.insist(
-                    partial(calls.settle, self.platform, self.lease, ordinal, answer),
-                    seconds=self.platform.settings.lease_seconds,
-                )
-                return CallAnswer(
-                    ok=answer.reason is None,
-                    value=answer.value,
-                    reason=answer.reason or "",
-                    message=answer.message or "",
-                )
+            case Suspended():
+                self.ended = allowed
+                return CallAnswer(ok=False, suspend=True)
+            case _:
+                return self._made(allowed)
+
+    def _made(self, allowed: calls.Authorised) -> CallAnswer:
+        """Carry out a call that may be made, and record how it ended."""
+        answer = self._carry_out(allowed)
+        charged = {**ledgers.charges(answer.usage), budgets.CALLS: 1.0}
+        self.called = added(self.called, charged)
+        given = session.insist(
+            partial(calls.settle, self.platform, self.lease, allowed, answer),
+            seconds=self.platform.settings.lease_seconds,
+        )
+        if isinstance(given, Suspended):
+            self.ended = given
+            return CallAnswer(ok=False, suspend=True)
+        return CallAnswer(
+            ok=given.reason is None,
+            value=given.value,
+            reason=given.reason or "",
+            message=given.message or "",
+        )
+
+    def _use(self) -> str | None:
+        """Set aside what was used beyond what is; why the attempt must not go on, if it must not."""
+        reserved = self.lease.reserved
+        if reserved is None:
+            return None
+        aside = {**reserved}
+        for name, amount in self.more.items():
+            aside[name] = aside.get(name, Decimal(0)) + amount
+        beyond = ledgers.more(self.told, aside)
+        if not beyond:
+            return None
+        why = session.insist(
+            partial(overdraft.take, self.platform, self.lease, beyond),
+            seconds=self.platform.settings.lease_seconds,
+        )
+        if why is None:
+            for name, amount in beyond.items():
+                self.more[name] = self.more.get(name, Decimal(0)) + amount
+        return why
 
     def previous(self) -> CallAnswer:
         """The executions that led to the step, for code that asks for them."""
@@ -135,32 +202,33 @@ class Execution:
             return CallAnswer(ok=False, message=error.message)
         return CallAnswer(ok=True, value=list(found))
 
-    def _carry_out(
-        self, definition: Definition, arguments: dict[str, Json], key: str
-    ) -> calls.Answer:
+    def _carry_out(self, allowed: calls.Authorised) -> calls.Answer:
         """Run a tool outside the code that called it, in a child of its own."""
+        definition = allowed.definition
+        assert isinstance(allowed.arguments, dict)
         mode: Mode = "tool" if definition.source is not None else "library-tool"
         limits = self._limits_of(definition)
-        outcome = self.sandbox.run(
-            Job(
-                mode=mode,
-                name=definition.name,
-                source=definition.source,
-                library=definition.library,
-                arguments=arguments,
-                context={**self.context, "idempotency_key": key},
-                limits=limits,
-            ),
-            on_log=self.log.add,
-            on_call=_no_calls,
-            cancelled=self.stopped,
+        job = Job(
+            mode=mode,
+            name=definition.name,
+            source=definition.source,
+            library=definition.library,
+            arguments=allowed.arguments,
+            context={**self.context, "idempotency_key": allowed.idempotency_key},
+            limits=limits,
         )
+        outcome = self.sandbox.run(
+            job, on_log=self.log.add, on_call=_no_calls, cancelled=self.stopped
+        )
+        estimate = definition.terms.estimate
+        told = ledgers.believed(outcome.used, estimate, trusted=job.trusted)
+        used = {**measured(outcome), **told}
         if outcome.ok:
-            return calls.Answer(value=outcome.value, usage=usage(outcome))
+            return calls.Answer(value=outcome.value, usage=used)
         message = outcome.message
         if outcome.reason == "timeout":
             message = f"timed out after {limits.seconds:g}s"
-        return calls.Answer(reason=outcome.reason or "error", message=message, usage=usage(outcome))
+        return calls.Answer(reason=outcome.reason or "error", message=message, usage=used)
 
     def _limits_of(self, definition: Definition) -> Limits:
         """What a call may use: the tool's own time, but no more than is left of the attempt.
@@ -174,30 +242,25 @@ class Execution:
 
     def _denied(self, denied: calls.Denied) -> CallAnswer:
         if denied.terminal:
-            self.doomed = Failed(reason=denied.reason, message=denied.message, terminal=True)
+            self.ended = Failed(reason=denied.reason, message=denied.message, terminal=True)
         return CallAnswer(ok=False, reason=denied.reason, message=denied.message)
 
 
 def finished(execution: Execution, outcome: Ended) -> Outcome:
     """What an execution's end in the sandbox means for the attempt."""
-    if execution.doomed is not None:
-        return replace(execution.doomed, usage=usage(outcome))
+    if execution.ended is not None:
+        return execution.ended
     if not outcome.ok:
         message = outcome.message
         if outcome.reason == "timeout":
             message = f"node {execution.node.id} ran longer than its {execution.whole.seconds:g} s"
-        return Failed(reason=outcome.reason or "error", message=message, usage=usage(outcome))
-    return Succeeded(
-        result=outcome.value,
-        patch=outcome.patch or {},
-        removed=outcome.removed,
-        usage=usage(outcome),
-    )
+        return Failed(reason=outcome.reason or "error", message=message)
+    return Succeeded(result=outcome.value, patch=outcome.patch or {}, removed=outcome.removed)
 
 
 def saved(execution: Execution, outcome: Outcome) -> Outcome:
     """The outcome with what the node's `save` makes of its result, if the variables may hold it."""
-    if isinstance(outcome, Failed):
+    if not isinstance(outcome, Succeeded):
         return outcome
     graph, node = execution.lease.graph, execution.node
     try:
@@ -206,9 +269,7 @@ def saved(execution: Execution, outcome: Outcome) -> Outcome:
             outcome = replace(outcome, patch=patch, removed=())
         waiting.check(graph, node, outcome.patch, outcome.removed)
     except waiting.Unfit as unfit:
-        return Failed(
-            reason=unfit.reason, message=unfit.message, terminal=True, usage=outcome.usage
-        )
+        return Failed(reason=unfit.reason, message=unfit.message, terminal=True)
     return outcome
 
 
@@ -232,7 +293,7 @@ def choose_job(execution: Execution, definition: Definition, state: Mapping[str,
     )
 
 
-def usage(outcome: Ended) -> dict[str, float]:
+def measured(outcome: Ended) -> dict[str, float]:
     """What the sandbox measured, in seconds and bytes."""
     return {
         "seconds": round(outcome.seconds, 6),

@@ -17,7 +17,7 @@ def run(execution: Execution) -> Outcome:
     if NodeId(execution.lease.node) not in execution.lease.graph.nodes:
         return _within(execution, called)
     outcome = saved(execution, called)
-    if isinstance(outcome, Failed):
+    if not isinstance(outcome, Succeeded):
         return outcome
     if execution.node.role is Role.PLAN:
         return _plan(execution, outcome)
@@ -29,7 +29,7 @@ def _within(execution: Execution, called: Outcome) -> Outcome:
 
     Else it would hang on which item is last what the variables are.
     """
-    if isinstance(called, Failed) or not execution.lease.node.endswith("/item"):
+    if not isinstance(called, Succeeded) or not execution.lease.node.endswith("/item"):
         return called
     return replace(called, patch={}, removed=())
 
@@ -48,7 +48,6 @@ def _plan(execution: Execution, outcome: Succeeded) -> Outcome:
                 'names, or {"next_task_names": [...]}'
             ),
             terminal=True,
-            usage=outcome.usage,
         )
     return replace(outcome, choice=tuple(str(name) for name in names))
 

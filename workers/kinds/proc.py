@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.core import expressions, tape
-from engine.runs.attempts import Failed, Outcome
+from engine.runs.attempts import Failed, Outcome, Succeeded
 from workers.kinds.execution import Execution, finished, saved
 from workers.sandbox import Job, Mode
 
@@ -41,7 +41,7 @@ def run(execution: Execution) -> Outcome:
     )
     ended = execution.run(job)
     outcome = finished(execution, ended)
-    if isinstance(outcome, Failed):
+    if not isinstance(outcome, Succeeded):
         return outcome
     patch = tape.left(node.output, ended.value, ended.status)
     return saved(execution, replace(outcome, patch=patch))

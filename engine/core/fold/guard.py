@@ -9,6 +9,7 @@ from typing import TypeAlias
 from engine.core import messages as msg
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing
+from engine.core.permits import moment_of
 from engine.core.state import ABORTED, PERMIT, Ending, Failure, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 
@@ -27,27 +28,34 @@ def judged(state: State, event: msg.Judged) -> State:
 def _obeyed(state: State, event: msg.Judged, verdict: msg.Verdict) -> State:
     match verdict.action:
         case "abort_lifetime" if not state.terminal:
-            message = f"{verdict.rule}: {verdict.message}"
+            message = f"{_id(verdict)}: {verdict.message}"
             ending = Ending(
                 status=RunStatus.FAILED, reason=ABORTED, message=message, step=event.step
             )
             return replace(state, stopping=ending)
         case "pause_lifetime":
-            waived = {**state.waived, verdict.rule: verdict.observed}
+            waived = {**state.waived, _id(verdict): verdict.observed}
             paused = state.status is RunStatus.RUNNING
             status = RunStatus.PAUSED if paused else state.status
             return replace(state, waived=waived, status=status)
         case "reject_execution" if event.moment == "report" and event.step in state.steps:
             step = state.steps[event.step]
-            why = step.rejected or f"{verdict.rule}: {verdict.message}"
+            why = step.rejected or f"{_id(verdict)}: {verdict.message}"
             return standing(state, replace(step, rejected=why))
         case _:
             return state
 
 
+def _id(verdict: msg.Verdict) -> str:
+    """Under which a rule is known that people have let pass."""
+    return f"{verdict.policy}:{verdict.rule}"
+
+
 def asked(state: State, step: Step, event: _Asking) -> State:
     """A step waits for people from now on."""
     attempt = step.attempt
+    if not event.permits:
+        return standing(state, replace(step.to(StepStatus.DUE), attempt=attempt + 1))
     if isinstance(event, msg.Parked) and event.moment == "start" and step.permits:
         # Answers are kept by attempt: whoever allowed something else may be asked again.
         attempt += 1
@@ -65,7 +73,7 @@ def answered(state: State, step: Step, event: msg.WaitEnded) -> State:
         return standing(state, failing(replace(step, asked=(), wait=None), failure))
     permits = (*step.permits, *step.asked)
     allowed = replace(step, asked=(), wait=None, wake=None, permits=permits)
-    match step.asked[0].partition(":")[0]:
+    match moment_of(step.asked[0]):
         case "report":
             # What it reported follows, and is folded as if it had come now.
             return standing(state, allowed.to(StepStatus.READY))
@@ -84,6 +92,7 @@ def used(state: State, record: msg.Record) -> State:
             | msg.AttemptFailed(usage=usage)
             | msg.AttemptLost(usage=usage)
             | msg.AttemptSuspended(usage=usage)
+            | msg.RetryRequested(usage=usage)
         ) if usage:
             return replace(state, spent=added(state.spent, usage))
         case _:
