@@ -235,6 +235,18 @@ RECORDS: list[msg.Record] = [
     msg.FindUndo(),
     msg.UndoFound(at=NOW, step=msg.StepKey("a#1"), node=NodeId("a"), seq=3),
     msg.NothingToUndo(at=NOW),
+    msg.Governed(at=NOW, number=1),
+    msg.Judged(at=NOW, step=msg.StepKey("a#1"), attempt=1, moment="start", rules=1),
+    msg.Judged(
+        at=NOW,
+        step=msg.StepKey("a#1"),
+        attempt=1,
+        moment="report",
+        rules=1,
+        verdicts=(msg.Verdict(policy="p", version=1, rule="r", action="abort_lifetime"),),
+    ),
+    msg.AttemptSuspended(at=NOW, step=msg.StepKey("a#1"), attempt=1, fence=1, digest="r"),
+    msg.Parked(at=NOW, step=msg.StepKey("a#1"), moment="start", digest="r"),
     msg.SettleUndo(step=msg.StepKey("undo a#1")),
     *(msg.FinishRun(status=status, reason="end") for status in sorted(TERMINAL)),
 ]
