@@ -16,7 +16,7 @@ from engine.blobs import Blobs
 from engine.core.values import Json
 from engine.platform import DatabaseRole, Platform
 from engine.runs import attempts, calls, control, doctor, events, launch, logs, turns, views
-from engine.runs.attempts import Failed, Succeeded
+from engine.runs.attempts import Failed, Leased, Succeeded
 from engine.settings import Settings
 from engine.store import invariants, reads, session
 from engine.store.ids import RunId
@@ -445,6 +445,13 @@ def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -
     services.drop_database(shared_services, url)
 
 
+def _call(worker: Platform, lease: Leased, value: Json) -> None:
+    given: Json = {"args": [], "kwargs": {"q": 1}}
+    call = calls.authorise(worker, lease, 1, "lookup", given)
+    assert isinstance(call, calls.Authorised)
+    calls.settle(worker, lease, call, calls.Answer(value=value))
+
+
 def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
     """A run in every situation."""
     register(main, "noop")
@@ -453,8 +460,7 @@ def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
 
     done = submit(main, loop, n=0)
     first = take(worker, done, "a#1")
-    assert isinstance(calls.authorise(worker, first, 1, "lookup", {"q": 1}), calls.Authorised)
-    calls.settle(worker, first, 1, calls.Answer(value=[1]))
+    _call(worker, first, [1])
     log = logs.Log(worker, first)
     log.add("stdout", "hello")
     log.flush()
@@ -474,8 +480,7 @@ def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
     ready = submit(main, line)
     large = submit(main, line, big="x" * 300_000)
     holding = take(worker, large, "a#1")
-    calls.authorise(worker, holding, 1, "lookup", {"q": 1})
-    calls.settle(worker, holding, 1, calls.Answer(value="y" * 1_100_000))
+    _call(worker, holding, "y" * 1_100_000)
     outcome = attempts.moved_out(worker, holding, Succeeded(result="z" * 1_100_000))
     assert finish(main, worker, holding, outcome)
     queued = launch.submit(main, TENANT, line, {}, by="ada").run

@@ -207,8 +207,9 @@ def test_a_call_keeps_its_arguments_and_its_value_like_any_other(main, hand):
     lease = take(hand, run, "a#1")
     arguments: Json = {"args": [text(1_100_000)], "kwargs": {}}
     value: Json = {"found": text(1_200_000)}
-    assert isinstance(calls.authorise(hand, lease, 1, "lookup", arguments), calls.Authorised)
-    calls.settle(hand, lease, 1, calls.Answer(value=value))
+    call = calls.authorise(hand, lease, 1, "lookup", arguments)
+    assert isinstance(call, calls.Authorised)
+    calls.settle(hand, lease, call, calls.Answer(value=value))
     assert calls.authorise(hand, lease, 1, "lookup", arguments) == calls.Recorded(value=value)
     (call,) = views.calls(main, run)
     assert (call.arguments, call.value) == (arguments, value)

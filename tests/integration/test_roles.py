@@ -111,7 +111,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         **dict.fromkeys(
             ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
         ),
-        **dict.fromkeys(("tenant", "policy", "policy_version"), frozenset({"SELECT"})),
+        **dict.fromkeys(("tenant", "principal", "policy", "policy_version"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,

@@ -254,9 +254,11 @@ def test_calls_are_shown_with_how_they_ended(main: Platform, worker: Platform) -
     lease = take(worker, run, "a#1")
     answers = [calls.Answer(value={"hits": 1}), calls.Answer(reason="error", message="boom"), None]
     for ordinal, answer in enumerate(answers, start=1):
-        calls.authorise(worker, lease, ordinal, "lookup", {"q": ordinal})
+        given: Json = {"q": ordinal}
+        call = calls.authorise(worker, lease, ordinal, "lookup", given)
+        assert isinstance(call, calls.Authorised)
         if answer is not None:
-            calls.settle(worker, lease, ordinal, answer)
+            calls.settle(worker, lease, call, answer)
     shown = views.calls(main, run, "a#1")
     assert [(c.ordinal, c.tool, c.arguments, c.outcome, c.value, c.reason) for c in shown] == [
         (1, "lookup", {"q": 1}, "succeeded", {"hits": 1}, None),

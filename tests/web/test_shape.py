@@ -245,8 +245,10 @@ RECORDS: list[msg.Record] = [
         rules=1,
         verdicts=(msg.Verdict(policy="p", version=1, rule="r", action="abort_lifetime"),),
     ),
-    msg.AttemptSuspended(at=NOW, step=msg.StepKey("a#1"), attempt=1, fence=1, digest="r"),
-    msg.Parked(at=NOW, step=msg.StepKey("a#1"), moment="start", digest="r"),
+    msg.AttemptSuspended(
+        at=NOW, step=msg.StepKey("a#1"), attempt=1, fence=1, permits=("call:p:r#w",)
+    ),
+    msg.Parked(at=NOW, step=msg.StepKey("a#1"), moment="start", permits=("call:p:r#w",)),
     msg.SettleUndo(step=msg.StepKey("undo a#1")),
     *(msg.FinishRun(status=status, reason="end") for status in sorted(TERMINAL)),
 ]

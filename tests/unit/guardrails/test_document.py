@@ -123,7 +123,7 @@ def test_a_policy_may_be_json() -> None:
         ("content: {matches: x, in: [result]}, action: deny", "report call_report"),
         ("content: {matches: x, in: [result]}, tool: a, action: deny", "call_report"),
         ("content: {matches: x}, action: require_approval", "start call report"),
-        ("content: {matches: x}, action: modify, set: {a: 1}", "start call"),
+        ("content: {matches: x}, action: modify, set: {a: 1}", "call"),
         ("content: {matches: x, in: [result]}, action: ask", "report"),
         ("no_progress: {repeated_state: 3}, action: ask", "report"),
         ("when: $result.a == 1, action: ask", "report"),

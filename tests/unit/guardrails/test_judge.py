@@ -178,7 +178,8 @@ def test_the_strongest_action_decides_and_a_denial_wins_over_any_leave() -> None
         if action != "modify"
     ]
     held = rules(*lines, "{metric: steps, op: '>', value: 1, action: modify, set: {a: 1}}")
-    left = list(judged(held, live={"steps": Decimal(100)}).verdicts)
+    call = judged(held, moment="call", tool="t", arguments={}, live={"steps": Decimal(100)})
+    left = list(call.verdicts)
     order = []
     while left:
         decides = verdicts.strongest(left)

@@ -11,6 +11,7 @@ import pytest
 
 from celeriac.steps import AgenticWorkflowEngine, AgentState, StepStatus, StepType, ToolDefinition
 from engine.core import messages as msg
+from engine.core.permits import permit
 from engine.core.values import Inline
 from engine.sessions import story
 
@@ -42,8 +43,7 @@ def suspended(lines: Sequence[msg.Entry]) -> tuple[list[msg.Entry], msg.Entry]:
         step=report.step,
         attempt=1,
         fence=1,
-        digest="call:x",
-        rules=("dear_calls",),
+        permits=(permit("call", "costs:dear_calls", "x"),),
     )
     return [*lines[:at], replace(lines[at], record=asks)], lines[at]
 
@@ -72,7 +72,7 @@ def test_a_call_that_people_must_allow_says_so(choice: str | None) -> None:
     workflow = story.tell("r", lines).workflow
     (step,) = workflow.steps
     assert step.approval is not None
-    assert step.approval.policy_id == "dear_calls"
+    assert step.approval.policy_id == "costs:dear_calls"
     match choice:
         case None:
             assert (step.status, workflow.state) == (
