@@ -13,9 +13,11 @@ from flask.json.provider import JSONProvider
 from engine.platform import Platform
 from web import body, docs, envelope, errors, principal, rendering, site
 from web.api import (
+    approvals,
     blobs,
     bundles,
     checkpoints,
+    delegations,
     events,
     executions,
     functions,
@@ -92,6 +94,8 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         blobs.routes,
         events.routes,
         waits.routes,
+        approvals.routes,
+        delegations.routes,
         sent.routes,
         functions.routes,
         functions.tool_routes,

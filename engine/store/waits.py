@@ -218,8 +218,9 @@ _ESCALATE = session.Statement(
         ORDER BY w.escalates_at LIMIT $1 FOR UPDATE OF s, w SKIP LOCKED)
     UPDATE wait w SET escalates_at = NULL, escalated_at = clock_timestamp(),
         -- Where anybody may answer, nobody is shut out by being named.
-        who = CASE WHEN w.who = '{}' THEN w.who ELSE ARRAY(SELECT DISTINCT unnest(
-            w.who || ARRAY(SELECT json_array_elements_text(w.asks#>'{escalate,to}')))) END
+        who = CASE WHEN w.who = '{}' THEN w.who ELSE w.who || ARRAY(
+            SELECT one FROM json_array_elements_text(w.asks#>'{escalate,to}') one
+            WHERE one <> ALL (w.who)) END
     FROM late l
     WHERE w.tenant_id = l.tenant_id AND w.run_id = l.run_id AND w.step = l.step
         AND w.escalates_at <= clock_timestamp()

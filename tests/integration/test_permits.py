@@ -1,0 +1,122 @@
+"""Answers that are bound to what they are for: the call of a tool with its exact arguments.
+
+Here a step that asks for an approval is made to ask for a permit: who parks such steps, and what
+follows, is the concern of whoever guards them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.core.values import Json, canonical
+from engine.errors import Conflict, Forbidden, Invalid
+from engine.platform import Platform
+from engine.runs import answers, approvals, waits
+from engine.runs.answers import Saying
+from engine.runs.waits import Filter, Person
+from engine.store import session
+from engine.store import waits as rows
+from engine.store.ids import RunId, StepId
+from engine.store.waits import Wait
+from tests.support.platforms import TENANT, publish, sql, submit
+from tests.support.waiting import live, waits_at
+
+
+def permit(main: Platform, arguments: Json, **asks: Json) -> RunId:
+    """A run of ada's with a step that waits for a permit to call `mail`."""
+    run = submit(main, publish(main, waits_at("approval")))
+    asked: dict[str, Json] = {
+        "title": "Send it?",
+        "show": None,
+        "choices": ["approve", "deny"],
+        "from": [],
+        "form": {"type": "object", "properties": {}, "additionalProperties": False},
+        "quorum": 1,
+        "tool": "mail",
+        "arguments": arguments,
+        "digest": "d1",
+        "policy_id": "p7",
+        **asks,
+    }
+    with session.transaction(main.database) as connection:
+        one = Wait(step=StepId(*run, "w#1"), kind="permit", asks=canonical(asked))
+        rows.put(connection, [one])
+    return run
+
+
+def answer(
+    main: Platform, run: RunId, by: str = "bob", choice: str = "approve", **more: Any
+) -> Any:
+    return answers.answer(main, run, "w#1", by=by, choice=choice, **more)
+
+
+def shown(main: Platform, run: RunId) -> waits.Open:
+    (one,) = waits.page(main, TENANT, which=Filter(run=run.run, kinds=["permit"]))
+    return one
+
+
+def test_a_permit_is_answered_by_what_was_seen_or_not_at_all(main: Platform) -> None:
+    run = permit(main, {"to": "x"})
+    with pytest.raises(Invalid) as caught:
+        answer(main, run)
+    assert [problem.path for problem in caught.value.problems] == ["digest"]
+    with pytest.raises(Conflict, match="is not what was seen"):
+        answer(main, run, digest="d2")
+    with pytest.raises(Forbidden, match="ada submitted"):
+        answer(main, run, by="ada", digest="d1")
+    assert live(main, run) == {"w#1": "waiting"}
+    assert sql(main, "SELECT FROM answer") == []
+    assert answer(main, run, digest="d1").verdict == "approve"
+    (_, settled) = approvals.of_step(main, run, "w#1")
+    assert (settled.kind, settled.status, settled.policy_id) == ("permit", "approved", "p7")
+    assert (settled.digest, settled.answers[0].digest) == ("d1", "d1")
+    # What it is for is still to begin.
+    assert sql(main, "SELECT FROM attempt") == sql(main, "SELECT FROM result") == []
+
+
+def test_a_digest_is_of_no_use_where_there_is_none(main: Platform) -> None:
+    run = submit(main, publish(main, waits_at("approval")))
+    with pytest.raises(Invalid) as caught:
+        answer(main, run, digest="d1")
+    assert [problem.path for problem in caught.value.problems] == ["digest"]
+
+
+def test_where_it_says_so_whoever_submitted_may_answer(main: Platform) -> None:
+    run = permit(main, {}, four_eyes=False)
+    assert answer(main, run, by="ada", digest="d1").settled
+
+
+def test_arguments_are_told_apart_from_those_that_were_approved_last(main: Platform) -> None:
+    before: Json = {"to": "x", "lines": [1, 2], "sum": 1}
+    first = permit(main, before)
+    assert shown(main, first).differs is None
+    denied = permit(main, {"to": "never"})
+    answer(main, denied, choice="deny", digest="d1")
+    answer(main, first, digest="d1")
+    same, other = permit(main, before), permit(main, {"to": "y", "lines": [1], "sum": True, "n": 0})
+    assert shown(main, same).differs == ()
+    assert shown(main, other).differs == ("lines[1]", "sum", "to", "n")
+    assert [one.tool for one in waits.page(main, TENANT, which=Filter(tool="mail"))] == ["mail"] * 2
+    assert waits.page(main, TENANT, which=Filter(tool="sms")) == ()
+
+
+def test_many_permits_are_answered_each_by_its_own_digest(main: Platform) -> None:
+    runs = [permit(main, {}, digest=f"d{n}") for n in range(3)]
+    named = {one.run_id: one.request_id or "" for one in waits.page(main, TENANT)}
+    first, second, third = (named[run.run] for run in runs)
+    came = answers.answer_many(
+        main,
+        TENANT,
+        Person(user="bob"),
+        Saying(choice="approve"),
+        which=Filter(view="mine"),
+        digests={first: "d0", second: "wrong"},
+    )
+    assert [(one.request_id, one.outcome) for one in came] == [
+        *((first, "done"), (second, "refused"), (third, "refused"))
+    ]
+    assert [one.why.partition(":")[0] for one in came] == [
+        *("", "what is asked is not what was seen", "digest")
+    ]
