@@ -63,11 +63,6 @@ CREATE TABLE verdict (
 ) PARTITION BY RANGE (run_id);
 CREATE INDEX verdict_approved ON verdict (tenant_id, tool, at) WHERE approved;
 
-INSERT INTO question (tenant_id, run_id, step, attempt, kind, asks, asked_at, expires_at)
-SELECT w.tenant_id, w.run_id, w.step, s.attempt, w.kind, w.asks, w.opened_at, s.wake_at
-FROM wait w JOIN step s ON s.tenant_id = w.tenant_id AND s.run_id = w.run_id AND s.key = w.step
-WHERE w.kind IN ('approval', 'input');
-
 ALTER TABLE answer
     ADD COLUMN round integer NOT NULL DEFAULT 1,
     ADD COLUMN say_of text,
@@ -82,6 +77,14 @@ ALTER TABLE answer
     ADD CONSTRAINT answer_say_counts_once
         UNIQUE (tenant_id, run_id, step, attempt, round, say_of);
 GRANT SELECT, INSERT ON question, verdict TO celeriac_control;
+"""
+
+#: Once there are partitions.
+OPEN = """
+INSERT INTO question (tenant_id, run_id, step, attempt, kind, asks, asked_at, expires_at)
+SELECT w.tenant_id, w.run_id, w.step, s.attempt, w.kind, w.asks, w.opened_at, s.wake_at
+FROM wait w JOIN step s ON s.tenant_id = w.tenant_id AND s.run_id = w.run_id AND s.key = w.step
+WHERE w.kind IN ('approval', 'input');
 """
 
 DELEGATIONS = """
@@ -150,6 +153,7 @@ def upgrade() -> None:
     for statements in (WAITS, QUESTIONS, DELEGATIONS, BATCHES):
         op.execute(statements)
     op.execute("SELECT ensure_partitions(CURRENT_DATE, 3)")
+    op.execute(OPEN)
 
 
 def downgrade() -> None:
