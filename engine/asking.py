@@ -11,9 +11,9 @@ from typing import Any
 
 from engine import documents, waiting
 from engine.core.document.vocabulary import DENIALS
-from engine.core.graph import Asked, Node
+from engine.core.graph import Asked, Escalation, Node
 from engine.core.problem import Problem
-from engine.core.values import Json
+from engine.core.values import Json, digest
 from engine.core.values import problems as json_problems
 from engine.errors import Conflict, Forbidden, Invalid
 
@@ -67,6 +67,44 @@ def asks(node: Node, asked: Asked, scope: waiting.Scope) -> dict[str, Json]:
         found["four_eyes"] = True
     if asked.escalate is not None:
         found["escalate"] = {"after": asked.escalate.after, "to": [*asked.escalate.to]}
+    return found
+
+
+def permit(
+    bound: Mapping[str, Json],
+    *,
+    title: str | None = None,
+    who: Sequence[str] = (),
+    quorum: int | Mapping[str, int] = 1,
+    policy_id: str | None = None,
+    why: str = "",
+    reason: bool = False,
+    four_eyes: bool = True,
+    escalate: Escalation | None = None,
+) -> dict[str, Json]:
+    """What people are asked who may let something happen: a wait of the kind `permit`.
+
+    `bound` is all that their answer is for, and is shown to them: of a call `{tool, version,
+    arguments, cost_usd}`. They answer to its digest, and to nothing else. `policy_id` and `why`
+    tell who asks for it.
+    """
+    found: dict[str, Json] = {
+        "title": title,
+        "show": dict(bound),
+        "choices": ["approve", "deny"],
+        "form": form_schema(Asked()),
+        "from": [*who],
+        "quorum": quorum if isinstance(quorum, int) else dict(quorum),
+        "four_eyes": four_eyes,
+        "digest": digest(dict(bound)),
+        "policy_id": policy_id,
+        "why": why,
+    }
+    found |= {name: bound[name] for name in ("tool", "arguments") if name in bound}
+    if reason:
+        found["reason"] = "required"
+    if escalate is not None:
+        found["escalate"] = {"after": escalate.after, "to": [*escalate.to]}
     return found
 
 
@@ -131,14 +169,14 @@ def approves(choice: str | None) -> bool:
     return choice not in DENIALS
 
 
-def check_digest(kind: str, asks: Mapping[str, Any], digest: str | None) -> None:
+def check_digest(kind: str, asks: Mapping[str, Any], seen: str | None) -> None:
     """Hold what somebody saw against what is asked.
 
     Raises `Conflict` where it is something else, and `Invalid` where a permit is answered by
     somebody who does not say what he saw.
     """
     bound = asks.get("digest")
-    if digest is None:
+    if seen is None:
         if kind == "permit":
             remedy = "give the digest that is shown with what is asked"
             problem = Problem(path="digest", message="is missing", remedy=remedy)
@@ -147,7 +185,7 @@ def check_digest(kind: str, asks: Mapping[str, Any], digest: str | None) -> None
     if bound is None:
         problem = Problem(path="digest", message="there is none here", remedy="leave it out")
         raise Invalid([problem], "the answer does not fit")
-    if digest != bound:
+    if seen != bound:
         raise Conflict("what is asked is not what was seen: its digest is another; look again")
 
 

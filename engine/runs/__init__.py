@@ -25,7 +25,7 @@ What a turn guarantees (`turns`):
    (`requests.Sitting`). What is to be undone is looked for from the next turn on: by then
    nothing can be reported any more that the search would miss.
 
-*What waits* (`requests`, `waits`, `events`, `children`, `locks`). A turn answers what the core asks
+*What waits* (`requests`, `waits`, `answers`, `events`, `children`, `locks`). A turn answers what the core asks
 for, in its own transaction: a lock is a row that is there or not, a child run is submitted, what a
 step waits for lies in a row beside its own. Whoever ends a wait, a person, an event, a child, the
 clock, does it by one guarded statement that moves the step from `waiting` to `reported`, and the
@@ -33,6 +33,10 @@ event for the turn goes with it; whoever comes later finds it moved, and is told
 event and a wait look for each other after either is committed, so one of the two finds the other,
 and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
 worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
+
+*People* (`answers`, `delegations`, `escalations`, `approvals`). Whoever answers uses a say, his own
+or one that was handed to him: everybody speaks once, every say counts once. What nobody settles in
+time is put to others, too. A question and its verdict outlive the step that asked.
 
 *Items of maps* are steps. Their values are written as soon as they get their places, because the
 same turn may start runs with them; their results are read by the worker that gathers them.

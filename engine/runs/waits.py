@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Row
 
 from engine import asking, waiting
@@ -136,7 +137,7 @@ def page(
         said = answers.said(connection, [_question(tenant, row) for row in found])
         tools = {row.tool for row in found if row.tool is not None and "arguments" in row.asks}
         before = {
-            row.tool: row.asks.get("arguments")
+            row.tool: orjson.loads(row.arguments)
             for row in answers.last_approved(connection, tenant, sorted(tools))
         }
     return tuple(_open(tenant, row, said, before) for row in found)

@@ -9,8 +9,9 @@ per connection (`session.Statement`).
 the row is the outbox of its message), `inbox` (events that wait for a turn), `wait` (what a step
 waits for, gone with it), `event` (sent from outside, until a step claims it or its time is over),
 `lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them).
-*Appended*: history, payloads, attempts, results, refusals, calls, answers, pins, logs,
-checkpoints, references to blobs;
+*Appended*: history, payloads, attempts, results, refusals, calls, pins, logs, checkpoints,
+references to blobs; what people were asked, what they said, and how it was settled (`question`,
+`answer`, `verdict`);
 our roles may insert and select there, nothing else. These are partitioned by range of run
 id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
 
@@ -18,7 +19,8 @@ Locks are taken in one order: a run, then its steps, steps in the order of their
 never lock a run; their tables carry no foreign key to it, because its check would.
 
 Two may race to end a wait, and one wins: `waits.end` moves the step's row from `waiting`, and
-names the rows that it has moved. An event is claimed in the transaction that ends the wait. Who
+names the rows that it has moved; the verdict of a question is written in that statement. Says that
+people hand to others (`delegation`, `revocation`) belong to no run, and are appended as well. An event is claimed in the transaction that ends the wait. Who
 finds a lock taken keeps its row from going until its own turn is written, so that the holder sees
 who waits.
 

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, tuple
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from engine.core.values import Json
+from engine.store import session
 from engine.store.ids import QuestionId, StepId
 from engine.store.tables import answer, question, run, step, verdict, wait, workflow_version
 
@@ -32,6 +33,21 @@ class Answer:
     reason: str = ""
     #: Of what he was shown.
     digest: str | None = None
+
+
+_LAST_APPROVED = session.Statement(
+    name="answer_last_approved",
+    types="text, text[]",
+    sql="""
+    SELECT t.tool, (q.asks->'arguments')::text AS arguments
+    FROM unnest($2) AS t (tool)
+    CROSS JOIN LATERAL (SELECT v.* FROM verdict v
+        WHERE v.tenant_id = $1 AND v.tool = t.tool AND v.approved ORDER BY v.at DESC LIMIT 1) v
+    JOIN question q ON q.tenant_id = v.tenant_id AND q.run_id = v.run_id AND q.step = v.step
+        AND q.attempt = v.attempt AND q.round = v.round
+    WHERE q.asks->'arguments' IS NOT NULL
+    """,
+)
 
 
 def say(connection: Connection, to: QuestionId, said: Answer) -> bool:
@@ -148,18 +164,8 @@ def page(
 
 
 def last_approved(connection: Connection, tenant: str, tools: Sequence[str]) -> Sequence[Row[Any]]:
-    """For each tool the question about a call of it that was approved last."""
-    found: list[Any] = []
-    for tool in tools:
-        statement = (
-            select(verdict.c.tool, question.c.asks)
-            .select_from(verdict.join(question, _settles()))
-            .where(verdict.c.tenant_id == tenant, verdict.c.tool == tool, verdict.c.approved)
-            .order_by(verdict.c.at.desc())
-            .limit(1)
-        )
-        found += connection.execute(statement).all()
-    return found
+    """For each tool the arguments, as text, of the call of it that was approved last."""
+    return session.run(connection, _LAST_APPROVED, tenant, [*tools]) if tools else ()
 
 
 def _questions() -> Any:

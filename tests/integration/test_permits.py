@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.core.values import Json, canonical
+from engine import asking
+from engine.core.values import Json, canonical, digest
 from engine.errors import Conflict, Forbidden, Invalid
 from engine.platform import Platform
 from engine.runs import answers, approvals, waits
@@ -24,26 +25,23 @@ from tests.support.platforms import TENANT, publish, sql, submit
 from tests.support.waiting import live, waits_at
 
 
-def permit(main: Platform, arguments: Json, **asks: Json) -> RunId:
+def permit(main: Platform, arguments: Json, **more: Any) -> RunId:
     """A run of ada's with a step that waits for a permit to call `mail`."""
     run = submit(main, publish(main, waits_at("approval")))
-    asked: dict[str, Json] = {
-        "title": "Send it?",
-        "show": None,
-        "choices": ["approve", "deny"],
-        "from": [],
-        "form": {"type": "object", "properties": {}, "additionalProperties": False},
-        "quorum": 1,
-        "tool": "mail",
-        "arguments": arguments,
-        "digest": "d1",
-        "policy_id": "p7",
-        **asks,
-    }
+    asks = asking.permit(bound(arguments), policy_id="p7", why="mail goes out", **more)
     with session.transaction(main.database) as connection:
-        one = Wait(step=StepId(*run, "w#1"), kind="permit", asks=canonical(asked))
+        one = Wait(step=StepId(*run, "w#1"), kind="permit", asks=canonical(asks))
         rows.put(connection, [one])
     return run
+
+
+def bound(arguments: Json) -> dict[str, Json]:
+    return {"tool": "mail", "version": 2, "arguments": arguments, "cost_usd": 0.5}
+
+
+def of(arguments: Json) -> str:
+    """The digest of what is asked about these arguments."""
+    return digest(bound(arguments))
 
 
 def answer(
@@ -58,20 +56,20 @@ def shown(main: Platform, run: RunId) -> waits.Open:
 
 
 def test_a_permit_is_answered_by_what_was_seen_or_not_at_all(main: Platform) -> None:
-    run = permit(main, {"to": "x"})
+    run, seen = permit(main, {"to": "x"}), of({"to": "x"})
     with pytest.raises(Invalid) as caught:
         answer(main, run)
     assert [problem.path for problem in caught.value.problems] == ["digest"]
     with pytest.raises(Conflict, match="is not what was seen"):
-        answer(main, run, digest="d2")
+        answer(main, run, digest=of({"to": "y"}))
     with pytest.raises(Forbidden, match="ada submitted"):
-        answer(main, run, by="ada", digest="d1")
+        answer(main, run, by="ada", digest=seen)
     assert live(main, run) == {"w#1": "waiting"}
     assert sql(main, "SELECT FROM answer") == []
-    assert answer(main, run, digest="d1").verdict == "approve"
+    assert answer(main, run, digest=seen).verdict == "approve"
     (_, settled) = approvals.of_step(main, run, "w#1")
     assert (settled.kind, settled.status, settled.policy_id) == ("permit", "approved", "p7")
-    assert (settled.digest, settled.answers[0].digest) == ("d1", "d1")
+    assert (settled.digest, settled.answers[0].digest) == (seen, seen)
     # What it is for is still to begin.
     assert sql(main, "SELECT FROM attempt") == sql(main, "SELECT FROM result") == []
 
@@ -79,13 +77,13 @@ def test_a_permit_is_answered_by_what_was_seen_or_not_at_all(main: Platform) -> 
 def test_a_digest_is_of_no_use_where_there_is_none(main: Platform) -> None:
     run = submit(main, publish(main, waits_at("approval")))
     with pytest.raises(Invalid) as caught:
-        answer(main, run, digest="d1")
+        answer(main, run, digest=of({}))
     assert [problem.path for problem in caught.value.problems] == ["digest"]
 
 
 def test_where_it_says_so_whoever_submitted_may_answer(main: Platform) -> None:
     run = permit(main, {}, four_eyes=False)
-    assert answer(main, run, by="ada", digest="d1").settled
+    assert answer(main, run, by="ada", digest=of({})).settled
 
 
 def test_arguments_are_told_apart_from_those_that_were_approved_last(main: Platform) -> None:
@@ -93,8 +91,8 @@ def test_arguments_are_told_apart_from_those_that_were_approved_last(main: Platf
     first = permit(main, before)
     assert shown(main, first).differs is None
     denied = permit(main, {"to": "never"})
-    answer(main, denied, choice="deny", digest="d1")
-    answer(main, first, digest="d1")
+    answer(main, denied, choice="deny", digest=of({"to": "never"}))
+    answer(main, first, digest=of(before))
     same, other = permit(main, before), permit(main, {"to": "y", "lines": [1], "sum": True, "n": 0})
     assert shown(main, same).differs == ()
     assert shown(main, other).differs == ("lines[1]", "sum", "to", "n")
@@ -103,7 +101,7 @@ def test_arguments_are_told_apart_from_those_that_were_approved_last(main: Platf
 
 
 def test_many_permits_are_answered_each_by_its_own_digest(main: Platform) -> None:
-    runs = [permit(main, {}, digest=f"d{n}") for n in range(3)]
+    runs = [permit(main, {"n": n}) for n in range(3)]
     named = {one.run_id: one.request_id or "" for one in waits.page(main, TENANT)}
     first, second, third = (named[run.run] for run in runs)
     came = answers.answer_many(
@@ -112,7 +110,7 @@ def test_many_permits_are_answered_each_by_its_own_digest(main: Platform) -> Non
         Person(user="bob"),
         Saying(choice="approve"),
         which=Filter(view="mine"),
-        digests={first: "d0", second: "wrong"},
+        digests={first: of({"n": 0}), second: of({"n": 0})},
     )
     assert [(one.request_id, one.outcome) for one in came] == [
         *((first, "done"), (second, "refused"), (third, "refused"))
