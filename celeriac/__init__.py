@@ -41,14 +41,23 @@ if TYPE_CHECKING:
     from celeriac.sdk.engine import RunResult, WorkflowEngine
     from celeriac.sdk.graph import NodeType, WorkflowGraph
     from celeriac.sdk.state import Context, WorkflowState
-    from celeriac.sdk.tools import ToolError, get_global_registry, invoke, tool
+    from celeriac.sdk.tools import (
+        ToolDefinition,
+        ToolError,
+        ToolRegistry,
+        get_global_registry,
+        invoke,
+        tool,
+    )
 
 _HOMES = {
     "Client": "celeriac.client",
     "Context": "celeriac.sdk.state",
     "NodeType": "celeriac.sdk.graph",
     "RunResult": "celeriac.sdk.engine",
+    "ToolDefinition": "celeriac.sdk.tools",
     "ToolError": "celeriac.sdk.tools",
+    "ToolRegistry": "celeriac.sdk.tools",
     "WorkflowEngine": "celeriac.sdk.engine",
     "WorkflowGraph": "celeriac.sdk.graph",
     "WorkflowState": "celeriac.sdk.state",
@@ -62,7 +71,9 @@ __all__ = [
     "Context",
     "NodeType",
     "RunResult",
+    "ToolDefinition",
     "ToolError",
+    "ToolRegistry",
     "WorkflowEngine",
     "WorkflowGraph",
     "WorkflowState",

@@ -3,7 +3,7 @@
 Every route parses, calls one function and renders. What they share:
 
 - **Who asks** is settled in one place before a route is entered (`principal`), and the tenant of
-  every query comes from there. Addresses that need nobody are listed one by one (`app.PUBLIC`).
+  every query comes from there. Every route says what permission it asks for (`permissions`).
 - **What enters** passes one validator (`body`): bodies, query strings, addresses and headers are
   read strictly, then against a schema, and every problem is told with its path.
 - **What goes wrong** is one table from error classes to statuses (`errors`), in the shape of

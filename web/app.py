@@ -7,11 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 import flask_smorest
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from flask.json.provider import JSONProvider
 
 from engine.platform import Platform
-from web import body, docs, envelope, errors, principal, rendering, site
+from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
     approvals,
     blobs,
@@ -27,28 +27,13 @@ from web.api import (
     schema,
     sent,
     steps,
+    tools,
     waits,
     workflows,
 )
 from web.schemas.problems import ProblemSchema, SeedErrorSchema
 from web.seed000 import graphs as seed_graphs
 from web.seed000 import registry, running, streams
-
-#: Whoever asks; every other address needs a principal. WebSockets see to theirs themselves,
-#: because they can only say no after their handshake.
-PUBLIC = frozenset(
-    {
-        "root.index",
-        "docs.page",
-        "docs.asset",
-        "openapi",
-        "health.seed_health",
-        "health.alive",
-        "health.ready",
-        "schema.document_schema",
-        streams.ENDPOINT,
-    }
-)
 
 _ERRORS = 400
 
@@ -98,7 +83,8 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         delegations.routes,
         sent.routes,
         functions.routes,
-        functions.tool_routes,
+        tools.routes,
+        tools.model_routes,
         bundles.routes,
         bundles.check_routes,
         schema.routes,
@@ -112,7 +98,9 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
     app.register_blueprint(streams.routes)
     app.register_blueprint(docs.routes)
     app.register_blueprint(docs.root)
-    app.add_url_rule("/openapi.json", "openapi", lambda: rendering.json(api.spec.to_dict()))
+    described = permissions.needs(permissions.PUBLIC)(lambda: rendering.json(api.spec.to_dict()))
+    app.add_url_rule("/openapi.json", "openapi", described)
+    permissions.check_declared(app)
     return app
 
 
@@ -151,8 +139,10 @@ def _admit() -> None:
     if request.endpoint is None or request.method == "OPTIONS":
         return
     body.check_path(request)
-    if request.endpoint not in PUBLIC:
-        principal.resolve(request)
+    needed = permissions.of(current_app, request.endpoint)
+    assert needed is not None
+    if needed != permissions.PUBLIC and not permissions.is_within(current_app, request.endpoint):
+        principal.admit(request, needed)
 
 
 _SPEC = {

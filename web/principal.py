@@ -19,11 +19,18 @@ from flask import Request, g
 from engine.runs import access
 from engine.runs.access import Principal
 from engine.settings import Settings
-from web import body, errors, peer, site
+from web import body, errors, peer, permissions, site
 from web.errors import Unauthenticated, WrongMediaType
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 _PORTS = ("REMOTE_PORT", "SERVER_PORT")
+
+
+def admit(request: Request, permission: str) -> Principal:
+    """Who makes a request, if he may. Raises `Unauthenticated`, and `Forbidden`."""
+    who = resolve(request)
+    permissions.check(who, permission)
+    return who
 
 
 def resolve(request: Request) -> Principal:

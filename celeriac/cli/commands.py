@@ -64,6 +64,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),
+        "stand": Entry(
+            "functions", "Change the status or the tags of a tool, from the next call on."
+        ),
         "register": Entry("functions", "Register a function or a tool from its source."),
     },
     "Documents": {

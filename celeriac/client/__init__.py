@@ -41,6 +41,7 @@ from celeriac.client.records import (
     Result,
     SentEvent,
     Step,
+    Tool,
     Version,
     Wait,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "Run",
     "SentEvent",
     "Step",
+    "Tool",
     "Unauthenticated",
     "Unavailable",
     "Version",

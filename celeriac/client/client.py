@@ -31,13 +31,14 @@ from celeriac.client.records import (
     Result,
     SentEvent,
     Step,
+    Tool,
     Version,
     Wait,
 )
 from celeriac.client.run import Run
 from celeriac.client.wire import Wire
 from celeriac.sdk.graph import WorkflowGraph
-from celeriac.sdk.tools import get_global_registry
+from celeriac.sdk.tools import ToolDefinition, get_global_registry
 from engine.core import document, values
 from engine.errors import Invalid
 from engine.settings import Settings
@@ -109,20 +110,40 @@ class Client:
         *,
         name: str | None = None,
         description: str | None = None,
-        effect: str = "pure",
-    ) -> Function:
+        definition: ToolDefinition | None = None,
+        **terms: Any,
+    ) -> Tool:
         """Register a tool: a function that steps call by name.
 
-        `effect` says what a call leaves in the world: `pure`, `idempotent`, `at_most_once` or
-        `compensable`. What a `@tool` says of itself holds where nothing else is given.
+        `terms` are further fields of `ToolDefinition`, such as `parameters`, a JSON Schema to which
+        arguments are held, `cost_estimate_usd` and `effect`. What a `@tool`, or the definition,
+        says of itself holds where nothing else is given. Raises `Invalid`.
         """
         registry = get_global_registry()
         known = next((each for each in registry if registry[each] is function), None)
-        if known is not None:
-            description = description or registry.description(known)
-        return self._register(
-            "tools", {**_new(function, name or known, description), "effect": effect}
-        )
+        if definition is None and known is not None:
+            definition = registry.definition(known)
+        said = {} if definition is None else definition.told()
+        new = _new(function, name or said.get("name"), description or said.get("description"))
+        told = {**said, **terms, **new}
+        return records.read(Tool, self._wire.post("/api/v1/tools", _sendable(told, "")))
+
+    def stand_tool(
+        self,
+        name: str,
+        *,
+        status: str | None = None,
+        tags: Sequence[str] | None = None,
+        reason: str = "",
+    ) -> None:
+        """Change how a tool stands in all of its versions, from the next call on.
+
+        `status` is `active`, `deprecated`, `disabled` or `maintenance`; the last two are not
+        called. Raises `NotFound`, and `Invalid`.
+        """
+        change = {"status": status, "tags": None if tags is None else list(tags)}
+        given = {field: value for field, value in change.items() if value is not None}
+        self._wire.post(f"/api/v1/tools/{_quoted(name)}/standing", {**given, "reason": reason})
 
     def publish(self, workflow: Workflow) -> Version:
         """Publish a version of a workflow.
@@ -178,9 +199,18 @@ class Client:
         """Functions by name, each in its newest version."""
         return self._pages(Function, "/api/v1/functions")
 
-    def tools(self) -> Iterator[Function]:
+    def tools(self) -> Iterator[Tool]:
         """Tools by name, each in its newest version."""
-        return self._pages(Function, "/api/v1/tools")
+        return self._pages(Tool, "/api/v1/tools")
+
+    def get_tools_for_llm(
+        self, *, tag: str | None = None, category: str | None = None
+    ) -> tuple[dict[str, Any], ...]:
+        """The tools that may be called, by name, in the function-calling format of models.
+
+        At most a thousand of them.
+        """
+        return tuple(self._wire.get("/api/v1/llm/tools", tag=tag, category=category))
 
     # --- runs ---------------------------------------------------------------------------------
 

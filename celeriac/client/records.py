@@ -48,6 +48,29 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool(Function):
+    """A version of a tool, and how the tool stands."""
+
+    #: What its code takes: annotation, default and whether it is required, by name.
+    takes: Mapping[str, Mapping[str, Any]]
+    #: The JSON Schema of its arguments, declared or derived from the code.
+    schema: Mapping[str, Any]
+    required_permissions: tuple[str, ...]
+    #: USD that a call is taken to cost, and tokens that it is taken to use.
+    cost_estimate_usd: float
+    tokens_estimate: int
+    timeout_seconds: float
+    #: Calls of one user.
+    rate_per_minute: int | None
+    rate_per_hour: int | None
+    requires_approval: bool
+    category: str | None
+    #: `active, deprecated, disabled, maintenance`.
+    status: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveStep:
     """A step that is not settled, and whom it waits for."""
 

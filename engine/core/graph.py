@@ -239,6 +239,8 @@ class Node:
     retry: Retry = field(default_factory=Retry)
     #: Wall-clock seconds of one attempt.
     timeout: float | None = None
+    #: What one attempt may use, by name (`cost_usd`, `tokens_used`): set aside before it starts.
+    estimate: Mapping[str, float] = field(default_factory=dict)
     max_iterations: int = DEFAULT_ITERATIONS
     route: Route = Route.FIRST
     join: Join = field(default_factory=Join)

@@ -305,6 +305,13 @@ def _work() -> dict[str, Json]:
         ),
         "retry": {"$ref": "#/$defs/retry"},
         "timeout": _seconds("How long one attempt may take."),
+        "estimate": {
+            "description": "What one attempt may use: set aside in its budgets before it starts.",
+            "type": "object",
+            "maxProperties": words.MAX_USAGES,
+            "propertyNames": {"pattern": words.USAGE},
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": words.MAX_USAGE},
+        },
         "queue": _text(words.QUEUE, "The Celery queue it goes to, if not the common one."),
         **_around(),
     }
@@ -515,7 +522,8 @@ def _inner() -> dict[str, Json]:
     """What a map does with an item."""
     work = _work()
     common = {name: work[name] for name in ("with", "timeout", "queue")}
-    tried: dict[str, Json] = {**common, "retry": {"$ref": "#/$defs/retry"}}
+    retry: Json = {"$ref": "#/$defs/retry"}
+    tried: dict[str, Json] = {**common, "estimate": work["estimate"], "retry": retry}
     return {
         "description": "What is done with each: a function, a tool or a workflow.",
         "anyOf": [

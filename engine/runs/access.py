@@ -12,26 +12,15 @@ import hmac
 import os
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
+from engine.core.principal import LOCAL, Principal
 from engine.store import session, tenants
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """Who asks, and for which tenant."""
-
-    tenant: str
-    user: str
-    roles: frozenset[str]
-
-
-#: Whom requests without a credential act as, where that is allowed.
-LOCAL = Principal(tenant="local", user="local", roles=frozenset({"admin"}))
+__all__ = ["LOCAL", "Principal"]
 
 _TOKEN = re.compile(r"clr_([0-9a-f]{16})\.([A-Za-z0-9_-]{43})", re.ASCII)
 

@@ -1,16 +1,19 @@
 """What a tenant has registered and published: functions, tools, workflows.
 
-Nothing here is ever changed. Registering the same thing again is the same version; anything
-else is the next one, for the runs that are submitted from then on.
+No version is ever changed. Registering the same thing again is the same version; anything
+else is the next one, for the runs that are submitted from then on, and for those that have not
+used the name yet. How a tool stands, its status and tags, is beside its versions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
-from engine import documents
+from engine import documents, tools
 from engine.core import document, simple_graph, source
 from engine.core.document import Reference
 from engine.core.document import vocabulary as words
@@ -19,10 +22,11 @@ from engine.core.problem import Problem
 from engine.core.values import Json, digest
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import graphs, identity
+from engine.runs import acts, graphs, identity
 from engine.store import functions, session, workflows
 from engine.store.functions import Function, Namespace, NewFunction
 from engine.store.workflows import NewVersion, WorkflowVersion
+from engine.tools import USUAL, Standing, Terms
 
 #: The version of a workflow whose first document names none.
 FIRST_VERSION = "1.0.0"
@@ -40,12 +44,18 @@ def register(
     *,
     description: str = "",
     effect: str = "pure",
+    terms: Terms = USUAL,
+    standing: Mapping[str, Any] | None = None,
     by: str,
 ) -> Function:
-    """Register source as a function or tool; the version that it is. Raises `Invalid`."""
+    """Register source as a function or tool; the version that it is. Raises `Invalid`.
+
+    `terms` are what a tool asks of its callers; `standing` is as `stand` takes it.
+    """
     problems = [*_name_problems(name), *source.check(code, name=name)]
     if problems:
         raise Invalid(problems, f"the {namespace} cannot be registered")
+    tools.standing(standing or {})
     new = NewFunction(
         namespace=namespace,
         name=name,
@@ -55,9 +65,13 @@ def register(
         effect=effect,
         checksum="",
         created_by=by,
+        terms=terms,
     )
     with session.transaction(platform.database) as connection:
-        return add_version(connection, tenant, new)
+        found = add_version(connection, tenant, new)
+        if not standing:
+            return found
+        return replace(found, standing=_stand(connection, tenant, name, standing, by=by, why=""))
 
 
 def add_version(
@@ -67,7 +81,11 @@ def add_version(
 
     `salt` stands for whatever makes it different although it looks the same.
     """
-    told: Json = [new.source, new.library, new.description, dict(new.parameters), new.effect, salt]
+    told: list[Json] = [new.source, new.library, new.description, dict(new.parameters)]
+    told += [new.effect, salt]
+    if new.terms != USUAL:
+        # Only then, so that what was registered before tools had terms is the same version still.
+        told.append(new.terms.told())
     new = replace(new, checksum=digest(told))
     while True:
         # Nothing is added either when the newest is the same, or when somebody else has just
@@ -76,6 +94,74 @@ def add_version(
         found = functions.get(connection, tenant, new.namespace, new.name, version)
         if found is not None and found.checksum == new.checksum:
             return found
+
+
+def stand(
+    platform: Platform,
+    tenant: str,
+    name: str,
+    change: Mapping[str, Any],
+    *,
+    by: str,
+    why: str = "",
+) -> Standing:
+    """Change how a tool stands, in all of its versions and for every call from now on.
+
+    `change` has a `status`, `tags`, or both. Raises `NotFound`, and `Invalid`.
+    """
+    tools.standing(change)
+    with session.transaction(platform.database) as connection:
+        if functions.get(connection, tenant, "tool", name) is None:
+            raise NotFound(f"Tool not found: {name}")
+        return _stand(connection, tenant, name, change, by=by, why=why)
+
+
+def _stand(
+    connection: Connection, tenant: str, name: str, change: Mapping[str, Any], *, by: str, why: str
+) -> Standing:
+    before = functions.standing(connection, tenant, name)
+    after = tools.standing(change, before)
+    if after == before:
+        return before
+    functions.put_standing(connection, tenant, name, after, by=by)
+    acts.record(
+        connection,
+        tenant,
+        by=by,
+        action="tool.stand",
+        subject=f"tool:{name}",
+        why=why,
+        detail={"status": after.status, "tags": [*after.tags]},
+        before=[before.status, [*before.tags]],
+        after=[after.status, [*after.tags]],
+    )
+    return after
+
+
+def for_models(
+    platform: Platform,
+    tenant: str,
+    *,
+    tag: str | None = None,
+    category: str | None = None,
+    after: str = "",
+    limit: int = 1000,
+) -> tuple[Function, ...]:
+    """The newest version of every tool that may be called, by name, after a name."""
+    found: list[Function] = []
+    while len(found) < limit:
+        page = function_list(platform, tenant, "tool", after=after, limit=limit)
+        found += (
+            each
+            for each in page
+            if each.standing.status not in tools.CLOSED
+            and tag in (None, *each.standing.tags)
+            and category in (None, each.terms.category)
+        )
+        if len(page) < limit:
+            break
+        after = page[-1].name
+    return tuple(found[:limit])
 
 
 def function(

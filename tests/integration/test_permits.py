@@ -1,7 +1,7 @@
 """Answers that are bound to what they are for: the call of a tool with its exact arguments.
 
-Here a step that asks for an approval is made to ask for a permit: who parks such steps, and what
-follows, is the concern of whoever guards them.
+Here a step that asks for an approval is made to ask for a permit first. Who parks such steps, and
+for what, is the concern of whoever guards them; their history tells of it, here it does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from engine import asking
 from engine.core.values import Json, canonical, digest
-from engine.errors import Conflict, Forbidden, Invalid
+from engine.errors import Conflict, Forbidden, Invalid, Settled
 from engine.platform import Platform
 from engine.runs import answers, approvals, waits
 from engine.runs.answers import Saying
@@ -21,8 +21,8 @@ from engine.store import session
 from engine.store import waits as rows
 from engine.store.ids import RunId, StepId
 from engine.store.waits import Wait
-from tests.support.platforms import TENANT, publish, sql, submit
-from tests.support.waiting import live, waits_at
+from tests.support.platforms import TENANT, as_owner, publish, sql, submit
+from tests.support.waiting import live, waits_at, why
 
 
 def permit(main: Platform, arguments: Json, **more: Any) -> RunId:
@@ -32,6 +32,11 @@ def permit(main: Platform, arguments: Json, **more: Any) -> RunId:
     with session.transaction(main.database) as connection:
         one = Wait(step=StepId(*run, "w#1"), kind="permit", asks=canonical(asks))
         rows.put(connection, [one])
+    as_owner(
+        main.settings,
+        "UPDATE step SET wait = 'permit', asked = 'start:this' WHERE run_id = CAST(:run AS uuid)",
+        run=run.run,
+    )
     return run
 
 
@@ -67,11 +72,28 @@ def test_a_permit_is_answered_by_what_was_seen_or_not_at_all(main: Platform) -> 
     assert live(main, run) == {"w#1": "waiting"}
     assert sql(main, "SELECT FROM answer") == []
     assert answer(main, run, digest=seen).verdict == "approve"
-    (_, settled) = approvals.of_step(main, run, "w#1")
+    _, settled, following = approvals.of_step(main, run, "w#1")
     assert (settled.kind, settled.status, settled.policy_id) == ("permit", "approved", "p7")
     assert (settled.digest, settled.answers[0].digest) == (seen, seen)
-    # What it is for is still to begin.
+    # What it is for begins only now: the step asks what it is there to ask.
+    assert (following.kind, following.status) == ("approval", "pending")
     assert sql(main, "SELECT FROM attempt") == sql(main, "SELECT FROM result") == []
+
+
+def test_a_permit_that_is_denied_fails_the_step_and_says_who_was_against_it(main: Platform) -> None:
+    run = permit(main, {}, reason=True)
+    with pytest.raises(Invalid, match="reason: is missing"):
+        answer(main, run, choice="deny", digest=of({}))
+    answer(main, run, choice="deny", digest=of({}), reason="not today")
+    assert why(main, run) == ("failed", "denied")
+    (_, settled) = approvals.of_step(main, run, "w#1")
+    assert (settled.status, settled.reason, settled.settled_by) == (
+        "denied",
+        "not today",
+        "user:bob",
+    )
+    with pytest.raises(Settled, match="bob answered deny"):
+        answer(main, run, by="cid", digest=of({}))
 
 
 def test_a_digest_is_of_no_use_where_there_is_none(main: Platform) -> None:

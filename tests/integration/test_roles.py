@@ -20,6 +20,7 @@ ROWS: Mapping[str, str] = {
     "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
     "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
     " VALUES ('acme', 'function', 'f', 1, 'x', 'c', 'me')",
+    "tool": "(tenant_id, name, status, changed_by) VALUES ('acme', 't', 'active', 'me')",
     "workflow": "(tenant_id, name) VALUES ('acme', 'w')",
     "workflow_version": "(tenant_id, id, workflow, version, document, checksum, created_by)"
     f" VALUES ('acme', '{RUN}', 'w', '1.0.0', '{{}}', 'c', 'me')",
@@ -62,6 +63,13 @@ ROWS: Mapping[str, str] = {
     "batch": "(tenant_id, by, key, digest, questions) VALUES ('acme', 'ada', 'k', 'd', '[]')",
     "batch_answer": "(tenant_id, by, key, question, outcome)"
     " VALUES ('acme', 'ada', 'k', 'q', '{}')",
+    "account": "(tenant_id, key, scope, subject, unit, span, period)"
+    " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
+    "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
+    "reservation": "(tenant_id, run_id, step, attempt, ordinal, user_id, workflow, node, amounts,"
+    f" accounts, at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 'ada', 'w', 'a', '{{}}', '{{}}', now())",
+    "ledger": "(tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow, node, usage,"
+    f" charged_at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 1, 'ada', 'w', 'a', '{{}}', now())",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -77,6 +85,7 @@ _APPENDED = (
     "pin",
     "log",
     "blob_reference",
+    "ledger",
 )
 
 #: All that each role may do. UPDATE means of every column.
@@ -92,20 +101,29 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "batch_answer": _READ_AND_APPEND,
         **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
         "idempotency": _READ_AND_APPEND | {"DELETE"},
+        "tool": _READ_AND_APPEND | {"UPDATE"},
         "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
         "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
         "blob": _READ_AND_APPEND | {"DELETE"},
+        "account": _READ_AND_APPEND | {"DELETE"},
+        "purse": _READ_AND_APPEND | {"UPDATE"},
+        "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },
     "celeriac_worker": {
-        **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
+        **dict.fromkeys(
+            ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
+        ),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,
         **dict.fromkeys(("inbox", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
-            ("attempt", "result", "call", "call_result", "pin", "log", "blob"), _READ_AND_APPEND
+            ("attempt", "result", "call", "call_result", "pin", "log", "blob", "ledger", "account"),
+            _READ_AND_APPEND,
         ),
+        "purse": _READ_AND_APPEND | {"UPDATE"},
+        "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },
 }
 

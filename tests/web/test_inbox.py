@@ -28,8 +28,8 @@ Described = Callable[[TestResponse], None]
 
 @pytest.fixture
 def bob(app: Flask, control: Platform) -> Api:
-    """A client of bob's, who is a boss."""
-    principal = Principal(tenant=TENANT, user="bob", roles=frozenset({"boss"}))
+    """A client of bob's, who is a boss and may answer."""
+    principal = Principal(tenant=TENANT, user="bob", roles=frozenset({"boss", "approver"}))
     return Api(client=app.test_client(), token=access.create_key(control.database, principal))
 
 

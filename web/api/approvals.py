@@ -19,7 +19,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="run:read")
 @routes.query(ApprovalsArguments)
 @routes.gives(page_of(ApprovalSchema))
 def list_approvals(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def list_approvals(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=approvals.place)
 
 
-@routes.on("GET", "/<request_id>")
+@routes.on("GET", "/<request_id>", needs="run:read")
 @routes.gives(ApprovalSchema)
 def get_approval(request_id: str) -> Approval:
     """Show a request for an approval, and what came of it."""

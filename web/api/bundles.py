@@ -77,7 +77,7 @@ _FORM = {
 }
 
 
-@routes.on("POST", "/upload")
+@routes.on("POST", "/upload", needs="definition:write")
 @routes.described(parameters=[_CORRELATED], requestBody=_FORM)
 @routes.gives(UploadSchema, HTTPStatus.CREATED)
 def upload() -> tuple[dict[str, Any], int, dict[str, str]]:
@@ -103,7 +103,7 @@ def upload() -> tuple[dict[str, Any], int, dict[str, str]]:
     return told, HTTPStatus.CREATED, {**headers, "X-Correlation-ID": found.correlation_id}
 
 
-@routes.on("GET", "/status/<process_id>")
+@routes.on("GET", "/status/<process_id>", needs="definition:read")
 @routes.gives(ProcessSchema)
 def status(process_id: str) -> dict[str, Any]:
     """Get what came of an upload."""
@@ -111,7 +111,7 @@ def status(process_id: str) -> dict[str, Any]:
     return _process(bundles.process_of(site.current().platform, who.tenant, process_id), who.tenant)
 
 
-@routes.on("GET", "/list")
+@routes.on("GET", "/list", needs="definition:read")
 @routes.query(TenantArguments)
 @routes.gives(page_of(ProcessSchema))
 def list_bundles(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def list_bundles(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**page, "items": [_process(each, who.tenant) for each in page["items"]]}
 
 
-@check_routes.on("POST", "/graph")
+@check_routes.on("POST", "/graph", needs="definition:read")
 @check_routes.takes(ComposedSchema)
 @check_routes.gives(ValidationSchema)
 def check_graph(asked: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def check_graph(asked: dict[str, Any]) -> dict[str, Any]:
     return {"valid": not found, "errors": found, "warnings": composer.warnings(composed)}
 
 
-@check_routes.on("POST", "/node-name")
+@check_routes.on("POST", "/node-name", needs="definition:read")
 @check_routes.takes(NodeNameSchema)
 @check_routes.gives(ValidationSchema)
 def check_node_name(asked: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ routes = Routes(
 )
 
 
-@routes.on("POST", "")
+@routes.on("POST", "", needs="approval:answer")
 @routes.takes(NewDelegationSchema)
 @routes.gives(DelegationSchema, HTTPStatus.CREATED)
 def delegate(asked: dict[str, Any]) -> Delegation:
@@ -40,7 +40,7 @@ def delegate(asked: dict[str, Any]) -> Delegation:
     )
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="run:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(DelegationSchema))
 def list_delegations(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def list_delegations(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda one: one.id)
 
 
-@routes.on("POST", "/<delegation>/revoke")
+@routes.on("POST", "/<delegation>/revoke", needs="approval:answer")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(DelegationSchema)
 def revoke(asked: dict[str, Any], delegation: str) -> Delegation:

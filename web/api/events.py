@@ -64,7 +64,7 @@ class Reader:
         return f"{self.seq}~{pagination.cursor(read)}" if read else str(self.seq)
 
 
-@routes.on("GET", "/events")
+@routes.on("GET", "/events", needs="run:read")
 @routes.query(EventsArguments)
 @routes.gives(
     None,

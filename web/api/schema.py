@@ -6,6 +6,7 @@ from flask import Response
 
 from engine.core import schema
 from web import rendering
+from web.permissions import PUBLIC
 from web.routing import Routes
 
 routes = Routes(
@@ -13,7 +14,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "/schema")
+@routes.on("GET", "/schema", needs=PUBLIC)
 @routes.gives(None)
 @routes.described(security=[])
 def document_schema() -> Response:

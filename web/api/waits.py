@@ -47,7 +47,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "/waits")
+@routes.on("GET", "/waits", needs="run:read")
 @routes.query(WaitsArguments)
 @routes.gives(page_of(OpenWaitSchema))
 def list_waits(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def list_waits(arguments: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-@routes.on("GET", "/waits/counts")
+@routes.on("GET", "/waits/counts", needs="run:read")
 @routes.query(CountArguments)
 @routes.gives(CountsSchema)
 def count_waits(arguments: dict[str, Any]) -> Mapping[str, int]:
@@ -75,7 +75,7 @@ def count_waits(arguments: dict[str, Any]) -> Mapping[str, int]:
     return waits.counts(site.current().platform, tenant, person=_person(), which=_filter(arguments))
 
 
-@routes.on("POST", "/waits/answers")
+@routes.on("POST", "/waits/answers", needs="approval:answer")
 @routes.described(parameters=[_KEY])
 @routes.takes(AnswersSchema)
 @routes.gives(CamesSchema)
@@ -106,7 +106,7 @@ def answer_many(asked: dict[str, Any]) -> dict[str, Any]:
     return {"items": came}
 
 
-@routes.on("POST", "/runs/<run_id>/steps/<key>/answer")
+@routes.on("POST", "/runs/<run_id>/steps/<key>/answer", needs="approval:answer")
 @routes.takes(AnswerSchema)
 @routes.gives(AnsweredSchema)
 def answer(asked: dict[str, Any], run_id: str, key: str) -> Answered:
@@ -126,14 +126,14 @@ def answer(asked: dict[str, Any], run_id: str, key: str) -> Answered:
     )
 
 
-@routes.on("GET", "/runs/<run_id>/steps/<key>/answers")
+@routes.on("GET", "/runs/<run_id>/steps/<key>/answers", needs="run:read")
 @routes.gives(AskedSchema)
 def list_answers(run_id: str, key: str) -> dict[str, Any]:
     """Show all that a step has asked people, who said what, when, for whom and why."""
     return {"items": approvals.of_step(site.current().platform, named(run_id), key)}
 
 
-@routes.on("POST", "/runs/<run_id>/steps/<key>/items")
+@routes.on("POST", "/runs/<run_id>/steps/<key>/items", needs="run:control")
 @routes.takes(NewItemsSchema)
 @routes.gives(ItemsSchema)
 @routes.also_gives(
@@ -149,7 +149,7 @@ def add_items(asked: dict[str, Any], run_id: str, key: str) -> tuple[dict[str, A
     return {"items": count}, HTTPStatus.ACCEPTED if count is None else HTTPStatus.OK
 
 
-@routes.on("POST", "/runs/<run_id>/steps/<key>/complete")
+@routes.on("POST", "/runs/<run_id>/steps/<key>/complete", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(StatusSchema)
 def complete(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:

@@ -109,6 +109,7 @@ def _working(node: Node, section: Section) -> Node:
         save=templates(section, "save"),
         retry=_retry(section),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
+        estimate=_estimate(section),
         queue=_queue(section),
         lock=_lock(section),
         compensate=_compensate(node.id, section),
@@ -141,7 +142,8 @@ def _inner(outer: Section, field: str, name: NodeId, kinds: tuple[str, ...]) -> 
     kind = section.option("kind", kinds, ()) or "function"
     own = {"function": ("uses",), "tool": ("tool",), "workflow": ("workflow", "orphan")}[kind]
     common = ("kind", "with", "retry", "timeout", "queue")
-    section.known((*common, *own), elsewhere=words.INNER)
+    spends = () if kind == "workflow" else ("estimate",)
+    section.known((*common, *spends, *own), elsewhere=words.INNER)
     if kind != "workflow" and own[0] not in section.fields:
         section.fail(own[0], f"the {kind} has no name", f"write {own[0]}: NAME")
     return Node(
@@ -152,6 +154,7 @@ def _inner(outer: Section, field: str, name: NodeId, kinds: tuple[str, ...]) -> 
         inputs=_with(section),
         retry=_retry(section, words.CHILD_REASONS if kind == "workflow" else words.REASONS),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
+        estimate=_estimate(section),
         queue=_queue(section),
     )
 
@@ -176,6 +179,24 @@ def _lock(node: Section) -> Lock | None:
         until=None if until is None else NodeId(until),
         tenant=section.option("of", words.LOCKS, ()) == "tenant",
     )
+
+
+def _estimate(node: Section) -> dict[str, float]:
+    """What an attempt may use, by name."""
+    if "estimate" not in node.fields:
+        return {}
+    section = node.section("estimate")
+    if len(section.fields) > words.MAX_USAGES:
+        node.fail(
+            "estimate", f"{len(section.fields)} names", f"write at most {words.MAX_USAGES} of them"
+        )
+        return {}
+    for name in section.fields:
+        if not words.matches(words.USAGE, name):
+            section.fail(
+                name, f"{short(name)} is no name of a usage", "write cost_usd, tokens_used, …"
+            )
+    return {name: section.number(name, 0, words.MAX_USAGE, 0) for name in section.fields}
 
 
 def _queue(section: Section) -> str | None:
