@@ -10,43 +10,16 @@ from typing import Any
 
 import pytest
 
-from engine import asking
-from engine.core.values import Json, canonical, digest
+from engine.core.values import Json
 from engine.errors import Conflict, Forbidden, Invalid, Settled
 from engine.platform import Platform
 from engine.runs import answers, approvals, waits
 from engine.runs.answers import Saying
 from engine.runs.waits import Filter, Person
-from engine.store import session
-from engine.store import waits as rows
-from engine.store.ids import RunId, StepId
-from engine.store.waits import Wait
-from tests.support.platforms import TENANT, as_owner, publish, sql, submit
+from engine.store.ids import RunId
+from tests.support.permits import of, permit
+from tests.support.platforms import TENANT, publish, sql, submit
 from tests.support.waiting import live, waits_at, why
-
-
-def permit(main: Platform, arguments: Json, **more: Any) -> RunId:
-    """A run of ada's with a step that waits for a permit to call `mail`."""
-    run = submit(main, publish(main, waits_at("approval")))
-    asks = asking.permit(bound(arguments), policy_id="p7", why="mail goes out", **more)
-    with session.transaction(main.database) as connection:
-        one = Wait(step=StepId(*run, "w#1"), kind="permit", asks=canonical(asks))
-        rows.put(connection, [one])
-    as_owner(
-        main.settings,
-        "UPDATE step SET wait = 'permit', asked = 'start:this' WHERE run_id = CAST(:run AS uuid)",
-        run=run.run,
-    )
-    return run
-
-
-def bound(arguments: Json) -> dict[str, Json]:
-    return {"tool": "mail", "version": 2, "arguments": arguments, "cost_usd": 0.5}
-
-
-def of(arguments: Json) -> str:
-    """The digest of what is asked about these arguments."""
-    return digest(bound(arguments))
 
 
 def answer(
