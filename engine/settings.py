@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -18,11 +18,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError, validate
 
-from engine import keys
+from engine import keys, signers
 from engine.core.problem import Problem
 from engine.core.values import VALUE_BYTES
 from engine.errors import Invalid
 from engine.keys import Ring
+from engine.signers import Signers
 
 #: Anything but this driver would be a second one: SQLAlchemy 2.1 reads a bare `postgresql:` as psycopg 3.
 _DATABASE_SCHEME = "postgresql+psycopg2"
@@ -57,6 +58,8 @@ class Settings:
     #: Whether requests without a credential, made by this machine's user, act as the local principal;
     #: the embedded profile's default, and for it only.
     anonymous: bool = False
+    #: Whose JWTs say who asks; nobody's unless keys are given.
+    signers: Signers = field(default=Signers(), repr=False)
     #: Python modules whose functions and tools are installed as trusted library code.
     libraries: tuple[str, ...] = ()
     lease_seconds: float = 30.0
@@ -103,6 +106,9 @@ class Settings:
             "CELERIAC_HOME": str(self.home),
             "CELERIAC_SUPERVISED": "1" if self.supervised else None,
             "CELERIAC_ANONYMOUS": "local" if self.anonymous else "off",
+            "CELERIAC_JWT_KEYS": self.signers.text or None,
+            "CELERIAC_JWT_ISSUER": self.signers.issuer or None,
+            "CELERIAC_JWT_AUDIENCE": self.signers.audience or None,
             "CELERIAC_LIBRARIES": ",".join(self.libraries) or None,
             "CELERIAC_LEASE_SECONDS": str(self.lease_seconds),
             "CELERIAC_SWEEP_SECONDS": str(self.sweep_seconds),
@@ -153,6 +159,11 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "home": home,
         "supervised": env.bool("CELERIAC_SUPERVISED", default=False),
         "anonymous": anonymous,
+        "signers": replace(
+            env.signers("CELERIAC_JWT_KEYS", None) or Signers(),
+            issuer=env.str("CELERIAC_JWT_ISSUER", ""),
+            audience=env.str("CELERIAC_JWT_AUDIENCE", ""),
+        ),
         "libraries": env.modules("CELERIAC_LIBRARIES", None) or (),
         "lease_seconds": env.float("CELERIAC_LEASE_SECONDS", 30.0, validate=positive),
         "sweep_seconds": env.float("CELERIAC_SWEEP_SECONDS", 1.0, validate=positive),
@@ -195,6 +206,16 @@ def _contradictions(environment: Mapping[str, str], values: Mapping[str, Any]) -
             message=f"is missing, while {' and '.join(sorted(given))} is set",
             remedy="set both for a fleet, or none for the embedded platform",
         )
+    for name, value in (
+        ("CELERIAC_JWT_ISSUER", values["signers"].issuer),
+        ("CELERIAC_JWT_AUDIENCE", values["signers"].audience),
+    ):
+        if values["signers"].keys and not value:
+            yield Problem(
+                path=name,
+                message="is missing, while CELERIAC_JWT_KEYS is set",
+                remedy="set it to what every token must say: who made it, and for whom",
+            )
     if values["anonymous"] is True and given and values["supervised"] is not True:
         yield Problem(
             path="CELERIAC_ANONYMOUS",
@@ -287,6 +308,19 @@ def _blob_keys(text: str) -> Ring:
         raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
 
 
+def _signers(text: str) -> Signers:
+    """Keys whose signatures hold: a JWK set, or the name of a file that holds one."""
+    if not text.startswith("{"):
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise ValidationError("is neither a JWK set nor a file that can be read") from None
+    try:
+        return Signers(keys=signers.parse(text), text=text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
+
+
 def _split(text: str, example: str) -> tuple[str, str]:
     scheme, colon, rest = text.partition(":")
     if not colon or not rest.startswith("//"):
@@ -325,6 +359,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "redis_url": _redis_url,
     "blob_url": _blob_url,
     "blob_keys": _blob_keys,
+    "signers": _signers,
     "folder": _folder,
     "anonymous": _anonymous,
     "modules": _modules,

@@ -44,7 +44,7 @@ MAX_TAGS = 50
 #: Bytes of a schema.
 MAX_SCHEMA = 65_536
 
-PERMISSION = r"^[A-Za-z0-9_.-]{1,64}(:[A-Za-z0-9_.*-]{1,64}){0,4}$"
+PERMISSION = r"^[a-z][a-z0-9_.-]{0,99}:[a-z][a-z0-9_.-]{0,99}$"
 TAG = r"^[^\x00-\x1f\x7f,]{1,64}$"
 
 #: What code asks for by this name is the run's, not the caller's.
@@ -81,6 +81,18 @@ class Terms:
     #: A person is asked before each call.
     requires_approval: bool = False
     category: str | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether somebody or something is asked before a call, beside what it is given."""
+        return bool(
+            self.required_permissions
+            or self.cost_estimate_usd
+            or self.tokens_estimate
+            or self.rate_per_minute
+            or self.rate_per_hour
+            or self.requires_approval
+        )
 
     def told(self) -> dict[str, Json]:
         """The terms as JSON."""
@@ -408,7 +420,7 @@ class _Reader:
             remedy = suggestion(str(value), known) or f"write one of {', '.join(known)}"
             self._fail(name, f"{_seen(value)} stands here", remedy)
             return None
-        return value
+        return None if value is None else str(value)
 
     def _fail(self, name: str, message: str, remedy: str) -> None:
         self._problems.append(Problem(path=below(self._path, name), message=message, remedy=remedy))

@@ -10,6 +10,7 @@ import flask_smorest
 from flask import Flask, Response, current_app, request
 from flask.json.provider import JSONProvider
 
+from engine.errors import Forbidden
 from engine.platform import Platform
 from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
@@ -23,11 +24,15 @@ from web.api import (
     functions,
     health,
     history,
+    keys,
+    policies,
     runs,
     schema,
     sent,
+    sessions,
     steps,
     tools,
+    users,
     waits,
     workflows,
 )
@@ -40,7 +45,11 @@ _ERRORS = 400
 DESCRIPTION = """\
 Workflows that nothing can make forget: submit a graph, follow its run, read its history.
 
-Everything under `/api/v1` takes a credential: `Authorization: Bearer clr_…`, or `X-API-Key`.
+Everything under `/api/v1` takes a credential: `Authorization: Bearer …`, or `X-API-Key`; an API key
+(`clr_…`) or a JWT of an issuer whom the platform trusts. It alone says whose data you see. 401: it is
+missing or does not hold; 403: your user lacks the permission that is named (each operation tells
+its own as `x-permission`); 404: there is no such
+thing, or it is somebody else's.
 Errors are `application/problem+json` and list every field with its remedy. Lists page by
 cursor: hand `next` back as `cursor`. A submission with an `Idempotency-Key` may be repeated.
 
@@ -67,7 +76,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
     site.install(app, site.build(platform))
     envelope.install(app)
     app.before_request(_admit)
-    app.register_error_handler(Exception, errors.answer)
+    app.register_error_handler(Exception, _answer)
     api = _Api(app)
     for blueprint in (
         workflows.routes,
@@ -82,13 +91,18 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         approvals.routes,
         delegations.routes,
         sent.routes,
+        sessions.routes,
         functions.routes,
         tools.routes,
         tools.model_routes,
         bundles.routes,
         bundles.check_routes,
+        policies.routes,
         schema.routes,
         health.routes,
+        users.me_routes,
+        users.routes,
+        keys.routes,
         seed_graphs.routes,
         running.routes,
         registry.node_routes,
@@ -143,6 +157,12 @@ def _admit() -> None:
     assert needed is not None
     if needed != permissions.PUBLIC and not permissions.is_within(current_app, request.endpoint):
         principal.admit(request, needed)
+
+
+def _answer(error: Exception) -> Response:
+    if isinstance(error, Forbidden):
+        principal.note_refusal(request, error)
+    return errors.answer(error)
 
 
 _SPEC = {

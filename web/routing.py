@@ -23,7 +23,8 @@ class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed with
         """Answer a method at an address, to whoever holds a permission (`permissions.needs`)."""
 
         def found(view: F) -> F:
-            routed: F = self.route(rule, methods=[method])(permissions.needs(needs)(view))
+            told = self.doc(**{"x-permission": needs})(permissions.needs(needs)(view))
+            routed: F = self.route(rule, methods=[method])(told)
             return routed
 
         return found

@@ -69,6 +69,14 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "register": Entry("functions", "Register a function or a tool from its source."),
     },
+    "Who may do what": {
+        "me": Entry("users", "Say who you are, and what you may do."),
+        "user": Entry("users", "List, make and change the users of your tenant."),
+        "key": Entry("keys", "List, make, rotate and revoke API keys."),
+    },
+    "Guardrails": {
+        "policy": Entry("policies", "Apply, lint, try, list, show and withdraw policies."),
+    },
     "Documents": {
         "validate": Entry(
             "documents", "Check a workflow's document: every problem, with its place."
@@ -86,6 +94,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "flower": Entry("flower", "Run Flower, which shows Celery's side, on this machine."),
     },
     "Upkeep": {
+        "tenant": Entry("tenants", "List and make tenants, with the database at hand."),
         "db": Entry("database", "Look after the database's schema."),
         "doctor": Entry("doctor", "Check what must always hold of the stored runs."),
         "version": Entry("version", "Print the version."),

@@ -230,6 +230,8 @@ class Node:
     #: Name of the function or tool that runs here, with its version if one is fixed:
     #: `increment`, `increment@3`. A function node may have none and only choose.
     uses: str | None = None
+    #: Of a tool whose name is worked out when its step runs: the expression that `uses` is.
+    called: expressions.Template | None = None
     #: Name of the function that runs after it, on its outcome; its answer is the choice.
     choose: str | None = None
     #: Inputs: a JSON template whose `$…` strings are expressions.

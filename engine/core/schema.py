@@ -231,12 +231,35 @@ def _tool() -> dict[str, Json]:
         "A node where a tool is called.",
         {
             "kind": {"description": "How the node runs.", "const": "tool"},
-            "tool": _reference("The tool that is called here."),
+            "tool": _tool_name(),
             **_work(),
+            "with": _arguments(),
             **_common(),
         },
         required=["kind", "tool"],
     )
+
+
+def _tool_name() -> dict[str, Json]:
+    return {
+        "description": "The tool that is called: its name, or an expression of it.",
+        "anyOf": [
+            {"$ref": "#/$defs/reference"},
+            {"$ref": "#/$defs/reference_expression"},
+        ],
+    }
+
+
+def _arguments() -> dict[str, Json]:
+    given = _work()["with"]
+    assert isinstance(given, dict)
+    return {
+        "description": "Its arguments: name to template, or an expression of all of them.",
+        "anyOf": [
+            {name: each for name, each in given.items() if name != "description"},
+            {"$ref": "#/$defs/reference_expression"},
+        ],
+    }
 
 
 def _plan() -> dict[str, Json]:
@@ -535,7 +558,7 @@ def _inner() -> dict[str, Json]:
             ),
             _object(
                 "A tool.",
-                {"kind": _kind("tool"), "tool": _reference("The tool that is called."), **tried},
+                {"kind": _kind("tool"), "tool": _tool_name(), **tried, "with": _arguments()},
                 required=["kind", "tool"],
             ),
             _object(

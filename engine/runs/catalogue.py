@@ -202,6 +202,14 @@ def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> Workflow
     `Invalid` with every problem, and `Conflict` when the version is taken by another document.
     """
     graph = documents.graph(data)
+    _check_name(graph)
+    with session.transaction(platform.database) as connection:
+        return publish_graph(connection, tenant, graph, by=by)
+
+
+def publish_own(platform: Platform, tenant: str, data: Json, *, by: str) -> WorkflowVersion:
+    """Publish a workflow of the platform's own, under a name that is kept for it. See `publish`."""
+    graph = documents.graph(data)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
@@ -209,6 +217,7 @@ def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> Workflow
 def publish_text(platform: Platform, tenant: str, text: str | bytes, *, by: str) -> WorkflowVersion:
     """Publish from YAML or JSON as somebody wrote it: problems then tell their lines. See `publish`."""
     graph = documents.read_graph(text)
+    _check_name(graph)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
@@ -216,6 +225,7 @@ def publish_text(platform: Platform, tenant: str, text: str | bytes, *, by: str)
 def publish_simple(platform: Platform, tenant: str, body: Json, *, by: str) -> WorkflowVersion:
     """Publish a version of a workflow from the body of `POST /graph/create`. Raises `Invalid`."""
     graph = simple(body)
+    _check_name(graph)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
@@ -302,6 +312,14 @@ def pins(
         )
         if namespace is None:
             problems.append(_missing(reference))
+        elif namespace != reference.kind and _is_guarded(connection, tenant, reference):
+            problems.append(
+                Problem(
+                    path=reference.path,
+                    message=f"the tool {reference.text} is called on terms, not run as a function",
+                    remedy=f"write kind: tool, tool: {reference.text}",
+                )
+            )
         elif reference.version is None:
             found[f"{namespace}:{reference.name}"] = known[namespace][reference.name]
         else:
@@ -378,11 +396,25 @@ def _agents(connection: Connection, tenant: str, graph: Graph) -> Graph:
     return replace(said, places=graph.places)
 
 
+def _check_name(graph: Graph) -> None:
+    """Raise `Invalid` for a name that is the platform's own."""
+    if graph.workflow.startswith(words.OWN_NAMES):
+        message = f"names that begin with {words.OWN_NAMES} are the platform's own"
+        raise Invalid([Problem(path="workflow", message=message, remedy="use another")])
+
+
 def _name_problems(name: str) -> list[Problem]:
     if words.matches(words.FUNCTION, name):
         return []
     remedy = "use up to 128 letters, digits, _ . and -, the first a letter or _"
     return [Problem(path="name", message=f"{name[:80]!r} is not a name", remedy=remedy)]
+
+
+def _is_guarded(connection: Connection, tenant: str, reference: Reference) -> bool:
+    """Whether a tool asks more of its callers than arguments."""
+    assert not isinstance(reference.version, str)
+    found = functions.get(connection, tenant, "tool", reference.name, reference.version)
+    return found is not None and found.terms.guarded
 
 
 def _missing(reference: Reference) -> Problem:

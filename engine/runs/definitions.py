@@ -12,10 +12,12 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
 
+from engine import tools
+from engine.core.values import Json
 from engine.store import calls, functions
 from engine.store.functions import Namespace
 from engine.store.ids import StepId
-from engine.tools import CLOSED, USUAL, USUALLY, Standing, Terms
+from engine.tools import CLOSED, USUAL, USUALLY, Bound, Standing, Terms
 
 _CACHED = 2000
 _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -43,6 +45,10 @@ class Definition:
         """Whether nobody may call it at the moment."""
         return self.standing.status in CLOSED
 
+    def bound(self, arguments: Mapping[str, Json]) -> Bound:
+        """The arguments of a call, `{"args": […], "kwargs": {…}}`, by name, and what is wrong."""
+        return tools.bound(self.terms.schema, self.takes, arguments)
+
 
 def of_run(
     connection: Connection, step: StepId, pins: Mapping[str, int], namespace: Namespace, uses: str
@@ -57,7 +63,9 @@ def of_run(
     for known in namespaces if namespace == "function" else namespaces[1:]:
         version = pins.get(f"{known}:{uses}")
         if version is not None and (found := _load(connection, step.tenant, known, name, version)):
-            return found
+            around = known != namespace and (found.terms.guarded or found.closed)
+            # Run as a function, nobody would be asked whether it may be called.
+            return None if around else found
     if fixed:
         if namespace != "tool" or not _VERSION.fullmatch(fixed):
             return None

@@ -167,6 +167,14 @@ def page(
     return tuple(_function(row) for row in rows)
 
 
+def names(connection: Connection, tenant: str, namespace: Namespace) -> frozenset[str]:
+    """The names of every function or tool."""
+    statement = select(function.c.name).where(
+        function.c.tenant_id == tenant, function.c.namespace == namespace
+    )
+    return frozenset(connection.execute(statement.distinct()).scalars())
+
+
 def versions(
     connection: Connection, tenant: str, namespace: Namespace, name: str
 ) -> tuple[Function, ...]:

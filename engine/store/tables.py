@@ -122,7 +122,23 @@ tenant = Table(
     _text("id", primary_key=True),
     _text("name"),
     _now("created_at"),
+    _bigint("governance", server_default=text("0")),
     _check("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'"),
+)
+
+principal = Table(
+    "principal",
+    metadata,
+    _text("tenant_id"),
+    _text("id"),
+    Column("roles", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("permissions", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    _text("created_by"),
+    _now("created_at"),
+    _key("id"),
+    _of_tenant(),
+    _check("length(id) BETWEEN 1 AND 200"),
 )
 
 api_key = Table(
@@ -132,12 +148,45 @@ api_key = Table(
     _text("id"),
     _text("name"),
     _bytes("hash"),
-    Column("roles", ARRAY(Text), nullable=False),
+    Column("roles", ARRAY(Text)),
     _now("created_at"),
     _time("expires_at"),
+    _text("user_id"),
+    Column("scopes", ARRAY(Text)),
+    _time("last_used_at"),
+    _time("revoked_at"),
+    _text("created_by"),
     _key("id"),
     _of_tenant(),
     UniqueConstraint("id"),
+    ForeignKeyConstraint(["tenant_id", "user_id"], ["principal.tenant_id", "principal.id"]),
+)
+Index("api_key_user", api_key.c.tenant_id, api_key.c.user_id)
+
+refused_request = Table(
+    "refused_request",
+    metadata,
+    _text("tenant_id"),
+    _text("credential"),
+    _text("route"),
+    _text("reason"),
+    _time("minute", nullable=False),
+    _bigint("count"),
+    _key("credential", "route", "reason", "minute"),
+    _of_tenant(),
+    _check("count > 0"),
+)
+Index("refused_request_minute", refused_request.c.tenant_id, refused_request.c.minute)
+
+#: Of nobody's tenant: who asked is not known.
+unknown_request = Table(
+    "unknown_request",
+    metadata,
+    _text("reason"),
+    _time("hour", nullable=False),
+    _bigint("count"),
+    PrimaryKeyConstraint("reason", "hour"),
+    _check("count > 0"),
 )
 
 admin_act = Table(
@@ -803,6 +852,37 @@ Index(
 
 blob_reference = _appended("blob_reference", _text("sha256"), _key("run_id", "sha256"))
 Index("blob_referenced", blob_reference.c.tenant_id, blob_reference.c.sha256)
+
+policy_version = Table(
+    "policy_version",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("version"),
+    _text("document"),
+    _text("checksum"),
+    _text("created_by"),
+    _now("created_at"),
+    _key("name", "version"),
+    _of_tenant(),
+    _check("version >= 1"),
+    _check("checksum ~ '^[0-9a-f]{64}$'"),
+)
+
+policy = Table(
+    "policy",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("active", nullable=True),
+    _now("changed_at"),
+    _key("name"),
+    _of_tenant(),
+    ForeignKeyConstraint(
+        ["tenant_id", "name", "active"],
+        ["policy_version.tenant_id", "policy_version.name", "policy_version.version"],
+    ),
+)
 
 account = Table(
     "account",

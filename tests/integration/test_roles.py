@@ -15,7 +15,12 @@ RUN = "01975c3e-0000-7000-8000-000000000001"
 #: A row for every table, in an order that satisfies the foreign keys.
 ROWS: Mapping[str, str] = {
     "tenant": "(id, name) VALUES ('acme', 'Acme')",
-    "api_key": "(tenant_id, id, name, hash, roles) VALUES ('acme', 'k', 'key', 'x', '{admin}')",
+    "principal": "(tenant_id, id, created_by) VALUES ('acme', 'ada', 'me')",
+    "api_key": "(tenant_id, id, name, hash, user_id, created_by)"
+    " VALUES ('acme', 'k', 'key', 'x', 'ada', 'me')",
+    "refused_request": "(tenant_id, credential, route, reason, minute, count)"
+    " VALUES ('acme', 'key:k', 'GET /', 'secret', now(), 1)",
+    "unknown_request": "(reason, hour, count) VALUES ('none', now(), 1)",
     "admin_act": f"(tenant_id, id, by, action, subject) VALUES ('acme', '{RUN}', 'me', 'key.create', 'key:k')",
     "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
     "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
@@ -63,6 +68,9 @@ ROWS: Mapping[str, str] = {
     "batch": "(tenant_id, by, key, digest, questions) VALUES ('acme', 'ada', 'k', 'd', '[]')",
     "batch_answer": "(tenant_id, by, key, question, outcome)"
     " VALUES ('acme', 'ada', 'k', 'q', '{}')",
+    "policy_version": "(tenant_id, name, version, document, checksum, created_by)"
+    f" VALUES ('acme', 'p', 1, 'policy: p', '{'ab' * 32}', 'me')",
+    "policy": "(tenant_id, name, active) VALUES ('acme', 'p', 1)",
     "account": "(tenant_id, key, scope, subject, unit, span, period)"
     " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
     "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
@@ -88,32 +96,35 @@ _APPENDED = (
     "ledger",
 )
 
+_CONTROL: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("tenant", "principal", "api_key", "function"), _READ_AND_APPEND),
+    **dict.fromkeys(("workflow", "workflow_version", "policy", "policy_version"), _READ_AND_APPEND),
+    **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND),
+    **dict.fromkeys(("question", "verdict", "delegation", "revocation"), _READ_AND_APPEND),
+    "batch": _READ_AND_APPEND | {"DELETE"},
+    "batch_answer": _READ_AND_APPEND,
+    **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
+    **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
+    "unknown_request": _READ_AND_APPEND,
+    "tool": _READ_AND_APPEND | {"UPDATE"},
+    "run": _READ_AND_APPEND,
+    "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+    "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+    "blob": _READ_AND_APPEND | {"DELETE"},
+    "account": _READ_AND_APPEND | {"DELETE"},
+    "purse": _READ_AND_APPEND | {"UPDATE"},
+    "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+}
+
 #: All that each role may do. UPDATE means of every column.
 GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "celeriac_control": {
-        **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
-        **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
-        **dict.fromkeys(
-            (*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND
-        ),
-        **dict.fromkeys(("question", "verdict", "delegation", "revocation"), _READ_AND_APPEND),
-        "batch": _READ_AND_APPEND | {"DELETE"},
-        "batch_answer": _READ_AND_APPEND,
-        **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
-        "idempotency": _READ_AND_APPEND | {"DELETE"},
-        "tool": _READ_AND_APPEND | {"UPDATE"},
-        "run": _READ_AND_APPEND,
-        "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
-        "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
-        "blob": _READ_AND_APPEND | {"DELETE"},
-        "account": _READ_AND_APPEND | {"DELETE"},
-        "purse": _READ_AND_APPEND | {"UPDATE"},
-        "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
-    },
+    "celeriac_control": _CONTROL,
+    "celeriac_api": _CONTROL,
     "celeriac_worker": {
         **dict.fromkeys(
             ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
         ),
+        **dict.fromkeys(("tenant", "policy", "policy_version"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,
@@ -193,15 +204,35 @@ def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> No
     with _owner(database) as cursor:
         _fill(cursor)
         assert _allowed(cursor, "celeriac_control", "UPDATE api_key SET expires_at = now()")
-        for column in ("hash", "roles", "tenant_id", "name"):
+        for column in ("hash", "roles", "tenant_id", "name", "user_id", "scopes"):
             statement = f"UPDATE api_key SET {column} = {column}"
             assert not _allowed(cursor, "celeriac_control", statement)
+
+
+def test_control_puts_policies_in_force_but_never_alters_them(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        may = (
+            "policy SET active = NULL",
+            "policy SET changed_at = now()",
+            "tenant SET governance = 1",
+        )
+        for change in may:
+            assert _allowed(cursor, "celeriac_control", f"UPDATE {change}")
+            assert not _allowed(cursor, "celeriac_worker", f"UPDATE {change}")
+        for change in (
+            "policy_version SET document = ''",
+            "policy SET name = ''",
+            "tenant SET name = ''",
+        ):
+            assert not _allowed(cursor, "celeriac_control", f"UPDATE {change}")
 
 
 def test_only_control_makes_partitions(database: str) -> None:
     with _owner(database) as cursor:
         statement = "SELECT ensure_partitions('2031-01-01', 1)"
         assert not _allowed(cursor, "celeriac_worker", statement)
+        assert not _allowed(cursor, "celeriac_api", statement)
         assert _allowed(cursor, "celeriac_control", statement)
 
 
@@ -246,6 +277,8 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("workflow_version", "version = 'v1.0.0'", "workflow_version_version_check"),
         ("tenant", "id = 'Acme GmbH'", "tenant_id_check"),
         ("idempotency", "key = ''", "idempotency_key_check"),
+        ("policy_version", "checksum = 'abc'", "policy_version_checksum_check"),
+        ("policy_version", "version = 0", "policy_version_version_check"),
         ("blob", "sha256 = 'abc'", "blob_sha256_check"),
         ("blob", "size = -1", "blob_size_check"),
         ("blob", "state = 'gone'", "blob_state_check"),
@@ -277,11 +310,18 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
         ),
         ("workflow_version", ROWS["workflow_version"].replace("'acme'", "'other'")),
         ("api_key", ROWS["api_key"].replace("'acme', 'k'", "'nobody', 'k2'")),
+        ("principal", ROWS["principal"].replace("'acme'", "'nobody'")),
+        (
+            "api_key",
+            ROWS["api_key"].replace("'acme', 'k'", "'other', 'k2'"),
+        ),
         ("blob", ROWS["blob"].replace("'acme'", "'nobody'")),
         ("delegation", ROWS["delegation"].replace("'acme'", "'nobody'")),
         ("revocation", ROWS["revocation"].replace("'acme'", "'other'")),
         ("batch", ROWS["batch"].replace("'acme'", "'nobody'")),
         ("batch_answer", ROWS["batch_answer"].replace("'acme'", "'other'")),
+        ("policy_version", ROWS["policy_version"].replace("'acme'", "'nobody'")),
+        ("policy", ROWS["policy"].replace("'acme'", "'other'")),
     ],
 )
 def test_no_row_points_across_tenants(database: str, table: str, row: str) -> None:
@@ -341,7 +381,7 @@ def _attempts(cursor: Any, table: str, row: str) -> Mapping[str, str]:
 
 def _allowed(cursor: Any, role: str, statement: str) -> bool:
     """Whether a role may do it; whatever it did is undone."""
-    cursor.execute(f"BEGIN; SET LOCAL ROLE {role}")
+    cursor.execute(f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL celeriac.tenant = 'acme'")
     try:
         cursor.execute(statement)
     except errors.InsufficientPrivilege:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from engine import tools
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import catalogue, graphs, launch
+from engine.runs import catalogue, events, graphs, launch
 from engine.settings import Settings
 from engine.store import session
 from engine.tools import Standing
@@ -191,6 +192,30 @@ def test_how_a_tool_stands_holds_for_all_versions_and_is_an_act(main: Platform) 
         ("ada", "tool.stand", "tool:grow", "it broke", False),
         ("eve", "tool.stand", "tool:grow", "", False),
     ]
+
+
+def test_a_tool_on_terms_is_called_and_never_run_as_a_function(main: Platform) -> None:
+    register(main, "grow", namespace="tool")
+    plain = catalogue.publish(main, TENANT, document(), by="ada")
+    register(main, "grow", namespace="tool", terms=TERMS)
+    refused = "called on terms, not run as a function"
+    with pytest.raises(Invalid, match=refused):
+        catalogue.publish(main, TENANT, document(version="2.0.0"), by="ada")
+    with pytest.raises(Invalid, match=refused):
+        launch.submit(main, TENANT, plain.id, {}, by="ada")
+
+
+def test_the_platform_keeps_some_names_for_itself(main: Platform) -> None:
+    own = {**document(), "workflow": "celeriac.session"}
+    register(main, "grow")
+    for publish in (
+        lambda: catalogue.publish(main, TENANT, own, by="ada"),
+        lambda: catalogue.publish_text(main, TENANT, json.dumps(own), by="ada"),
+    ):
+        with pytest.raises(Invalid, match="the platform's own"):
+            publish()
+    with pytest.raises(Invalid, match="the platform's own"):
+        events.send(main, TENANT, "celeriac.step", {}, by="ada")
 
 
 def test_models_are_told_of_the_tools_that_may_be_called(main: Platform) -> None:

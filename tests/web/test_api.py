@@ -210,7 +210,7 @@ def test_with_the_broker_gone_submitting_and_cancelling_answer_at_once(
 
 def test_the_web_speaks_to_the_database_in_its_own_role(app: Flask) -> None:
     with session.transaction(sites.of(app).platform.database) as connection:
-        assert connection.execute(text("SELECT current_user")).scalar_one() == "celeriac_control"
+        assert connection.execute(text("SELECT current_user")).scalar_one() == "celeriac_api"
 
 
 # --- workflows and functions -------------------------------------------------------------------
@@ -528,7 +528,7 @@ def test_a_stream_tells_what_happens_when_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "LOOK_SECONDS", 3600)
-    here = sites.of(app)
+    here = replace(sites.of(app), platform=sites.of(app).platform.of(platforms.TENANT))
     run = platforms.submit(control, line)
     with here.listener.bell(run) as bell:
         told = streams.follow(here, run, bell, after=0)

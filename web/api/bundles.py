@@ -13,7 +13,7 @@ from werkzeug.datastructures import FileStorage
 
 from engine.core.problem import Problem
 from engine.core.section import short
-from engine.errors import Forbidden, Invalid
+from engine.errors import Invalid, NotFound
 from engine.formats import bundle, composer
 from engine.formats.composer import Composed, Line, Place
 from engine.runs import bundles, catalogue
@@ -217,9 +217,9 @@ def _correlation_id() -> str:
 
 
 def _check_tenant(named: str | None) -> None:
-    """The tenant is the credential's. Raises `Forbidden` where another is named."""
+    """The tenant is the credential's. Raises `NotFound` where another is named, there or not."""
     if named is not None and named != principal.current().tenant:
-        raise Forbidden(f"the credential is not of the tenant {short(named)}")
+        raise NotFound(f"Tenant not found: {short(named)}")
 
 
 def _names_in(version: str | None) -> list[str]:

@@ -17,7 +17,7 @@ from engine.runs.bulk import Action, Filter, Signal
 from engine.runs.launch import Submitted
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
-from web import body, connection, drawing, pagination, principal, site, streams
+from web import body, connection, drawing, pagination, permissions, principal, site, streams
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
 from web.schemas.pages import PageArguments, page_of
@@ -189,6 +189,8 @@ def retry(run_id: str) -> dict[str, Any]:
 def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
     """Cancel, terminate, pause, resume, retry or signal runs by filter, each for itself."""
     here, who = site.current(), principal.current()
+    if asked["event"] is not None:
+        permissions.check(who, "event:send")
     which, event, key = asked["filter"], asked["event"], body.idempotency_key(request)
     acted = bulk.act(
         here.platform,

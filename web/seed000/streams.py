@@ -48,17 +48,28 @@ def _serve(here: Site, connection: Connection, run_id: str, after: int) -> None:
     except Unauthenticated as error:
         connection.close(websocket.UNAUTHENTICATED, error.message)
     except Forbidden as error:
+        principal.note_refusal(request, error)
         connection.close(websocket.FORBIDDEN, error.message)
     except NotFound as error:
         connection.close(websocket.NOT_FOUND, error.message)
     else:
+        _follow(here, connection, run, after)
+
+
+def _follow(here: Site, connection: Connection, run: RunId, after: int) -> None:
+    try:
         _tell(here, connection, run, after)
+    except Unauthenticated as error:
+        connection.close(websocket.UNAUTHENTICATED, error.message)
+    except Forbidden as error:
+        connection.close(websocket.FORBIDDEN, error.message)
 
 
 def _tell(here: Site, connection: Connection, run: RunId, after: int) -> None:
+    may = principal.again(request, PERMISSION)
     with here.listener.bell(run) as bell:
         connection.wakes(bell.ring)
-        for batch in streams.follow(here, run, bell, after=after):
+        for batch in streams.follow(here, run, bell, after=after, may=may):
             for said in connection.received():
                 if said == "ping":
                     connection.send("pong")

@@ -64,6 +64,8 @@ JOINS: Mapping[str, Join] = {"all": Join(all=True), "any": Join(count=1)}
 #: The demands of a join, and what may stand beside one.
 JOIN = ("all", "first", "share", "of", "surplus", "timeout")
 SURPLUS = ("cancel", "finish", "keep")
+#: Names of workflows and of events that begin so are the platform's own.
+OWN_NAMES = "celeriac."
 #: JSON types, as JSON Schema names them.
 TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
 #: The types that a variable may have whose contributions add up so.

@@ -158,6 +158,35 @@ def test_a_node_may_name_a_tool_as_its_function() -> None:
     assert _run(graph, n=5) == {"n": 6}
 
 
+def test_a_call_in_a_run_is_held_to_what_its_tool_declares() -> None:
+    calls: list[int] = []
+
+    @tool(parameters={"n": {"type": "integer", "maximum": 9}})
+    def halve(n: int) -> int:
+        calls.append(n)
+        return n // 2
+
+    tool(name="off", status="disabled")(lambda: None)
+
+    def work(state: WorkflowState) -> None:
+        for name, argument in (("halve", "8"), ("halve", 10), ("off", 1), ("halve", 8)):
+            try:
+                state["half"] = invoke(name, argument)
+            except ToolError as error:
+                state.set("said", [*state.get("said", []), str(error)])
+
+    graph = WorkflowGraph()
+    graph.add_node("work", func=work)
+    graph.add_node("end", node_type=NodeType.END)
+    graph.add_edge("work", "end")
+    final = _run(graph)
+    assert (final["half"], calls) == (4, [8])
+    first, second, third = final["said"]
+    assert "arguments.n" in first
+    assert "arguments.n: 10 is greater" in second
+    assert "tool off is disabled" in third
+
+
 def test_a_function_calls_tools_and_hears_of_their_failures() -> None:
     @tool()
     def halve(n: int) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
@@ -149,9 +149,14 @@ GRANT SELECT, INSERT ON batch_answer TO celeriac_control;
 """
 
 
+TABLES = ("question", "verdict", "delegation", "revocation", "batch", "batch_answer")
+
+
 def upgrade() -> None:
     for statements in (WAITS, QUESTIONS, DELEGATIONS, BATCHES):
         op.execute(statements)
+    for table in TABLES:
+        op.execute(f"SELECT raise_wall('{table}')")
     op.execute("SELECT ensure_partitions(CURRENT_DATE, 3)")
     op.execute(OPEN)
 
