@@ -13,7 +13,7 @@ class FieldProblemSchema(Schema):
     remedy = fields.String()
 
 
-class VerdictSchema(Schema):
+class SettledSchema(Schema):
     """How what somebody came too late for was settled."""
 
     by = fields.String(metadata={"description": "`user:NAME`, or `clock`"})
@@ -31,7 +31,7 @@ class ProblemSchema(Schema):
     request_id = fields.String()
     errors = fields.List(fields.Nested(FieldProblemSchema))
     verdict = fields.Nested(
-        VerdictSchema, metadata={"description": "Of a question that is settled already"}
+        SettledSchema, metadata={"description": "Of a question that is settled already"}
     )
 
 
