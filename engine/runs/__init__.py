@@ -34,9 +34,10 @@ event and a wait look for each other after either is committed, so one of the tw
 and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
 worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
 
-*People* (`answers`, `delegations`, `escalations`, `approvals`). Whoever answers uses a say, his own
-or one that was handed to him: everybody speaks once, every say counts once. What nobody settles in
-time is put to others, too. A question and its verdict outlive the step that asked.
+*People* (`answers`, `says`, `delegations`, `escalations`, `approvals`). Whoever answers uses a say, his
+own or one that was handed to him by somebody who has it still: everybody speaks once, every say counts
+once. What nobody settles in time is put to others, too. A question and its verdict outlive the step
+that asked.
 
 *Policies* (`policies`) are a tenant's, and hold from the next turn of each of its runs. A change of
 what is in force moves one number on, which a turn reads anyway: only another number makes it read

@@ -23,10 +23,10 @@ from engine.core.problem import Problem
 from engine.core.values import Inline, Json, digest
 from engine.errors import CeleriacError, Conflict, Forbidden, Invalid, NotFound, Settled
 from engine.platform import Platform
-from engine.runs import control, identity, letters, views, waits
+from engine.runs import control, identity, letters, says, views, waits
 from engine.runs.waits import PEOPLE, Filter, Person
 from engine.store import answers as rows
-from engine.store import batches, delegations, history, inbox, payloads, session
+from engine.store import batches, history, inbox, payloads, session
 from engine.store import waits as waiting
 from engine.store.batches import BatchId
 from engine.store.ids import QuestionId, RunId, StepId
@@ -341,7 +341,7 @@ def _say(
         raise asking.not_asked(row.who, by)
     held = [
         say
-        for say in delegations.entrusted(connection, of.tenant, by)
+        for say in says.entrusted(connection, of.tenant, by)
         if (say.run is None or QuestionId(of.tenant, *_question(say)) == of)
         and behalf in (None, say.of)
         and say.of != barred

@@ -17,9 +17,9 @@ from engine.core.problem import Problem
 from engine.core.values import problems as json_problems
 from engine.errors import Conflict, Forbidden, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import acts, identity
+from engine.runs import acts, identity, says
 from engine.runs.waits import PEOPLE, Person
-from engine.store import answers, session, waits
+from engine.store import answers, principals, session, waits
 from engine.store import delegations as rows
 from engine.store.ids import QuestionId, RunId, StepId
 
@@ -61,8 +61,9 @@ def give(
 ) -> Delegation:
     """Hand one's say to another user: in what a step asks, or in whatever is asked `until` then.
 
-    Raises `Invalid`, `NotFound` for a step that asks nobody, `Forbidden` for whoever has no say in
-    it, and `Conflict` where it was used, or would come back to him.
+    Raises `Invalid`, also for a taker who is no active user, `NotFound` for a step that asks nobody,
+    `Forbidden` for whoever has no say in it, and `Conflict` where it was used, or would come back to
+    him. Whether he still has it is looked at when it is used (`says`).
     """
     _check(person.user, taker, reason)
     _check_bounds(run, step, until)
@@ -72,6 +73,7 @@ def give(
         question = None
         if run is not None and step is not None:
             question = _asked(connection, StepId(tenant, run, step), person, taker)
+        _check_taker(connection, tenant, taker)
         now = session.now(connection)
         if until is not None and not now < until <= now + LONGEST:
             remedy = f"give a time within the next {LONGEST.days} days"
@@ -166,6 +168,14 @@ def _check(giver: str, taker: str, reason: str) -> None:
         raise Invalid(problems, "the say cannot be handed over")
 
 
+def _check_taker(connection: Connection, tenant: str, taker: str) -> None:
+    found = principals.find(connection, tenant, taker)
+    if found is None or not found.active:
+        message = "there is no such user" if found is None else "is active no more"
+        problem = Problem(path="to", message=message, remedy="name an active user")
+        raise Invalid([problem], "the say cannot be handed over")
+
+
 def _check_bounds(run: str | None, step: str | None, until: datetime | None) -> None:
     """Refuse what is neither for one step nor until a time."""
     problem = None
@@ -201,7 +211,7 @@ def _holds(connection: Connection, of: QuestionId, row: Any, user: str) -> bool:
     """Whether somebody holds the say of another in a question."""
     return any(
         asking.is_asked(row.who, say.of, say.roles)
-        for say in rows.entrusted(connection, of.tenant, user)
+        for say in says.entrusted(connection, of.tenant, user)
         if say.run is None or (say.run, say.step, say.attempt, say.round) == of[1:]
     )
 

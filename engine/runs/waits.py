@@ -18,8 +18,8 @@ from engine.core.values import Json
 from engine.core.values import problems as json_problems
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import control, identity, letters, views
-from engine.store import answers, delegations, history, inbox, payloads, session
+from engine.runs import control, identity, letters, says, views
+from engine.store import answers, history, inbox, payloads, session
 from engine.store import waits as rows
 from engine.store.ids import QuestionId, RunId, StepId
 from engine.store.inbox import Letter
@@ -192,7 +192,7 @@ def _which(connection: Connection, tenant: str, given: Filter, person: Person | 
         looker = rows.Person(
             user=person.user,
             roles=tuple(person.roles),
-            entrusted=delegations.entrusted(connection, tenant, person.user),
+            entrusted=says.entrusted(connection, tenant, person.user),
         )
     return rows.Which(
         kinds=given.kinds,

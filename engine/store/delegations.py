@@ -53,7 +53,8 @@ _ENTRUSTED = session.Statement(
             AND (d.run_id IS NULL OR h.run_id IS NULL
                 OR (d.run_id, d.step, d.attempt, d.round)
                     = (h.run_id, h.step, h.attempt, h.round)))
-    SELECT id::text AS id, giver, roles, run_id::text AS run_id, step, attempt, round FROM held
+    SELECT id::text AS id, giver, roles, run_id::text AS run_id, step, attempt, round,
+        hands[2:] AS hands FROM held
     ORDER BY at, id
     """.replace(
         "live_delegation d",
@@ -93,12 +94,16 @@ def put(connection: Connection, given: Delegation) -> None:
 
 
 def entrusted(connection: Connection, tenant: str, taker: str) -> tuple[Entrusted, ...]:
-    """The says that somebody may use, those first that were handed over first."""
+    """The says that were handed to somebody, those first that were handed over first.
+
+    Whether those who gave them have them still is not looked at.
+    """
     return tuple(
         Entrusted(
             id=row.id,
             of=row.giver,
             roles=tuple(row.roles),
+            hands=tuple(row.hands),
             run=row.run_id,
             step=row.step,
             attempt=row.attempt,

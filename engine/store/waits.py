@@ -75,6 +75,8 @@ class Entrusted:
     of: str
     #: By which roles its owner is asked.
     roles: tuple[str, ...]
+    #: Whose hands it went through, the owner's last.
+    hands: tuple[str, ...]
     run: str | None = None
     step: str | None = None
     attempt: int | None = None

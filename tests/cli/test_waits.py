@@ -194,6 +194,8 @@ def test_many_are_answered_with_one_reason_that_is_shown_afterwards(
 def test_a_say_is_handed_over_and_taken_back(shell: Shell, asking: str) -> None:
     _arrived(shell, asking)
     here = ("--run", asking, "--step", "ask#1", "--reason", "away", "--json")
+    assert "there is no such user" in shell("delegate", "zoe", *here).stderr
+    assert shell("user", "create", "zoe", "--role", "approver").exit_code == 0
     given = json.loads(shell("delegate", "zoe", *here).stdout)
     assert (given["taker"], given["status"]) == ("zoe", "open")
     assert "zoe" in shell("delegations").stdout

@@ -16,6 +16,7 @@ from celeriac.client import Client, Conflict, Forbidden, Invalid, NotFound
 from engine import errors
 from engine.platform import Platform
 from engine.runs import access, turns
+from engine.store import principals, session
 from engine.store.ids import RunId
 from tests.support import permits, platforms
 from tests.support.platforms import TENANT
@@ -154,6 +155,8 @@ def test_whoever_permits_something_sends_the_digest_of_what_the_command_has_show
 
 def test_a_client_hands_its_say_on_and_takes_it_back(client: Client, control: Platform) -> None:
     run = begin(control, "approval")
+    with session.transaction(control.database) as connection:
+        principals.add(connection, platforms.TENANT, "zoe", roles=["approver"], by="ada")
     given = client.delegate("zoe", reason="away", run=run, step="w#1")
     assert [one.id for one in client.delegations()] == [given.id]
     assert client.revoke(given.id).status == "revoked"

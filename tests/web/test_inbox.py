@@ -133,6 +133,7 @@ def test_a_say_is_handed_over_used_and_shown(
     for wrong in (
         *({}, {"to": "ada"}, {"to": "ada", "reason": "x"}, {"to": "bob", "reason": "x"}),
         {"to": "ada", "reason": "x", "until": "tomorrow"},
+        {"to": "nobody", "reason": "x", "until": later.isoformat()},
         {"to": "ada", "reason": "x", "run_id": "x", "step": "w#1"},
     ):
         assert bob.post(place, json=wrong).status_code == 422, wrong
