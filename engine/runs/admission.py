@@ -23,7 +23,7 @@ from engine import waiting
 from engine.core import messages as msg
 from engine.core.permits import permit
 from engine.core.state import State, Step
-from engine.core.values import Json
+from engine.core.values import Json, digest
 from engine.guardrails import verdicts
 from engine.guardrails.verdicts import Verdict
 from engine.runs import budgets, guard
@@ -72,7 +72,7 @@ def admit(guarding: Guard, run: RunId, state: State, step: Step, *, now: datetim
         return Admission(events=(locked,))
     request = _Request(guard=guarding, run=run, state=state, step=step, now=now, admitted=locked)
     judgement = guard.start(guarding, state, step, now)
-    found = guard.standing(judgement.verdicts, step, "start", guard.start_digest(guarding, step))
+    found = guard.standing(judgement.verdicts, step, "start", guard.of_start(guarding, step))
     if found:
         judgement = replace(judgement, verdicts=found)
         judged = guard.judged(
@@ -125,7 +125,8 @@ def _lock(
 
 def _charged(request: _Request) -> Admission:
     """Set aside what the step may use, unless people have to be asked first."""
-    step, what = request.step, guard.start_digest(request.guard, request.step)
+    step, bound = request.step, guard.of_start(request.guard, request.step)
+    what = digest(bound)
     short: list[Shortfall] = []
     if not request.asking:
         found = _reserve(request)
@@ -148,13 +149,13 @@ def _charged(request: _Request) -> Admission:
         return _admitted(request, notes)
     asked = guard.question(
         "start",
-        [*request.asking, *(one.verdict for one in short)],
-        [*(one.id for one in request.asking), *(one.id for one in short)],
-        what,
+        [
+            *((one.id, one) for one in request.asking),
+            *((one.id, one.verdict) for one in short),
+        ],
+        bound,
         title=f"Start {request.guard.graph.node(step.node).title or step.node}?",
-        show={"node": step.node, "step": step.key, "estimate": _estimate(request)},
         now=request.now,
-        by=request.guard.charged.user,
     )
     parked = msg.Parked(
         at=request.now, step=step.key, moment="start", permits=asked.permits, until=asked.until
@@ -235,7 +236,3 @@ def _asking(request: _Request) -> Asking:
         known=node.wait is not None or node.kind == "tool",
         allowed=request.allowed,
     )
-
-
-def _estimate(request: _Request) -> dict[str, Json]:
-    return dict(request.guard.graph.node(request.step.node).estimate)

@@ -37,7 +37,7 @@ from engine.core.permits import is_for, permit
 from engine.core.principal import covers, granted
 from engine.core.state import Step
 from engine.core.transitions import StepStatus
-from engine.core.values import INLINE_BYTES, Json, canonical, plain
+from engine.core.values import INLINE_BYTES, Json, canonical, digest, plain
 from engine.guardrails import verdicts
 from engine.guardrails.verdicts import Verdict
 from engine.platform import Platform
@@ -117,12 +117,22 @@ class _Request:
         return self.definition.bound(self.arguments).arguments
 
     @property
-    def what(self) -> str:
+    def bound(self) -> dict[str, Json]:
         """What exactly people allow: this call of the step, with these arguments, at this price."""
-        terms = self.definition.terms
-        price: Sequence[Json] = [str(terms.cost_estimate_usd), terms.tokens_estimate]
-        told: Sequence[Json] = [self.ordinal, _digest(self.definition, self.arguments), [*price]]
-        return hashlib.sha256(canonical(told).encode()).hexdigest()
+        definition, named = self.definition, dict(self.named)
+        shown: Json = named
+        if len(canonical(named)) > _SHOWN_BYTES:
+            shown = {"too large to be shown, by sha256": digest(named)}
+        return {
+            "tool": definition.name,
+            "version": definition.version,
+            "arguments": shown,
+            "cost_usd": definition.terms.estimate.get("cost_usd", 0),
+            "tokens_used": definition.terms.estimate.get("tokens_used", 0),
+            "node": self.lease.node,
+            "step": self.lease.step.key,
+            "call": self.ordinal,
+        }
 
 
 def authorise(
@@ -174,20 +184,21 @@ def _asked(
     definition = definitions.of_run(connection, lease.step, lease.pins, "tool", tool)
     if definition is None:
         return Denied(reason="no_such_tool", message=f"tool {tool!r} is not registered"), ()
-    digest = _digest(definition, arguments)
+    same = _same(definition, arguments)
     for earlier in calls.known(connection, lease.step, ordinal):
-        if (made := _made(earlier, ordinal, tool, digest)) is not None:
+        if (made := _made(earlier, ordinal, tool, same)) is not None:
             return made, ()
     if (refused := _unfit(definition, arguments)) is not None:
         return refused, ()
     request = _request(connection, lease, ordinal, definition, arguments)
-    answer, request = _judged(request, digest)
+    answer, request = _judged(request, same)
     _tell(connection, request, "call")
     if not isinstance(answer, Authorised):
         return answer, request.said
     if answer.arguments is not arguments:
         given = answer.arguments
-    approved = any(is_for(one, request.what) for one in lease.permits)
+    what = digest(request.bound)
+    approved = any(is_for(one, what) for one in lease.permits)
     started = calls.start(
         connection,
         lease.held,
@@ -195,7 +206,7 @@ def _asked(
         tool=tool,
         version=definition.version,
         effect=_ONCE if approved else definition.effect,
-        digest=digest,
+        digest=same,
         arguments=canonical(given),
     )
     if not started:
@@ -208,9 +219,9 @@ class _LeaseEnded(Exception):
     """The step is somebody else's by now: nothing of what was set aside for the call stands."""
 
 
-def _made(earlier: Row[Any], ordinal: int, tool: str, digest: str) -> Recorded | Denied | None:
+def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | Denied | None:
     """What follows from a call that an earlier attempt made here; None where it is made again."""
-    if earlier.digest != digest:
+    if earlier.digest != same:
         return Denied(
             reason="nondeterministic_call",
             message=(
@@ -288,10 +299,10 @@ def _step(lease: Leased) -> Step:
     )
 
 
-def _judged(request: _Request, digest: str) -> tuple[Answered, _Request]:
+def _judged(request: _Request, same: str) -> tuple[Answered, _Request]:
     """Ask rules, permissions, budgets and people about a call, and set aside what it may cost."""
     arguments = request.arguments
-    request, found = _ruled(request, digest)
+    request, found = _ruled(request, same)
     strongest = verdicts.strongest(found)
     match strongest.action if strongest else "":
         case guard.ABORT:
@@ -327,14 +338,14 @@ def _judged(request: _Request, digest: str) -> tuple[Answered, _Request]:
 _PAUSED = Suspended()
 
 
-def _ruled(request: _Request, digest: str) -> tuple[_Request, tuple[Verdict, ...]]:
+def _ruled(request: _Request, same: str) -> tuple[_Request, tuple[Verdict, ...]]:
     """What the tenant's rules say of a call, and the call as they leave it."""
     wants = guard.wants(request.guard, "call")
     if not wants.anything:
         return request, ()
     lease = request.lease
     made = (
-        calls.repeats(request.guard.connection, lease.step, request.ordinal, digest)
+        calls.repeats(request.guard.connection, lease.step, request.ordinal, same)
         if wants.repeats
         else 0
     )
@@ -349,7 +360,7 @@ def _ruled(request: _Request, digest: str) -> tuple[_Request, tuple[Verdict, ...
     changed = verdicts.modified(called.arguments, judgement.verdicts)
     if changed != called.arguments:
         request = replace(request, arguments={"args": [], "kwargs": changed})
-    found = guard.standing(judgement.verdicts, _step(lease), "call", request.what)
+    found = guard.standing(judgement.verdicts, _step(lease), "call", request.bound)
     return replace(request, said=tuple(map(guard.recorded, found))), found
 
 
@@ -374,7 +385,7 @@ def _by_terms(request: _Request) -> Sequence[tuple[str, msg.Verdict]]:
     """A tool may itself ask that people allow each call."""
     definition = request.definition
     name = f"tool:{definition.name}"
-    allowed = permit("call", name, request.what) in request.lease.permits
+    allowed = permit("call", name, digest(request.bound)) in request.lease.permits
     if not definition.terms.requires_approval or allowed:
         return ()
     verdict = msg.Verdict(
@@ -391,7 +402,7 @@ def _afforded(
     request: _Request, asking: Sequence[tuple[str, Verdict | msg.Verdict]]
 ) -> tuple[Answered, _Request]:
     """Set aside what the call may cost, unless there is no room or people are to be asked."""
-    guarding, what = request.guard, request.what
+    guarding, what = request.guard, digest(request.bound)
     asked = [*asking]
     told: list[msg.Verdict] = []
     allowed: frozenset[str] = frozenset()
@@ -435,29 +446,8 @@ def _short(request: _Request, short: Shortfall) -> tuple[Answered, _Request]:
 
 def _question(request: _Request, asked: Sequence[tuple[str, Verdict | msg.Verdict]]) -> Suspended:
     """What people are shown of a call, and asked."""
-    definition, lease = request.definition, request.lease
-    named = dict(request.named)
-    shown: Json = named
-    if len(canonical(named)) > _SHOWN_BYTES:
-        shown = {"too large to be shown": _digest(definition, request.arguments)}
-    question = guard.question(
-        "call",
-        [verdict for _, verdict in asked],
-        [one for one, _ in asked],
-        request.what,
-        title=f"Call {definition.name}?",
-        show={
-            "node": lease.node,
-            "step": lease.step.key,
-            "call": request.ordinal,
-            "tool": definition.name,
-            "version": definition.version,
-            "arguments": shown,
-            "estimate": dict(definition.terms.estimate),
-        },
-        now=request.now,
-        by=lease.by,
-    )
+    title = f"Call {request.definition.name}?"
+    question = guard.question("call", asked, request.bound, title=title, now=request.now)
     return Suspended(permits=question.permits, asks=question.asks, until=question.until)
 
 
@@ -595,6 +585,6 @@ def _let_through(request: _Request, answer: Answer) -> tuple[Answer, _Request]:
     return replace(answer, value=None, reason=_REJECTED, message=message), request
 
 
-def _digest(definition: Definition, arguments: Json) -> str:
-    named: Sequence[Json] = [definition.name, definition.version, arguments]
-    return hashlib.sha256(canonical(named).encode()).hexdigest()
+def _same(definition: Definition, arguments: Json) -> str:
+    """A digest by which two calls are the same."""
+    return digest([definition.name, definition.version, arguments])

@@ -10,7 +10,6 @@ Policies are not pinned: a turn goes by those that hold when it begins.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
+from engine import asking as permits
 from engine import waiting
 from engine.core import expressions
 from engine.core import messages as msg
@@ -184,8 +184,10 @@ def hear(
         # It is judged once more, by what holds now, and what people have allowed stands.
         step = replace(step, permits=(*step.permits, *step.asked))
     judgement = reported(guard, before, step, event, memory)
-    what = digest([step.key, event.attempt])
-    found = standing(judgement.verdicts, step, "report", what)
+    bound: dict[str, Json] = {"node": step.node, "step": step.key, "attempt": event.attempt}
+    if isinstance(event, msg.AttemptSucceeded):
+        bound["result"] = _value(event)
+    found = standing(judgement.verdicts, step, "report", bound)
     said = judged(
         step,
         "report",
@@ -197,16 +199,12 @@ def hear(
     strongest = verdicts.strongest(found)
     if strongest is None or strongest.action != ASK or isinstance(event, msg.AttemptFailed):
         return Said(step=step, judged=said)
-    asking = [one for one in found if one.action == ASK]
     asked = question(
         "report",
-        asking,
-        [one.id for one in asking],
-        what,
+        [(one.id, one) for one in found if one.action == ASK],
+        bound,
         title=f"Accept the result of {guard.graph.node(step.node).title or step.node}?",
-        show={"node": step.node, "step": step.key, "result": _value(event)},
         now=event.at,
-        by=guard.charged.user,
     )
     return Said(step=step, judged=said, question=asked)
 
@@ -274,9 +272,10 @@ def recorded(verdict: verdicts.Verdict) -> msg.Verdict:
 
 
 def standing(
-    found: Iterable[verdicts.Verdict], step: Step, moment: str, what: str
+    found: Iterable[verdicts.Verdict], step: Step, moment: str, bound: Mapping[str, Json]
 ) -> tuple[verdicts.Verdict, ...]:
     """The verdicts that still ask after all that people have allowed for this step."""
+    what = digest(dict(bound))
     return tuple(
         verdict
         for verdict in found
@@ -286,38 +285,30 @@ def standing(
 
 def question(
     moment: str,
-    asking: Sequence[verdicts.Verdict | msg.Verdict],
-    ids: Sequence[str],
-    what: str,
+    asking: Sequence[tuple[str, verdicts.Verdict | msg.Verdict]],
+    bound: Mapping[str, Json],
     *,
     title: str,
-    show: Mapping[str, Json],
     now: datetime,
-    by: str,
 ) -> Question:
-    """What people are asked, for all that asks at once: the strictest of the rules' terms hold."""
-    mine = [one for one in asking if isinstance(one, verdicts.Verdict)]
-    asked = sorted({who for one in mine for who in one.asked})
-    seconds = min((one.expires for one in mine if one.expires), default=PERMIT_SECONDS)
-    asks: dict[str, Json] = {
-        "title": title,
-        "show": dict(show),
-        "choices": ["approve", "deny"],
-        "form": {
-            "type": "object",
-            "properties": {},
-            "required": [],
-            "additionalProperties": False,
-        },
-        "from": list[Json](asked),
-        "quorum": max((one.quorum for one in mine), default=1),
-        "requested_by": by,
-        "rules": [f"{one.policy}: {one.rule}" for one in asking],
-        "why": [one.message for one in asking],
-    }
-    asks["digest"] = hashlib.sha256(canonical({**asks, "of": what}).encode()).hexdigest()
+    """What people are asked, for all that asks at once: the strictest of the rules' terms hold.
+
+    `asking` are rules, budgets and tools that ask, by id; `bound` is all that an answer is for.
+    """
+    rules = [one for _, one in asking if isinstance(one, verdicts.Verdict)]
+    seconds = min((one.expires for one in rules if one.expires), default=PERMIT_SECONDS)
+    asks = permits.permit(
+        bound,
+        title=title,
+        who=sorted({who for one in rules for who in one.asked}),
+        quorum=max((one.quorum for one in rules), default=1),
+        policy_id=", ".join(name for name, _ in asking),
+        why="; ".join(one.message for _, one in asking),
+        four_eyes=False,
+    )
+    what = digest(dict(bound))
     return Question(
-        permits=tuple(permit(moment, one, what) for one in ids),
+        permits=tuple(permit(moment, name, what) for name, _ in asking),
         asks=asks,
         until=now + timedelta(seconds=seconds),
     )
@@ -328,10 +319,10 @@ def wait(step: StepId, asked: Question, **beside: Json) -> Wait:
     return Wait(step=step, kind=PERMIT, asks=canonical({**asked.asks, **beside}))
 
 
-def start_digest(guard: Guard, step: Step) -> str:
+def of_start(guard: Guard, step: Step) -> dict[str, Json]:
     """What exactly people allow who let a step start: this visit, at this price."""
     node = guard.graph.node(step.node)
-    return digest([step.key, step.node, dict(node.estimate)])
+    return {"node": step.node, "step": step.key, "estimate": dict(node.estimate)}
 
 
 def _facts(

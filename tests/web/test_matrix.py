@@ -21,15 +21,16 @@ from werkzeug.routing import IntegerConverter, Rule
 
 from engine.core.principal import ADMIN, ROLES, Principal
 from engine.platform import DatabaseRole, Platform
-from engine.runs import access, catalogue, policies, sessions
+from engine.runs import access, catalogue, identity, policies, sessions
 from engine.sessions import story
 from engine.sessions.steps import Wanted
 from engine.sessions.words import StepType
 from engine.store import keys, session, tables, tenants
-from engine.store.ids import RunId
+from engine.store.ids import QuestionId, RunId
 from tests.support import platforms, site
 from tests.support.platforms import LINE, TENANT, finish, sql, take
 from tests.support.services import Services
+from tests.support.waiting import waits_at
 from tests.unit.formats.test_bundle import FILES, tarred
 from web import permissions
 from web import site as sites
@@ -153,6 +154,7 @@ def test_what_is_anothers_is_not_there(world: World) -> None:
     random = {**world.things, **dict.fromkeys(_IDS, str(uuid4())), "sha256": "f" * 64}
     random |= {name: f"no-{name}" for name in _NAMES} | {"key": "no#1", "seq": "9", "exec_id": "x"}
     random["session_id"] = story.workflow_id(random["session_id"])
+    random["request_id"] = _request(random["asking"])
     for rule, method in _closed(world.app):
         if not (_named(rule) | _named_in_body(rule)) & (_IDS | _NAMES | {"sha256"}):
             continue
@@ -256,13 +258,13 @@ def _header(token: str | None) -> dict[str, str]:
 #: Parameters that are ids of something of a tenant's, and those that are names.
 _IDS = {
     *("api_key", "run_id", "graph_id", "process_id", "event", "version_id"),
-    *("session_id", "step_id", "checkpoint_id"),
+    *("session_id", "step_id", "checkpoint_id", "delegation", "asking", "request_id"),
 }
 _NAMES = {"name", "user"}
 #: What somebody of another tenant makes is his own: no id of ours is in it.
 _MAKES_ITS_OWN = {"sent.send"}
 #: Of several runs, what became of each is told beside the others.
-_ANSWERS_EACH = {"runs.act_on_many"}
+_ANSWERS_EACH = {"runs.act_on_many", "waits.answer_many"}
 
 
 def _things(control: Platform, worker: Platform) -> dict[str, str]:
@@ -274,12 +276,15 @@ def _things(control: Platform, worker: Platform) -> dict[str, str]:
     run = platforms.submit(control, version)
     finish(control, worker, take(worker, run, "a#1"))
     policies.apply(control, TENANT, json.dumps(POLICY), by="ada")
+    asking = platforms.submit(control, platforms.publish(control, waits_at("approval"))).run
     target = _key(control, "target", {"viewer"})
     ada = _key(control, "ada", {ADMIN})
     with site.served(control) as app:
         api = site.Api(client=app.test_client(), token=ada)
         event = api.post("/api/v1/events/paid", json={}).json["id"]
         process = api.post("/api/graph-bundle/upload", data={"file": _file()}).json["processId"]
+        hand = {"to": "target", "reason": "x", "run_id": asking, "step": "w#1"}
+        delegation = api.post("/api/v1/delegations", json=hand).json["id"]
     return {
         "api_key": _id(target),
         "run_id": run.run,
@@ -287,6 +292,9 @@ def _things(control: Platform, worker: Platform) -> dict[str, str]:
         "version_id": version,
         "process_id": process,
         "event": event,
+        "delegation": delegation,
+        "asking": asking,
+        "request_id": _request(asking),
         "sha256": SHA256,
         "name": "thing",
         "user": "target",
@@ -313,6 +321,11 @@ def _session(control: Platform, user: str, *, waits: bool = False) -> dict[str, 
         return found
     asked = Wanted(step_type=StepType.HUMAN_INPUT, name="ask")
     return {**found, "step_id": sessions.step(control, run, asked, by=user).step_id}
+
+
+def _request(run: str) -> str:
+    """The name of what a step of a run asks."""
+    return identity.question(QuestionId(TENANT, run, "w#1", 1, 1))
 
 
 def _closed(app: Flask) -> Iterator[tuple[Rule, str]]:
@@ -346,6 +359,15 @@ def _bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "validation.check_graph": {"json": {"name": "x"}},
         "validation.check_node_name": {"json": {"nodeName": "x", "graphId": things["version_id"]}},
         "waits.add_items": {"json": {"items": [1]}},
+        "waits.answer_many": {"json": {"ids": [things["request_id"]], "choice": "approve"}},
+        "delegations.delegate": {
+            "json": {
+                "to": things["user"],
+                "reason": "x",
+                "run_id": things["asking"],
+                "step": "w#1",
+            }
+        },
         "users.create": {"json": {"id": str(uuid4())}},
         "keys.create": {"json": {"name": "k", "user": things["user"]}},
         "policies.apply": {"json": {**POLICY, "policy": "g"}},
