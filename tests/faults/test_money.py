@@ -101,7 +101,9 @@ class Market:
             codec.read(line.kind, line.body, line.payload or {}, at=line.at, number=line.format)
             for line in lines
         ]
-        return [one for record in records if isinstance(record, msg.Judged) for one in record.verdicts]
+        return [
+            one for record in records if isinstance(record, msg.Judged) for one in record.verdicts
+        ]
 
     def money(self, user: str = "ada", tenant: str = TENANT) -> tuple[Decimal, Decimal]:
         """What is charged and what is set aside for a user of a tenant, seen at one moment."""
@@ -205,7 +207,9 @@ def test_of_fifty_calls_at_once_ten_are_paid_and_forty_are_told_which_budget_is_
         assert market.money() == (0, DIME)
         denied = market.ended(runs)
         beside = market.want(2, by="bob"), market.want(2, tenant=OTHER)
-        wait_until(lambda: [len(market.handled(one)) for one in beside] == [2, 2], what="the others")
+        wait_until(
+            lambda: [len(market.handled(one)) for one in beside] == [2, 2], what="the others"
+        )
         market.go.touch()
         wait_for_end(market.platform, [*runs, *beside[0], *beside[1]])
     assert max(seen) == DIME

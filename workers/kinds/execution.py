@@ -47,6 +47,8 @@ class Execution:
     ended: Failed | Suspended | None = None
     #: What it told that it used, the tools it called left out.
     told: Mapping[str, float] = field(default_factory=dict)
+    #: What of that it is charged, should it be lost; another object whenever it tells more.
+    known: Mapping[str, float] = field(default_factory=dict)
     #: What was set aside for it beyond what was at its start.
     more: dict[str, Decimal] = field(default_factory=dict)
     #: What the sandbox measured.
@@ -82,8 +84,14 @@ class Execution:
         """What the attempt itself used: what was measured, and what it is charged."""
         if not self.measured:
             return dict(self.told)
+        # Of what is measured nothing is believed.
+        return {**self._believed, **self.measured}
+
+    @property
+    def _believed(self) -> dict[str, float]:
+        """What it is charged of what it told."""
         estimate = {} if self.node.kind == "tool" else self.node.estimate
-        return {**self.measured, **ledgers.believed(self.told, estimate, trusted=self.trusted)}
+        return ledgers.believed(self.told, estimate, trusted=self.trusted)
 
     @property
     def usage(self) -> dict[str, float]:
@@ -123,6 +131,7 @@ class Execution:
 
         def use(used: Mapping[str, float]) -> str | None:
             self.told = added(before, used)
+            self.known = self._believed
             return self._use()
 
         self.trusted = self.trusted and job.trusted
@@ -222,7 +231,7 @@ class Execution:
         )
         estimate = definition.terms.estimate
         told = ledgers.believed(outcome.used, estimate, trusted=job.trusted)
-        used = {**measured(outcome), **told}
+        used = {**told, **measured(outcome)}
         if outcome.ok:
             return calls.Answer(value=outcome.value, usage=used)
         message = outcome.message
