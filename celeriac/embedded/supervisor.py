@@ -107,7 +107,7 @@ def attach(settings: Settings) -> Settings:
             f"the platform in {settings.home} is not running; start it with: celeriac up"
         )
     return replace(
-        sealing.with_key(settings, Home(folder=settings.home)),
+        sealing.with_keys(settings, Home(folder=settings.home)),
         database_url=state.database_url,
         broker_url=state.broker_url,
         redis_url=state.redis_url,
@@ -254,7 +254,7 @@ def _servers(settings: Settings, home: Home, report: Report) -> Iterator[_Platfo
     if settings.database_url is not None:
         yield whole
         return
-    settings = sealing.with_key(settings, home, make=True)
+    settings = sealing.with_keys(settings, home, make=True)
     _end_orphans(home, report)
     cluster, server = _located(home)
     database = _Kept("postgres", cluster.log, lambda: postgres.start(cluster))

@@ -19,7 +19,7 @@ from engine.core.problem import Problem
 from engine.core.values import Json, digest
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import graphs, identity
+from engine.runs import acts, graphs, identity
 from engine.store import functions, session, workflows
 from engine.store.functions import Function, Namespace, NewFunction
 from engine.store.workflows import NewVersion, WorkflowVersion
@@ -75,7 +75,21 @@ def add_version(
         version = functions.register(connection, tenant, new)
         found = functions.get(connection, tenant, new.namespace, new.name, version)
         if found is not None and found.checksum == new.checksum:
+            if version is not None:
+                _record_version(connection, tenant, found)
             return found
+
+
+def _record_version(connection: Connection, tenant: str, added: Function) -> None:
+    acts.record(
+        connection,
+        tenant,
+        by=added.created_by,
+        action=f"{added.namespace}.register",
+        subject=f"{added.namespace}:{added.name}@{added.version}",
+        detail={"effect": added.effect, "library": added.library},
+        after=added.checksum,
+    )
 
 
 def function(
@@ -172,6 +186,15 @@ def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str)
         )
         # Somebody else may have taken the number since: then theirs is looked at.
         if workflows.add(connection, tenant, new):
+            acts.record(
+                connection,
+                tenant,
+                by=by,
+                action="workflow.publish",
+                subject=f"workflow:{new.workflow}@{version}",
+                detail={"id": new.id},
+                after=checksum,
+            )
             found = workflows.get(connection, tenant, new.id)
             assert found is not None
             return found

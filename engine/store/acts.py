@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, exists, insert, select
 
 from engine.core.values import Json
 from engine.store.tables import admin_act
@@ -41,3 +41,13 @@ def put(connection: Connection, act: Act) -> None:
             after=act.after,
         )
     )
+
+
+def exists_of(connection: Connection, tenant: str, action: str, subject: str) -> bool:
+    """Whether such an act was done."""
+    found = exists().where(
+        admin_act.c.tenant_id == tenant,
+        admin_act.c.subject == subject,
+        admin_act.c.action == action,
+    )
+    return bool(connection.execute(select(found)).scalar_one())

@@ -400,7 +400,8 @@ INVARIANTS = (
                 ELSE 'is not what line ' || h.seq || ' says' END AS detail
         FROM history h LEFT JOIN payload p ON p.tenant_id = h.tenant_id AND p.run_id = h.run_id
             AND p.id = h.payload_id
-        WHERE h.payload_id IS NOT NULL AND $RUNS(h.run_id) AND h.body->>'digest'
+        WHERE h.payload_id IS NOT NULL AND p.shredded_at IS NULL AND $RUNS(h.run_id)
+            AND h.body->>'digest'
             IS DISTINCT FROM encode(sha256(p.salt || convert_to(p.body::text, 'UTF8')), 'hex')
         """,
     ),

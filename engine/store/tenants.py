@@ -37,6 +37,11 @@ def ensure(connection: Connection, tenant_id: str, *, name: str) -> None:
     connection.execute(upsert(tenant).values(id=tenant_id, name=name).on_conflict_do_nothing())
 
 
+def names(connection: Connection) -> tuple[str, ...]:
+    """The ids of all tenants."""
+    return tuple(connection.execute(select(tenant.c.id).order_by(tenant.c.id)).scalars())
+
+
 def add_key(
     connection: Connection,
     tenant_id: str,
