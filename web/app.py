@@ -13,6 +13,7 @@ from flask.json.provider import JSONProvider
 from engine.platform import Platform
 from web import body, docs, envelope, errors, principal, rendering, site
 from web.api import (
+    audit,
     blobs,
     bundles,
     checkpoints,
@@ -95,6 +96,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         sent.routes,
         functions.routes,
         functions.tool_routes,
+        audit.routes,
         bundles.routes,
         bundles.check_routes,
         schema.routes,

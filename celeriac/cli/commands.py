@@ -79,6 +79,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     },
     "Upkeep": {
         "db": Entry("database", "Look after the database's schema."),
+        "audit": Entry("audit", "Read and verify what happened, and who did what."),
         "doctor": Entry("doctor", "Check what must always hold of the stored runs."),
         "version": Entry("version", "Print the version."),
     },

@@ -52,6 +52,13 @@ ROWS: Mapping[str, str] = {
     "lock": f"(tenant_id, name, run_id) VALUES ('acme', 'tenant:desk', '{RUN}')",
     "answer": "(tenant_id, run_id, step, attempt, said_by)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')",
+    "act_seal": f"(tenant_id, position, act_id, hash) VALUES ('acme', 1, '{RUN}', 'x')",
+    "anchor": "(tenant_id, number, at, position, acts, root, count, previous, hash)"
+    " VALUES ('acme', 1, now(), 1, 'x', 'x', 1, '', 'x')",
+    "anchor_leaf": "(tenant_id, number, place, kind, subject, seq, hash, marks)"
+    f" VALUES ('acme', 1, 1, 'act', '{RUN}', 1, 'x', '')",
+    "anchor_pending": "(tenant_id, number) VALUES ('acme', 1)",
+    "sealing": "(name, next_at) VALUES ('all', now())",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -78,6 +85,8 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
             (*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND
         ),
         **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
+        **dict.fromkeys(("act_seal", "anchor", "anchor_leaf", "sealing"), _READ_AND_APPEND),
+        "anchor_pending": _READ_AND_APPEND | {"DELETE"},
         "idempotency": _READ_AND_APPEND | {"DELETE"},
         "run": _READ_AND_APPEND,
         "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
@@ -156,6 +165,40 @@ def test_a_blob_is_touched_but_never_turned_into_another(database: str, role: st
             assert _allowed(cursor, role, f"UPDATE blob SET {column} = {column}")
         for column in ("tenant_id", "sha256", "size"):
             assert not _allowed(cursor, role, f"UPDATE blob SET {column} = {column}")
+
+
+@pytest.mark.parametrize("role", GRANTS)
+@pytest.mark.parametrize(
+    "table", ["history", "admin_act", "act_seal", "anchor", "anchor_leaf", "payload"]
+)
+def test_no_role_alters_or_removes_anything_of_the_audit(
+    database: str, role: str, table: str
+) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        cursor.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
+            (table,),
+        )
+        for (column,) in cursor.fetchall():
+            assert not _allowed(cursor, role, f"UPDATE {table} SET {column} = {column}"), column
+        assert not _allowed(cursor, role, f"DELETE FROM {table}")
+        assert not _allowed(cursor, role, f"TRUNCATE {table} CASCADE")
+        assert not _allowed(cursor, role, f"DROP TABLE {table} CASCADE")
+
+
+def test_only_control_shreds_and_only_what_has_ended(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        statement = f"SELECT shred_payloads('acme', '{RUN}', NULL)"
+        release = f"SELECT release_blobs('acme', '{RUN}')"
+        assert not _allowed(cursor, "celeriac_worker", statement)
+        assert not _allowed(cursor, "celeriac_worker", release)
+        with pytest.raises(errors.ObjectNotInPrerequisiteState, match="only what has ended"):
+            _allowed(cursor, "celeriac_control", statement)
+        cursor.execute("UPDATE run SET status = 'failed', finished_at = now()")
+        assert _allowed(cursor, "celeriac_control", statement)
+        assert _allowed(cursor, "celeriac_control", release)
 
 
 def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> None:
