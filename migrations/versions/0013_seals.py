@@ -81,41 +81,50 @@ GRANT DELETE ON anchor_pending TO celeriac_control;
 GRANT UPDATE (next_at, horizon) ON sealing TO celeriac_control;
 """
 
-# Of ended runs only, and of nothing that a hash covers. What is left says how much there was of
-# a map's items, because the fold counts them.
+# Of ended runs only, and of nothing that a hash covers. What is left is of the shape that the fold
+# and all who read expect, and says that it was shredded.
 SHRED = """
 CREATE FUNCTION shred_payloads(tenant text, run uuid, only_step text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     shredded integer;
+    mark json := json_build_object('$shredded', true);
 BEGIN
     IF NOT EXISTS (SELECT FROM public.run r WHERE r.tenant_id = tenant AND r.id = run
             AND r.finished_at IS NOT NULL FOR NO KEY UPDATE) THEN
         RAISE EXCEPTION 'only what has ended can be shredded' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     UPDATE public.payload p SET salt = '', shredded_at = clock_timestamp(),
-        body = coalesce((SELECT json_build_object('items', coalesce(
-                (SELECT json_agg(NULL::text) FROM json_array_elements(p.body->'items')), '[]'))
-            FROM public.history h WHERE h.tenant_id = tenant AND h.run_id = run
-                AND h.payload_id = p.id AND h.kind = 'ItemsAdded'), '{}')
+        body = CASE (SELECT h.kind FROM public.history h WHERE h.tenant_id = tenant
+                AND h.run_id = run AND h.payload_id = p.id)
+            WHEN 'RunSubmitted' THEN json_build_object('inputs', mark)
+            WHEN 'AttemptSucceeded' THEN json_build_object('result', json_build_object('inline', mark))
+            WHEN 'WaitEnded' THEN json_build_object('result', json_build_object('inline', mark))
+            WHEN 'ItemsAdded' THEN json_build_object('items', coalesce(
+                (SELECT json_agg(mark) FROM json_array_elements(p.body->'items')), '[]'))
+            WHEN 'Saved' THEN '{}'
+            ELSE mark END
     WHERE p.tenant_id = tenant AND p.run_id = run AND p.shredded_at IS NULL
         AND (only_step IS NULL OR starts_with(p.id, only_step || '/')
             OR EXISTS (SELECT FROM public.history h WHERE h.tenant_id = tenant AND h.run_id = run
                 AND h.payload_id = p.id AND h.body->>'step' = only_step));
     GET DIAGNOSTICS shredded = ROW_COUNT;
-    UPDATE public.call c SET arguments = 'null' WHERE c.tenant_id = tenant AND c.run_id = run
+    UPDATE public.call c SET arguments = mark WHERE c.tenant_id = tenant AND c.run_id = run
         AND (only_step IS NULL OR c.step = only_step);
-    UPDATE public.call_result c SET value = NULL WHERE c.tenant_id = tenant AND c.run_id = run
+    UPDATE public.call_result c SET value = mark WHERE c.tenant_id = tenant AND c.run_id = run
+        AND c.value IS NOT NULL
         AND (only_step IS NULL OR c.step = only_step);
-    UPDATE public.answer a SET form = '{}' WHERE a.tenant_id = tenant AND a.run_id = run
+    UPDATE public.answer a SET form = mark WHERE a.tenant_id = tenant AND a.run_id = run
         AND (only_step IS NULL OR a.step = only_step);
     DELETE FROM public.log l WHERE l.tenant_id = tenant AND l.run_id = run
         AND (only_step IS NULL OR l.step = only_step);
-    UPDATE public.event e SET payload = NULL WHERE e.tenant_id = tenant AND e.claimed_run = run
+    UPDATE public.event e SET payload = mark WHERE e.tenant_id = tenant AND e.claimed_run = run
         AND (only_step IS NULL OR e.claimed_step = only_step);
     -- Snapshots hold all variables as they were.
     DELETE FROM public.checkpoint k WHERE k.tenant_id = tenant AND k.run_id = run;
-    UPDATE public.run r SET snapshot_seq = 0, outputs = NULL WHERE r.tenant_id = tenant AND r.id = run;
+    UPDATE public.run r SET snapshot_seq = 0,
+        outputs = CASE WHEN r.outputs IS NOT NULL THEN mark END
+    WHERE r.tenant_id = tenant AND r.id = run;
     RETURN shredded;
 END $$;
 CREATE FUNCTION release_blobs(tenant text, run uuid) RETURNS integer
