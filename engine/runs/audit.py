@@ -90,8 +90,9 @@ def as_json(entry: Entry) -> str:
 def as_csv(values: tuple[object, ...]) -> str:
     """A row of CSV, whose cells no spreadsheet takes for a formula."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([_cell(value) for value in values])
-    return text.getvalue()
+    # The writer quotes what holds any of its line's end.
+    csv.writer(text, lineterminator="\r\n").writerow([_cell(value) for value in values])
+    return text.getvalue().removesuffix("\r\n")
 
 
 def cells(entry: Entry) -> tuple[object, ...]:

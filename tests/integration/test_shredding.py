@@ -41,7 +41,11 @@ WORKFLOW: dict[str, Json] = {
     "workflow": "told",
     "nodes": {
         "a": {"uses": "noop"},
-        "ask": {"kind": "input", "form": {"x": {"type": "string"}}, "save": {"answer": "$result.x"}},
+        "ask": {
+            "kind": "input",
+            "form": {"x": {"type": "string"}},
+            "save": {"answer": "$result.x"},
+        },
         "paid": {"kind": "event", "name": "paid", "save": {"paid": "$result"}},
         "each": {"kind": "map", "over": "$list", "do": "noop"},
         "b": {"uses": "noop"},
