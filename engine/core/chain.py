@@ -110,11 +110,6 @@ def root(leaves: Sequence[Leaf]) -> bytes:
     )
 
 
-def marks(hashes: Sequence[bytes]) -> bytes:
-    """What is kept of the hashes of lines."""
-    return b"".join(line[:MARK_BYTES] for line in hashes)
-
-
 def differs(known: bytes, hashes: Sequence[bytes]) -> int | None:
     """The place of the first line that is not the marked one, or not there; None where all are."""
     count = len(known) // MARK_BYTES
