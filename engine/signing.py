@@ -62,9 +62,9 @@ class Signers:
         """As the setting writes it; empty for none."""
         return ",".join(key.text() for key in self.keys)
 
-    def public(self) -> str:
-        """What whoever verifies may be given."""
-        return ",".join(Signer(id=key.id, public=key.public).text() for key in self.keys)
+    def verifying(self) -> Signers:
+        """The same keys by their public halves: what whoever verifies may be given."""
+        return Signers(keys=tuple(Signer(id=key.id, public=key.public) for key in self.keys))
 
 
 def generate(id: str) -> Signer:  # noqa: A002  # as it stands beside signatures

@@ -163,7 +163,7 @@ def seal() -> None:
 def keys() -> None:
     """Print the public halves of the keys that anchors are signed with, for whoever verifies."""
     with servers.reached() as settings:
-        click.echo(settings.audit_keys.public())
+        click.echo(settings.audit_keys.verifying().text())
 
 
 @audit.command()

@@ -297,7 +297,8 @@ def _prepare(settings: Settings, home: Home) -> None:
 def _children(settings: Settings, home: Home, workers: int) -> Iterator[_Kept]:
     # A user's libpq variables would redirect our connections.
     outside = {name: text for name, text in os.environ.items() if not name.startswith("PG")}
-    environment = {**outside, **settings.to_environment(), "PYTHONUNBUFFERED": "1"}
+    # Only coordinators sign; whoever else is broken into must not be able to.
+    verifying = replace(settings, audit_keys=settings.audit_keys.verifying())
     names = [
         "web",
         "coordinator",
@@ -306,6 +307,8 @@ def _children(settings: Settings, home: Home, workers: int) -> Iterator[_Kept]:
     ]
     for name in names:
         log = folders.rotate(home.log(name))
+        told = settings if name == "coordinator" else verifying
+        environment = {**outside, **told.to_environment(), "PYTHONUNBUFFERED": "1"}
         # -P: the working folder of whoever typed `up` must not shadow our packages.
         command = [sys.executable, "-P", "-m", "celeriac", name.partition("-")[0]]
         launch = partial(

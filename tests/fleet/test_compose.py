@@ -62,6 +62,7 @@ def test_no_secret_stands_in_a_command() -> None:
         "VALKEY_PASSWORD",
         "FLOWER_BASIC_AUTH",
         "CELERIAC_BLOB_KEYS",
+        "CELERIAC_AUDIT_KEYS",
     }
     for name, service in compose.services().items():
         for words in (service.get("command", []), service.get("healthcheck", {}).get("test", [])):

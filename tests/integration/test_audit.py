@@ -464,7 +464,7 @@ def test_one_run_is_verified_by_itself(copied: Callable[..., Settings], world: W
 
 
 def test_a_public_half_is_enough_to_verify(world: World) -> None:
-    assert verified(world.settings, signers=signing.parse(KEYS.public())).faults == []
+    assert verified(world.settings, signers=KEYS.verifying()).faults == []
     other = Signers(keys=(replace(signing.generate("other"), id="test"),))
     assert {fault.row for fault in verified(world.settings, signers=other).faults} == {"1", "2"}
     unknown = Signers(keys=(signing.generate("other"),))
