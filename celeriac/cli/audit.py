@@ -43,6 +43,17 @@ class _Time(click.DateTime):
         return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+class _Url(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Where copies of anchors are."""
+
+    name = "url"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if "://" not in value:
+            self.fail(f"{value!r} is no URL; one looks like s3://bucket/anchors", param, ctx)
+        return value
+
+
 class _Keys(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
     """Keys as the setting writes them; public halves are enough."""
 
@@ -110,7 +121,10 @@ def export(
 @click.option("--tenant", help="Whose audit; all tenants', one after the other, unless given.")
 @click.option("--run", metavar="RUN", help="Only this run, of the tenant.")
 @click.option(
-    "--anchors", metavar="URL", help="Where copies of anchors are; else CELERIAC_ANCHOR_URL."
+    "--anchors",
+    type=_Url(),
+    metavar="URL",
+    help="Where copies of anchors are; else CELERIAC_ANCHOR_URL.",
 )
 @click.option(
     "--keys",

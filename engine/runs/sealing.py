@@ -7,8 +7,9 @@ transaction under a lock of its own, so that two never number the same act. A tu
 that a sealer holds, and writes nothing for it.
 
 An anchor is signed with a key that the database does not hold, and copied to a place outside of
-it: first the commit, then the copy, and until that is made the anchor waits in a queue. A copy is
-created, never written over, so a sealer that dies between the two makes no second one.
+it: first the commit, then the copy, and until that is made the anchor waits in a queue, even where
+nobody has said yet where copies go. A copy is created, never written over, so a sealer that dies
+between the two makes no second one.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def _anchor(
         signature=None if signer is None else signer.sign(anchor.text()),
         key=None if signer is None else signer.id,
     )
-    seals.put(connection, signed, leaves, outside=platform.anchors is not None)
+    seals.put(connection, signed, leaves)
 
 
 def _copy_pending(platform: Platform) -> int:

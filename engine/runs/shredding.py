@@ -45,9 +45,13 @@ def shred(platform: Platform, run: RunId, *, step: str | None = None, by: str, w
     return count
 
 
-def told(connection: Connection, run: RunId) -> bool:
-    """Whether an act says that something of a run was shredded."""
-    return rows.exists_of(connection, run.tenant, ACTION, subject_of(run))
+def untold(connection: Connection, run: RunId) -> int:
+    """How many payloads of a run are shredded more than acts say."""
+    acts_say = sum(
+        int(row.detail["payloads"])
+        for row in rows.of(connection, run.tenant, ACTION, subject_of(run))
+    )
+    return len(shreds.shredded(connection, run)) - acts_say
 
 
 def subject_of(run: RunId) -> str:

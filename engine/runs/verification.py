@@ -351,8 +351,8 @@ class _Verifier:
                     raise NotFound(f"Run not found: {run_id}")
                 return
             last, link, marked = self._lines(connection, run)
-            if marked and not shredding.told(connection, run):
-                detail = "users' data is gone, and no act says that it was shredded"
+            if marked and (count := shredding.untold(connection, run)):
+                detail = f"users' data is gone; {count} more payloads are shredded than acts say"
                 self._fault("payload", marked, detail, run=run_id)
         self.found.runs += 1
         if (head.seq, bytes(head.hash)) != (last, link):

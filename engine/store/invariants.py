@@ -556,12 +556,14 @@ INVARIANTS = (
     ),
     Invariant(
         name="anchor_has_its_copy",
-        says="No anchor waits long for its copy outside of the database.",
+        says="No anchor waits long for its copy outside of the database, once any has one.",
         sql="""
         SELECT p.tenant_id, NULL::uuid AS run_id, 'anchor ' || p.number AS subject,
             'was made ' || a.at || ' and is nowhere else; is CELERIAC_ANCHOR_URL reached?' AS detail
         FROM anchor_pending p JOIN anchor a ON a.tenant_id = p.tenant_id AND a.number = p.number
-        WHERE a.at < clock_timestamp() - $UNSEALED
+        WHERE a.at < clock_timestamp() - $UNSEALED AND EXISTS (SELECT FROM anchor c
+            WHERE NOT EXISTS (SELECT FROM anchor_pending w
+                WHERE w.tenant_id = c.tenant_id AND w.number = c.number))
         """,
     ),
     Invariant(

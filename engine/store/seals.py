@@ -223,11 +223,8 @@ def unsigned(connection: Connection) -> tuple[str, ...]:
     return tuple(connection.execute(statement).scalars())
 
 
-def put(connection: Connection, signed: Signed, leaves: Sequence[Leaf], *, outside: bool) -> None:
-    """Keep an anchor with its leaves, and the seals of the acts among them.
-
-    `outside`: remember that a copy is still to be made.
-    """
+def put(connection: Connection, signed: Signed, leaves: Sequence[Leaf]) -> None:
+    """Keep an anchor with its leaves and the seals of the acts among them; its copy is to be made."""
     anchor = signed.anchor
     sealed = [leaf for leaf in leaves if leaf.kind == "act"]
     connection.execute(
@@ -280,11 +277,10 @@ def put(connection: Connection, signed: Signed, leaves: Sequence[Leaf], *, outsi
             "marks": [leaf.marks for leaf in leaves],
         },
     )
-    if outside:
-        connection.execute(
-            text("INSERT INTO anchor_pending (tenant_id, number) VALUES (:tenant, :number)"),
-            {"tenant": anchor.tenant, "number": anchor.number},
-        )
+    connection.execute(
+        text("INSERT INTO anchor_pending (tenant_id, number) VALUES (:tenant, :number)"),
+        {"tenant": anchor.tenant, "number": anchor.number},
+    )
 
 
 def pending(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:

@@ -49,6 +49,7 @@ def ended(settings: Settings) -> str:
     [
         ("verify", "--keys", "nonsense"),
         ("verify", "--keys", "a:public:c2hvcnQ="),
+        ("verify", "--anchors", "folder"),
         ("export", "--since", "yesterday"),
         ("export", "--format", "xml"),
         ("shred", "x"),

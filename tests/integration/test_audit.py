@@ -660,3 +660,14 @@ def test_verifying_while_runs_go_on_and_are_sealed_finds_nothing(
         sealing.seal(main)
         last = verification.verify(main, TENANT)
         assert (last.sound, last.tail_acts, last.tail_runs) == (True, 0, 0)
+
+
+def test_copies_are_made_once_it_is_said_where(copied: Callable[..., Settings]) -> None:
+    settings = copied()
+    with platforms.platform(replace(settings, anchor_url=None)) as main:
+        did(main, "third")
+        assert sealing.seal(main) == sealing.Sealed(anchors=1, copies=0)
+    assert (verified(settings).sound, verified(settings).uncopied) == (True, 1)
+    with platforms.platform(settings) as main:
+        assert sealing.seal(main) == sealing.Sealed(anchors=0, copies=1)
+    assert (verified(settings).sound, verified(settings).uncopied) == (True, 0)

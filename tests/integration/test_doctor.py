@@ -439,7 +439,8 @@ PLANTS: Mapping[str, list[Plant]] = {
         Plant("tenant", "DELETE FROM anchor_leaf WHERE place = 1 AND number = 1", "anchor 1"),
         Plant(
             "tenant",
-            "DELETE FROM anchor_leaf WHERE number = 1; DELETE FROM anchor WHERE number = 1",
+            "DELETE FROM anchor_leaf WHERE number = 1; DELETE FROM anchor_pending WHERE number = 1;"
+            " DELETE FROM anchor WHERE number = 1",
             "anchor 2",
         ),
     ],
@@ -452,8 +453,8 @@ PLANTS: Mapping[str, list[Plant]] = {
         Plant(
             "tenant",
             "UPDATE anchor SET at = at - interval '1 hour';"
-            " INSERT INTO anchor_pending SELECT tenant_id, number FROM anchor WHERE number = 1",
-            "anchor 1",
+            " DELETE FROM anchor_pending WHERE number = 1",
+            "anchor 2",
         ),
     ],
     "sealing_is_due": [

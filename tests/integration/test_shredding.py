@@ -177,3 +177,16 @@ def test_what_goes_on_is_not_shredded(main: Platform, worker: Worker) -> None:
         shredding.shred(main, run, step="nothing#1", by="ada", why="x")
     assert platforms.sql(main, "SELECT FROM admin_act WHERE action = 'run.shred'") == []
     launch.submit(main, TENANT, views.run(main, run).version_id, {"mine": 1, "list": []}, by="ada")
+
+
+def test_what_no_act_has_shredded_is_found_beside_what_one_has(
+    main: Platform, settings: Settings, told: RunId
+) -> None:
+    shredding.shred(main, told, step="ask#1", by="ada", why="asked to")
+    assert verification.verify(main, TENANT).faults == []
+    platforms.as_owner(
+        settings,
+        "UPDATE payload SET body = '{}', salt = '', shredded_at = now() WHERE id = 'b#1/1'",
+    )
+    (fault,) = verification.verify(main, TENANT).faults
+    assert (fault.table, fault.run) == ("payload", told.run)
