@@ -77,6 +77,8 @@ def coordinator(settings: Settings) -> None:
     """Run a coordinator, which sweeps too, until it is told to stop."""
     telemetry.configure("coordinator", settings.log_level)
     platform = build(settings, DatabaseRole.CONTROL, connections=_COORDINATOR_THREADS + 3)
+    for setting, why in sealing.lacking(settings).items():
+        _log.warning("audit.lacks", setting=setting, why=why)
     app = platform.broker.app
     tasks.for_coordinator(app, platform)
     stopped = threading.Event()

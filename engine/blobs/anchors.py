@@ -50,6 +50,12 @@ class Anchors:
         except objects.Missing:
             return None
 
+    def tenants(self) -> frozenset[str]:
+        """Whose anchors are kept. Raises `OutOfReach`."""
+        with objects.reaching("list the tenants of anchors", "CELERIAC_ANCHOR_URL"):
+            found = obstore.list_with_delimiter(self._opened.store())["common_prefixes"]
+        return frozenset(name.strip("/") for name in found)
+
     def numbers(self, tenant: str) -> Iterator[int]:
         """The numbers of the anchors that are kept, in no order. Raises `OutOfReach`."""
         objects.check_tenant(tenant)

@@ -26,6 +26,7 @@ from engine.core.chain import Anchor, Leaf
 from engine.core.values import canonical
 from engine.errors import Damaged, OutOfReach, Unavailable
 from engine.platform import Platform
+from engine.settings import Settings
 from engine.store import invariants, seals, session
 from engine.store.seals import Moment, Signed
 
@@ -77,6 +78,22 @@ def seal(platform: Platform, *, now: bool = True) -> Sealed | None:
     if now and platform.settings.audit_keys.signing() is not None:
         made += _sign(platform)
     return Sealed(anchors=made, copies=_copy_pending(platform))
+
+
+def lacking(settings: Settings) -> dict[str, str]:
+    """What the audit cannot promise for want of a setting, by the setting's name."""
+    found = {}
+    if settings.audit_keys.signing() is None:
+        found["CELERIAC_AUDIT_KEYS"] = (
+            "anchors are not signed: whoever may write everything in the database may rewrite them, "
+            "and only copies outside would tell"
+        )
+    if settings.anchor_url is None:
+        found["CELERIAC_ANCHOR_URL"] = (
+            "anchors are not copied outside: whoever may write everything in the database may cut "
+            "off the newest unseen"
+        )
+    return found
 
 
 def document(signed: Signed, leaves: tuple[Leaf, ...]) -> bytes:
@@ -190,13 +207,6 @@ def _anchor(
         previous=before.hash if before else b"",
     )
     signer = platform.settings.audit_keys.signing()
-    if signer is None and before is None:
-        _log.warning(
-            "seal.unsigned",
-            tenant=tenant,
-            remedy="set CELERIAC_AUDIT_KEYS: without it whoever may write everything in the "
-            "database may also rewrite its anchors, and only copies outside would tell",
-        )
     signed = Signed(
         anchor=anchor,
         hash=anchor.hash,

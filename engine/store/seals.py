@@ -24,6 +24,8 @@ from engine.store.ids import RunId
 
 #: Acts, and runs, that one anchor takes up at most.
 MOST = 2000
+#: Lines of all runs of one anchor, about: it is held in memory.
+MOST_LINES = 500_000
 _LAST_TRANSACTION = 2**62
 
 
@@ -78,11 +80,14 @@ _RUNS = """
     WITH moved AS (
         SELECT run_id, max(seq) AS seq FROM history
         WHERE tenant_id = :tenant AND xid >= :horizon AND xid < :limit GROUP BY run_id),
-    chosen AS (
-        SELECT m.run_id, m.seq, k.seq AS known FROM moved m CROSS JOIN LATERAL (
+    fresh AS (
+        SELECT m.run_id, m.seq, k.seq AS known,
+            sum(m.seq - k.seq) OVER (ORDER BY m.run_id) - (m.seq - k.seq) AS lines
+        FROM moved m CROSS JOIN LATERAL (
             SELECT coalesce(max(l.seq), 0) AS seq FROM anchor_leaf l
             WHERE l.tenant_id = :tenant AND l.subject = m.run_id) k
-        WHERE m.seq > k.seq ORDER BY m.run_id LIMIT :most)
+        WHERE m.seq > k.seq),
+    chosen AS (SELECT * FROM fresh WHERE lines < :lines ORDER BY run_id LIMIT :most)
     SELECT c.run_id::text AS run_id, c.seq, (SELECT h.hash FROM history h
             WHERE h.tenant_id = :tenant AND h.run_id = c.run_id AND h.seq = c.seq) AS hash,
         (SELECT string_agg(substring(h.hash FROM 1 FOR :mark), ''::bytea ORDER BY h.seq)
@@ -184,7 +189,7 @@ def acts(connection: Connection, tenant: str, moment: Moment) -> Sequence[Row[An
 
 def runs(connection: Connection, tenant: str, moment: Moment) -> tuple[Leaf, ...]:
     """Runs that have lines which are not anchored."""
-    given = {**_within(tenant, moment), "mark": chain.MARK_BYTES}
+    given = {**_within(tenant, moment), "mark": chain.MARK_BYTES, "lines": MOST_LINES}
     return tuple(
         Leaf(
             kind="run",

@@ -42,6 +42,7 @@ def test_an_anchor_is_never_written_over(anchors):
 def test_what_is_not_there_is_none(anchors):
     assert anchors.get(TENANT, 1) is None
     assert [*anchors.numbers(TENANT)] == []
+    assert anchors.tenants() == frozenset()
 
 
 def test_a_tenant_has_its_own(anchors):
@@ -49,6 +50,7 @@ def test_a_tenant_has_its_own(anchors):
         assert anchors.create(TENANT, number, b"x")
     assert anchors.create(f"{TENANT}-too", 7, b"x")
     assert sorted(anchors.numbers(TENANT)) == [1, 2, 10_000_000_000_000]
+    assert anchors.tenants() == {TENANT, f"{TENANT}-too"}
     for name in ("../x", "", "a/b"):
         with pytest.raises(ValueError, match="no folder"):
             anchors.create(name, 1, b"x")

@@ -22,7 +22,7 @@ from engine.runs import acts, sealing, verification, views
 from engine.runs.verification import Report
 from engine.settings import Settings
 from engine.signing import Signers
-from engine.store import seals, session
+from engine.store import seals, session, tenants
 from engine.store.ids import RunId
 from tests.support import platforms, services, site
 from tests.support.platforms import LINE, TENANT, Sent, finish, publish, register, submit, take
@@ -597,6 +597,47 @@ def test_many_acts_are_sealed_in_several_anchors(
         assert (verification.verify(main, TENANT).tail_acts) == 0
 
 
+@pytest.mark.parametrize(("limit", "most"), [("MOST", 2), ("MOST_LINES", 1)])
+def test_many_runs_are_anchored_in_several_anchors(
+    copied: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(seals, limit, most)
+    with platforms.platform(copied()) as built:
+        main = replace(built, broker=Sent(app=built.broker.app))
+        line = publish(main, dict(LINE))
+        for number in range(4):
+            submit(main, line, n=number)
+        done = sealing.seal(main)
+        assert done is not None
+        assert done.anchors == 4 // most
+        report = verification.verify(main, TENANT)
+        assert (report.sound, report.tail_runs, report.tail_acts) == (True, 0, 0)
+
+
+def test_each_tenant_has_its_own_chain_and_none_is_gone_unseen(
+    copied: Callable[..., Settings], world: World
+) -> None:
+    settings = copied()
+    with platforms.platform(settings) as main:
+        with session.transaction(main.database) as connection:
+            tenants.ensure(connection, "other", name="Other")
+            acts.record(connection, "other", by="eve", action="thing.do", subject="thing:1")
+        assert sealing.seal(main) == sealing.Sealed(anchors=1, copies=1)
+        reports = {report.tenant: report for report in verification.verify_all(main)}
+        assert {name: (one.sound, one.anchors) for name, one in reports.items()} == {
+            "local": (True, 2),
+            "other": (True, 1),
+        }
+        removal = "; ".join(
+            f"DELETE FROM {table} WHERE tenant_id = 'other'"
+            for table in ("anchor_leaf", "anchor", "act_seal", "admin_act")
+        )
+        tamper(settings, world.names, f"{removal}; DELETE FROM tenant WHERE id = 'other'")
+        found = {report.tenant: report.faults for report in verification.verify_all(main)}
+        assert found["local"] == []
+        assert [fault.table for fault in found["other"]] == ["anchor", "admin_act"]
+
+
 def test_it_is_sealed_by_one_and_not_before_its_time(copied: Callable[..., Settings]) -> None:
     settings = copied()
     with platforms.platform(settings) as main:
@@ -668,3 +709,9 @@ def test_copies_are_made_once_it_is_said_where(copied: Callable[..., Settings]) 
     with platforms.platform(settings) as main:
         assert sealing.seal(main) == sealing.Sealed(anchors=0, copies=1)
     assert (verified(settings).sound, verified(settings).uncopied) == (True, 0)
+
+
+def test_what_cannot_be_promised_is_said(world: World) -> None:
+    assert sealing.lacking(world.settings) == {}
+    bare = replace(world.settings, audit_keys=KEYS.verifying(), anchor_url=None)
+    assert sealing.lacking(bare).keys() == {"CELERIAC_AUDIT_KEYS", "CELERIAC_ANCHOR_URL"}
