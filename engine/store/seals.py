@@ -39,6 +39,8 @@ class Moment:
     limit: int
     #: Before this one nothing is under way any more.
     settled: int
+    #: No transaction had this number yet.
+    newest: int
 
 
 class Signed(NamedTuple):
@@ -61,7 +63,7 @@ _CLAIM = """
 _DUE = "SELECT NOT EXISTS (SELECT FROM sealing WHERE next_at > clock_timestamp())"
 _MOMENT = """
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS settled,
-        pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS "limit"
+        pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest
 """
 _MOVED = """
     SELECT tenant_id FROM history WHERE xid >= :horizon AND xid < :limit
@@ -151,9 +153,13 @@ def claim(connection: Connection, *, every: float, now: bool = False) -> int | N
 def moment(connection: Connection, horizon: int) -> Moment:
     """What to look at. Ask in a transaction of its own, before what is looked at is read."""
     row = connection.execute(text(_MOMENT)).one()
-    if horizon > row.limit:
-        return Moment(horizon=0, limit=_LAST_TRANSACTION, settled=row.settled)
-    return Moment(horizon=horizon, limit=row.limit, settled=row.settled)
+    anew = horizon > row.newest
+    return Moment(
+        horizon=0 if anew else horizon,
+        limit=_LAST_TRANSACTION if anew else row.newest,
+        settled=row.settled,
+        newest=row.newest,
+    )
 
 
 def moved(connection: Connection, moment: Moment) -> tuple[str, ...]:
@@ -168,9 +174,9 @@ def advance(connection: Connection, moment: Moment) -> None:
     connection.execute(
         text(
             "UPDATE sealing SET horizon = :settled WHERE name = 'all'"
-            " AND (horizon < :settled OR horizon > :limit)"
+            " AND (horizon < :settled OR horizon > :newest)"
         ),
-        {"settled": moment.settled, "limit": moment.limit},
+        {"settled": moment.settled, "newest": moment.newest},
     )
 
 

@@ -581,6 +581,8 @@ def test_transactions_that_are_counted_anew_are_all_sealed(
         platforms.as_owner(settings, "UPDATE history SET xid = 999999999999")
         did(main, "third")
         assert sealing.seal(main) == sealing.Sealed(anchors=1, copies=1)
+        (row,) = platforms.sql(main, "SELECT horizon FROM sealing")
+        assert row.horizon < 999999999999
         did(main, "fourth")
         assert sealing.seal(main) == sealing.Sealed(anchors=1, copies=1)
         assert (verified(settings).sound, verified(settings).tail_acts) == (True, 0)
