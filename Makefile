@@ -53,6 +53,10 @@ coverage: $(STAMP) ## Check that the tests of the core reach every branch of it
 .PHONY: check
 check: lint types contracts test ## Everything above: what a change must pass
 
+.PHONY: rego
+rego: $(STAMP) ## Install the evaluator of Rego, without which policies in it are refused (needs the network)
+	@$(BIN)/python -m pip install -qq --no-deps 'regopy>=1.5.2,<2'
+
 .PHONY: bench
 bench: $(STAMP) ## Measure latency and throughput beside a raw Celery chain
 	@$(BIN)/python -m benchmarks $(ARGS)

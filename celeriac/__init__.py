@@ -5,6 +5,7 @@ What users import:
 - `WorkflowGraph`, `NodeType`: build a graph from Python functions on a `WorkflowState`.
 - `WorkflowEngine`: run it here and now, without services.
 - `tool`, `get_global_registry`, `invoke`, `ToolError`: functions that steps call by name.
+- `AgenticWorkflowEngine`, `StepType`: workflows driven step by step, here or on a platform.
 - `Client`: publish, submit and follow on a platform, where a run survives whatever dies.
 - `celeriac.agents`: functions for step lists, such as the two ends of a loop.
 - `celeriac.testing`: run any workflow in memory, with fake tools, faults and no waiting.
@@ -41,14 +42,26 @@ if TYPE_CHECKING:
     from celeriac.sdk.engine import RunResult, WorkflowEngine
     from celeriac.sdk.graph import NodeType, WorkflowGraph
     from celeriac.sdk.state import Context, WorkflowState
-    from celeriac.sdk.tools import ToolError, get_global_registry, invoke, tool
+    from celeriac.sdk.tools import (
+        ToolDefinition,
+        ToolError,
+        ToolRegistry,
+        get_global_registry,
+        invoke,
+        tool,
+    )
+    from celeriac.steps import AgenticWorkflowEngine, StepType
 
 _HOMES = {
+    "AgenticWorkflowEngine": "celeriac.steps",
+    "StepType": "celeriac.steps",
     "Client": "celeriac.client",
     "Context": "celeriac.sdk.state",
     "NodeType": "celeriac.sdk.graph",
     "RunResult": "celeriac.sdk.engine",
+    "ToolDefinition": "celeriac.sdk.tools",
     "ToolError": "celeriac.sdk.tools",
+    "ToolRegistry": "celeriac.sdk.tools",
     "WorkflowEngine": "celeriac.sdk.engine",
     "WorkflowGraph": "celeriac.sdk.graph",
     "WorkflowState": "celeriac.sdk.state",
@@ -58,11 +71,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "AgenticWorkflowEngine",
     "Client",
     "Context",
     "NodeType",
     "RunResult",
+    "StepType",
+    "ToolDefinition",
     "ToolError",
+    "ToolRegistry",
     "WorkflowEngine",
     "WorkflowGraph",
     "WorkflowState",

@@ -1,25 +1,17 @@
-"""Documents as people hand them in: text becomes data, data a graph, inputs fit its schema.
-
-YAML is read as data and nothing else. Its version 1.1, which libraries speak by default,
-has surprises that a workflow must not depend on: `on` and `no` are booleans, `1:30` a number,
-`2026-01-01` a date; anchors let a short text mean gigabytes; of two equal keys one is
-dropped. Here a plain scalar is null, a boolean or a number as JSON knows them, or text, and
-anchors, tags and equal keys are refused, with their line.
+"""Documents as people hand them in: text becomes data (`engine.reading`), data a graph, inputs fit
+its schema.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 import jsonschema_rs
-import yaml
 
+from engine import reading
 from engine.core import document, overlays, remembered, values
 from engine.core.graph import Asked, Awaited, Graph
 from engine.core.problem import Problem
@@ -27,23 +19,22 @@ from engine.core.section import below, named, suggestion
 from engine.core.values import Json
 from engine.errors import Invalid
 
-MAX_BYTES = 1_048_576
 #: Faults of one value that are listed; a long list may have one in every entry.
 MAX_PROBLEMS = 100
 
 
 def read_text(text: str | bytes) -> Json:
     """Read YAML, or JSON if it begins with `{`, as plain data. Raises `Invalid`."""
-    return _read(text)[0]
+    return reading.read(text).data
 
 
 def read_graph(text: str | bytes) -> Graph:
-    """Read the text of a document as its graph. Raises `Invalid`, with lines where it can."""
-    data, lines = _read(text)
+    """Read the text of a document as its graph. Raises `Invalid`, with line and column."""
+    found = reading.read(text)
     try:
-        return graph(data)
+        return graph(found.data)
     except Invalid as invalid:
-        raise Invalid(_with_line(problem, lines) for problem in invalid.problems) from None
+        raise Invalid(found.located(invalid.problems)) from None
 
 
 def graph(data: Json) -> Graph:
@@ -88,6 +79,24 @@ def schema_problems(schema: Json, value: Json, *, path: str) -> tuple[Problem, .
         )
         for error in islice(errors, MAX_PROBLEMS)
     )
+
+
+def argument_problems(
+    schema: Json, arguments: Mapping[str, Json], *, path: str
+) -> tuple[Problem, ...]:
+    """What keeps the arguments of a call from being of a schema: every problem at its name."""
+    if found := tuple(values.problems(dict(arguments), path=path)):
+        return found
+    errors = _validator(values.canonical(schema)).iter_errors(dict(arguments))
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    known = properties if isinstance(properties, dict) else {}
+    found = tuple(each for error in errors for each in _argument_problem(known, error, path))
+    return found[:MAX_PROBLEMS]
+
+
+def declared_problems(schema: Json, *, path: str) -> tuple[Problem, ...]:
+    """What keeps a value from being a JSON Schema."""
+    return tuple(_declared(schema, path, _NONE, ""))
 
 
 def patch_problems(
@@ -241,6 +250,21 @@ def _input_problem(graph: Graph, error: jsonschema_rs.ValidationError, path: str
     return Problem(path=where, message=_message(error), remedy="")
 
 
+def _argument_problem(
+    known: Mapping[str, Json], error: jsonschema_rs.ValidationError, path: str
+) -> Iterator[Problem]:
+    kind, where = error.kind, below(path, _path(error.instance_path))
+    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
+        place = below(where, str(kind.property))
+        yield Problem(path=place, message="it is missing", remedy="give it")
+    elif isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+        for name in sorted(kind.unexpected):
+            remedy = suggestion(name, known) or f"it takes {', '.join(known) or 'nothing'}"
+            yield Problem(path=below(where, name), message="it is not taken", remedy=remedy)
+    else:
+        yield Problem(path=where, message=_message(error), remedy="give what the schema asks for")
+
+
 def _message(error: jsonschema_rs.ValidationError) -> str:
     limit = 300
     return error.message if len(error.message) <= limit else error.message[:limit] + "…"
@@ -251,156 +275,3 @@ def _path(keys: Sequence[str | int]) -> str:
     for key in keys:
         path = below(path, f"[{key}]" if isinstance(key, int) else key)
     return path
-
-
-def _with_line(problem: Problem, lines: Mapping[str, int]) -> Problem:
-    """A problem with the line of the field, or of the nearest one around it."""
-    path = problem.path
-    while path and path not in lines:
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
-    if path not in lines:
-        return problem
-    return replace(problem, message=f"{problem.message} (line {lines[path]})")
-
-
-def _read(text: str | bytes) -> tuple[Json, Mapping[str, int]]:
-    """Data, and the line of each path in it, from 1."""
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError as error:
-            _refuse(f"the text is not UTF-8 at byte {error.start}", "save it as UTF-8")
-    if found := tuple(values.problems(text)):
-        raise Invalid(found)
-    if len(text.encode()) > MAX_BYTES:
-        _refuse(f"a document of more than {MAX_BYTES} bytes", "split the workflow")
-    try:
-        if text.lstrip().startswith("{"):
-            return values.parse(text), {}
-        reader = _YamlReader()
-        for event in yaml.parse(text, Loader=_LOADER):
-            reader.take(event)
-        if found := tuple(values.problems(reader.data)):
-            raise Invalid(_with_line(problem, reader.lines) for problem in found)
-    except values.InvalidJson as invalid:
-        raise Invalid(invalid.problems) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        _refuse(f"not YAML: {error.problem or error.context}{where}", "quote text with : # { [ !")
-    except yaml.YAMLError as error:
-        _refuse(f"not YAML: {str(error).splitlines()[0]}", "remove the character")
-    return reader.data, reader.lines
-
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-#: What an unquoted scalar stands for, by YAML 1.2; everything else is text.
-_WORDS: Mapping[str, Json] = {
-    "": None,
-    "~": None,
-    **dict.fromkeys(["null", "Null", "NULL"]),
-    **dict.fromkeys(["true", "True", "TRUE"], True),
-    **dict.fromkeys(["false", "False", "FALSE"], False),
-}
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-
-
-class _YamlReader:
-    """Builds data from the events of a parser, one by one, hence without recursion."""
-
-    def __init__(self) -> None:
-        self.data: Json = None
-        self.lines: dict[str, int] = {}
-        self._documents = 0
-        #: What is being built, outermost first: its path, itself, and the key that waits.
-        self._open: list[tuple[str, list[Json] | dict[str, Json], list[str]]] = []
-
-    def take(self, event: yaml.Event) -> None:
-        line = event.start_mark.line + 1 if event.start_mark else 0
-        match event:
-            case yaml.DocumentStartEvent():
-                self._documents += 1
-                if self._documents > 1:
-                    _refuse(f"a second document begins (line {line})", "send one at a time")
-            case yaml.AliasEvent():
-                _refuse(f"*{event.anchor} refers to another place (line {line})", _WRITE_OUT)
-            case yaml.ScalarEvent():
-                self._check(event, line)
-                self._scalar(event, line)
-            case yaml.SequenceStartEvent():
-                self._check(event, line)
-                self._begin([], line)
-            case yaml.MappingStartEvent():
-                self._check(event, line)
-                self._begin({}, line)
-            case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
-                self._open.pop()
-            case _:
-                pass
-
-    def _check(self, event: yaml.NodeEvent, line: int) -> None:
-        if event.anchor is not None:
-            _refuse(f"&{event.anchor} names a place (line {line})", _WRITE_OUT)
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            _refuse(
-                f"{tag} is a tag (line {line})",
-                "remove it, or put text that begins with ! in quotes",
-            )
-
-    def _scalar(self, event: yaml.ScalarEvent, line: int) -> None:
-        if self._open and isinstance(self._open[-1][1], dict) and not self._open[-1][2]:
-            path, mapping, waiting = self._open[-1]
-            if event.value in mapping:
-                _refuse(f"{below(path, event.value)} is given twice (line {line})", "keep one")
-            waiting.append(event.value)
-        elif event.implicit[0]:
-            self._place(_plain(event.value, line), line)
-        else:
-            self._place(event.value, line)
-
-    def _begin(self, container: list[Json] | dict[str, Json], line: int) -> None:
-        if len(self._open) >= values.MAX_DEPTH:
-            _refuse(f"nested deeper than {values.MAX_DEPTH} levels (line {line})", "flatten it")
-        path = self._place(container, line)
-        self._open.append((path, container, []))
-
-    def _place(self, value: Json, line: int) -> str:
-        """Put a value where it belongs, and say where that is."""
-        if not self._open:
-            self.data, path = value, ""
-        else:
-            outer, container, waiting = self._open[-1]
-            if isinstance(container, list):
-                path = f"{outer}[{len(container)}]"
-                container.append(value)
-            elif waiting:
-                key = waiting.pop()
-                path = below(outer, key)
-                container[key] = value
-            else:
-                _refuse(f"a key that is no text (line {line})", "write KEY: VALUE")
-        self.lines[path] = line
-        return path
-
-
-_WRITE_OUT = "write it out: anchors and aliases are not read"
-
-
-def _plain(text: str, line: int) -> Json:
-    """What an unquoted scalar stands for."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        if len(text) > len(str(-values.MAX_INTEGER)):
-            _refuse(f"an integer beyond 64 bits (line {line})", "put it in quotes")
-        return int(text)
-    if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
-        return float(text)
-    return text
-
-
-def _refuse(message: str, remedy: str) -> NoReturn:
-    raise Invalid([Problem(path="", message=message, remedy=remedy)])

@@ -7,7 +7,7 @@ and close it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sqlalchemy import Engine, make_url
@@ -25,7 +25,8 @@ from engine.store import session
 class DatabaseRole(StrEnum):
     """As whom a process speaks to the database."""
 
-    CONTROL = "celeriac_control"  #: API and coordinator
+    API = "celeriac_api"  #: the API: what the coordinator may do, for one tenant at a time
+    CONTROL = "celeriac_control"  #: coordinator, upkeep
     WORKER = "celeriac_worker"  #: lease, report, read what it needs
 
 
@@ -43,6 +44,10 @@ class Platform:
     policy: Policy
     #: Called at the protocol's named points; tests kill the process there.
     fault: Callable[[str], None]
+
+    def of(self, tenant: str) -> Platform:
+        """The same platform as one tenant may use it: its transactions are bound to that tenant."""
+        return replace(self, database=session.bound(self.database, tenant))
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -18,12 +18,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError, validate
 
-from engine import keys, signing
+from engine import keys, signers, signing
 from engine.core.problem import Problem
 from engine.core.values import VALUE_BYTES
 from engine.errors import Invalid
 from engine.keys import Ring
-from engine.signing import Signers
+from engine.signers import Signers
+from engine.signing import SigningKeys
 
 #: Anything but this driver would be a second one: SQLAlchemy 2.1 reads a bare `postgresql:` as psycopg 3.
 _DATABASE_SCHEME = "postgresql+psycopg2"
@@ -52,7 +53,7 @@ class Settings:
     #: What blobs are sealed with. The embedded platform makes a key of its own.
     blob_keys: Ring = field(default=Ring(), repr=False)
     #: What anchors of the audit are signed with. The embedded platform makes a key of its own.
-    audit_keys: Signers = field(default=Signers(), repr=False)
+    audit_keys: SigningKeys = field(default=SigningKeys(), repr=False)
     #: Where anchors are kept outside the database, in obstore's form; the embedded platform's is a
     #: folder under `home` unless it is given.
     anchor_url: str | None = field(default=None, repr=False)
@@ -63,6 +64,8 @@ class Settings:
     #: Whether requests without a credential, made by this machine's user, act as the local principal;
     #: the embedded profile's default, and for it only.
     anonymous: bool = False
+    #: Whose JWTs say who asks; nobody's unless keys are given.
+    signers: Signers = field(default=Signers(), repr=False)
     #: Python modules whose functions and tools are installed as trusted library code.
     libraries: tuple[str, ...] = ()
     lease_seconds: float = 30.0
@@ -111,6 +114,9 @@ class Settings:
             "CELERIAC_HOME": str(self.home),
             "CELERIAC_SUPERVISED": "1" if self.supervised else None,
             "CELERIAC_ANONYMOUS": "local" if self.anonymous else "off",
+            "CELERIAC_JWT_KEYS": self.signers.text or None,
+            "CELERIAC_JWT_ISSUER": self.signers.issuer or None,
+            "CELERIAC_JWT_AUDIENCE": self.signers.audience or None,
             "CELERIAC_LIBRARIES": ",".join(self.libraries) or None,
             "CELERIAC_LEASE_SECONDS": str(self.lease_seconds),
             "CELERIAC_SWEEP_SECONDS": str(self.sweep_seconds),
@@ -158,12 +164,17 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "redis_url": redis_url or _redis_of(broker_url),
         "blob_url": env.blob_url("BLOB_URL", None) or (home / "blobs").as_uri(),
         "blob_keys": env.blob_keys("CELERIAC_BLOB_KEYS", None) or Ring(),
-        "audit_keys": env.audit_keys("CELERIAC_AUDIT_KEYS", None) or Signers(),
+        "audit_keys": env.audit_keys("CELERIAC_AUDIT_KEYS", None) or SigningKeys(),
         "anchor_url": env.blob_url("CELERIAC_ANCHOR_URL", None)
         or (None if database_url else (home / "anchors").as_uri()),
         "home": home,
         "supervised": env.bool("CELERIAC_SUPERVISED", default=False),
         "anonymous": anonymous,
+        "signers": replace(
+            env.signers("CELERIAC_JWT_KEYS", None) or Signers(),
+            issuer=env.str("CELERIAC_JWT_ISSUER", ""),
+            audience=env.str("CELERIAC_JWT_AUDIENCE", ""),
+        ),
         "libraries": env.modules("CELERIAC_LIBRARIES", None) or (),
         "lease_seconds": env.float("CELERIAC_LEASE_SECONDS", 30.0, validate=positive),
         "sweep_seconds": env.float("CELERIAC_SWEEP_SECONDS", 1.0, validate=positive),
@@ -206,6 +217,16 @@ def _contradictions(environment: Mapping[str, str], values: Mapping[str, Any]) -
             message=f"is missing, while {' and '.join(sorted(given))} is set",
             remedy="set both for a fleet, or none for the embedded platform",
         )
+    for name, value in (
+        ("CELERIAC_JWT_ISSUER", values["signers"].issuer),
+        ("CELERIAC_JWT_AUDIENCE", values["signers"].audience),
+    ):
+        if values["signers"].keys and not value:
+            yield Problem(
+                path=name,
+                message="is missing, while CELERIAC_JWT_KEYS is set",
+                remedy="set it to what every token must say: who made it, and for whom",
+            )
     if values["anonymous"] is True and given and values["supervised"] is not True:
         yield Problem(
             path="CELERIAC_ANONYMOUS",
@@ -298,11 +319,24 @@ def _blob_keys(text: str) -> Ring:
         raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
 
 
-def _audit_keys(text: str) -> Signers:
+def _audit_keys(text: str) -> SigningKeys:
     try:
         return signing.parse(text)
     except ValueError as error:
         raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
+
+
+def _signers(text: str) -> Signers:
+    """Keys whose signatures hold: a JWK set, or the name of a file that holds one."""
+    if not text.startswith("{"):
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise ValidationError("is neither a JWK set nor a file that can be read") from None
+    try:
+        return Signers(keys=signers.parse(text), text=text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def _split(text: str, example: str) -> tuple[str, str]:
@@ -344,6 +378,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "blob_url": _blob_url,
     "blob_keys": _blob_keys,
     "audit_keys": _audit_keys,
+    "signers": _signers,
     "folder": _folder,
     "anonymous": _anonymous,
     "modules": _modules,

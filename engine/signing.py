@@ -46,7 +46,7 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signers:
+class SigningKeys:
     """The keys of the audit."""
 
     keys: tuple[Signer, ...] = ()
@@ -62,9 +62,9 @@ class Signers:
         """As the setting writes it; empty for none."""
         return ",".join(key.text() for key in self.keys)
 
-    def verifying(self) -> Signers:
+    def verifying(self) -> SigningKeys:
         """The same keys by their public halves: what whoever verifies may be given."""
-        return Signers(keys=tuple(Signer(id=key.id, public=key.public) for key in self.keys))
+        return SigningKeys(keys=tuple(Signer(id=key.id, public=key.public) for key in self.keys))
 
 
 def generate(id: str) -> Signer:  # noqa: A002  # as it stands beside signatures
@@ -72,7 +72,7 @@ def generate(id: str) -> Signer:  # noqa: A002  # as it stands beside signatures
     return _private(id, Ed25519PrivateKey.generate().private_bytes_raw())
 
 
-def parse(text: str) -> Signers:
+def parse(text: str) -> SigningKeys:
     """The keys of `NAME:SECRET,NAME:public:KEY,…`. Raises `ValueError` that holds no secret."""
     found: list[Signer] = []
     for place, part in enumerate(text.split(","), start=1):
@@ -91,7 +91,7 @@ def parse(text: str) -> Signers:
         if name in {one.id for one in found}:
             raise ValueError(f"key {name} is given twice")
         found.append(Signer(id=name, public=known) if colon else _private(name, known))
-    return Signers(keys=tuple(found))
+    return SigningKeys(keys=tuple(found))
 
 
 def _private(id: str, private: bytes) -> Signer:  # noqa: A002  # as it stands beside signatures

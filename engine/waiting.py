@@ -16,6 +16,7 @@ from typing import TypeAlias
 from engine import documents
 from engine.core import codec, expressions, overlays, references, remembered, tape, values
 from engine.core import messages as msg
+from engine.core.document import vocabulary as words
 from engine.core.expressions import Template
 from engine.core.graph import Awaited, Graph, Lock, Map, Node, NodeId, Timer
 from engine.core.overflow import Overflow, overflowing
@@ -149,6 +150,27 @@ def given(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
             raise Unfit("input_failed", message) from error
     found = evaluated(node, "with", node.inputs, scope)
     assert isinstance(found, dict)
+    return found
+
+
+def tool(node: Node, scope: Scope) -> str:
+    """The name of the tool that a node calls, with its version if one is fixed. Raises `Unfit`."""
+    if node.called is None:
+        assert node.uses is not None
+        return node.uses
+    found = evaluated(node, "tool", node.called, scope)
+    if not isinstance(found, str) or not words.matches(words.REFERENCE, found):
+        raise _unfit(node, "tool", found, "the name of a tool")
+    return found
+
+
+def arguments(node: Node, scope: Scope) -> dict[str, Json]:
+    """What a tool is given by its node. Raises `Unfit`."""
+    if node.inputs is None:
+        return {}
+    found = evaluated(node, "with", node.inputs, scope)
+    if not isinstance(found, dict):
+        raise _unfit(node, "with", found, "an object: argument to value")
     return found
 
 

@@ -3,7 +3,11 @@
 Every route parses, calls one function and renders. What they share:
 
 - **Who asks** is settled in one place before a route is entered (`principal`), and the tenant of
-  every query comes from there. Addresses that need nobody are listed one by one (`app.PUBLIC`).
+  every query comes from there: from then on the request's site (`site.current`) is bound to it. Every
+  route says what permission it asks for (`Routes.on(…, needs=…)`, `permissions`); an app with one that
+  does not say does not start. No credential, or one that does not hold, is 401; a permission that is
+  missing is 403, with its name; what is another tenant's is 404, as what is nobody's. What was refused
+  is written down behind the request's back (`clerk`): an act where the tenant is known, else a count.
 - **What enters** passes one validator (`body`): bodies, query strings, addresses and headers are
   read strictly, then against a schema, and every problem is told with its path.
 - **What goes wrong** is one table from error classes to statuses (`errors`), in the shape of

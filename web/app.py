@@ -7,11 +7,12 @@ from importlib.metadata import version
 from typing import Any
 
 import flask_smorest
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from flask.json.provider import JSONProvider
 
+from engine.errors import Forbidden
 from engine.platform import Platform
-from web import body, docs, envelope, errors, principal, rendering, site
+from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
     audit,
     blobs,
@@ -22,10 +23,15 @@ from web.api import (
     functions,
     health,
     history,
+    keys,
+    policies,
     runs,
     schema,
     sent,
+    sessions,
     steps,
+    tools,
+    users,
     waits,
     workflows,
 )
@@ -33,28 +39,16 @@ from web.schemas.problems import ProblemSchema, SeedErrorSchema
 from web.seed000 import graphs as seed_graphs
 from web.seed000 import registry, running, streams
 
-#: Whoever asks; every other address needs a principal. WebSockets see to theirs themselves,
-#: because they can only say no after their handshake.
-PUBLIC = frozenset(
-    {
-        "root.index",
-        "docs.page",
-        "docs.asset",
-        "openapi",
-        "health.seed_health",
-        "health.alive",
-        "health.ready",
-        "schema.document_schema",
-        streams.ENDPOINT,
-    }
-)
-
 _ERRORS = 400
 
 DESCRIPTION = """\
 Workflows that nothing can make forget: submit a graph, follow its run, read its history.
 
-Everything under `/api/v1` takes a credential: `Authorization: Bearer clr_…`, or `X-API-Key`.
+Everything under `/api/v1` takes a credential: `Authorization: Bearer …`, or `X-API-Key`; an API key
+(`clr_…`) or a JWT of an issuer whom the platform trusts. It alone says whose data you see. 401: it is
+missing or does not hold; 403: your user lacks the permission that is named (each operation tells
+its own as `x-permission`); 404: there is no such
+thing, or it is somebody else's.
 Errors are `application/problem+json` and list every field with its remedy. Lists page by
 cursor: hand `next` back as `cursor`. A submission with an `Idempotency-Key` may be repeated.
 
@@ -81,7 +75,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
     site.install(app, site.build(platform))
     envelope.install(app)
     app.before_request(_admit)
-    app.register_error_handler(Exception, errors.answer)
+    app.register_error_handler(Exception, _answer)
     api = _Api(app)
     for blueprint in (
         workflows.routes,
@@ -94,13 +88,19 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         events.routes,
         waits.routes,
         sent.routes,
+        sessions.routes,
         functions.routes,
-        functions.tool_routes,
+        tools.routes,
+        tools.model_routes,
         audit.routes,
         bundles.routes,
         bundles.check_routes,
+        policies.routes,
         schema.routes,
         health.routes,
+        users.me_routes,
+        users.routes,
+        keys.routes,
         seed_graphs.routes,
         running.routes,
         registry.node_routes,
@@ -110,7 +110,9 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
     app.register_blueprint(streams.routes)
     app.register_blueprint(docs.routes)
     app.register_blueprint(docs.root)
-    app.add_url_rule("/openapi.json", "openapi", lambda: rendering.json(api.spec.to_dict()))
+    described = permissions.needs(permissions.PUBLIC)(lambda: rendering.json(api.spec.to_dict()))
+    app.add_url_rule("/openapi.json", "openapi", described)
+    permissions.check_declared(app)
     return app
 
 
@@ -149,8 +151,16 @@ def _admit() -> None:
     if request.endpoint is None or request.method == "OPTIONS":
         return
     body.check_path(request)
-    if request.endpoint not in PUBLIC:
-        principal.resolve(request)
+    needed = permissions.of(current_app, request.endpoint)
+    assert needed is not None
+    if needed != permissions.PUBLIC and not permissions.is_within(current_app, request.endpoint):
+        principal.admit(request, needed)
+
+
+def _answer(error: Exception) -> Response:
+    if isinstance(error, Forbidden):
+        principal.note_refusal(request, error)
+    return errors.answer(error)
 
 
 _SPEC = {

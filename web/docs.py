@@ -9,6 +9,7 @@ from flask import Blueprint, Response, redirect
 from werkzeug.wrappers import Response as AnyResponse
 
 from engine.errors import NotFound
+from web import permissions
 
 routes = Blueprint("docs", __name__, url_prefix="/docs")
 root = Blueprint("root", __name__)
@@ -54,12 +55,14 @@ window.addEventListener("load", () => {
 
 
 @root.get("/")
+@permissions.needs(permissions.PUBLIC)
 def index() -> AnyResponse:
     """To the docs."""
     return redirect("/docs", code=307)
 
 
 @routes.get("")
+@permissions.needs(permissions.PUBLIC)
 def page() -> Response:
     """The page itself."""
     return Response(
@@ -68,6 +71,7 @@ def page() -> Response:
 
 
 @routes.get("/<name>")
+@permissions.needs(permissions.PUBLIC)
 def asset(name: str) -> Response:
     """What the page loads."""
     if name == "start.js":

@@ -65,6 +65,14 @@ def seq_of(text: str | None) -> int:
     return found
 
 
+def number_of(text: str | None) -> int | None:
+    """The version number that a cursor stands for."""
+    found = key_of(text, int)
+    if found is not None and not 0 <= found < _INT:
+        raise _unknown()
+    return found
+
+
 def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
     """The open wait that a cursor stands for: since when, its run, its step."""
     if text is None:
@@ -73,6 +81,20 @@ def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
         case [str(at), str(run), str(step)] if body.uuid(run) is not None:
             try:
                 return datetime.fromisoformat(at), run, step
+            except ValueError:
+                raise _unknown() from None
+        case _:
+            raise _unknown()
+
+
+def moment_of(text: str | None) -> tuple[datetime, str] | None:
+    """The time, and what of that time, that a cursor stands for."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [str(at), str(name)]:
+            try:
+                return datetime.fromisoformat(at), name
             except ValueError:
                 raise _unknown() from None
         case _:

@@ -1,6 +1,6 @@
 """Who asks: the one place where a request becomes a `Principal`.
 
-A credential is a token in `Authorization: Bearer clr_…` or in `X-API-Key`. Without one, and
+A credential is a token, an API key's or a JWT, in `Authorization: Bearer …` or in `X-API-Key`. Without one, and
 only on the embedded platform started with `CELERIAC_ANONYMOUS=local`, the routes of seed 000
 act as the local principal, and only for requests that the platform's own user made on purpose:
 from loopback, by a process of that user (where the kernel tells), to a loopback name (a rebound
@@ -11,39 +11,106 @@ can send elsewhere without asking first.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import cast
 
 import structlog
-from flask import Request, g
+from flask import Request, current_app, g
 
+from engine.errors import Forbidden
 from engine.runs import access
-from engine.runs.access import Principal
+from engine.runs.access import Principal, Recognised, Refused
 from engine.settings import Settings
-from web import body, errors, peer, site
+from web import body, errors, peer, permissions, site
 from web.errors import Unauthenticated, WrongMediaType
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_WRONG = "the credential is unknown, wrong or expired"
 _PORTS = ("REMOTE_PORT", "SERVER_PORT")
 
 
-def resolve(request: Request) -> Principal:
-    """Who makes a request. Raises `Unauthenticated`."""
-    token = _token(request)
-    if token is not None:
-        principal = access.authenticate(site.current().platform.database, token)
-        if principal is None:
-            raise Unauthenticated("the credential is unknown, wrong or expired")
-    else:
-        _check_anonymous(request, site.current().platform.settings)
-        principal = access.LOCAL
-    g.principal = principal
-    structlog.contextvars.bind_contextvars(tenant=principal.tenant, user=principal.user)
-    return principal
+def admit(request: Request, permission: str) -> Principal:
+    """Who makes a request, if he may. Raises `Unauthenticated`, and `Forbidden`.
+
+    From here on the request works within its tenant's wall (`site.current`).
+    """
+    who = _resolve(request)
+    g.principal = who
+    site.bind(who.tenant)
+    structlog.contextvars.bind_contextvars(tenant=who.tenant, user=who.user)
+    permissions.check(who, permission)
+    return who
+
+
+def again(request: Request, permission: str) -> Callable[[], None]:
+    """Looks once more whether whoever made a request still may; for what outlasts the request.
+
+    What is returned raises as `admit` does, and needs no request.
+    """
+    platform, token = site.of(current_app).platform, _token(request)
+
+    def look() -> None:
+        if token is None:
+            who = access.local(platform)
+        else:
+            found = access.recognise(platform, token)
+            who = found.principal if isinstance(found, Recognised) else None
+        if who is None:
+            raise Unauthenticated(_WRONG)
+        permissions.check(who, permission)
+
+    return look
+
+
+def note_refusal(request: Request, error: Forbidden) -> None:
+    """Have it written down that a principal asked for what he may not have."""
+    who: Principal | None = g.get("principal")
+    if who is not None:
+        reason = (
+            f"missing {error.permission}" if isinstance(error, permissions.Missing) else "not his"
+        )
+        refused = Refused(reason=reason, tenant=who.tenant, credential=who.credential)
+        _note(request, refused, by=who.user)
 
 
 def current() -> Principal:
     """Who makes the current request."""
     return cast("Principal", g.principal)
+
+
+def _resolve(request: Request) -> Principal:
+    here, token = site.of(current_app), _token(request)
+    if token is None:
+        return _anonymous(request)
+    found = access.recognise(here.platform, token)
+    if isinstance(found, Refused):
+        _note(request, found, by=found.credential)
+        # One answer for all: whoever guesses learns nothing from it.
+        raise Unauthenticated(_WRONG)
+    if found.unnoted:
+        here.clerk.used(found.principal)
+    return found.principal
+
+
+def _anonymous(request: Request) -> Principal:
+    platform = site.of(current_app).platform
+    try:
+        _check_anonymous(request, platform.settings)
+    except Unauthenticated:
+        _note(request, Refused(reason="none"), by="")
+        raise
+    who = access.local(platform)
+    if who is None:
+        _note(request, Refused(reason="none"), by="")
+        raise Unauthenticated
+    return who
+
+
+def _note(request: Request, refused: Refused, *, by: str) -> None:
+    rule = request.url_rule.rule if request.url_rule else ""
+    site.of(current_app).clerk.refused(
+        refused, by=by, route=f"{request.method} {rule}", peer=request.remote_addr or ""
+    )
 
 
 def _token(request: Request) -> str | None:

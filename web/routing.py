@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import flask_smorest
 from marshmallow import Schema
 
-from web import body
+from web import body, permissions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,9 +19,14 @@ class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed with
 
     ARGUMENTS_PARSER = body.Parser()
 
-    def on(self, method: str, rule: str) -> Callable[[F], F]:
-        """Answer a method at an address."""
-        found: Callable[[F], F] = self.route(rule, methods=[method])
+    def on(self, method: str, rule: str, *, needs: str) -> Callable[[F], F]:
+        """Answer a method at an address, to whoever holds a permission (`permissions.needs`)."""
+
+        def found(view: F) -> F:
+            told = self.doc(**{"x-permission": needs})(permissions.needs(needs)(view))
+            routed: F = self.route(rule, methods=[method])(told)
+            return routed
+
         return found
 
     def query(self, schema: type[Schema]) -> Callable[[F], F]:
@@ -35,7 +40,10 @@ class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed with
         return found
 
     def gives(
-        self, schema: type[Schema] | None, status: HTTPStatus = HTTPStatus.OK, **options: Any
+        self,
+        schema: type[Schema] | Schema | None,
+        status: HTTPStatus = HTTPStatus.OK,
+        **options: Any,
     ) -> Callable[[F], F]:
         """Answer with what a schema shows of what is returned."""
         found: Callable[[F], F] = self.response(status, schema, **options)

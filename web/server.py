@@ -77,7 +77,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # distributed withou
 
     def load(self) -> Flask:
         """Called in the worker, after the fork."""
-        built = platform.build(self._settings, DatabaseRole.CONTROL, connections=CONNECTIONS)
+        built = platform.build(self._settings, DatabaseRole.API, connections=CONNECTIONS)
         return create_app(built)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
-from flask import Flask, current_app
+from flask import Flask, current_app, g
 
 from engine.broker import Nudger
 from engine.live import Listener
 from engine.platform import Platform
 from web import background
 from web.background import Errands
+from web.clerk import Clerk
 from web.places import Places
 
 _KEY = "celeriac"
@@ -31,6 +32,8 @@ class Site:
     listener: Listener
     #: Streams and waiting requests share these.
     places: Places
+    #: Writes down what was refused, and which keys are in use.
+    clerk: Clerk
     #: Set when the process is about to end; streams end with it.
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -39,6 +42,7 @@ class Site:
         self.stopping.set()
         self.listener.close()
         self.nudger.close()
+        self.clerk.close()
         self.errands.close()
 
 
@@ -51,6 +55,7 @@ def build(platform: Platform) -> Site:
         nudger=Nudger(platform.broker),
         listener=Listener(platform.live),
         places=Places(platform.settings.streams),
+        clerk=Clerk(platform),
     )
 
 
@@ -65,5 +70,14 @@ def of(app: Flask) -> Site:
 
 
 def current() -> Site:
-    """The site of the app that answers the current request."""
-    return of(current_app)
+    """The site of the app that answers the current request, as whoever asks may use it.
+
+    Until it is known who asks, no tenant's rows are seen from here.
+    """
+    return cast("Site", g.get(_KEY) or of(current_app))
+
+
+def bind(tenant: str) -> None:
+    """From here on the current request sees and writes what is a tenant's, and nothing else."""
+    here = of(current_app)
+    setattr(g, _KEY, replace(here, platform=here.platform.of(tenant)))

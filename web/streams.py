@@ -24,21 +24,34 @@ from web.site import Site
 
 #: How long a hint may be late.
 LOOK_SECONDS = 1.0
+#: How often it is asked whether whoever follows still may.
+ASK_SECONDS = 15.0
 _BATCH = 500
 
 _log = structlog.get_logger(__name__)
 
 
 def follow(
-    site: Site, run: RunId, bell: Bell, *, after: int, payloads: bool = True
+    site: Site,
+    run: RunId,
+    bell: Bell,
+    *,
+    after: int,
+    payloads: bool = True,
+    may: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Line, ...]]:
     """The lines of a run's history after a seq, in batches, until the run has ended.
 
     Yields an empty batch whenever it has looked and found nothing, so that the caller may look
-    after its client. Ends early, without a word, when the process is about to end.
+    after its client. Ends early, without a word, when the process is about to end. `may` is asked
+    now and then, and raises when whoever follows may not any more.
     """
+    asked = time.monotonic()
     while not site.stopping.is_set():
         try:
+            if time.monotonic() - asked >= ASK_SECONDS:
+                may()
+                asked = time.monotonic()
             status = views.status(site.platform, run)
             if status.seq > after:
                 found = views.history(

@@ -17,7 +17,7 @@ from engine.platform import DatabaseRole, Platform
 from engine.runs import access, sealing, shredding, verification
 from engine.runs import audit as entries
 from engine.runs.verification import Report
-from engine.signing import Signers
+from engine.signing import SigningKeys
 from engine.store.ids import RunId
 from engine.store.trail import Which
 
@@ -60,9 +60,9 @@ class _Keys(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs 
     name = "keys"
 
     def convert(
-        self, value: str | Signers, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Signers:
-        if isinstance(value, Signers):
+        self, value: str | SigningKeys, param: click.Parameter | None, ctx: click.Context | None
+    ) -> SigningKeys:
+        if isinstance(value, SigningKeys):
             return value
         try:
             return signing.parse(value)
@@ -140,7 +140,7 @@ def verify(
     tenant: str | None,
     run: str | None,
     anchors: str | None,
-    keys: Signers | None,
+    keys: SigningKeys | None,
     as_json: bool,
 ) -> None:
     """Say whether what is stored is what happened, as far as that was anchored.

@@ -59,7 +59,18 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),
+        "stand": Entry(
+            "functions", "Change the status or the tags of a tool, from the next call on."
+        ),
         "register": Entry("functions", "Register a function or a tool from its source."),
+    },
+    "Who may do what": {
+        "me": Entry("users", "Say who you are, and what you may do."),
+        "user": Entry("users", "List, make and change the users of your tenant."),
+        "key": Entry("keys", "List, make, rotate and revoke API keys."),
+    },
+    "Guardrails": {
+        "policy": Entry("policies", "Apply, lint, try, list, show and withdraw policies."),
     },
     "Documents": {
         "validate": Entry(
@@ -78,6 +89,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "flower": Entry("flower", "Run Flower, which shows Celery's side, on this machine."),
     },
     "Upkeep": {
+        "tenant": Entry("tenants", "List and make tenants, with the database at hand."),
         "db": Entry("database", "Look after the database's schema."),
         "audit": Entry("audit", "Read and verify what happened, and who did what."),
         "doctor": Entry("doctor", "Check what must always hold of the stored runs."),

@@ -12,7 +12,10 @@ from engine.settings import Settings
 
 
 @click.command()
-@click.option("--host", help="Where the API listens; by default CELERIAC_HOST, else 127.0.0.1.")
+@click.option(
+    "--host",
+    help="Where on this machine the API listens; by default CELERIAC_HOST, else 127.0.0.1.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),

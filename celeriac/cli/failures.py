@@ -48,5 +48,8 @@ def translated(ctx: click.Context) -> Iterator[None]:
 
 def failure(error: CeleriacError) -> Failure:
     """An error as the command line says it."""
+    # Whoever asks for help shall not wait for what reads settings.
+    from engine.settings import SettingsError  # noqa: PLC0415
+
     kind = Unreachable if isinstance(error, Unavailable) else Failure
-    return kind(str(error).strip())
+    return (Misused if isinstance(error, SettingsError) else kind)(str(error).strip())

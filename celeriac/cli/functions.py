@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
 from celeriac.cli import api, files, printing
-from celeriac.client import Function
-
-_EFFECTS = ("pure", "idempotent", "at_most_once", "compensable")
+from celeriac.client import Function, Tool
+from engine import documents
+from engine import tools as definitions
+from engine.core.problem import Problem
+from engine.errors import Invalid
 
 
 @click.command()
@@ -56,23 +59,60 @@ def function(*, file: str, name: str | None, description: str | None, as_json: b
 @click.option("--description", help="By default the first line of its docstring.")
 @click.option(
     "--effect",
-    type=click.Choice(_EFFECTS),
-    default="pure",
-    show_default=True,
-    help="What a call leaves in the world, and so what a retry may do.",
+    type=click.Choice(definitions.EFFECTS),
+    help="What a call leaves in the world, and so what a retry may do; pure unless it is said.",
+)
+@click.option(
+    "--terms",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="YAML or JSON of what it asks of callers: parameters, required_permissions, "
+    "cost_estimate_usd, timeout_seconds, …",
 )
 @printing.json_option
 def tool(
-    *, file: str, name: str | None, description: str | None, effect: str, as_json: bool
+    *,
+    file: str,
+    name: str | None,
+    description: str | None,
+    effect: str | None,
+    terms: str | None,
+    as_json: bool,
 ) -> None:
     """Register a tool: what a running step calls by name."""
     source = files.text_of(file)
+    asked = {} if terms is None else _terms(files.text_of(terms))
+    if effect is not None:
+        asked["effect"] = effect
     with api.connected() as client:
-        found = client.register_tool(source, name=name, description=description, effect=effect)
+        found = client.register_tool(source, name=name, description=description, **asked)
     _show(found, as_json=as_json)
 
 
-def _list(found: Iterator[Function], *, as_json: bool, what: str) -> None:
+@click.command()
+@click.argument("name")
+@click.argument("status", type=click.Choice(definitions.STATUSES), required=False)
+@click.option("--tag", multiple=True, help="Its tags from now on; may be given often.")
+@click.option("--reason", default="", help="For the audit.")
+def stand(*, name: str, status: str | None, tag: Sequence[str], reason: str) -> None:
+    """Change the status or the tags of a tool, from the next call on.
+
+    A tool that is disabled, or in maintenance, is not called, whatever version of it a run uses.
+    """
+    with api.connected() as client:
+        client.stand_tool(name, status=status, tags=list(tag) if tag else None, reason=reason)
+
+
+def _terms(text: str) -> dict[str, Any]:
+    found = documents.read_text(text)
+    if not isinstance(found, dict):
+        remedy = "write fields: cost_estimate_usd: 0.01"
+        raise Invalid([Problem(path="terms", message="they are no object", remedy=remedy)])
+    for name in ("name", "description", "code"):
+        found.pop(name, None)
+    return found
+
+
+def _list(found: Iterator[Function] | Iterator[Tool], *, as_json: bool, what: str) -> None:
     if as_json:
         printing.document(list(found))
     else:
@@ -86,7 +126,9 @@ def _list(found: Iterator[Function], *, as_json: bool, what: str) -> None:
 def _row(function: Function) -> Sequence[object]:
     takes = ", ".join(
         name if about.get("required", True) else f"[{name}]"
-        for name, about in function.parameters.items()
+        for name, about in (
+            function.takes if isinstance(function, Tool) else function.parameters
+        ).items()
     )
     place = function.library or function.created_by
     return function.name, function.version, takes, function.description, place

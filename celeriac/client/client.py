@@ -19,22 +19,29 @@ from celeriac.client.errors import Unavailable
 from celeriac.client.records import (
     Acted,
     Answered,
+    AppliedPolicy,
     Call,
     Checkpoint,
     Event,
     Function,
+    Key,
     Line,
     LogLine,
+    Me,
+    Policy,
     Result,
     SentEvent,
     Step,
+    Tool,
+    User,
     Version,
     Wait,
 )
 from celeriac.client.run import Run
+from celeriac.client.sessions import Sessions
 from celeriac.client.wire import Wire
 from celeriac.sdk.graph import WorkflowGraph
-from celeriac.sdk.tools import get_global_registry
+from celeriac.sdk.tools import ToolDefinition, get_global_registry
 from engine.core import document, values
 from engine.errors import Invalid
 from engine.settings import Settings
@@ -48,6 +55,8 @@ T = TypeVar("T")
 
 #: A document as text (YAML or JSON), file or data, or a graph of Python functions.
 Workflow: TypeAlias = str | Path | Mapping[str, Any] | WorkflowGraph
+#: A document as text (YAML or JSON), file or data.
+Document: TypeAlias = str | Path | Mapping[str, Any]
 
 
 class Client:
@@ -69,6 +78,8 @@ class Client:
     ) -> None:
         found = (url or os.environ.get("CELERIAC_URL") or DEFAULT_URL).rstrip("/")
         self._wire = Wire(found, api_key or _key(found), timeout=timeout, transport=transport)
+        #: Runs that are driven step by step.
+        self.sessions = Sessions(self._wire)
 
     def close(self) -> None:
         """Close the connections."""
@@ -106,20 +117,40 @@ class Client:
         *,
         name: str | None = None,
         description: str | None = None,
-        effect: str = "pure",
-    ) -> Function:
+        definition: ToolDefinition | None = None,
+        **terms: Any,
+    ) -> Tool:
         """Register a tool: a function that steps call by name.
 
-        `effect` says what a call leaves in the world: `pure`, `idempotent`, `at_most_once` or
-        `compensable`. What a `@tool` says of itself holds where nothing else is given.
+        `terms` are further fields of `ToolDefinition`, such as `parameters`, a JSON Schema to which
+        arguments are held, `cost_estimate_usd` and `effect`. What a `@tool`, or the definition,
+        says of itself holds where nothing else is given. Raises `Invalid`.
         """
         registry = get_global_registry()
         known = next((each for each in registry if registry[each] is function), None)
-        if known is not None:
-            description = description or registry.description(known)
-        return self._register(
-            "tools", {**_new(function, name or known, description), "effect": effect}
-        )
+        if definition is None and known is not None:
+            definition = registry.definition(known)
+        said = {} if definition is None else definition.told()
+        new = _new(function, name or said.get("name"), description or said.get("description"))
+        told = {**said, **terms, **new}
+        return records.read(Tool, self._wire.post("/api/v1/tools", _sendable(told, "")))
+
+    def stand_tool(
+        self,
+        name: str,
+        *,
+        status: str | None = None,
+        tags: Sequence[str] | None = None,
+        reason: str = "",
+    ) -> None:
+        """Change how a tool stands in all of its versions, from the next call on.
+
+        `status` is `active`, `deprecated`, `disabled` or `maintenance`; the last two are not
+        called. Raises `NotFound`, and `Invalid`.
+        """
+        change = {"status": status, "tags": None if tags is None else list(tags)}
+        given = {field: value for field, value in change.items() if value is not None}
+        self._wire.post(f"/api/v1/tools/{_quoted(name)}/standing", {**given, "reason": reason})
 
     def publish(self, workflow: Workflow) -> Version:
         """Publish a version of a workflow.
@@ -175,9 +206,133 @@ class Client:
         """Functions by name, each in its newest version."""
         return self._pages(Function, "/api/v1/functions")
 
-    def tools(self) -> Iterator[Function]:
+    def tools(self) -> Iterator[Tool]:
         """Tools by name, each in its newest version."""
-        return self._pages(Function, "/api/v1/tools")
+        return self._pages(Tool, "/api/v1/tools")
+
+    def get_tools_for_llm(
+        self, *, tag: str | None = None, category: str | None = None
+    ) -> tuple[dict[str, Any], ...]:
+        """The tools that may be called, by name, in the function-calling format of models.
+
+        At most a thousand of them.
+        """
+        return tuple(self._wire.get("/api/v1/llm/tools", tag=tag, category=category))
+
+    # --- who may do what ----------------------------------------------------------------------
+
+    def me(self) -> Me:
+        """Who asks, and what he may do."""
+        return records.read(Me, self._wire.get("/api/v1/me"))
+
+    def users(self) -> Iterator[User]:
+        """The users of the tenant, by id."""
+        return self._pages(User, "/api/v1/users")
+
+    def create_user(
+        self, user: str, *, roles: Sequence[str] = (), permissions: Sequence[str] = ()
+    ) -> User:
+        """Make a user. Raises `Conflict`, and `Forbidden` for what one does not hold oneself."""
+        asked = {"id": user, "roles": [*roles], "permissions": [*permissions]}
+        return records.read(User, self._wire.post("/api/v1/users", asked))
+
+    def change_user(
+        self,
+        user: str,
+        *,
+        roles: Sequence[str] | None = None,
+        permissions: Sequence[str] | None = None,
+        active: bool | None = None,
+        why: str = "",
+    ) -> User:
+        """Change what a user holds, or whether he is active; what is None stays."""
+        given = {"roles": roles, "permissions": permissions, "active": active}
+        asked = {name: value for name, value in given.items() if value is not None}
+        return records.read(
+            User,
+            self._wire.send("PATCH", f"/api/v1/users/{_quoted(user)}", {**asked, "why": why}),
+        )
+
+    def keys(self, *, user: str | None = None) -> Iterator[Key]:
+        """API keys, newest first, with those that are over; of one user, or of all."""
+        return self._pages(Key, "/api/v1/keys", user=user)
+
+    def create_key(
+        self,
+        name: str,
+        *,
+        user: str | None = None,
+        scopes: Sequence[str] | None = None,
+        expires_at: datetime | None = None,
+    ) -> Key:
+        """Make a key, of oneself unless a user is named. Its `token` is told this once."""
+        asked = {
+            "name": name,
+            "scopes": None if scopes is None else [*scopes],
+            "expires_at": None if expires_at is None else expires_at.isoformat(),
+            **({} if user is None else {"user": user}),
+        }
+        return records.read(Key, self._wire.post("/api/v1/keys", asked))
+
+    def rotate_key(self, key: str, *, grace_seconds: float = 0.0) -> Key:
+        """Make a key in another's place, which ends now or so many seconds later."""
+        place = f"/api/v1/keys/{_quoted(key)}/rotate"
+        return records.read(Key, self._wire.post(place, {"grace_seconds": grace_seconds}))
+
+    def revoke_key(self, key: str, why: str = "") -> Key:
+        """End a key for good."""
+        return records.read(
+            Key, self._wire.send("DELETE", f"/api/v1/keys/{_quoted(key)}", {"reason": why})
+        )
+
+    # ------------------------------------------------------------------------------------------
+
+    def apply_policy(self, policy: Document, reason: str = "") -> AppliedPolicy:
+        """Put a policy in force, from the next turn of every run on.
+
+        What says the same as the newest version is that version. Raises `Invalid` with every
+        problem.
+        """
+        place = f"/api/v1/policies?reason={_quoted(reason)}" if reason else "/api/v1/policies"
+        body = self._wire.post(place, content=_written(policy))
+        return records.read(AppliedPolicy, body)
+
+    def lint_policy(self, policy: Document) -> Mapping[str, Any]:
+        """What is wrong with a policy: `valid`, `problems`, and `warnings` of what is hardly meant."""
+        found: Mapping[str, Any] = self._wire.post(
+            "/api/v1/policies/lint", content=_written(policy)
+        )
+        return found
+
+    def test_policy(
+        self, policy: Document, *, facts: Any = None, run: str | None = None
+    ) -> Mapping[str, Any]:
+        """Which rules of a policy would fire, on facts or on a run as it was recorded."""
+        text, _ = _written(policy)
+        body = {"policy": text, "facts": facts, "run": run}
+        given = {name: value for name, value in body.items() if value is not None}
+        found: Mapping[str, Any] = self._wire.post("/api/v1/policies/test", given)
+        return found
+
+    def policies(self) -> Iterator[Policy]:
+        """Policies by name: of each the version in force, else the newest."""
+        return self._pages(Policy, "/api/v1/policies")
+
+    def policy(self, name: str, version: int | None = None) -> Policy:
+        """A version of a policy with its document: that in force, unless one is named."""
+        place = f"/api/v1/policies/{_quoted(name)}"
+        return records.read(
+            Policy, self._wire.get(place if version is None else f"{place}/versions/{version}")
+        )
+
+    def policy_versions(self, name: str) -> Iterator[Policy]:
+        """The versions of a policy, newest first. Raises `NotFound`."""
+        return self._pages(Policy, f"/api/v1/policies/{_quoted(name)}/versions")
+
+    def withdraw_policy(self, name: str, reason: str = "") -> Policy:
+        """Take a policy out of force. Raises `Conflict` if it is not."""
+        place = f"/api/v1/policies/{_quoted(name)}/withdraw"
+        return records.read(Policy, self._wire.post(place, {"reason": reason}))
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -547,6 +702,17 @@ def _sendable(data: dict[str, Any], path: str) -> dict[str, Any]:
     if problems := tuple(values.problems(data, path=path)):
         raise Invalid(problems, "this cannot be sent as JSON")
     return data
+
+
+def _written(given: Document) -> tuple[str, str]:
+    """A document as text, and its media type."""
+    match given:
+        case Path():
+            return given.read_text("utf-8"), "application/yaml"
+        case str():
+            return given, "application/yaml"
+        case _:
+            return values.canonical(_sendable(dict(given), "")), "application/yaml"
 
 
 def _place(run: str) -> str:

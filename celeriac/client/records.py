@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
+from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
@@ -45,6 +46,98 @@ class Function:
     library: str | None = None
     #: None in a list, and for library code.
     source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Me:
+    """Who asks, and what he may do."""
+
+    tenant: str
+    user: str
+    roles: tuple[str, ...]
+    #: All that he holds: what his roles bring, and what is his beside.
+    permissions: tuple[str, ...]
+    #: What of it his credential lets him use; None for all.
+    scopes: tuple[str, ...] | None
+    credential: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A user of the tenant."""
+
+    id: str
+    roles: tuple[str, ...]
+    permissions: tuple[str, ...]
+    active: bool
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An API key."""
+
+    id: str
+    name: str
+    user: str
+    scopes: tuple[str, ...] | None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    #: When it has just been made, and never again.
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A version of a policy."""
+
+    name: str
+    version: int
+    #: Whether it is in force.
+    active: bool
+    checksum: str
+    created_by: str
+    created_at: datetime
+    #: As it was written. None in a list.
+    document: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedPolicy:
+    """A policy that is in force."""
+
+    policy: Policy
+    #: False: it was in force before.
+    changed: bool
+    #: What is most likely not meant: `path`, `message`, `remedy`.
+    warnings: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool(Function):
+    """A version of a tool, and how the tool stands."""
+
+    #: What its code takes: annotation, default and whether it is required, by name.
+    takes: Mapping[str, Mapping[str, Any]]
+    #: The JSON Schema of its arguments, declared or derived from the code.
+    schema: Mapping[str, Any]
+    required_permissions: tuple[str, ...]
+    #: USD that a call is taken to cost, and tokens that it is taken to use.
+    cost_estimate_usd: float
+    tokens_estimate: int
+    timeout_seconds: float
+    #: Calls of one user.
+    rate_per_minute: int | None
+    rate_per_hour: int | None
+    requires_approval: bool
+    category: str | None
+    #: `active, deprecated, disabled, maintenance`.
+    status: str
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +369,8 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is datetime:
         return datetime.fromisoformat
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind
     if is_dataclass(kind):
         return _record_reader(kind)
     if origin in (typing.Union, types.UnionType):
@@ -291,11 +386,16 @@ _ELSEWHERE = {"Client": object}
 
 
 def _record_reader(kind: Any) -> Callable[[Any], Any]:
-    hints = typing.get_type_hints(kind, localns=_ELSEWHERE)
-    readers = {item.name: _reader(hints[item.name]) for item in fields(kind)}
-    return lambda data: kind(
-        **{name: reader(data[name]) for name, reader in readers.items() if name in data}
-    )
+    readers: dict[str, Callable[[Any], Any]] = {}
+
+    def read(data: Any) -> Any:
+        if not readers:
+            # Not before it is needed: a record may hold others of its own kind.
+            hints = typing.get_type_hints(kind, localns=_ELSEWHERE)
+            readers.update({item.name: _reader(hints[item.name]) for item in fields(kind)})
+        return kind(**{name: each(data[name]) for name, each in readers.items() if name in data})
+
+    return read
 
 
 def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:

@@ -77,6 +77,10 @@ class Wire:
             request = self._http.build_request("POST", path, json=body, headers=headers)
         return self._answer(request, again=idempotency_key is not None)
 
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """Change or end something: `PATCH`, `DELETE`."""
+        return self._answer(self._http.build_request(method, path, json=body or {}), again=False)
+
     def send_file(self, path: str, name: str, file: IO[bytes], fields: Mapping[str, str]) -> Any:
         """Send a file in the part `file` of a form. Read as it is sent, never whole."""
         request = self._http.build_request(

@@ -10,7 +10,7 @@ from engine import keys, signing
 from engine.errors import Unavailable
 from engine.keys import SECRET_BYTES, Key, Ring
 from engine.settings import Settings
-from engine.signing import Signers
+from engine.signing import SigningKeys
 
 
 def with_keys(settings: Settings, home: Home, *, make: bool = False) -> Settings:
@@ -46,7 +46,7 @@ def _with_audit_key(settings: Settings, home: Home, *, make: bool) -> Settings:
     if not home.audit_key.exists():
         if not make:
             return settings
-        write_private(home.audit_key, f"{Signers(keys=(signing.generate('local'),)).text()}\n")
+        write_private(home.audit_key, f"{SigningKeys(keys=(signing.generate('local'),)).text()}\n")
     try:
         return replace(settings, audit_keys=signing.parse(home.audit_key.read_text().strip()))
     except (OSError, ValueError) as error:

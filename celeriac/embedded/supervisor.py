@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import json
 import os
 import signal
@@ -26,8 +27,9 @@ from celeriac.embedded import folders, postgres, processes, sealing, valkey
 from celeriac.embedded.folders import Home
 from celeriac.embedded.install import install
 from celeriac.embedded.processes import Running
+from engine.core.problem import Problem
 from engine.errors import Conflict, Unavailable
-from engine.settings import Settings
+from engine.settings import Settings, SettingsError
 
 Report = Callable[[str], None]
 
@@ -230,6 +232,7 @@ def _platform(
     hurry: threading.Event,
     stop: threading.Event,
 ) -> Iterator[_Platform]:
+    _check_host(settings)
     with _alone(settings) as home:
         home.state.unlink(missing_ok=True)
         settings = replace(settings, port=_free_port(settings), supervised=settings.embedded)
@@ -452,6 +455,25 @@ def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
     finally:
         for number, handled in before.items():
             signal.signal(number, handled)
+
+
+def _check_host(settings: Settings) -> None:
+    """Refuse to serve one user's platform to the network: its servers and keys are this machine's."""
+    host = settings.host
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = False
+    if settings.embedded and not here:
+        raise SettingsError(
+            [
+                Problem(
+                    path="CELERIAC_HOST",
+                    message=f"{host!r} is not this machine alone, which the embedded platform serves",
+                    remedy="leave it out; to serve others run a fleet, with DATABASE_URL and BROKER_URL",
+                )
+            ]
+        )
 
 
 def _free_port(settings: Settings) -> int:

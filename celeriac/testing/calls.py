@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from celeriac.sdk.tools import ToolRegistry
 from celeriac.testing import calling
 from engine.core.messages import StepKey
 from engine.core.values import Json, canonical
+from engine.tools import CLOSED
 from workers.sandbox.inside.calls import ToolError
 from workers.sandbox.inside.state import Context, WorkflowState
 
@@ -58,6 +60,7 @@ class Caller:
         function = self._tools.get(tool)
         if function is None:
             raise ToolError(tool, "no_such_tool", f"tool {tool!r} is not registered")
+        self._check(tool, given, named)
         call = self._recorded(tool, given, named)
         if call is None:
             call = self._carry_out(function, tool, given, named)
@@ -65,6 +68,18 @@ class Caller:
         if call.reason is not None:
             raise ToolError(tool, call.reason, call.message or "")
         return WorkflowState(call.value) if isinstance(call.value, dict) else call.value
+
+    def _check(self, tool: str, args: list[Json], kwargs: dict[str, Json]) -> None:
+        """Hold a call to what its tool declares, where that is known. Raises `ToolError`."""
+        if not isinstance(self._tools, ToolRegistry):
+            return
+        if self._tools.definition(tool).standing.status in CLOSED:
+            status = self._tools.definition(tool).status
+            raise ToolError(tool, "tool_closed", f"tool {tool} is {status}")
+        bound = self._tools.bound(tool, {"args": args, "kwargs": kwargs})
+        if bound.problems:
+            said = "; ".join(f"{each.path}: {each.message}" for each in bound.problems)
+            raise ToolError(tool, "arguments_refused", f"arguments of {tool}: {said}")
 
     def _recorded(self, tool: str, args: list[Json], kwargs: dict[str, Json]) -> Call | None:
         earlier = [

@@ -203,9 +203,13 @@ def _choice(function: Callable[..., object], answer: object) -> bool | str:
 
 def _tool(attempt: Attempt, caller: Caller) -> msg.AttemptSucceeded:
     """Call the node's tool with its inputs as named arguments; its answer is the result."""
-    assert attempt.node.uses is not None
     try:
-        value = caller.invoke(attempt.node.uses.partition("@")[0], **_given(attempt))
+        scope = _scope(attempt)
+        name, given = waiting.tool(attempt.node, scope), waiting.arguments(attempt.node, scope)
+    except waiting.Unfit as unfit:
+        raise Died(unfit.reason, unfit.message, terminal=True) from unfit
+    try:
+        value = caller.invoke(name.partition("@")[0], **given)
     except ToolError as error:
         message = str(error).removeprefix(f"{error.tool}: ")
         raise Died(error.reason, message) from error

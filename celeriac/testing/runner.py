@@ -92,7 +92,7 @@ def play(
             case Attempt() as attempt:
                 report = yield attempt
                 _pass(memory)
-                _deliver(memory, attempt, report)
+                deliver(memory, attempt, report)
 
 
 def _chosen(choices: Sequence[Choice]) -> Choice:
@@ -105,6 +105,11 @@ def _choices(memory: Memory, planned: Sequence[Planned]) -> Iterator[Choice]:
     yield from [run for run in memory.runs.values() if run.inbox]
     now = memory.clock.now()
     yield from [one for due, one in outside.next_acts(memory, planned) if due <= now]
+    yield from ready(memory)
+
+
+def ready(memory: Memory) -> Iterator[Attempt]:
+    """The attempts that may begin now."""
     for run in memory.running():
         for step in run.state.steps.values():
             if step.status is StepStatus.READY and step.key not in run.reported:
@@ -133,7 +138,7 @@ def _attempt(run: Run, step: Step) -> Attempt:
     )
 
 
-def _deliver(memory: Memory, attempt: Attempt, report: Report) -> None:
+def deliver(memory: Memory, attempt: Attempt, report: Report) -> None:
     """Leave a report for the run, unless nobody waits for it any more."""
     run = memory.runs[attempt.run]
     step = run.state.steps.get(attempt.step)
@@ -144,27 +149,27 @@ def _deliver(memory: Memory, attempt: Attempt, report: Report) -> None:
 
 def _wait(memory: Memory, planned: Sequence[Planned]) -> bool:
     """Set the clock to the next moment that is waited for; False when there is none."""
-    moments = [moment for run in memory.runs.values() for moment in _moments(run)]
-    moments += [due for due, _ in outside.next_acts(memory, planned)]
-    if not moments:
+    waited = [moment for run in memory.runs.values() for moment in moments(run)]
+    waited += [due for due, _ in outside.next_acts(memory, planned)]
+    if not waited:
         return False
-    memory.clock.until(min(moments))
-    _strike(memory, memory.clock.now())
+    memory.clock.until(min(waited))
+    strike(memory, memory.clock.now())
     return True
 
 
 def _pass(memory: Memory) -> None:
     """What was waited for while an attempt was under way came before its report."""
     now = memory.clock.now()
-    while moments := [
-        moment for run in memory.runs.values() for moment in _moments(run) if moment <= now
+    while passed := [
+        moment for run in memory.runs.values() for moment in moments(run) if moment <= now
     ]:
-        _strike(memory, min(moments))
+        strike(memory, min(passed))
         while turning := next((run for run in memory.runs.values() if run.inbox), None):
             turns.take(memory, turning)
 
 
-def _moments(run: Run) -> Iterator[datetime]:
+def moments(run: Run) -> Iterator[datetime]:
     """The moments that a run waits for."""
     yield from (step.wake for step in run.state.steps.values() if _sleeps(run, step) and step.wake)
     tick = deadlines.next_wake(run.graph, run.state)
@@ -185,7 +190,7 @@ def _sleeps(run: Run, step: Step) -> bool:
     )
 
 
-def _strike(memory: Memory, now: datetime) -> None:
+def strike(memory: Memory, now: datetime) -> None:
     """Tell runs of the moments that have come."""
     for run in memory.runs.values():
         for step in tuple(run.state.steps.values()):

@@ -113,6 +113,7 @@ def _decide(
             status=state.stopping.status,
             reason=state.stopping.reason,
             message=state.stopping.message,
+            step=state.stopping.step,
         )
     for step in state.steps.values():
         if command := _about(graph, policy, state, step, now, read=read):

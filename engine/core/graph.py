@@ -213,6 +213,8 @@ class Node:
     #: Name of the function or tool that runs here, with its version if one is fixed:
     #: `increment`, `increment@3`. A function node may have none and only choose.
     uses: str | None = None
+    #: Of a tool whose name is worked out when its step runs: the expression that `uses` is.
+    called: expressions.Template | None = None
     #: Name of the function that runs after it, on its outcome; its answer is the choice.
     choose: str | None = None
     #: Inputs: a JSON template whose `$…` strings are expressions.
@@ -222,6 +224,8 @@ class Node:
     retry: Retry = field(default_factory=Retry)
     #: Wall-clock seconds of one attempt.
     timeout: float | None = None
+    #: What one attempt may use, by name (`cost_usd`, `tokens_used`): set aside before it starts.
+    estimate: Mapping[str, float] = field(default_factory=dict)
     max_iterations: int = DEFAULT_ITERATIONS
     route: Route = Route.FIRST
     join: Join = field(default_factory=Join)

@@ -26,6 +26,8 @@ Choice: TypeAlias = "bool | str | tuple[str, ...] | None"
 #: One line of control: the branches it took, outermost first; `()` is the root.
 Thread: TypeAlias = tuple[tuple[str, int], ...]
 Visits: TypeAlias = Mapping[NodeId, int]
+#: Seconds, bytes, tokens, dollars, by name.
+Usage: TypeAlias = Mapping[str, float]
 #: Locks that a thread holds, each with the node up to which it keeps it (None: this step's own).
 Holds: TypeAlias = tuple[tuple[str, NodeId | None], ...]
 
@@ -102,6 +104,86 @@ class AttemptLost(Event):
     attempt: int
     fence: int
     worker: str
+    #: What it had reported by then, or else what was set aside for it.
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSuspended(Event):
+    """An attempt came to a call that people must allow first, and gave its worker back.
+
+    It has not failed. Once they have, the step is begun anew, and is served what it has got so far.
+    """
+
+    step: StepKey
+    attempt: int
+    fence: int
+    #: What they are asked to allow, exactly: tool, version, arguments, cost.
+    digest: str
+    #: The rules that ask for it.
+    rules: tuple[str, ...] = ()
+    #: What they are shown and asked.
+    asks: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
+    #: When nobody can allow it any more.
+    until: datetime | None = None
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a rule of the tenant's policies says, and the values that it rests on."""
+
+    policy: str
+    version: int
+    rule: str
+    #: `abort_lifetime`, `pause_lifetime`, `reject_execution`, `require_approval`, `modify`, `warn`,
+    #: `allow_with_audit` or `allow`.
+    action: str
+    message: str = ""
+    observed: Json = None
+    limit: Json = None
+    scope: str = "run"
+    window: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Governed(Event):
+    """The policies of the tenant have changed: these hold from now on."""
+
+    #: Their number, of the tenant's own count.
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Event):
+    """What the tenant's policies say of a step that asks to start, or of what it reports.
+
+    A report is judged before it is folded: nothing follows from it without that.
+    """
+
+    step: StepKey
+    attempt: int
+    #: `start` or `report`.
+    moment: str
+    #: How many rules were looked at.
+    rules: int
+    #: Those that hold.
+    verdicts: tuple[Verdict, ...] = ()
+    #: What rules about progress remember of the run from now on; None: what they did before.
+    memory: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked(Event):
+    """A step waits until people allow it to start, or its result to count."""
+
+    step: StepKey
+    #: `start` or `report`.
+    moment: str
+    #: What they are asked to allow, exactly.
+    digest: str
+    rules: tuple[str, ...] = ()
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -570,6 +652,10 @@ AnyEvent: TypeAlias = (
     | AttemptSucceeded
     | AttemptFailed
     | AttemptLost
+    | AttemptSuspended
+    | Governed
+    | Judged
+    | Parked
     | Woke
     | Ticked
     | Opened

@@ -10,7 +10,16 @@ REASONS = ("error", "timeout", "memory", "cpu", "output_too_large")
 #: Reasons for which a step fails for good.
 FAILURES = (
     *REASONS,
-    *("killed", "lost", "refused", "input_failed", "save_failed", "variables_too_large"),
+    *(
+        "killed",
+        "lost",
+        "refused",
+        "rejected",
+        "denied",
+        "input_failed",
+        "save_failed",
+        "variables_too_large",
+    ),
     *("no_plan", "no_such_function", "no_such_tool", "nondeterministic_call", "unknown_outcome"),
     *("unknown_kind", "defect", "expired", "items_failed", "no_such_workflow", "too_deep"),
     *("child_failed", "child_cancelled"),
@@ -20,7 +29,7 @@ FAILURES = (
 CHILD_REASONS = ("child_failed", "child_cancelled")
 
 #: What can go wrong before a step has begun, whatever it is.
-_BEFORE = ("refused", "input_failed")
+_BEFORE = ("refused", "denied", "input_failed")
 _SAVING = ("save_failed", "variables_too_large")
 _ENDED = (*_BEFORE, *_SAVING, "expired")
 _CHILD = (*CHILD_REASONS, "no_such_workflow", "too_deep")

@@ -231,12 +231,35 @@ def _tool() -> dict[str, Json]:
         "A node where a tool is called.",
         {
             "kind": {"description": "How the node runs.", "const": "tool"},
-            "tool": _reference("The tool that is called here."),
+            "tool": _tool_name(),
             **_work(),
+            "with": _arguments(),
             **_common(),
         },
         required=["kind", "tool"],
     )
+
+
+def _tool_name() -> dict[str, Json]:
+    return {
+        "description": "The tool that is called: its name, or an expression of it.",
+        "anyOf": [
+            {"$ref": "#/$defs/reference"},
+            {"$ref": "#/$defs/reference_expression"},
+        ],
+    }
+
+
+def _arguments() -> dict[str, Json]:
+    given = _work()["with"]
+    assert isinstance(given, dict)
+    return {
+        "description": "Its arguments: name to template, or an expression of all of them.",
+        "anyOf": [
+            {name: each for name, each in given.items() if name != "description"},
+            {"$ref": "#/$defs/reference_expression"},
+        ],
+    }
 
 
 def _plan() -> dict[str, Json]:
@@ -305,6 +328,13 @@ def _work() -> dict[str, Json]:
         ),
         "retry": {"$ref": "#/$defs/retry"},
         "timeout": _seconds("How long one attempt may take."),
+        "estimate": {
+            "description": "What one attempt may use: set aside in its budgets before it starts.",
+            "type": "object",
+            "maxProperties": words.MAX_USAGES,
+            "propertyNames": {"pattern": words.USAGE},
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": words.MAX_USAGE},
+        },
         "queue": _text(words.QUEUE, "The Celery queue it goes to, if not the common one."),
         **_around(),
     }
@@ -487,7 +517,8 @@ def _inner() -> dict[str, Json]:
     """What a map does with an item."""
     work = _work()
     common = {name: work[name] for name in ("with", "timeout", "queue")}
-    tried: dict[str, Json] = {**common, "retry": {"$ref": "#/$defs/retry"}}
+    retry: Json = {"$ref": "#/$defs/retry"}
+    tried: dict[str, Json] = {**common, "estimate": work["estimate"], "retry": retry}
     return {
         "description": "What is done with each: a function, a tool or a workflow.",
         "anyOf": [
@@ -499,7 +530,7 @@ def _inner() -> dict[str, Json]:
             ),
             _object(
                 "A tool.",
-                {"kind": _kind("tool"), "tool": _reference("The tool that is called."), **tried},
+                {"kind": _kind("tool"), "tool": _tool_name(), **tried, "with": _arguments()},
                 required=["kind", "tool"],
             ),
             _object(

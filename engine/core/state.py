@@ -23,6 +23,10 @@ from engine.core.values import Json, Value
 LOST_REASONS = frozenset({"lost", "killed"})
 #: Why a run ended that somebody cut off. Nothing it did is undone, whatever its nodes say.
 TERMINATED = "terminated"
+#: Why a run ended that a policy cut off.
+ABORTED = "aborted"
+#: The kind of a wait for people who must allow something.
+PERMIT = "permit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +66,16 @@ class Step:
     holds: msg.Holds = ()
     #: The lock that it was deferred for.
     awaits: str | None = None
+    #: What people are asked to allow while it waits for them, by digest; what they have allowed.
+    asked: str | None = None
+    permits: tuple[str, ...] = ()
     # Only within a turn, hence never stored:
     opens: bool = False
     result: Value | None = None
     choice: msg.Choice = None
     failure: Failure | None = None
+    #: Why what it is about to report does not count.
+    rejected: str | None = None
 
     def to(self, status: StepStatus) -> Step:
         return replace(self, status=transitions.check(transitions.STEP, self.status, status))
@@ -161,6 +170,14 @@ class State:
     #: The request asks for what was done to be undone first.
     compensate: bool = False
     ending: Ending | None = None
+    #: The number of the policies that the run was last judged by; 0: the tenant has none.
+    governed: int = 0
+    #: What its attempts have used, by name.
+    spent: Mapping[str, float] = field(default_factory=dict)
+    #: Rules that paused it, each with the value that it saw: what people let pass at that.
+    waived: Mapping[str, Json] = field(default_factory=dict)
+    #: What rules about progress remember.
+    memory: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def terminal(self) -> bool:

@@ -60,6 +60,7 @@ STEP: Mapping[StepStatus, frozenset[StepStatus]] = {
         {
             StepStatus.READY,
             StepStatus.OPENING,
+            StepStatus.WAITING,
             StepStatus.DEFERRED,
             StepStatus.SUCCEEDED,
             StepStatus.FAILED,
@@ -73,6 +74,7 @@ STEP: Mapping[StepStatus, frozenset[StepStatus]] = {
             StepStatus.SUCCEEDED,
             StepStatus.REPORTED,
             StepStatus.READY,
+            StepStatus.DUE,
         }
     ),
     StepStatus.ANSWERED: frozenset({StepStatus.SAVING}),
@@ -82,6 +84,7 @@ STEP: Mapping[StepStatus, frozenset[StepStatus]] = {
         {
             StepStatus.HELD,
             StepStatus.LEASED,
+            StepStatus.WAITING,
             StepStatus.DUE,
             StepStatus.SUCCEEDED,
             StepStatus.FAILED,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from engine.core import messages as msg
 from engine.core.graph import Graph
-from engine.core.state import State, Undoing
+from engine.core.state import ABORTED, State, Undoing
 from engine.core.transitions import RunStatus
 
 
@@ -25,7 +25,8 @@ def is_due(graph: Graph, state: State, ending: msg.FinishRun) -> bool:
         return False
     if ending.status is RunStatus.CANCELLED:
         return state.compensate
-    return ending.status is RunStatus.FAILED
+    # A policy that cuts a run off lets nothing more of it start.
+    return ending.status is RunStatus.FAILED and ending.reason != ABORTED
 
 
 def following(graph: Graph, undoing: Undoing) -> msg.AnyCommand | None:

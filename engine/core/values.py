@@ -89,41 +89,44 @@ def parse(text: str | bytes, *, path: str = "") -> Json:
 def problems(value: object, *, path: str = "") -> Iterator[Problem]:
     """Yield what keeps a Python value from being stored as JSON, with its path.
 
-    Walks without recursion, so that hostile depth is a problem and not a crash.
+    Walks without recursion, so that hostile depth is a problem and not a crash, and writes
+    a path out for a problem alone, because a long key would lie in the path of every value.
     """
-    waiting: list[tuple[str, object, int]] = [(path, value, 1)]
+    waiting: list[tuple[_Trail, object, int]] = [((None, path), value, 1)]
     while waiting:
-        where, item, depth = waiting.pop()
+        trail, item, depth = waiting.pop()
         match item:
             case None | bool():
                 pass
             case int():
                 if abs(item) > MAX_INTEGER:
-                    yield _problem(where, "integer beyond 64 bits", "send it as a string")
+                    yield _problem(_path(trail), "integer beyond 64 bits", "send it as a string")
             case float():
                 if not math.isfinite(item):
-                    yield _problem(where, "number is not finite", "send null or a string")
+                    yield _problem(_path(trail), "number is not finite", "send null or a string")
             case str():
-                yield from _text_problems(where, item)
+                yield from _text_problems(trail, item)
             case list() | dict() if depth > MAX_DEPTH:
-                yield _too_deep(where)
+                yield _too_deep(_path(trail))
             case list():
                 waiting.extend(
-                    (f"{where}[{index}]", entry, depth + 1) for index, entry in enumerate(item)
+                    ((trail, index), entry, depth + 1) for index, entry in enumerate(item)
                 )
             case dict():
                 for key, entry in item.items():
                     if not isinstance(key, str):
-                        yield _problem(where, f"key {key!r} is not text", "use text keys")
-                        continue
-                    if key == MARK:
-                        yield _problem(where, f"the key {MARK!r} is ours", "name it otherwise")
-                        continue
-                    yield from _text_problems(f"{where} key", key)
-                    waiting.append((f"{where}.{key}" if where else key, entry, depth + 1))
+                        yield _problem(_path(trail), f"key {key!r} is not text", "use text keys")
+                    elif key == MARK:
+                        message = f"the key {MARK!r} is ours"
+                        yield _problem(_path(trail), message, "name it otherwise")
+                    else:
+                        yield from _text_problems(trail, key, " key")
+                        waiting.append(((trail, key), entry, depth + 1))
             case _:
                 yield _problem(
-                    where, f"{type(item).__name__} is not a JSON value", "return plain JSON data"
+                    _path(trail),
+                    f"{type(item).__name__} is not a JSON value",
+                    "return plain JSON data",
                 )
 
 
@@ -184,11 +187,30 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _text_problems(where: str, text: str) -> Iterator[Problem]:
+def _text_problems(trail: _Trail, text: str, what: str = "") -> Iterator[Problem]:
     if "\x00" in text:
-        yield _problem(where, "text holds a NUL character", "remove it")
+        yield _problem(f"{_path(trail)}{what}", "text holds a NUL character", "remove it")
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        yield _problem(where, "text holds a lone surrogate", "send valid Unicode")
+        yield _problem(f"{_path(trail)}{what}", "text holds a lone surrogate", "send valid Unicode")
+
+
+#: Where a value stands: in what, and under which key or index of it; at the root, its path.
+_Trail: TypeAlias = "tuple[_Trail | None, str | int]"
+
+
+def _path(trail: _Trail) -> str:
+    steps: list[str | int] = []
+    outer: _Trail | None = trail
+    while outer is not None:
+        steps.append(outer[1])
+        outer = outer[0]
+    path = str(steps.pop())
+    for step in reversed(steps):
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            path = f"{path}.{step}" if path else step
+    return path
 
 
 def _too_deep(where: str) -> Problem:

@@ -34,6 +34,14 @@ event and a wait look for each other after either is committed, so one of the tw
 and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
 worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
 
+*Policies* (`policies`) are a tenant's, and hold from the next turn of each of its runs. A change of
+what is in force moves one number on, which a turn reads anyway: only another number makes it read
+policies again. On a run as it was recorded (`recorded`) a policy can be tried.
+
+*Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
+from the run's history, sent as an event with the number that it was worked out for, and not taken up
+if another came in between.
+
 *Items of maps* are steps. Their values are written as soon as they get their places, because the
 same turn may start runs with them; their results are read by the worker that gathers them.
 
@@ -44,6 +52,10 @@ since, `audit` reads it as one stream, `shredding` takes users' data out of it.
 What cannot be read ends with one error. A worker that cannot read a step's graph or state says
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
 set aside with the error, and whoever cancels it then gets it ended without a turn (`abandonment`).
+
+*Who may what* (`access`, `users`, `keys`, `tenants`, `refusals`). A credential resolves to one
+principal (`engine.core.principal`), as its user is at that moment; what it may do is asked at the door,
+by the route. Whoever gives, gives of his own. Every change of it is an act (`acts`), in its transaction.
 
 Entry points (routes, Celery tasks, commands) parse, call one function here, and render.
 """

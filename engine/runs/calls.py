@@ -109,6 +109,8 @@ def _asked(
                     ),
                     terminal=True,
                 )
+        if unmet := _unmet(definition):
+            return Denied(reason="forbidden", message=unmet, terminal=True)
         started = calls.start(
             connection,
             lease.held,
@@ -125,6 +127,24 @@ def _asked(
         return Denied(reason="lost", message="the lease of this step has ended", terminal=True)
     key = hashlib.sha256(f"{lease.step.run}|{lease.step.key}|{ordinal}".encode()).hexdigest()
     return Authorised(definition=definition, idempotency_key=key)
+
+
+def _unmet(definition: Definition) -> str:
+    """Why a call may not be made whose terms cannot be kept yet; empty where there are none.
+
+    Nobody is asked at a call, and no permission is looked at: what asks for either is not called.
+    """
+    terms = definition.terms
+    if terms.requires_approval:
+        wanted = "a person's approval"
+    elif terms.required_permissions:
+        wanted = f"the permission {', '.join(terms.required_permissions)}"
+    else:
+        return ""
+    return (
+        f"tool {definition.name} asks for {wanted} at each call, which is not looked at yet, so it is"
+        " not called; put an approval node before it and register it without that"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,19 @@
 """What a tenant has registered and published: functions, tools, workflows.
 
-Nothing here is ever changed. Registering the same thing again is the same version; anything
-else is the next one, for the runs that are submitted from then on.
+No version is ever changed. Registering the same thing again is the same version; anything
+else is the next one, for the runs that are submitted from then on, and for those that have not
+used the name yet. How a tool stands, its status and tags, is beside its versions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
-from engine import documents
+from engine import documents, tools
 from engine.core import document, simple_graph, source
 from engine.core.document import Reference
 from engine.core.document import vocabulary as words
@@ -23,6 +26,7 @@ from engine.runs import acts, graphs, identity
 from engine.store import functions, session, workflows
 from engine.store.functions import Function, Namespace, NewFunction
 from engine.store.workflows import NewVersion, WorkflowVersion
+from engine.tools import USUAL, Standing, Terms
 
 #: The version of a workflow whose first document names none.
 FIRST_VERSION = "1.0.0"
@@ -40,12 +44,18 @@ def register(
     *,
     description: str = "",
     effect: str = "pure",
+    terms: Terms = USUAL,
+    standing: Mapping[str, Any] | None = None,
     by: str,
 ) -> Function:
-    """Register source as a function or tool; the version that it is. Raises `Invalid`."""
+    """Register source as a function or tool; the version that it is. Raises `Invalid`.
+
+    `terms` are what a tool asks of its callers; `standing` is as `stand` takes it.
+    """
     problems = [*_name_problems(name), *source.check(code, name=name)]
     if problems:
         raise Invalid(problems, f"the {namespace} cannot be registered")
+    tools.standing(standing or {})
     new = NewFunction(
         namespace=namespace,
         name=name,
@@ -55,9 +65,13 @@ def register(
         effect=effect,
         checksum="",
         created_by=by,
+        terms=terms,
     )
     with session.transaction(platform.database) as connection:
-        return add_version(connection, tenant, new)
+        found = add_version(connection, tenant, new)
+        if not standing:
+            return found
+        return replace(found, standing=_stand(connection, tenant, name, standing, by=by, why=""))
 
 
 def add_version(
@@ -67,7 +81,11 @@ def add_version(
 
     `salt` stands for whatever makes it different although it looks the same.
     """
-    told: Json = [new.source, new.library, new.description, dict(new.parameters), new.effect, salt]
+    told: list[Json] = [new.source, new.library, new.description, dict(new.parameters)]
+    told += [new.effect, salt]
+    if new.terms != USUAL:
+        # Only then, so that what was registered before tools had terms is the same version still.
+        told.append(new.terms.told())
     new = replace(new, checksum=digest(told))
     while True:
         # Nothing is added either when the newest is the same, or when somebody else has just
@@ -90,6 +108,74 @@ def _record_version(connection: Connection, tenant: str, added: Function) -> Non
         detail={"effect": added.effect, "library": added.library},
         after=added.checksum,
     )
+
+
+def stand(
+    platform: Platform,
+    tenant: str,
+    name: str,
+    change: Mapping[str, Any],
+    *,
+    by: str,
+    why: str = "",
+) -> Standing:
+    """Change how a tool stands, in all of its versions and for every call from now on.
+
+    `change` has a `status`, `tags`, or both. Raises `NotFound`, and `Invalid`.
+    """
+    tools.standing(change)
+    with session.transaction(platform.database) as connection:
+        if functions.get(connection, tenant, "tool", name) is None:
+            raise NotFound(f"Tool not found: {name}")
+        return _stand(connection, tenant, name, change, by=by, why=why)
+
+
+def _stand(
+    connection: Connection, tenant: str, name: str, change: Mapping[str, Any], *, by: str, why: str
+) -> Standing:
+    before = functions.standing(connection, tenant, name)
+    after = tools.standing(change, before)
+    if after == before:
+        return before
+    functions.put_standing(connection, tenant, name, after, by=by)
+    acts.record(
+        connection,
+        tenant,
+        by=by,
+        action="tool.stand",
+        subject=f"tool:{name}",
+        why=why,
+        detail={"status": after.status, "tags": [*after.tags]},
+        before=[before.status, [*before.tags]],
+        after=[after.status, [*after.tags]],
+    )
+    return after
+
+
+def for_models(
+    platform: Platform,
+    tenant: str,
+    *,
+    tag: str | None = None,
+    category: str | None = None,
+    after: str = "",
+    limit: int = 1000,
+) -> tuple[Function, ...]:
+    """The newest version of every tool that may be called, by name, after a name."""
+    found: list[Function] = []
+    while len(found) < limit:
+        page = function_list(platform, tenant, "tool", after=after, limit=limit)
+        found += (
+            each
+            for each in page
+            if each.standing.status not in tools.CLOSED
+            and tag in (None, *each.standing.tags)
+            and category in (None, each.terms.category)
+        )
+        if len(page) < limit:
+            break
+        after = page[-1].name
+    return tuple(found[:limit])
 
 
 def function(
@@ -130,6 +216,14 @@ def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> Workflow
     `Invalid` with every problem, and `Conflict` when the version is taken by another document.
     """
     graph = documents.graph(data)
+    _check_name(graph)
+    with session.transaction(platform.database) as connection:
+        return publish_graph(connection, tenant, graph, by=by)
+
+
+def publish_own(platform: Platform, tenant: str, data: Json, *, by: str) -> WorkflowVersion:
+    """Publish a workflow of the platform's own, under a name that is kept for it. See `publish`."""
+    graph = documents.graph(data)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
@@ -137,6 +231,7 @@ def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> Workflow
 def publish_text(platform: Platform, tenant: str, text: str | bytes, *, by: str) -> WorkflowVersion:
     """Publish from YAML or JSON as somebody wrote it: problems then tell their lines. See `publish`."""
     graph = documents.read_graph(text)
+    _check_name(graph)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
@@ -144,6 +239,7 @@ def publish_text(platform: Platform, tenant: str, text: str | bytes, *, by: str)
 def publish_simple(platform: Platform, tenant: str, body: Json, *, by: str) -> WorkflowVersion:
     """Publish a version of a workflow from the body of `POST /graph/create`. Raises `Invalid`."""
     graph = simple(body)
+    _check_name(graph)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
@@ -239,6 +335,14 @@ def pins(
         )
         if namespace is None:
             problems.append(_missing(reference))
+        elif namespace != reference.kind and _is_guarded(connection, tenant, reference):
+            problems.append(
+                Problem(
+                    path=reference.path,
+                    message=f"the tool {reference.text} is called on terms, not run as a function",
+                    remedy=f"write kind: tool, tool: {reference.text}",
+                )
+            )
         elif reference.version is None:
             found[f"{namespace}:{reference.name}"] = known[namespace][reference.name]
         else:
@@ -315,11 +419,25 @@ def _agents(connection: Connection, tenant: str, graph: Graph) -> Graph:
     return replace(said, places=graph.places)
 
 
+def _check_name(graph: Graph) -> None:
+    """Raise `Invalid` for a name that is the platform's own."""
+    if graph.workflow.startswith(words.OWN_NAMES):
+        message = f"names that begin with {words.OWN_NAMES} are the platform's own"
+        raise Invalid([Problem(path="workflow", message=message, remedy="use another")])
+
+
 def _name_problems(name: str) -> list[Problem]:
     if words.matches(words.FUNCTION, name):
         return []
     remedy = "use up to 128 letters, digits, _ . and -, the first a letter or _"
     return [Problem(path="name", message=f"{name[:80]!r} is not a name", remedy=remedy)]
+
+
+def _is_guarded(connection: Connection, tenant: str, reference: Reference) -> bool:
+    """Whether a tool asks more of its callers than arguments."""
+    assert not isinstance(reference.version, str)
+    found = functions.get(connection, tenant, "tool", reference.name, reference.version)
+    return found is not None and found.terms.guarded
 
 
 def _missing(reference: Reference) -> Problem:

@@ -1,17 +1,23 @@
-"""Functions and tools as a run sees them: by pinned version, each read once per process."""
+"""Functions and tools as a run sees them: by pinned version, each read once per process.
+
+How a tool stands is no part of its version, and is read at every use.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
 
+from engine import tools
+from engine.core.values import Json
 from engine.store import calls, functions
 from engine.store.functions import Namespace
 from engine.store.ids import StepId
+from engine.tools import CLOSED, USUAL, USUALLY, Bound, Standing, Terms
 
 _CACHED = 2000
 _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -27,6 +33,21 @@ class Definition:
     source: str | None
     library: str | None
     effect: str
+    #: The names of what the code takes, in order.
+    takes: tuple[str, ...] = ()
+    #: Of a tool: what it asks of its callers.
+    terms: Terms = USUAL
+    #: Of a tool: how it stands now, in all of its versions.
+    standing: Standing = USUALLY
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody may call it at the moment."""
+        return self.standing.status in CLOSED
+
+    def bound(self, arguments: Mapping[str, Json]) -> Bound:
+        """The arguments of a call, `{"args": […], "kwargs": {…}}`, by name, and what is wrong."""
+        return tools.bound(self.terms.schema, self.takes, arguments)
 
 
 def of_run(
@@ -42,7 +63,9 @@ def of_run(
     for known in namespaces if namespace == "function" else namespaces[1:]:
         version = pins.get(f"{known}:{uses}")
         if version is not None and (found := _load(connection, step.tenant, known, name, version)):
-            return found
+            around = known != namespace and (found.terms.guarded or found.closed)
+            # Run as a function, nobody would be asked whether it may be called.
+            return None if around else found
     if fixed:
         if namespace != "tool" or not _VERSION.fullmatch(fixed):
             return None
@@ -69,8 +92,13 @@ def _load(
             source=row.source,
             library=row.library,
             effect=row.effect,
+            takes=tuple(row.parameters),
+            terms=row.terms,
         )
-    return known[key]
+    found = known[key]
+    if namespace == "function":
+        return found
+    return replace(found, standing=functions.standing(connection, tenant, name))
 
 
 #: By database: a process may know several.

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row
 from engine import waiting
 from engine.core import codec
 from engine.core import messages as msg
+from engine.core.document import vocabulary as words
 from engine.core.problem import Problem
 from engine.core.values import Inline, Json, digest
 from engine.errors import Conflict, Invalid, NotFound, Unavailable
@@ -76,15 +77,16 @@ def send(
     key: str | None = None,
     transient: bool = False,
     seconds: float = KEPT_SECONDS,
+    own: bool = False,
 ) -> tuple[Event, tuple[RunId, ...]]:
     """Send an event; what became of it, and the runs that have something to fold by it.
 
     To a run, or to whoever waits for the name with the same match. A transient one is dropped
-    if nobody waits for it now. Under a key it may be sent again: the first one counts. Raises
+    if nobody waits for it now. `own`: it is one of the platform's own. Under a key it may be sent again: the first one counts. Raises
     `NotFound` for a run that there is not, `Conflict` for one that has ended, `KeyUsed`, and
     `Invalid` where the step that waits for it cannot take its payload.
     """
-    _check_name(name)
+    _check_name(name, own=own)
     event_id = identity.new_run()
     said = digest([name, run, dict(match or {}), payload, transient])
     if key is not None:
@@ -140,7 +142,10 @@ def send(
     return _shown(row), runs
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, *, own: bool) -> None:
+    if name.startswith(words.OWN_NAMES) and not own:
+        message = f"names that begin with {words.OWN_NAMES} are the platform's own"
+        raise Invalid([Problem(path="name", message=message, remedy="use another")])
     if not 0 < len(name) <= waiting.MAX_NAME:
         message = f"is not 1 to {waiting.MAX_NAME} characters"
         raise Invalid([Problem(path="name", message=message, remedy="use a shorter one")])

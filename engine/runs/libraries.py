@@ -2,8 +2,9 @@
 
 A library is a module with any of these constants: `FUNCTIONS` and `TOOLS` (callables by name),
 `EFFECTS` (by a tool's name, what a call of it leaves in the world: `pure`, `idempotent`,
-`at_most_once`, `compensable`; a tool that says nothing is called at most once) and `GRAPHS`
-(documents, or bodies of `POST /graph/create`). It is found by the entry point
+`at_most_once`, `compensable`; a tool that says nothing is called at most once), `TERMS` (by a
+tool's name, what it asks of its callers: the fields that `engine.tools.terms` reads, as a mapping)
+and `GRAPHS` (documents, or bodies of `POST /graph/create`). It is found by the entry point
 group `celeriac.libraries` or named in the settings. Of its code only the place is stored; a
 checksum over its files makes a changed library a new version.
 """
@@ -21,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from engine import documents
+from engine import documents, tools
 from engine.core import source
 from engine.core.problem import Problem
 from engine.errors import Invalid
@@ -56,6 +57,7 @@ def install_module(connection: Connection, tenant: str, module: ModuleType) -> N
     """Register what one library brings. Raises `Invalid`."""
     files = _checksum(module)
     effects: Mapping[str, str] = getattr(module, "EFFECTS", {})
+    asked: Mapping[str, Mapping[str, Any]] = getattr(module, "TERMS", {})
     for namespace, name, function in _callables(module):
         text = inspect.getsource(inspect.getmodule(function) or module)
         new = NewFunction(
@@ -67,6 +69,10 @@ def install_module(connection: Connection, tenant: str, module: ModuleType) -> N
             effect=effects.get(name, "at_most_once") if namespace == "tool" else "pure",
             checksum="",
             created_by=BY,
+            terms=tools.terms(
+                asked.get(name, {}) if namespace == "tool" else {},
+                path=f"{module.__name__}.TERMS.{name}",
+            ),
         )
         catalogue.add_version(connection, tenant, new, salt=files)
     for body in getattr(module, "GRAPHS", ()):

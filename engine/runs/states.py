@@ -21,7 +21,7 @@ from engine.store.steps import StepRow
 #: The fields of the state that lie in `run.head`.
 _HEAD = (
     *("visited", "iterations", "tokens", "scopes", "reducers", "shared", "maps", "undoing"),
-    "compensate",
+    *("compensate", "governed", "spent", "waived", "memory"),
 )
 #: Ownership is no business of the core.
 _OWNED = frozenset({StepStatus.HELD, StepStatus.LEASED, StepStatus.REPORTED})
@@ -76,6 +76,8 @@ def step(row: Row[Any]) -> Step:
         index=row.item,
         holds=tuple((name, until) for name, until in orjson.loads(row.holds)),
         awaits=row.awaits,
+        asked=row.asked,
+        permits=tuple(orjson.loads(row.permits)),
     )
 
 
@@ -123,4 +125,6 @@ def step_row(run: RunId, step: Step) -> StepRow:
         item=step.index,
         holds=canonical(step.holds),
         awaits=step.awaits,
+        asked=step.asked,
+        permits=canonical(step.permits),
     )

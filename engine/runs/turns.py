@@ -58,6 +58,7 @@ _OF_RUNS = (
     | msg.PauseRequested
     | msg.ResumeRequested
     | msg.Ticked
+    | msg.Governed
     | msg.UndoFound
     | msg.NothingToUndo
 )

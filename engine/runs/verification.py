@@ -35,7 +35,7 @@ from engine.core.chain import Leaf
 from engine.errors import Damaged, NotFound
 from engine.platform import Platform
 from engine.runs import sealing, shredding
-from engine.signing import Signers
+from engine.signing import SigningKeys
 from engine.store import invariants, reads, seals, tenants
 from engine.store.ids import RunId
 from engine.store.seals import Signed
@@ -109,7 +109,7 @@ def verify(
     *,
     run: str | None = None,
     anchors: Anchors | None = None,
-    signers: Signers | None = None,
+    signers: SigningKeys | None = None,
 ) -> Report:
     """Verify the audit of a tenant, or of one run of it.
 
@@ -126,7 +126,7 @@ def verify(
 
 
 def verify_all(
-    platform: Platform, *, anchors: Anchors | None = None, signers: Signers | None = None
+    platform: Platform, *, anchors: Anchors | None = None, signers: SigningKeys | None = None
 ) -> Iterator[Report]:
     """Verify the audit of every tenant, one after the other. Raises as `verify`.
 
@@ -135,7 +135,7 @@ def verify_all(
     outside = platform.anchors if anchors is None else anchors
     known = outside.tenants() if outside else frozenset()
     with reads.reading(platform.database) as connection:
-        known = known.union(tenants.names(connection))
+        known = known.union(each.id for each in tenants.everyone(connection))
     for tenant in sorted(known):
         yield verify(platform, tenant, anchors=anchors, signers=signers)
 
@@ -148,7 +148,7 @@ class _Verifier:
     tenant: str
     run: str | None
     outside: Anchors | None
-    signers: Signers
+    signers: SigningKeys
     found: Report = field(init=False)
 
     def __post_init__(self) -> None:

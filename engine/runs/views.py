@@ -267,6 +267,15 @@ def runs(
     return tuple(Summary(**_summary(row)) for row in rows)
 
 
+def summary(platform: Platform, run: RunId) -> Summary:
+    """A run as a list shows it. Raises `NotFound`."""
+    with _reading(platform) as connection:
+        row = reads.summary(connection, run)
+    if row is None:
+        raise _unknown(run)
+    return Summary(**_summary(row))
+
+
 def run(platform: Platform, run: RunId) -> Detail:
     """A run, whole. Raises `NotFound`."""
     with _reading(platform) as connection:

@@ -8,11 +8,13 @@ per connection (`session.Statement`).
 *Mutable and small*: `run` (a head for each run), `step` (live steps only, gone when settled;
 the row is the outbox of its message), `inbox` (events that wait for a turn), `wait` (what a step
 waits for, gone with it), `event` (sent from outside, until a step claims it or its time is over),
-`lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them).
+`lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them),
+`tenant` (its number of changes of policies), `policy` (which version is in force).
 *Appended*: history, payloads, attempts, results, refusals, calls, answers, pins, logs,
 checkpoints, references to blobs;
 our roles may insert and select there, nothing else. These are partitioned by range of run
-id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
+id, a UUIDv7, so that a run lies in one partition and retention drops partitions. Versions of
+policies are appended, too; they belong to no run and lie in one piece.
 
 *Sealed*: the acts of a tenant in a chain, and anchors over them and over the runs that moved
 (`seals`), appended by whoever holds the tenant's seal. Users' data is taken out of ended runs by
@@ -26,8 +28,12 @@ names the rows that it has moved. An event is claimed in the transaction that en
 finds a lock taken keeps its row from going until its own turn is written, so that the holder sees
 who waits.
 
-Three roles: the owner migrates; `celeriac_control` (API, coordinator) writes runs and
-history; `celeriac_worker` leases, reports, and reads what it needs. The database refuses
+Four roles: the owner migrates; `celeriac_control` (coordinator, upkeep) writes runs and history;
+`celeriac_api` may do the same behind a wall; `celeriac_worker` leases, reports, and reads what it
+needs. The wall is row-level security (`migrations/versions/…_walls`): a transaction of the API sees
+and writes the rows of the tenant that it is bound to (`session.bound`), and none before it is bound;
+only a key is found before, by a function that tells of that one row. Every statement names its tenant
+nevertheless: that is the first wall, and the only one of the other two roles. The database refuses
 illegal states as well: by CHECKs, by partial unique indexes (one accepted result a step), by
 UPDATEs that name what they expect and whose row count is read.
 """

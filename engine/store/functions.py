@@ -15,7 +15,9 @@ from sqlalchemy import Connection, Row, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from engine.core.values import Json
-from engine.store.tables import function
+from engine.store import session
+from engine.store.tables import function, tool
+from engine.tools import USUAL, USUALLY, Standing, Terms
 
 Namespace: TypeAlias = Literal["function", "tool"]
 
@@ -33,6 +35,8 @@ class NewFunction:
     effect: str = "pure"
     checksum: str
     created_by: str
+    #: Of a tool.
+    terms: Terms = USUAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,24 @@ class Function(NewFunction):
 
     version: int
     created_at: datetime
+    #: Of a tool, in all of its versions.
+    standing: Standing = USUALLY
+
+
+_STANDING = session.Statement(
+    name="tool_standing",
+    types="text, text",
+    sql="SELECT status, tags FROM tool WHERE tenant_id = $1 AND name = $2",
+)
+
+
+#: Versions, each with how its tool stands.
+_SELECT = select(function, tool.c.status, tool.c.tags).outerjoin(
+    tool,
+    (tool.c.tenant_id == function.c.tenant_id)
+    & (tool.c.name == function.c.name)
+    & (function.c.namespace == "tool"),
+)
 
 
 def register(connection: Connection, tenant: str, new: NewFunction) -> int | None:
@@ -74,6 +96,7 @@ def register(connection: Connection, tenant: str, new: NewFunction) -> int | Non
         "effect": new.effect,
         "checksum": new.checksum,
         "created_by": new.created_by,
+        **_columns(new.terms),
     }
     columns = [literal(value, function.c[name].type) for name, value in given.items()]
     statement = (
@@ -106,8 +129,7 @@ def get(
 ) -> Function | None:
     """A version of a function; the newest unless one is named."""
     statement = (
-        select(function)
-        .where(
+        _SELECT.where(
             function.c.tenant_id == tenant,
             function.c.namespace == namespace,
             function.c.name == name,
@@ -133,8 +155,7 @@ def page(
         later.c.version > function.c.version,
     )
     rows = connection.execute(
-        select(function)
-        .where(
+        _SELECT.where(
             function.c.tenant_id == tenant,
             function.c.namespace == namespace,
             function.c.name > after,
@@ -146,20 +167,73 @@ def page(
     return tuple(_function(row) for row in rows)
 
 
+def names(connection: Connection, tenant: str, namespace: Namespace) -> frozenset[str]:
+    """The names of every function or tool."""
+    statement = select(function.c.name).where(
+        function.c.tenant_id == tenant, function.c.namespace == namespace
+    )
+    return frozenset(connection.execute(statement.distinct()).scalars())
+
+
 def versions(
     connection: Connection, tenant: str, namespace: Namespace, name: str
 ) -> tuple[Function, ...]:
     """Every version of a function, newest first."""
     rows = connection.execute(
-        select(function)
-        .where(
+        _SELECT.where(
             function.c.tenant_id == tenant,
             function.c.namespace == namespace,
             function.c.name == name,
-        )
-        .order_by(function.c.version.desc())
+        ).order_by(function.c.version.desc())
     )
     return tuple(_function(row) for row in rows)
+
+
+def standing(connection: Connection, tenant: str, name: str) -> Standing:
+    """How a tool stands now, in all of its versions."""
+    rows = session.run(connection, _STANDING, tenant, name)
+    return Standing(status=rows[0].status, tags=tuple(rows[0].tags)) if rows else USUALLY
+
+
+def put_standing(connection: Connection, tenant: str, name: str, new: Standing, *, by: str) -> None:
+    """Let a tool stand so from now on."""
+    given = {"status": new.status, "tags": [*new.tags], "changed_by": by}
+    connection.execute(
+        upsert(tool)
+        .values(tenant_id=tenant, name=name, **given)
+        .on_conflict_do_update(
+            index_elements=[tool.c.tenant_id, tool.c.name],
+            set_={**given, "changed_at": func.clock_timestamp()},
+        )
+    )
+
+
+def _columns(terms: Terms) -> dict[str, Any]:
+    return {
+        "schema": None if terms.schema is None else dict(terms.schema),
+        "required_permissions": [*terms.required_permissions],
+        "cost_estimate_usd": terms.cost_estimate_usd,
+        "tokens_estimate": terms.tokens_estimate,
+        "timeout_seconds": terms.timeout_seconds,
+        "rate_per_minute": terms.rate_per_minute,
+        "rate_per_hour": terms.rate_per_hour,
+        "requires_approval": terms.requires_approval,
+        "category": terms.category,
+    }
+
+
+def _terms(row: Row[Any]) -> Terms:
+    return Terms(
+        schema=row.schema,
+        required_permissions=tuple(row.required_permissions),
+        cost_estimate_usd=row.cost_estimate_usd,
+        tokens_estimate=row.tokens_estimate,
+        timeout_seconds=row.timeout_seconds,
+        rate_per_minute=row.rate_per_minute,
+        rate_per_hour=row.rate_per_hour,
+        requires_approval=row.requires_approval,
+        category=row.category,
+    )
 
 
 def _function(row: Row[Any]) -> Function:
@@ -175,4 +249,8 @@ def _function(row: Row[Any]) -> Function:
         checksum=row.checksum,
         created_by=row.created_by,
         created_at=row.created_at,
+        terms=_terms(row),
+        standing=USUALLY
+        if row.status is None
+        else Standing(status=row.status, tags=tuple(row.tags)),
     )

@@ -29,6 +29,11 @@ _GAVE_UP = (
     psycopg2.errors.SerializationFailure,
 )
 
+#: The execution option of an engine that is bound to a tenant.
+_TENANT = "celeriac_tenant"
+#: Until the end of the transaction: the connection goes back to a pool that serves all.
+_BIND = "SELECT set_config('celeriac.tenant', %s, true)"
+
 #: A statement that runs longer has lost its plan or its lock order; it must not hold others up.
 STATEMENT_TIMEOUT_MS = 15_000
 #: A transaction in which nothing is said for so long belongs to nobody any more.
@@ -76,15 +81,24 @@ def connect(url: str, *, role: str | None = None, size: int = 8) -> Engine:
     )
 
 
+def bound(engine: Engine, tenant: str) -> Engine:
+    """The same pool, whose transactions are bound to a tenant: the API's role sees no other."""
+    return engine.execution_options(**{_TENANT: tenant})
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises.
+
+    It is bound to the tenant of its engine, where that is `bound` to one.
 
     Raises `Unavailable` when the database cannot be reached, and `GaveUp` when it ends the
     transaction itself (a deadlock, a time-out). Whether it was committed may be unknown.
     """
     try:
         with engine.begin() as connection:
+            if (tenant := engine.get_execution_options().get(_TENANT)) is not None:
+                connection.exec_driver_sql(_BIND, (tenant,))
             yield connection
     except DBAPIError as error:
         message = f"the database did not carry out a transaction: {error.orig}"

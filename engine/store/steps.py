@@ -47,6 +47,9 @@ class StepRow:
     holds: str = "[]"
     #: The lock that it was deferred for.
     awaits: str | None = None
+    #: What people are asked to allow, and what they have allowed.
+    asked: str | None = None
+    permits: str = "[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ _LOAD = session.Statement(
     sql=f"""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
         s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
-        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits
+        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked, s.permits::text AS permits
     FROM step s JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
     """,  # noqa: S608  # our own constants, here and below
 )
@@ -76,7 +79,7 @@ _LOAD_ALL = session.Statement(
     sql="""
     SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
         s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
-        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits
+        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked, s.permits::text AS permits
     FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid ORDER BY s.key
     """,
 )
@@ -85,24 +88,25 @@ _SAVE = session.Statement(
     name="step_save",
     types=(
         "text[], text[], text[], text[], int[], text[], int[], int[], int[], text[], text[], "
-        "text[], text[], timestamptz[], text[], text[], int[], text[], text[], float8"
+        "text[], text[], timestamptz[], text[], text[], int[], text[], text[], float8, text[], text[]"
     ),
     sql="""
     INSERT INTO step AS s (tenant_id, run_id, key, node, iteration, status, attempt, errors, lost,
-        queue, parents, thread, visits, wake_at, wait, "of", item, holds, awaits)
+        queue, parents, thread, visits, wake_at, wait, "of", item, holds, awaits, asked, permits)
     SELECT tenant, run::uuid, key, node, iteration, status, attempt, errors, lost, queue,
         parents::json, thread::json, visits::json,
         CASE WHEN status = 'waiting' THEN wake
             ELSE coalesce(wake, clock_timestamp() + make_interval(secs => $20)) END,
-        wait, part_of, item, holds::json, awaits
+        wait, part_of, item, holds::json, awaits, asked, permits::json
     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-        $19) AS n (tenant, run, key, node, iteration, status, attempt, errors, lost, queue,
-        parents, thread, visits, wake, wait, part_of, item, holds, awaits)
+        $19, $21, $22) AS n (tenant, run, key, node, iteration, status, attempt, errors, lost,
+        queue, parents, thread, visits, wake, wait, part_of, item, holds, awaits, asked, permits)
     ORDER BY tenant, run, key
     ON CONFLICT (tenant_id, run_id, key) DO UPDATE SET status = excluded.status,
         attempt = excluded.attempt, errors = excluded.errors, lost = excluded.lost,
         wake_at = excluded.wake_at, sends = 0, wait = excluded.wait, item = excluded.item,
-        holds = excluded.holds, awaits = excluded.awaits
+        holds = excluded.holds, awaits = excluded.awaits, asked = excluded.asked,
+        permits = excluded.permits
     WHERE s.status IN ('deferred', 'reported', 'retrying', 'waiting')
     RETURNING s.key
     """,
@@ -393,6 +397,8 @@ def save(connection: Connection, rows: Sequence[StepRow], *, resend_after: float
         [row.holds for row in rows],
         [row.awaits for row in rows],
         resend_after,
+        [row.asked for row in rows],
+        [row.permits for row in rows],
     )
     if len(saved) != len(rows):
         raise StepMoved(f"{len(rows) - len(saved)} of {len(rows)} steps were not as they were read")

@@ -18,12 +18,14 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -85,6 +87,11 @@ def _now(name: str) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=moment)
 
 
+def _amount(name: str) -> Column[Any]:
+    """Money, or whatever else is counted, to nine places."""
+    return Column(name, Numeric(24, 9), nullable=False, server_default=text("0"))
+
+
 def _transaction() -> Column[int]:
     """The number of the transaction that wrote the row, which the database fills in."""
     number = text("pg_current_xact_id()::text::bigint")
@@ -121,7 +128,23 @@ tenant = Table(
     _text("id", primary_key=True),
     _text("name"),
     _now("created_at"),
+    _bigint("governance", server_default=text("0")),
     _check("id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'"),
+)
+
+principal = Table(
+    "principal",
+    metadata,
+    _text("tenant_id"),
+    _text("id"),
+    Column("roles", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("permissions", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+    _text("created_by"),
+    _now("created_at"),
+    _key("id"),
+    _of_tenant(),
+    _check("length(id) BETWEEN 1 AND 200"),
 )
 
 api_key = Table(
@@ -131,12 +154,45 @@ api_key = Table(
     _text("id"),
     _text("name"),
     _bytes("hash"),
-    Column("roles", ARRAY(Text), nullable=False),
+    Column("roles", ARRAY(Text)),
     _now("created_at"),
     _time("expires_at"),
+    _text("user_id"),
+    Column("scopes", ARRAY(Text)),
+    _time("last_used_at"),
+    _time("revoked_at"),
+    _text("created_by"),
     _key("id"),
     _of_tenant(),
     UniqueConstraint("id"),
+    ForeignKeyConstraint(["tenant_id", "user_id"], ["principal.tenant_id", "principal.id"]),
+)
+Index("api_key_user", api_key.c.tenant_id, api_key.c.user_id)
+
+refused_request = Table(
+    "refused_request",
+    metadata,
+    _text("tenant_id"),
+    _text("credential"),
+    _text("route"),
+    _text("reason"),
+    _time("minute", nullable=False),
+    _bigint("count"),
+    _key("credential", "route", "reason", "minute"),
+    _of_tenant(),
+    _check("count > 0"),
+)
+Index("refused_request_minute", refused_request.c.tenant_id, refused_request.c.minute)
+
+#: Of nobody's tenant: who asked is not known.
+unknown_request = Table(
+    "unknown_request",
+    metadata,
+    _text("reason"),
+    _time("hour", nullable=False),
+    _bigint("count"),
+    PrimaryKeyConstraint("reason", "hour"),
+    _check("count > 0"),
 )
 
 admin_act = Table(
@@ -267,13 +323,42 @@ function = Table(
     _text("checksum"),
     _text("created_by"),
     _now("created_at"),
+    _json("schema", nullable=True),
+    Column("required_permissions", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("cost_estimate_usd", Numeric(20, 9), nullable=False, server_default=text("0")),
+    _bigint("tokens_estimate", server_default=text("0")),
+    Column("timeout_seconds", Double, nullable=False, server_default=text("30")),
+    _integer("rate_per_minute", nullable=True),
+    _integer("rate_per_hour", nullable=True),
+    Column("requires_approval", Boolean, nullable=False, server_default=text("false")),
+    _text("category", nullable=True),
     _key("namespace", "name", "version"),
     _of_tenant(),
     _check("namespace IN ('function', 'tool')"),
+    _check("cost_estimate_usd >= 0"),
+    _check("tokens_estimate >= 0"),
+    _check("timeout_seconds > 0"),
+    _check("rate_per_minute > 0"),
+    _check("rate_per_hour > 0"),
     _check("length(name) BETWEEN 1 AND 200"),
     _check("version > 0"),
     _check("effect IN ('pure', 'idempotent', 'at_most_once', 'compensable')"),
     _check("(source IS NULL) <> (library IS NULL)", "function_has_one_body"),
+)
+
+tool = Table(
+    "tool",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _text("status"),
+    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _text("changed_by"),
+    _now("changed_at"),
+    _key("name"),
+    _of_tenant(),
+    _check("length(name) BETWEEN 1 AND 200"),
+    _check("status IN ('active', 'deprecated', 'disabled', 'maintenance')"),
 )
 
 workflow = Table(
@@ -427,6 +512,8 @@ step = Table(
     _json("holds", default="[]"),
     _text("awaits", nullable=True),
     _now("asked_at"),
+    _text("asked", nullable=True),
+    _json("permits", default="[]"),
     _key("run_id", "key"),
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
     _check("iteration > 0"),
@@ -607,7 +694,7 @@ result = _appended(
     _json("usage", default="{}"),
     _now("ended_at"),
     _key("run_id", "step", "attempt"),
-    _check("outcome IN ('succeeded', 'failed', 'lost')"),
+    _check("outcome IN ('succeeded', 'failed', 'lost', 'suspended')"),
     _check("(outcome = 'succeeded') = (reason IS NULL)", "result_says_why"),
 )
 Index(
@@ -730,3 +817,113 @@ Index(
 
 blob_reference = _appended("blob_reference", _text("sha256"), _key("run_id", "sha256"))
 Index("blob_referenced", blob_reference.c.tenant_id, blob_reference.c.sha256)
+
+policy_version = Table(
+    "policy_version",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("version"),
+    _text("document"),
+    _text("checksum"),
+    _text("created_by"),
+    _now("created_at"),
+    _key("name", "version"),
+    _of_tenant(),
+    _check("version >= 1"),
+    _check("checksum ~ '^[0-9a-f]{64}$'"),
+)
+
+policy = Table(
+    "policy",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("active", nullable=True),
+    _now("changed_at"),
+    _key("name"),
+    _of_tenant(),
+    ForeignKeyConstraint(
+        ["tenant_id", "name", "active"],
+        ["policy_version.tenant_id", "policy_version.name", "policy_version.version"],
+    ),
+)
+
+account = Table(
+    "account",
+    metadata,
+    _text("tenant_id"),
+    _text("key"),
+    _text("scope"),
+    _text("subject"),
+    _text("unit"),
+    _text("span"),
+    _time("period", nullable=False),
+    Column("limited", Boolean, nullable=False, server_default=text("false")),
+    _amount("granted"),
+    _amount("extra"),
+    _amount("beyond"),
+    _key("key"),
+    _of_tenant(),
+    _check("scope IN ('run', 'workflow', 'user', 'tenant', 'rate')"),
+    _check("span IN ('none', 'minute', 'hour', 'day')"),
+    postgresql_with={"fillfactor": 50},
+)
+Index("account_subject", account.c.tenant_id, account.c.scope, account.c.subject, account.c.period)
+
+purse = Table(
+    "purse",
+    metadata,
+    _text("tenant_id"),
+    _text("account"),
+    _integer("slice"),
+    _amount("granted"),
+    _amount("reserved"),
+    _amount("spent"),
+    _key("account", "slice"),
+    ForeignKeyConstraint(
+        ["tenant_id", "account"], ["account.tenant_id", "account.key"], ondelete="CASCADE"
+    ),
+    postgresql_with={"fillfactor": 50},
+)
+
+reservation = Table(
+    "reservation",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _text("step"),
+    _integer("attempt"),
+    _integer("ordinal"),
+    _text("user_id"),
+    _text("workflow"),
+    _text("node"),
+    _text("tool", server_default=text("''")),
+    _json("amounts"),
+    Column("accounts", ARRAY(Text), nullable=False),
+    _json("used", nullable=True),
+    _time("at", nullable=False),
+    _key("run_id", "step", "attempt", "ordinal"),
+    _check("ordinal >= 0"),
+    postgresql_with={"fillfactor": 70},
+)
+
+ledger = _appended(
+    "ledger",
+    _text("step"),
+    _integer("attempt"),
+    _integer("ordinal"),
+    _integer("part"),
+    _text("user_id"),
+    _text("workflow"),
+    _text("node"),
+    _text("tool", server_default=text("''")),
+    _text("model", server_default=text("''")),
+    _json("usage"),
+    Column("assumed", Boolean, nullable=False, server_default=text("false")),
+    _time("charged_at", nullable=False),
+    _now("at"),
+    _key("run_id", "step", "attempt", "ordinal", "part"),
+    _check("part IN (1, 2)"),
+)
+Index("ledger_charged", ledger.c.tenant_id, ledger.c.charged_at)

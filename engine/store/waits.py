@@ -2,7 +2,8 @@
 
 A row of `wait` lies beside its step and is gone with it. Whoever ends a wait, a person, an
 event, another run, the clock, moves the step row from `waiting` to `reported`, and only one
-can: the others find it moved. The attempt and its result are appended in the same statement.
+can: the others find it moved. The attempt and its result are appended in the same statement,
+but for permits: what people allow is done by an attempt that is yet to begin, or was suspended.
 """
 
 from __future__ import annotations
@@ -87,15 +88,17 @@ _END = session.Statement(
         UPDATE step s SET status = 'reported', wake_at = NULL FROM mine m, said w
         WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
             AND s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
-        RETURNING s.tenant_id, s.run_id, s.key, s.attempt, s.fence, s.asked_at, w.by, w.reason,
-            w.message),
+        RETURNING s.tenant_id, s.run_id, s.key, s.attempt, s.fence, s.asked_at, s.wait, w.by,
+            w.reason, w.message),
     began AS (
         INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker, started_at)
-        SELECT tenant_id, run_id, key, attempt, fence, by, asked_at FROM won),
+        SELECT tenant_id, run_id, key, attempt, fence, by, asked_at FROM won
+        WHERE wait <> 'permit'),
     ended AS (
         INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message)
         SELECT tenant_id, run_id, key, attempt, fence,
-            CASE WHEN reason IS NULL THEN 'succeeded' ELSE 'failed' END, reason, message FROM won)
+            CASE WHEN reason IS NULL THEN 'succeeded' ELSE 'failed' END, reason, message FROM won
+        WHERE wait <> 'permit')
     SELECT tenant_id, run_id::text, key FROM won
     """,
 )

@@ -44,6 +44,12 @@ def ensure(connection: Connection, tenant: str, name: str) -> None:
     )
 
 
+def names(connection: Connection, tenant: str) -> frozenset[str]:
+    """The names of every workflow."""
+    statement = select(workflow.c.name).where(workflow.c.tenant_id == tenant)
+    return frozenset(connection.execute(statement).scalars())
+
+
 def add(connection: Connection, tenant: str, new: NewVersion) -> bool:
     """Publish a version of a workflow that is there; False when its number is taken."""
     statement = (

@@ -15,11 +15,11 @@ from celeriac.cli import main
 from engine import signing
 from engine.runs import control
 from engine.settings import Settings
-from engine.signing import Signers
+from engine.signing import SigningKeys
 from tests.support import platforms
 from tests.support.platforms import LINE, TENANT, as_owner, publish, register, sql, submit
 
-KEYS = Signers(keys=(signing.generate("test"),))
+KEYS = SigningKeys(keys=(signing.generate("test"),))
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_what_was_altered_is_named_with_a_public_half_alone(
     run(settings, "seal")
     keys = run(settings, "keys").stdout.strip()
     assert keys == KEYS.verifying().text()
-    elsewhere = replace(settings, audit_keys=Signers(), anchor_url=None)
+    elsewhere = replace(settings, audit_keys=SigningKeys(), anchor_url=None)
     options = ("verify", "--keys", keys, "--anchors", (tmp_path / "anchors").as_uri())
     assert run(elsewhere, *options).exit_code == 0
     as_owner(settings, "UPDATE anchor SET at = at - interval '1 day'")

@@ -60,6 +60,23 @@ def test_a_tool_is_registered_with_its_effect(shell: Shell) -> None:
     assert "Multiply." in row
 
 
+def test_a_tool_is_registered_on_terms_and_told_how_to_stand(shell: Shell, tmp_path: Path) -> None:
+    terms = tmp_path / "terms.yaml"
+    terms.write_text("cost_estimate_usd: -1\n")
+    register = ("register", "tool", "-", "--name", "thrice", "--terms", str(terms), "--json")
+    refused = shell(*register, text=TWICE)
+    assert (refused.exit_code, "cost_estimate_usd" in refused.stderr) == (1, True)
+    terms.write_text("cost_estimate_usd: 0.01\nparameters: {n: {type: integer}}\n")
+
+    made = json.loads(shell(*register, text=TWICE).stdout)
+    stood = shell("stand", "thrice", "deprecated", "--tag", "math", "--reason", "use twice")
+
+    assert (made["cost_estimate_usd"], made["parameters"]["required"]) == (0.01, ["n"])
+    assert stood.exit_code == 0
+    (found,) = [t for t in json.loads(shell("tools", "--json").stdout) if t["name"] == "thrice"]
+    assert (found["status"], found["tags"]) == ("deprecated", ["math"])
+
+
 def test_the_versions_of_a_workflow_are_listed(shell: Shell, tmp_path: Path) -> None:
     shell("register", "function", "-", text=SOURCES["increment"])
     file = tmp_path / "twofold.yaml"

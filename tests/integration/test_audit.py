@@ -21,14 +21,14 @@ from engine.platform import DatabaseRole, Platform
 from engine.runs import acts, sealing, verification, views
 from engine.runs.verification import Report
 from engine.settings import Settings
-from engine.signing import Signers
+from engine.signing import SigningKeys
 from engine.store import seals, session, tenants
 from engine.store.ids import RunId
 from tests.support import platforms, services, site
 from tests.support.platforms import LINE, TENANT, Sent, finish, publish, register, submit, take
 from tests.support.services import Services
 
-KEYS = Signers(keys=(signing.generate("test"),))
+KEYS = SigningKeys(keys=(signing.generate("test"),))
 #: Rewrites what the chain of a run says from a line on, as the engine would have hashed it.
 REHASH = """
 DO $$
@@ -465,16 +465,16 @@ def test_one_run_is_verified_by_itself(copied: Callable[..., Settings], world: W
 
 def test_a_public_half_is_enough_to_verify(world: World) -> None:
     assert verified(world.settings, signers=KEYS.verifying()).faults == []
-    other = Signers(keys=(replace(signing.generate("other"), id="test"),))
+    other = SigningKeys(keys=(replace(signing.generate("other"), id="test"),))
     assert {fault.row for fault in verified(world.settings, signers=other).faults} == {"1", "2"}
-    unknown = Signers(keys=(signing.generate("other"),))
+    unknown = SigningKeys(keys=(signing.generate("other"),))
     assert {fault.row for fault in verified(world.settings, signers=unknown).faults} == {"1", "2"}
 
 
 def test_without_keys_and_copies_it_is_said_what_was_not_verified(
     copied: Callable[..., Settings],
 ) -> None:
-    settings = replace(copied(), anchor_url=None, audit_keys=Signers())
+    settings = replace(copied(), anchor_url=None, audit_keys=SigningKeys())
     report = verified(settings)
     assert report.sound
     assert [("signatures" in note, "copies" in note) for note in report.notes] == [
@@ -485,7 +485,7 @@ def test_without_keys_and_copies_it_is_said_what_was_not_verified(
 
 def test_unsigned_anchors_are_signed_when_there_is_a_key(copied: Callable[..., Settings]) -> None:
     settings = copied()
-    with platforms.platform(replace(settings, audit_keys=Signers())) as main:
+    with platforms.platform(replace(settings, audit_keys=SigningKeys())) as main:
         did(main, "third")
         sealing.seal(main)
         assert verification.verify(main, TENANT).sound

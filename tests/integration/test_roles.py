@@ -15,11 +15,17 @@ RUN = "01975c3e-0000-7000-8000-000000000001"
 #: A row for every table, in an order that satisfies the foreign keys.
 ROWS: Mapping[str, str] = {
     "tenant": "(id, name) VALUES ('acme', 'Acme')",
-    "api_key": "(tenant_id, id, name, hash, roles) VALUES ('acme', 'k', 'key', 'x', '{admin}')",
+    "principal": "(tenant_id, id, created_by) VALUES ('acme', 'ada', 'me')",
+    "api_key": "(tenant_id, id, name, hash, user_id, created_by)"
+    " VALUES ('acme', 'k', 'key', 'x', 'ada', 'me')",
+    "refused_request": "(tenant_id, credential, route, reason, minute, count)"
+    " VALUES ('acme', 'key:k', 'GET /', 'secret', now(), 1)",
+    "unknown_request": "(reason, hour, count) VALUES ('none', now(), 1)",
     "admin_act": f"(tenant_id, id, by, action, subject) VALUES ('acme', '{RUN}', 'me', 'key.create', 'key:k')",
     "idempotency": f"(tenant_id, key, digest, run_id) VALUES ('acme', 'k', 'd', '{RUN}')",
     "function": "(tenant_id, namespace, name, version, source, checksum, created_by)"
     " VALUES ('acme', 'function', 'f', 1, 'x', 'c', 'me')",
+    "tool": "(tenant_id, name, status, changed_by) VALUES ('acme', 't', 'active', 'me')",
     "workflow": "(tenant_id, name) VALUES ('acme', 'w')",
     "workflow_version": "(tenant_id, id, workflow, version, document, checksum, created_by)"
     f" VALUES ('acme', '{RUN}', 'w', '1.0.0', '{{}}', 'c', 'me')",
@@ -52,6 +58,16 @@ ROWS: Mapping[str, str] = {
     "lock": f"(tenant_id, name, run_id) VALUES ('acme', 'tenant:desk', '{RUN}')",
     "answer": "(tenant_id, run_id, step, attempt, said_by)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')",
+    "policy_version": "(tenant_id, name, version, document, checksum, created_by)"
+    f" VALUES ('acme', 'p', 1, 'policy: p', '{'ab' * 32}', 'me')",
+    "policy": "(tenant_id, name, active) VALUES ('acme', 'p', 1)",
+    "account": "(tenant_id, key, scope, subject, unit, span, period)"
+    " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
+    "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
+    "reservation": "(tenant_id, run_id, step, attempt, ordinal, user_id, workflow, node, amounts,"
+    f" accounts, at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 'ada', 'w', 'a', '{{}}', '{{}}', now())",
+    "ledger": "(tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow, node, usage,"
+    f" charged_at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 1, 'ada', 'w', 'a', '{{}}', now())",
     "act_seal": f"(tenant_id, position, act_id, hash) VALUES ('acme', 1, '{RUN}', 'x')",
     "anchor": "(tenant_id, number, at, position, acts, root, count, previous, hash)"
     " VALUES ('acme', 1, now(), 1, 'x', 'x', 1, '', 'x')",
@@ -74,34 +90,54 @@ _APPENDED = (
     "pin",
     "log",
     "blob_reference",
+    "ledger",
 )
+
+_CONTROL: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("tenant", "principal", "api_key", "function"), _READ_AND_APPEND),
+    **dict.fromkeys(("workflow", "workflow_version", "policy", "policy_version"), _READ_AND_APPEND),
+    **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND),
+    **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
+    **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
+    "unknown_request": _READ_AND_APPEND,
+    "tool": _READ_AND_APPEND | {"UPDATE"},
+    "run": _READ_AND_APPEND,
+    "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+    "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+    "blob": _READ_AND_APPEND | {"DELETE"},
+    "account": _READ_AND_APPEND | {"DELETE"},
+    "purse": _READ_AND_APPEND | {"UPDATE"},
+    "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
+}
+_SEALED = ("act_seal", "anchor", "anchor_leaf")
 
 #: All that each role may do. UPDATE means of every column.
 GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "celeriac_control": {
-        **dict.fromkeys(("tenant", "api_key", "function"), _READ_AND_APPEND),
-        **dict.fromkeys(("workflow", "workflow_version"), _READ_AND_APPEND),
-        **dict.fromkeys(
-            (*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND
-        ),
-        **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
-        **dict.fromkeys(("act_seal", "anchor", "anchor_leaf", "sealing"), _READ_AND_APPEND),
+        **_CONTROL,
+        **dict.fromkeys((*_SEALED, "sealing"), _READ_AND_APPEND),
         "anchor_pending": _READ_AND_APPEND | {"DELETE"},
-        "idempotency": _READ_AND_APPEND | {"DELETE"},
-        "run": _READ_AND_APPEND,
-        "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
-        "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
-        "blob": _READ_AND_APPEND | {"DELETE"},
+    },
+    # It verifies what coordinators have sealed.
+    "celeriac_api": {
+        **_CONTROL,
+        **dict.fromkeys((*_SEALED, "anchor_pending"), frozenset({"SELECT"})),
     },
     "celeriac_worker": {
-        **dict.fromkeys(("workflow_version", "function", "run", "step"), frozenset({"SELECT"})),
+        **dict.fromkeys(
+            ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
+        ),
+        **dict.fromkeys(("tenant", "policy", "policy_version"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,
         **dict.fromkeys(("inbox", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
-            ("attempt", "result", "call", "call_result", "pin", "log", "blob"), _READ_AND_APPEND
+            ("attempt", "result", "call", "call_result", "pin", "log", "blob", "ledger", "account"),
+            _READ_AND_APPEND,
         ),
+        "purse": _READ_AND_APPEND | {"UPDATE"},
+        "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     },
 }
 
@@ -192,8 +228,9 @@ def test_only_control_shreds_and_only_what_has_ended(database: str) -> None:
         _fill(cursor)
         statement = f"SELECT shred_payloads('acme', '{RUN}', NULL)"
         release = f"SELECT release_blobs('acme', '{RUN}')"
-        assert not _allowed(cursor, "celeriac_worker", statement)
-        assert not _allowed(cursor, "celeriac_worker", release)
+        for role in ("celeriac_worker", "celeriac_api"):
+            assert not _allowed(cursor, role, statement)
+            assert not _allowed(cursor, role, release)
         with pytest.raises(errors.ObjectNotInPrerequisiteState, match="only what has ended"):
             _allowed(cursor, "celeriac_control", statement)
         cursor.execute("UPDATE run SET status = 'failed', finished_at = now()")
@@ -205,15 +242,35 @@ def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> No
     with _owner(database) as cursor:
         _fill(cursor)
         assert _allowed(cursor, "celeriac_control", "UPDATE api_key SET expires_at = now()")
-        for column in ("hash", "roles", "tenant_id", "name"):
+        for column in ("hash", "roles", "tenant_id", "name", "user_id", "scopes"):
             statement = f"UPDATE api_key SET {column} = {column}"
             assert not _allowed(cursor, "celeriac_control", statement)
+
+
+def test_control_puts_policies_in_force_but_never_alters_them(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        may = (
+            "policy SET active = NULL",
+            "policy SET changed_at = now()",
+            "tenant SET governance = 1",
+        )
+        for change in may:
+            assert _allowed(cursor, "celeriac_control", f"UPDATE {change}")
+            assert not _allowed(cursor, "celeriac_worker", f"UPDATE {change}")
+        for change in (
+            "policy_version SET document = ''",
+            "policy SET name = ''",
+            "tenant SET name = ''",
+        ):
+            assert not _allowed(cursor, "celeriac_control", f"UPDATE {change}")
 
 
 def test_only_control_makes_partitions(database: str) -> None:
     with _owner(database) as cursor:
         statement = "SELECT ensure_partitions('2031-01-01', 1)"
         assert not _allowed(cursor, "celeriac_worker", statement)
+        assert not _allowed(cursor, "celeriac_api", statement)
         assert _allowed(cursor, "celeriac_control", statement)
 
 
@@ -258,6 +315,8 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("workflow_version", "version = 'v1.0.0'", "workflow_version_version_check"),
         ("tenant", "id = 'Acme GmbH'", "tenant_id_check"),
         ("idempotency", "key = ''", "idempotency_key_check"),
+        ("policy_version", "checksum = 'abc'", "policy_version_checksum_check"),
+        ("policy_version", "version = 0", "policy_version_version_check"),
         ("blob", "sha256 = 'abc'", "blob_sha256_check"),
         ("blob", "size = -1", "blob_size_check"),
         ("blob", "state = 'gone'", "blob_state_check"),
@@ -285,7 +344,14 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
         ),
         ("workflow_version", ROWS["workflow_version"].replace("'acme'", "'other'")),
         ("api_key", ROWS["api_key"].replace("'acme', 'k'", "'nobody', 'k2'")),
+        ("principal", ROWS["principal"].replace("'acme'", "'nobody'")),
+        (
+            "api_key",
+            ROWS["api_key"].replace("'acme', 'k'", "'other', 'k2'"),
+        ),
         ("blob", ROWS["blob"].replace("'acme'", "'nobody'")),
+        ("policy_version", ROWS["policy_version"].replace("'acme'", "'nobody'")),
+        ("policy", ROWS["policy"].replace("'acme'", "'other'")),
     ],
 )
 def test_no_row_points_across_tenants(database: str, table: str, row: str) -> None:
@@ -343,7 +409,7 @@ def _attempts(cursor: Any, table: str, row: str) -> Mapping[str, str]:
 
 def _allowed(cursor: Any, role: str, statement: str) -> bool:
     """Whether a role may do it; whatever it did is undone."""
-    cursor.execute(f"BEGIN; SET LOCAL ROLE {role}")
+    cursor.execute(f"BEGIN; SET LOCAL ROLE {role}; SET LOCAL celeriac.tenant = 'acme'")
     try:
         cursor.execute(statement)
     except errors.InsufficientPrivilege:

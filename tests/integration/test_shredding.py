@@ -29,7 +29,7 @@ from engine.runs import (
 )
 from engine.runs.attempts import Succeeded
 from engine.settings import Settings
-from engine.signing import Signers
+from engine.signing import SigningKeys
 from engine.store.ids import RunId
 from tests.support import platforms
 from tests.support.platforms import TENANT, finish, publish, register, submit, take
@@ -57,7 +57,7 @@ WORKFLOW: dict[str, Json] = {
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return replace(settings, audit_keys=Signers(keys=(signing.generate("test"),)))
+    return replace(settings, audit_keys=SigningKeys(keys=(signing.generate("test"),)))
 
 
 @pytest.fixture

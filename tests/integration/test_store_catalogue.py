@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from engine import tools
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import catalogue, graphs, launch
+from engine.runs import catalogue, events, graphs, launch
 from engine.settings import Settings
 from engine.store import session
+from engine.tools import Standing
 from tests.support import platforms
 from tests.support.platforms import TENANT
 
@@ -125,6 +131,111 @@ def test_those_who_register_at_once_get_a_version_each(main: Platform) -> None:
     assert sorted(f.version for f in known) == list(range(1, len(known) + 1))
     assert {f.source for f in known} == {f"{SOURCE}# {number}" for number in range(3)}
     assert set(versions) <= {f.version for f in known}
+
+
+TERMS = tools.terms(
+    {
+        "parameters": {"state": {"type": "object"}, "by": {"type": "integer", "default": 1}},
+        "required_permissions": ["read:documents"],
+        "cost_estimate_usd": 0.01,
+        "tokens_estimate": 100,
+        "timeout_seconds": 1,
+        "rate_per_minute": 60,
+        "rate_per_hour": 1000,
+        "requires_approval": True,
+        "category": "search",
+    }
+)
+
+
+def test_a_version_keeps_its_terms_and_every_change_of_them_is_the_next(main: Platform) -> None:
+    add = partial(register, main, "grow", namespace="tool")
+    assert [add(), add(terms=TERMS), add(terms=TERMS)] == [1, 2, 2]
+    changes: list[dict[str, Any]] = [
+        {"cost_estimate_usd": Decimal("0.02")},
+        {"timeout_seconds": 2.0},
+        {"requires_approval": False},
+        {"rate_per_hour": None},
+        {"required_permissions": ()},
+        {"schema": None},
+        {"tokens_estimate": 1},
+        {"category": None},
+    ]
+    for number, change in enumerate(changes, start=3):
+        assert add(terms=replace(TERMS, **change)) == number
+    assert catalogue.function(main, TENANT, "tool", "grow", 2).terms == TERMS
+    assert catalogue.function(main, TENANT, "tool", "grow", 1).terms == tools.USUAL
+
+
+def test_how_a_tool_stands_holds_for_all_versions_and_is_an_act(main: Platform) -> None:
+    register(main, "grow", namespace="tool")
+    with pytest.raises(NotFound, match="Tool not found: shrink"):
+        catalogue.stand(main, TENANT, "shrink", {"status": "disabled"}, by="ada")
+    with pytest.raises(NotFound):
+        catalogue.stand(main, "other", "grow", {"status": "disabled"}, by="ada")
+    with pytest.raises(Invalid):
+        catalogue.stand(main, TENANT, "grow", {"status": "off"}, by="ada")
+    catalogue.stand(main, TENANT, "grow", {"status": "disabled"}, by="ada", why="it broke")
+    catalogue.stand(main, TENANT, "grow", {"status": "disabled"}, by="ada")
+    catalogue.stand(main, TENANT, "grow", {"tags": ["b", "a"]}, by="eve")
+    assert register(main, "grow", namespace="tool") == 1
+    assert register(main, "grow", SOURCE + "#", namespace="tool") == 2
+    for each in catalogue.function_versions(main, TENANT, "tool", "grow"):
+        assert each.standing == Standing(status="disabled", tags=("a", "b"))
+    with session.transaction(main.database) as connection:
+        acts = connection.execute(
+            text(
+                "SELECT by, action, subject, why, before IS NULL AS new FROM admin_act ORDER BY at"
+            )
+        ).all()
+    assert [tuple(act) for act in acts] == [
+        ("ada", "tool.stand", "tool:grow", "it broke", False),
+        ("eve", "tool.stand", "tool:grow", "", False),
+    ]
+
+
+def test_a_tool_on_terms_is_called_and_never_run_as_a_function(main: Platform) -> None:
+    register(main, "grow", namespace="tool")
+    plain = catalogue.publish(main, TENANT, document(), by="ada")
+    register(main, "grow", namespace="tool", terms=TERMS)
+    refused = "called on terms, not run as a function"
+    with pytest.raises(Invalid, match=refused):
+        catalogue.publish(main, TENANT, document(version="2.0.0"), by="ada")
+    with pytest.raises(Invalid, match=refused):
+        launch.submit(main, TENANT, plain.id, {}, by="ada")
+
+
+def test_the_platform_keeps_some_names_for_itself(main: Platform) -> None:
+    own = {**document(), "workflow": "celeriac.session"}
+    register(main, "grow")
+    for publish in (
+        lambda: catalogue.publish(main, TENANT, own, by="ada"),
+        lambda: catalogue.publish_text(main, TENANT, json.dumps(own), by="ada"),
+    ):
+        with pytest.raises(Invalid, match="the platform's own"):
+            publish()
+    with pytest.raises(Invalid, match="the platform's own"):
+        events.send(main, TENANT, "celeriac.step", {}, by="ada")
+
+
+def test_models_are_told_of_the_tools_that_may_be_called(main: Platform) -> None:
+    for name in ("a", "b", "c", "d"):
+        standing = {"tags": ["useful"]} if name in "ad" else {}
+        register(main, name, namespace="tool", terms=TERMS, standing=standing)
+    register(main, "e", namespace="tool")
+    register(main, "f")
+    for name, status in (("a", "deprecated"), ("b", "disabled"), ("c", "maintenance")):
+        catalogue.stand(main, TENANT, name, {"status": status}, by="ada")
+
+    def names(**asked: Any) -> list[str]:
+        return [each.name for each in catalogue.for_models(main, TENANT, **asked)]
+
+    assert names() == ["a", "d", "e"]
+    assert names(limit=1) == ["a"]
+    assert names(after="a", limit=1) == ["d"]
+    assert names(tag="useful") == ["a", "d"]
+    assert names(category="search") == ["a", "d"]
+    assert names(category="admin") == []
 
 
 # --- workflows --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from engine import tools
 from engine.errors import Invalid
 from engine.platform import Platform
 from engine.runs import catalogue, libraries
@@ -29,6 +30,7 @@ class Group:
 
 FUNCTIONS = {"double": double, "inner": Group.inner}
 TOOLS = {"lookup": lookup}
+TERMS = {"lookup": {"parameters": {"query": {"type": "string"}}, "cost_estimate_usd": 0.01}}
 GRAPHS = (
     {"name": "doubling", "nodes": [{"name": "a", "function": "double"}, {"name": "z", "type": "end"}],
      "edges": [{"source": "a", "target": "z"}]},
@@ -69,6 +71,10 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeLib
         ("raise SystemError('no')", "cannot be imported: SystemError: no"),
         ("FUNCTIONS = {'f': lambda state: state}", "f cannot be found as"),
         (
+            "def f(): ...\nTOOLS = {'f': f}\nTERMS = {'f': {'timeout_seconds': 0}}",
+            "TERMS.f.timeout_seconds",
+        ),
+        (
             "def make():\n    def f(s): ...\n    return f\nTOOLS = {'f': make()}",
             "f cannot be found as",
         ),
@@ -80,7 +86,7 @@ def test_a_library_that_cannot_be_used_is_refused_by_its_name(
     name = library(text)
     with pytest.raises(Invalid, match=name) as refused:
         libraries.install(main.database, TENANT, [name])
-    assert message in refused.value.problems[0].message
+    assert message in str(refused.value)
     assert catalogue.function_list(main, TENANT, "function") == ()
 
 
@@ -95,6 +101,9 @@ def test_a_library_brings_functions_tools_and_workflows(
     assert catalogue.function(main, TENANT, "function", "inner").library == f"{name}:Group.inner"
     lookup = catalogue.function(main, TENANT, "tool", "lookup")
     assert list(lookup.parameters) == ["query", "limit"]
+    assert lookup.terms == tools.terms(
+        {"parameters": {"query": {"type": "string"}}, "cost_estimate_usd": 0.01}
+    )
     assert catalogue.find(main, TENANT, "doubling").version == "1.0.0"
     assert catalogue.find(main, TENANT, "looking").version == "1.0.0"
 

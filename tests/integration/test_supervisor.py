@@ -19,7 +19,7 @@ from celeriac.embedded.folders import Home
 from celeriac.embedded.supervisor import State
 from engine.errors import Conflict
 from engine.runs import verification
-from engine.settings import Settings
+from engine.settings import Settings, SettingsError
 from tests.support import platforms, services
 from tests.support.fleet import wait_until
 
@@ -234,3 +234,11 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(embedded: Settings
         with pytest.raises(Conflict, match=f"port {port}"):
             supervisor.up(settings)
     assert not (folders.Home(folder=embedded.home).postgres / "data").exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org", ""])
+def test_one_users_platform_is_not_served_to_the_network(tmp_path: Path, host: str) -> None:
+    settings = Settings(home=tmp_path / "home", host=host, blob_url="memory:///")
+    with pytest.raises(SettingsError, match="CELERIAC_HOST"), supervisor.running(settings):
+        pass
+    assert not settings.home.exists()

@@ -80,7 +80,7 @@ def test_an_owner_that_is_no_superuser_can_upgrade_and_act_as_either_role(
     # The socket admits our own account alone; the session then gives its powers up.
     url = own_servers.cluster.url("theirs") + "&options=-csession_authorization%3Dproprietor"
     migrations.upgrade(url)
-    for role in ("celeriac_control", "celeriac_worker"):
+    for role in ("celeriac_api", "celeriac_control", "celeriac_worker"):
         _execute(url, f"SET ROLE {role}; SELECT FROM run")
 
 

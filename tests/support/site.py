@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from engine.platform import Platform
+from engine.platform import DatabaseRole, Platform
 from engine.runs import access
 from engine.runs.access import Principal
 from engine.settings import Settings
@@ -74,12 +74,14 @@ def controlled(settings: Settings) -> Iterator[Platform]:
 
 @contextmanager
 def served(platform: Platform) -> Iterator[Flask]:
-    """The app of a platform."""
-    app = create_app(platform)
+    """The app of a platform, behind the wall that processes of the API are behind."""
+    database = session.connect(platform.settings.database_url or "", role=DatabaseRole.API)
+    app = create_app(replace(platform, database=database))
     try:
         yield app
     finally:
         site.of(app).close()
+        database.dispose()
 
 
 def member(app: Flask, platform: Platform, *, user: str = "ada") -> Api:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -56,15 +57,15 @@ def refused(text: str | bytes) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: &x 1\nb: 2", "&x names a place (line 1)"),
+        ("a: &x 1\nb: 2", "&x names a place (line 1, column 4)"),
         ("a: &x [1]", "&x names a place"),
         ("&x a: 1", "&x names a place"),
-        ("a: 1\nb: *x", "*x refers to another place (line 2)"),
-        ("a: 1\nb:\n  c: 1\n  c: 2", "b.c is given twice (line 4)"),
-        ("a: !!python/object/apply:os.system [ls]", "is a tag (line 1)"),
+        ("a: 1\nb: *x", "*x refers to another place (line 2, column 4)"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", "b.c is given twice (line 4, column 3)"),
+        ("a: !!python/object/apply:os.system [ls]", "is a tag (line 1, column 4)"),
         ("a: !include x", "!include is a tag"),
         ("when: !$x", "is a tag"),
-        ("a: 1\n---\nb: 2", "a second document begins (line 2)"),
+        ("a: 1\n---\nb: 2", "a second document begins (line 2, column 1)"),
         ("? [a]\n: b", "a key that is no text"),
         ("? {a: 1}\n: b", "a key that is no text"),
         ("a: [1,", "not YAML: did not find expected node content (line 2"),
@@ -75,13 +76,16 @@ def refused(text: str | bytes) -> str:
         ("a: \x00", "NUL"),
         ("a: \ud800", "surrogate"),
         (b"a: \xff", "not UTF-8 at byte 3"),
-        ("a: 99999999999999999999999", "beyond 64 bits (line 1)"),
-        ("a: 1\nb: 9223372036854775808", "beyond 64 bits (line 2)"),
+        ("a: 99999999999999999999999", "beyond 64 bits (line 1, column 4)"),
+        ("a: 1\nb: 9223372036854775808", "beyond 64 bits (line 2, column 4)"),
         ("x" * 1_048_577, "more than 1048576 bytes"),
         ("ö" * 600_000, "more than 1048576 bytes"),
-        ("[" * 100_000, "deeper than 64 levels (line 1)"),
+        ("[" * 100_000, "deeper than 64 levels (line 1, column 65)"),
         ("- " * 100_000, "deeper than 64"),
-        ("\n".join(" " * depth + "a:" for depth in range(70)), "deeper than 64 levels (line 65)"),
+        (
+            "\n".join(" " * depth + "a:" for depth in range(70)),
+            "deeper than 64 levels (line 65, column 65)",
+        ),
         ('{"a": 1, "a": 2}', "'a' is given twice"),
         ('{"a": NaN}', "NaN is not a JSON number"),
         ("{a: 1}", "not JSON"),
@@ -139,13 +143,13 @@ def test_problems_have_lines() -> None:
     with pytest.raises(Invalid) as caught:
         documents.read_graph(text)
     assert [(problem.path, problem.message) for problem in caught.value.problems] == [
-        ("nodes.draft.title", "a number stands here (line 13)"),
-        ("nodes.draft.retry.atempts", "there is no field `atempts` (line 14)"),
-        ("edges[2]", "there is no node 'edn' (line 19)"),
+        ("nodes.draft.title", "a number stands here (line 13, column 12)"),
+        ("nodes.draft.retry.atempts", "there is no field `atempts` (line 14, column 22)"),
+        ("edges[2]", "there is no node 'edn' (line 19, column 5)"),
     ]
-    with pytest.raises(Invalid, match="the workflow has no nodes \\(line 1\\)"):
+    with pytest.raises(Invalid, match="the workflow has no nodes \\(line 1, column 1\\)"):
         documents.read_graph("workflow: w")
-    with pytest.raises(Invalid, match="the workflow has no nodes \\(write"):
+    with pytest.raises(Invalid, match="the workflow has no nodes \\(line 1, column 1\\)"):
         documents.read_graph('{"workflow": "w"}')
 
 
@@ -334,3 +338,12 @@ def test_whatever_is_sent_only_our_own_error_comes_of_it(text: str | bytes) -> N
         documents.read_text(text)
     except Invalid as invalid:
         assert invalid.problems  # noqa: PT017  # most texts are refused, some are not
+
+
+def test_a_long_key_is_not_written_out_for_each_value_that_lies_under_it() -> None:
+    tracemalloc.start()
+    data = documents.read_text(f"? {'k' * 100_000}\n:\n" + "- 1\n" * 10_000)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert data == {"k" * 100_000: [1] * 10_000}
+    assert most < 50_000_000

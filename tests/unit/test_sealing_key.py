@@ -15,7 +15,7 @@ from engine import signing
 from engine.errors import Unavailable
 from engine.keys import Ring
 from engine.settings import Settings
-from engine.signing import Signers
+from engine.signing import SigningKeys
 from tests.support.platforms import RING
 
 
@@ -45,13 +45,13 @@ def test_every_start_takes_the_keys_that_are_there(settings: Settings, home: Hom
 
 def test_who_only_looks_makes_none(settings: Settings, home: Home) -> None:
     found = sealing.with_keys(settings, home)
-    assert (found.blob_keys, found.audit_keys) == (Ring(), Signers())
+    assert (found.blob_keys, found.audit_keys) == (Ring(), SigningKeys())
     assert not home.blob_key.exists()
     assert not home.audit_key.exists()
 
 
 def test_keys_that_are_given_hold(settings: Settings, home: Home) -> None:
-    signers = Signers(keys=(signing.generate("mine"),))
+    signers = SigningKeys(keys=(signing.generate("mine"),))
     given = replace(settings, blob_keys=RING, audit_keys=signers)
     assert sealing.with_keys(given, home, make=True) == given
     assert not home.blob_key.exists()

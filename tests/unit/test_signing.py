@@ -6,7 +6,7 @@ import pytest
 
 from engine import signing
 from engine.settings import Settings
-from engine.signing import Signers
+from engine.signing import SigningKeys
 
 FLEET = {"DATABASE_URL": "postgresql://db/celeriac", "BROKER_URL": "redis://broker:6379/0"}
 
@@ -32,7 +32,7 @@ def test_what_is_no_key_is_refused_without_telling_it(text: str) -> None:
 
 def test_a_public_half_verifies_and_cannot_sign() -> None:
     key = signing.generate("one")
-    public = signing.parse(Signers(keys=(key,)).verifying().text())
+    public = signing.parse(SigningKeys(keys=(key,)).verifying().text())
     assert public.signing() is None
     known = public.named("one")
     assert known is not None
@@ -45,7 +45,7 @@ def test_a_public_half_verifies_and_cannot_sign() -> None:
 
 def test_the_first_key_that_can_signs() -> None:
     old, new = signing.generate("old"), signing.generate("new")
-    ring = signing.parse(f"{Signers(keys=(old,)).verifying().text()},{new.text()}")
+    ring = signing.parse(f"{SigningKeys(keys=(old,)).verifying().text()},{new.text()}")
     assert ring.signing() == new
     assert signing.parse(ring.text()) == ring
 
@@ -57,4 +57,4 @@ def test_a_secret_is_shown_by_nobody() -> None:
     assert settings.audit_keys.signing() == key
     assert secret not in repr(settings)
     assert secret not in repr(key)
-    assert secret not in Signers(keys=(key,)).verifying().text()
+    assert secret not in SigningKeys(keys=(key,)).verifying().text()

@@ -210,7 +210,7 @@ def test_with_the_broker_gone_submitting_and_cancelling_answer_at_once(
 
 def test_the_web_speaks_to_the_database_in_its_own_role(app: Flask) -> None:
     with session.transaction(sites.of(app).platform.database) as connection:
-        assert connection.execute(text("SELECT current_user")).scalar_one() == "celeriac_control"
+        assert connection.execute(text("SELECT current_user")).scalar_one() == "celeriac_api"
 
 
 # --- workflows and functions -------------------------------------------------------------------
@@ -271,6 +271,81 @@ def test_a_tool_says_what_a_call_of_it_leaves_in_the_world(api: Api) -> None:
     assert api.post("/api/v1/tools", json=body).json["effect"] == "at_most_once"
     wrong = api.post("/api/v1/tools", json={**body, "effect": "some"})
     assert (wrong.status_code, wrong.json["errors"][0]["path"]) == (422, "effect")
+
+
+SEARCH = {
+    "name": "search",
+    "code": "def search(query, limit=5):\n    return query",
+    "description": "Search internal documents",
+    "parameters": {"query": {"type": "string"}},
+    "required_permissions": ["read:documents"],
+    "cost_estimate_usd": 0.01,
+    "rate_per_minute": 60,
+    "tags": ["docs"],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("parameters", {"query": {"type": "text"}}, "parameters.properties.query.type"),
+        ("parameters", ["query"], "parameters"),
+        ("required_permissions", ["a b"], "required_permissions[0]"),
+        ("cost_estimate_usd", -1, "cost_estimate_usd"),
+        ("timeout_seconds", 0, "timeout_seconds"),
+        ("rate_per_minute", 0, "rate_per_minute"),
+        ("category", "odd", "category"),
+        ("status", "off", "status"),
+        ("tags", ["a,b"], "tags[0]"),
+        ("cost", 1, "cost"),
+    ],
+)
+def test_terms_that_are_wrong_register_nothing(api: Api, field: str, value: Any, path: str) -> None:
+    wrong = api.post("/api/v1/tools", json={**SEARCH, field: value})
+    assert (wrong.status_code, [e["path"] for e in wrong.json["errors"]]) == (422, [path])
+    assert api.get("/api/v1/tools/search").status_code == 404
+
+
+def test_a_tool_is_shown_with_its_terms_and_offered_to_models(api: Api, stranger: Api) -> None:
+    made = api.post("/api/v1/tools", json=SEARCH)
+    assert made.status_code == 201
+    schema = {
+        "type": "object",
+        "properties": {"query": {"type": "string"}},
+        "required": ["query"],
+        "additionalProperties": False,
+    }
+    told = api.get("/api/v1/tools/search").json
+    assert told == made.json
+    assert told["parameters"] == told["schema"] == schema
+    assert list(told["takes"]) == ["query", "limit"]
+    wanted = {"cost_estimate_usd": 0.01, "timeout_seconds": 30, "rate_per_minute": 60}
+    assert {**told, **wanted} == told
+    assert (told["status"], told["tags"], told["rate_per_hour"]) == ("active", ["docs"], None)
+    listed = api.get("/api/v1/llm/tools?tag=docs").json
+    assert listed == [
+        {
+            "type": "function",
+            "function": {
+                "name": "search",
+                "description": "Search internal documents",
+                "parameters": schema,
+            },
+        }
+    ]
+    assert stranger.get("/api/v1/llm/tools").json == []
+    assert (
+        stranger.post("/api/v1/tools/search/standing", json={"status": "active"}).status_code == 404
+    )
+    assert api.post("/api/v1/tools/search/standing", json={}).status_code == 422
+    assert api.post("/api/v1/tools/search/standing", json={"status": "off"}).status_code == 422
+    off = api.post(
+        "/api/v1/tools/search/standing", json={"status": "disabled", "reason": "it broke"}
+    )
+    assert off.json == {"status": "disabled", "tags": ["docs"]}
+    assert api.get("/api/v1/tools").json["items"][0]["version"] == 1
+    assert api.get("/api/v1/tools/search").json["status"] == "disabled"
+    assert api.get("/api/v1/llm/tools").json == []
 
 
 def test_lists_page_by_name_while_names_are_added(api: Api) -> None:
@@ -453,7 +528,7 @@ def test_a_stream_tells_what_happens_when_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streams, "LOOK_SECONDS", 3600)
-    here = sites.of(app)
+    here = replace(sites.of(app), platform=sites.of(app).platform.of(platforms.TENANT))
     run = platforms.submit(control, line)
     with here.listener.bell(run) as bell:
         told = streams.follow(here, run, bell, after=0)

@@ -345,6 +345,32 @@ def test_functions_and_tools_are_registered_and_listed(client: Client) -> None:
     assert "count" in {each.name for each in client.functions()}
 
 
+def test_a_tool_takes_its_terms_along_and_stands_as_it_is_told(client: Client) -> None:
+    @tool(
+        name="sdk_search",
+        parameters={"query": {"type": "string"}},
+        required_permissions=["read:documents"],
+        cost_estimate_usd=0.01,
+        tags=["docs"],
+    )
+    def search(query: str) -> str:
+        return query
+
+    made = client.register_tool(search, requires_approval=True)
+    assert (made.version, made.cost_estimate_usd, made.requires_approval) == (1, 0.01, True)
+    assert (list(made.required_permissions), list(made.tags)) == (["read:documents"], ["docs"])
+    (offered,) = client.get_tools_for_llm(tag="docs")
+    assert offered["function"]["parameters"] == made.schema
+    client.stand_tool("sdk_search", status="disabled", reason="it broke")
+    assert client.get_tools_for_llm(tag="docs") == ()
+    (listed,) = (each for each in client.tools() if each.name == "sdk_search")
+    assert listed.status == "disabled"
+    with pytest.raises(Invalid):
+        client.register_tool(search, timeout_seconds=-1)
+    with pytest.raises(NotFound):
+        client.stand_tool("sdk_missing", status="disabled")
+
+
 def test_a_workflow_is_published_from_text_file_or_data(client: Client, tmp_path: Path) -> None:
     client.register_function(COUNT)
     path = tmp_path / "loop.yaml"

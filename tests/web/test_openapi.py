@@ -139,6 +139,8 @@ def test_answers_hold_what_is_described_and_nothing_else(
         api.get("/api/v1/functions/f/versions"),
         api.get("/api/v1/functions/f/versions/1"),
         api.get("/api/v1/tools/f"),
+        api.post("/api/v1/tools/f/standing", json={"tags": ["a"]}),
+        api.get("/api/v1/llm/tools"),
         api.post("/api/v1/tools", json={"name": "f", "code": code}),
         api.get("/api/v1/runs"),
         api.get(place),

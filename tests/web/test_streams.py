@@ -174,6 +174,15 @@ def test_who_may_not_ask_is_told_so_after_the_handshake(
     assert until_closed(server.socket(f"/graph/ws/{play.run.run}", **given)) == ([], 4401)
 
 
+def test_who_may_not_read_runs_is_told_so_after_the_handshake(
+    server: Server, play: Play, control: Platform
+) -> None:
+    nobody = replace(access.LOCAL, user="nobody", roles=frozenset())
+    header = [f"Authorization: Bearer {access.create_key(control.database, nobody)}"]
+    socket = server.socket(f"/graph/ws/{play.run.run}", header=header)
+    assert until_closed(socket) == ([], 4403)
+
+
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 40, "%00", "1&after=2"])
 def test_a_place_in_the_stream_that_cannot_be_is_refused(
     server: Server, play: Play, after: str

@@ -300,7 +300,7 @@ def test_a_cancel_may_ask_for_what_was_done_to_be_undone(
 
 def test_a_member_without_the_role_still_sees_the_inbox(app: Flask, control: Platform) -> None:
     begin(control, "approval", **{"from": ["user:bob"]})
-    reader = replace(access.LOCAL, user="cid", roles=frozenset())
+    reader = replace(access.LOCAL, user="cid", roles=frozenset({"viewer"}))
     token = access.create_key(control.database, reader)
     assert (
         len(site.Api(client=app.test_client(), token=token).get("/api/v1/waits").json["items"]) == 1

@@ -20,7 +20,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="audit:read")
 @routes.query(AuditArguments)
 @routes.gives(page_of(EntrySchema))
 def entries(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def entries(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda entry: list(entry.place))
 
 
-@routes.on("GET", "/verify")
+@routes.on("GET", "/verify", needs="audit:verify")
 @routes.query(VerifyArguments)
 @routes.gives(VerifiedSchema)
 def verify(arguments: dict[str, Any]) -> Report:

@@ -31,7 +31,7 @@ _DESCRIBED: Mapping[str, Json] = {
 }
 
 
-@routes.on("GET", "/<sha256>")
+@routes.on("GET", "/<sha256>", needs="run:read")
 @routes.described(responses=_DESCRIBED)
 @routes.gives(None)
 def show(sha256: str) -> Response:

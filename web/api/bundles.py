@@ -13,7 +13,7 @@ from werkzeug.datastructures import FileStorage
 
 from engine.core.problem import Problem
 from engine.core.section import short
-from engine.errors import Forbidden, Invalid
+from engine.errors import Invalid, NotFound
 from engine.formats import bundle, composer
 from engine.formats.composer import Composed, Line, Place
 from engine.runs import bundles, catalogue
@@ -77,7 +77,7 @@ _FORM = {
 }
 
 
-@routes.on("POST", "/upload")
+@routes.on("POST", "/upload", needs="definition:write")
 @routes.described(parameters=[_CORRELATED], requestBody=_FORM)
 @routes.gives(UploadSchema, HTTPStatus.CREATED)
 def upload() -> tuple[dict[str, Any], int, dict[str, str]]:
@@ -103,7 +103,7 @@ def upload() -> tuple[dict[str, Any], int, dict[str, str]]:
     return told, HTTPStatus.CREATED, {**headers, "X-Correlation-ID": found.correlation_id}
 
 
-@routes.on("GET", "/status/<process_id>")
+@routes.on("GET", "/status/<process_id>", needs="definition:read")
 @routes.gives(ProcessSchema)
 def status(process_id: str) -> dict[str, Any]:
     """Get what came of an upload."""
@@ -111,7 +111,7 @@ def status(process_id: str) -> dict[str, Any]:
     return _process(bundles.process_of(site.current().platform, who.tenant, process_id), who.tenant)
 
 
-@routes.on("GET", "/list")
+@routes.on("GET", "/list", needs="definition:read")
 @routes.query(TenantArguments)
 @routes.gives(page_of(ProcessSchema))
 def list_bundles(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def list_bundles(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**page, "items": [_process(each, who.tenant) for each in page["items"]]}
 
 
-@check_routes.on("POST", "/graph")
+@check_routes.on("POST", "/graph", needs="definition:read")
 @check_routes.takes(ComposedSchema)
 @check_routes.gives(ValidationSchema)
 def check_graph(asked: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def check_graph(asked: dict[str, Any]) -> dict[str, Any]:
     return {"valid": not found, "errors": found, "warnings": composer.warnings(composed)}
 
 
-@check_routes.on("POST", "/node-name")
+@check_routes.on("POST", "/node-name", needs="definition:read")
 @check_routes.takes(NodeNameSchema)
 @check_routes.gives(ValidationSchema)
 def check_node_name(asked: dict[str, Any]) -> dict[str, Any]:
@@ -217,9 +217,9 @@ def _correlation_id() -> str:
 
 
 def _check_tenant(named: str | None) -> None:
-    """The tenant is the credential's. Raises `Forbidden` where another is named."""
+    """The tenant is the credential's. Raises `NotFound` where another is named, there or not."""
     if named is not None and named != principal.current().tenant:
-        raise Forbidden(f"the credential is not of the tenant {short(named)}")
+        raise NotFound(f"Tenant not found: {short(named)}")
 
 
 def _names_in(version: str | None) -> list[str]:

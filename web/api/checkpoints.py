@@ -21,7 +21,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="run:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(CheckpointSchema))
 def list_checkpoints(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def list_checkpoints(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda checkpoint: checkpoint.seq)
 
 
-@routes.on("GET", "/<int:seq>")
+@routes.on("GET", "/<int:seq>", needs="run:read")
 @routes.gives(StateSchema)
 def show(run_id: str, seq: int) -> dict[str, Any]:
     """Get the state of a run just after any line of its history."""

@@ -18,13 +18,13 @@ from flask import Response, request
 
 from engine.core.problem import Problem
 from engine.core.values import Json
-from engine.errors import Invalid
-from engine.live import Bell
+from engine.errors import Forbidden, Invalid
 from engine.runs import views
 from engine.runs.views import Line, LogLine
 from engine.store.ids import RunId
-from web import connection, pagination, rendering, site, streams
+from web import connection, pagination, principal, rendering, site, streams
 from web.api.runs import named
+from web.errors import Unauthenticated
 from web.places import Place
 from web.routing import Routes
 from web.schemas.history import LAST, EventsArguments, LineSchema
@@ -64,7 +64,7 @@ class Reader:
         return f"{self.seq}~{pagination.cursor(read)}" if read else str(self.seq)
 
 
-@routes.on("GET", "/events")
+@routes.on("GET", "/events", needs="run:read")
 @routes.query(EventsArguments)
 @routes.gives(
     None,
@@ -84,7 +84,10 @@ def events(arguments: dict[str, Any], run_id: str) -> Response:
         return Response(status=204)
     place = here.places.take()
     gone = partial(connection.is_gone, request.environ)
-    told = _told(here, run, reader, gone, payloads=arguments["payloads"], logs=arguments["logs"])
+    may = principal.again(request, "run:read")
+    told = _told(
+        here, run, reader, gone, may, payloads=arguments["payloads"], logs=arguments["logs"]
+    )
     response = Response(_kept(told, place), content_type="text/event-stream", headers=_HEADERS)
     # The generator's own end is not enough: one that was never begun is never ended.
     response.call_on_close(place.leave)
@@ -96,6 +99,7 @@ def _told(
     run: RunId,
     reader: Reader,
     gone: Callable[[], bool],
+    may: Callable[[], None],
     *,
     payloads: bool,
     logs: bool,
@@ -106,7 +110,8 @@ def _told(
         for step in views.run(here.platform, run).steps:
             reader.logs.setdefault((step.key, step.attempt), 0)
     with here.listener.bell(run) as bell:
-        for batch in _batches(here, run, bell, reader, payloads=payloads):
+        batches = streams.follow(here, run, bell, after=reader.seq, payloads=payloads, may=may)
+        for batch in batches:
             if gone():
                 return
             for event in _of(here, run, batch, reader, logs=logs):
@@ -118,12 +123,6 @@ def _told(
     if not here.stopping.is_set():
         status = views.status(here.platform, run)
         yield _event("end", reader.id, {"run_id": run.run, "status": status.status})
-
-
-def _batches(
-    here: Site, run: RunId, bell: Bell, reader: Reader, *, payloads: bool
-) -> Iterator[tuple[Line, ...]]:
-    return streams.follow(here, run, bell, after=reader.seq, payloads=payloads)
 
 
 def _of(
@@ -175,6 +174,9 @@ def _fresh(
 def _kept(events: Iterable[str], place: Place) -> Iterator[str]:
     try:
         yield from events
+    except (Unauthenticated, Forbidden):
+        # Who connects again is told why.
+        return
     finally:
         place.leave()
 

@@ -29,7 +29,7 @@ _STATUSES: Mapping[str, str] = {
 }
 
 
-@routes.on("GET", "/executions")
+@routes.on("GET", "/executions", needs="run:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(ExecutionSchema))
 def list_executions(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -43,14 +43,14 @@ def list_executions(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     return {"items": found.items, "next": _cursor(found.following)}
 
 
-@routes.on("GET", "/executions/<exec_id>")
+@routes.on("GET", "/executions/<exec_id>", needs="run:read")
 @routes.gives(ExecutionSchema)
 def show(run_id: str, exec_id: str) -> Mapping[str, Json]:
     """Get an execution."""
     return executions.one(site.current().platform, named(run_id), exec_id)
 
 
-@routes.on("GET", "/timeline")
+@routes.on("GET", "/timeline", needs="run:read")
 @routes.query(TimelineArguments)
 @routes.gives(TimelineSchema)
 def timeline(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:

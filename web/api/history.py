@@ -18,7 +18,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "/history")
+@routes.on("GET", "/history", needs="run:read")
 @routes.query(HistoryArguments)
 @routes.gives(HistorySchema)
 def read(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from engine.runs.bulk import Action, Filter, Signal
 from engine.runs.launch import Submitted
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
-from web import body, connection, drawing, pagination, principal, site, streams
+from web import body, connection, drawing, pagination, permissions, principal, site, streams
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
 from web.schemas.pages import PageArguments, page_of
@@ -54,7 +54,7 @@ _SIGNAL_KEY = {
 }
 
 
-@routes.on("POST", "")
+@routes.on("POST", "", needs="run:start")
 @routes.described(parameters=[_KEY])
 @routes.takes(NewRunSchema)
 @routes.gives(StatusSchema, HTTPStatus.CREATED)
@@ -85,7 +85,7 @@ def submit(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
     return standing(submitted.run, status), code, headers
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="run:read")
 @routes.query(RunsArguments)
 @routes.gives(page_of(RunSchema))
 def list_runs(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -103,14 +103,14 @@ def list_runs(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda run: run.id)
 
 
-@routes.on("GET", "/<run_id>")
+@routes.on("GET", "/<run_id>", needs="run:read")
 @routes.gives(WholeRunSchema)
 def show(run_id: str) -> Detail:
     """Get a run with its variables and live steps."""
     return views.run(site.current().platform, named(run_id))
 
 
-@routes.on("GET", "/<run_id>/children")
+@routes.on("GET", "/<run_id>/children", needs="run:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(RunSchema))
 def children(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def children(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda child: child.id)
 
 
-@routes.on("POST", "/<run_id>/cancel")
+@routes.on("POST", "/<run_id>/cancel", needs="run:control")
 @routes.takes(CancelSchema, required=False)
 @routes.gives(StatusSchema)
 def cancel(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def cancel(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
-@routes.on("POST", "/<run_id>/terminate")
+@routes.on("POST", "/<run_id>/terminate", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(StatusSchema)
 def terminate(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def terminate(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
-@routes.on("POST", "/<run_id>/pause")
+@routes.on("POST", "/<run_id>/pause", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(StatusSchema)
 def pause(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def pause(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
-@routes.on("POST", "/<run_id>/resume")
+@routes.on("POST", "/<run_id>/resume", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(StatusSchema)
 def resume(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def resume(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
-@routes.on("POST", "/<run_id>/retry")
+@routes.on("POST", "/<run_id>/retry", needs="run:control")
 @routes.gives(StatusSchema)
 def retry(run_id: str) -> dict[str, Any]:
     """Take the turn of a run that is stuck now, rather than when its wait is over."""
@@ -182,13 +182,15 @@ def retry(run_id: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
-@routes.on("POST", "/bulk")
+@routes.on("POST", "/bulk", needs="run:control")
 @routes.described(parameters=[_SIGNAL_KEY])
 @routes.takes(BulkSchema)
 @routes.gives(BulkAnswersSchema)
 def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
     """Cancel, terminate, pause, resume, retry or signal runs by filter, each for itself."""
     here, who = site.current(), principal.current()
+    if asked["event"] is not None:
+        permissions.check(who, "event:send")
     which, event, key = asked["filter"], asked["event"], body.idempotency_key(request)
     acted = bulk.act(
         here.platform,
@@ -212,7 +214,7 @@ def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
     return {"items": acted.answers, "next": following}
 
 
-@routes.on("GET", "/<run_id>/wait")
+@routes.on("GET", "/<run_id>/wait", needs="run:read")
 @routes.query(WaitArguments)
 @routes.gives(StatusSchema)
 def wait(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -229,7 +231,7 @@ def wait(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     return standing(run, status)
 
 
-@routes.on("GET", "/<run_id>/diagram")
+@routes.on("GET", "/<run_id>/diagram", needs="run:read")
 @routes.query(DiagramArguments)
 @routes.described(responses=drawing.DESCRIBED)
 @routes.gives(None)

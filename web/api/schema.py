@@ -1,21 +1,31 @@
-"""The JSON Schema of workflow documents."""
+"""The JSON Schemas of documents."""
 
 from __future__ import annotations
 
 from flask import Response
 
 from engine.core import schema
+from engine.guardrails import schema as policies
 from web import rendering
+from web.permissions import PUBLIC
 from web.routing import Routes
 
 routes = Routes(
-    "schema", __name__, url_prefix="/api/v1", description="The document language, for tools."
+    "schema", __name__, url_prefix="/api/v1", description="The languages of documents, for tools."
 )
 
 
-@routes.on("GET", "/schema")
+@routes.on("GET", "/schema", needs=PUBLIC)
 @routes.gives(None)
 @routes.described(security=[])
 def document_schema() -> Response:
     """Get the JSON Schema of workflow documents, for editors and for whoever validates early."""
     return rendering.json(schema.document_schema(), media_type="application/schema+json")
+
+
+@routes.on("GET", "/schema/policy", needs=PUBLIC)
+@routes.gives(None)
+@routes.described(security=[])
+def policy_schema() -> Response:
+    """Get the JSON Schema of policies, for editors and for whoever validates early."""
+    return rendering.json(policies.policy_schema(), media_type="application/schema+json")

@@ -42,7 +42,7 @@ _KEPT: dict[str, Any] = {
 }
 
 
-@routes.on("POST", "/runs/<run_id>/events/<name>")
+@routes.on("POST", "/runs/<run_id>/events/<name>", needs="event:send")
 @routes.described(parameters=[_KEY])
 @routes.takes(NewEventSchema, required=False)
 @routes.gives(SentEventSchema, HTTPStatus.CREATED)
@@ -53,7 +53,7 @@ def send_to_run(asked: dict[str, Any], run_id: str, name: str) -> tuple[Event, i
     return _send(name, asked, run=named(run_id).run)
 
 
-@routes.on("POST", "/events/<event>")
+@routes.on("POST", "/events/<event>", needs="event:send")
 @routes.described(parameters=[_KEY])
 @routes.takes(NewEventSchema, required=False)
 @routes.gives(SentEventSchema, HTTPStatus.CREATED)
@@ -64,7 +64,7 @@ def send(asked: dict[str, Any], event: str) -> tuple[Event, int, dict[str, str]]
     return _send(event, asked)
 
 
-@routes.on("GET", "/events")
+@routes.on("GET", "/events", needs="run:read")
 @routes.query(SentArguments)
 @routes.gives(page_of(SentEventSchema))
 def list_events(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def list_events(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda one: one.id)
 
 
-@routes.on("GET", "/events/<event>")
+@routes.on("GET", "/events/<event>", needs="run:read")
 @routes.gives(SentEventSchema)
 def show(event: str) -> Event:
     """Get an event by its id, and what became of it."""

@@ -32,7 +32,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "/steps")
+@routes.on("GET", "/steps", needs="run:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(StepSchema))
 def list_steps(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -47,14 +47,14 @@ def list_steps(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda step: step.seq)
 
 
-@routes.on("GET", "/steps/<key>")
+@routes.on("GET", "/steps/<key>", needs="run:read")
 @routes.gives(StepSchema)
 def show(run_id: str, key: str) -> Step:
     """Get a step."""
     return views.step(site.current().platform, named(run_id), key)
 
 
-@routes.on("GET", "/steps/<key>/result")
+@routes.on("GET", "/steps/<key>/result", needs="run:read")
 @routes.gives(ResultSchema)
 def result(run_id: str, key: str) -> Result:
     """Get what the accepted attempt of a step left."""
@@ -64,7 +64,7 @@ def result(run_id: str, key: str) -> Result:
     return found
 
 
-@routes.on("GET", "/steps/<key>/output")
+@routes.on("GET", "/steps/<key>/output", needs="run:read")
 @routes.gives(OutputSchema)
 def output(run_id: str, key: str) -> dict[str, Any]:
     """Get where the result of a step lies: inline, or at the address of a blob."""
@@ -74,7 +74,7 @@ def output(run_id: str, key: str) -> dict[str, Any]:
     return described(found)
 
 
-@routes.on("POST", "/steps/<key>/skip")
+@routes.on("POST", "/steps/<key>/skip", needs="run:control")
 @routes.takes(SkipSchema, required=False)
 @routes.gives(StatusSchema)
 def skip(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def skip(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
-@routes.on("POST", "/steps/<key>/retry")
+@routes.on("POST", "/steps/<key>/retry", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(StatusSchema)
 def retry(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def retry(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
-@routes.on("GET", "/attempts")
+@routes.on("GET", "/attempts", needs="run:read")
 @routes.query(OfStepArguments)
 @routes.gives(AttemptsSchema)
 def attempts(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def attempts(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     return {"items": views.attempts(site.current().platform, named(run_id), arguments.get("step"))}
 
 
-@routes.on("GET", "/calls")
+@routes.on("GET", "/calls", needs="run:read")
 @routes.query(OfStepArguments)
 @routes.gives(CallsSchema)
 def calls(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def calls(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
     return {"items": views.calls(site.current().platform, named(run_id), arguments.get("step"))}
 
 
-@routes.on("GET", "/logs")
+@routes.on("GET", "/logs", needs="run:read")
 @routes.query(LogsArguments)
 @routes.gives(page_of(LogLineSchema))
 def logs(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:

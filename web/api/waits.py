@@ -29,7 +29,7 @@ routes = Routes(
 )
 
 
-@routes.on("GET", "/waits")
+@routes.on("GET", "/waits", needs="run:read")
 @routes.query(WaitsArguments)
 @routes.gives(page_of(OpenWaitSchema))
 def list_waits(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def list_waits(arguments: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-@routes.on("POST", "/runs/<run_id>/steps/<key>/answer")
+@routes.on("POST", "/runs/<run_id>/steps/<key>/answer", needs="approval:answer")
 @routes.takes(AnswerSchema)
 @routes.gives(AnsweredSchema)
 def answer(asked: dict[str, Any], run_id: str, key: str) -> Answered:
@@ -65,7 +65,7 @@ def answer(asked: dict[str, Any], run_id: str, key: str) -> Answered:
     )
 
 
-@routes.on("POST", "/runs/<run_id>/steps/<key>/items")
+@routes.on("POST", "/runs/<run_id>/steps/<key>/items", needs="run:control")
 @routes.takes(NewItemsSchema)
 @routes.gives(ItemsSchema)
 @routes.also_gives(
@@ -81,7 +81,7 @@ def add_items(asked: dict[str, Any], run_id: str, key: str) -> tuple[dict[str, A
     return {"items": count}, HTTPStatus.ACCEPTED if count is None else HTTPStatus.OK
 
 
-@routes.on("POST", "/runs/<run_id>/steps/<key>/complete")
+@routes.on("POST", "/runs/<run_id>/steps/<key>/complete", needs="run:control")
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(StatusSchema)
 def complete(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:

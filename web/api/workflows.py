@@ -26,7 +26,7 @@ _YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 _DOCUMENT = {"schema": {"$ref": "/api/v1/schema"}}
 
 
-@routes.on("POST", "")
+@routes.on("POST", "", needs="definition:write")
 @routes.described(
     requestBody={
         "required": True,
@@ -50,7 +50,7 @@ def publish() -> tuple[WorkflowVersion, int, dict[str, str]]:
     return found, HTTPStatus.CREATED, {"Location": body.address(place)}
 
 
-@routes.on("GET", "")
+@routes.on("GET", "", needs="definition:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(VersionSchema))
 def latest(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -65,14 +65,14 @@ def latest(arguments: dict[str, Any]) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda version: version.workflow)
 
 
-@routes.on("GET", "/<name>")
+@routes.on("GET", "/<name>", needs="definition:read")
 @routes.gives(WholeVersionSchema)
 def newest(name: str) -> WorkflowVersion:
     """Get the latest version of a workflow."""
     return catalogue.find(site.current().platform, principal.current().tenant, name)
 
 
-@routes.on("GET", "/<name>/versions")
+@routes.on("GET", "/<name>/versions", needs="definition:read")
 @routes.query(PageArguments)
 @routes.gives(page_of(VersionSchema))
 def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
@@ -94,14 +94,14 @@ def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
     return pagination.page(found, limit=limit, key=lambda version: version.id)
 
 
-@routes.on("GET", "/<name>/versions/<version>")
+@routes.on("GET", "/<name>/versions/<version>", needs="definition:read")
 @routes.gives(WholeVersionSchema)
 def version(name: str, version: str) -> WorkflowVersion:
     """Get a version of a workflow."""
     return catalogue.find(site.current().platform, principal.current().tenant, name, version)
 
 
-@routes.on("GET", "/<name>/versions/<version>/diagram")
+@routes.on("GET", "/<name>/versions/<version>/diagram", needs="definition:read")
 @routes.query(DiagramArguments)
 @routes.described(responses=drawing.DESCRIBED)
 @routes.gives(None)

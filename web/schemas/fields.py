@@ -28,3 +28,19 @@ class Choice(fields.Field[Any]):
         ):
             raise ValidationError("is neither a text, nor true or false, nor a list of names")
         return tuple(names) if isinstance(value, list) else str(value)
+
+
+class Names(fields.List[str]):
+    """A set of names, shown in order."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(fields.String(), **options)
+
+    def _serialize(
+        self,
+        value: Any,
+        attr: str | None,  # noqa: ARG002  # see above
+        obj: Any,  # noqa: ARG002
+        **_: Any,
+    ) -> list[str] | None:
+        return None if value is None else sorted(value)

@@ -26,7 +26,7 @@ routes = Routes(
 )
 
 
-@routes.on("POST", "/create")
+@routes.on("POST", "/create", needs="definition:write")
 @routes.takes(NewGraphSchema)
 @routes.gives(CreatedGraphSchema)
 def create(asked: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def create(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@routes.on("GET", "/list")
+@routes.on("GET", "/list", needs="definition:read")
 @routes.query(ListArguments)
 @routes.gives(GraphsSchema)
 def graphs(arguments: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
@@ -62,7 +62,7 @@ def graphs(arguments: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, st
     return {"graphs": shown}, 200, answers.link(request.path, page["next"])
 
 
-@routes.on("GET", "/<graph_id>")
+@routes.on("GET", "/<graph_id>", needs="definition:read")
 @routes.gives(GraphSchema)
 def graph(graph_id: str) -> dict[str, Any]:
     """Get a graph."""

@@ -28,7 +28,7 @@ tool_routes = Routes(
 )
 
 
-@node_routes.on("POST", "/register")
+@node_routes.on("POST", "/register", needs="definition:write")
 @node_routes.takes(NewSourceSchema)
 @node_routes.gives(RegisteredSchema)
 def register_node(asked: dict[str, Any]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def register_node(asked: dict[str, Any]) -> dict[str, str]:
     return _register("function", asked)
 
 
-@tool_routes.on("POST", "/register")
+@tool_routes.on("POST", "/register", needs="definition:write")
 @tool_routes.takes(NewSourceSchema)
 @tool_routes.gives(RegisteredSchema)
 def register_tool(asked: dict[str, Any]) -> dict[str, str]:
@@ -44,7 +44,7 @@ def register_tool(asked: dict[str, Any]) -> dict[str, str]:
     return _register("tool", asked)
 
 
-@tool_routes.on("GET", "/list")
+@tool_routes.on("GET", "/list", needs="definition:read")
 @tool_routes.query(ToolsArguments)
 @tool_routes.gives(ToolsSchema)
 def tools(arguments: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:

@@ -30,7 +30,7 @@ from web.seed000 import answers, graphs, shape
 routes = Routes("graph-runs", __name__, url_prefix="/graph", description="Runs of graphs.")
 
 
-@routes.on("POST", "/run")
+@routes.on("POST", "/run", needs="run:start")
 @routes.takes(RunGraphSchema)
 @routes.gives(SeedResultSchema)
 @routes.also_gives(
@@ -56,7 +56,7 @@ def run(asked: dict[str, Any]) -> Any:
         return answers.result(here.platform, submitted)
 
 
-@routes.on("POST", "/run_async")
+@routes.on("POST", "/run_async", needs="run:start")
 @routes.takes(RunGraphSchema)
 @routes.gives(StartedSchema)
 def run_async(asked: dict[str, Any]) -> dict[str, str]:
@@ -64,7 +64,7 @@ def run_async(asked: dict[str, Any]) -> dict[str, str]:
     return _started(_submit(asked))
 
 
-@routes.on("GET", "/status/<run_id>")
+@routes.on("GET", "/status/<run_id>", needs="run:read")
 @routes.gives(SeedStatusSchema)
 def status(run_id: str) -> dict[str, str]:
     """Get the status of a run."""
@@ -72,14 +72,14 @@ def status(run_id: str) -> dict[str, str]:
     return {"run_id": run_id, "status": shape.status(found.status)}
 
 
-@routes.on("GET", "/state/<run_id>")
+@routes.on("GET", "/state/<run_id>", needs="run:read")
 @routes.gives(StateAnswerSchema)
 def state(run_id: str) -> dict[str, Any]:
     """Get the state of a run, ended or not, and its log."""
     return answers.current(site.current().platform, named(run_id))
 
 
-@routes.on("POST", "/cancel/<run_id>")
+@routes.on("POST", "/cancel/<run_id>", needs="run:control")
 @routes.gives(CancelledSchema)
 def cancel(run_id: str) -> dict[str, str]:
     """Cancel a run."""
@@ -95,7 +95,7 @@ def cancel(run_id: str) -> dict[str, str]:
     raise Unavailable(f"run {run_id} is asked to stop and could not be stopped yet; ask again")
 
 
-@routes.on("GET", "/runs")
+@routes.on("GET", "/runs", needs="run:read")
 @routes.query(ListArguments)
 @routes.gives(RunsSchema)
 def runs(arguments: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:

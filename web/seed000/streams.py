@@ -4,7 +4,7 @@ Each message is a step with its `seq`; `?after=` takes a stream up after one tha
 socket is closed when the run has ended. Text `ping` is answered by text `pong`.
 
 A refusal comes after the handshake, as a code that scripts can read: 4401 for a request without
-a valid credential, 4404 for a run that is not there. Only when no place is left is there no
+a valid credential, 4403 for one whose user may not read runs, 4404 for a run that is not there. Only when no place is left is there no
 handshake: 503, with `Retry-After`.
 """
 
@@ -13,22 +13,23 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from engine.core.problem import Problem
-from engine.errors import Invalid, NotFound
+from engine.errors import Forbidden, Invalid, NotFound
 from engine.runs import views
 from engine.store.ids import RunId
-from web import body, lines, principal, rendering, site, streams, websocket
+from web import body, lines, permissions, principal, rendering, site, streams, websocket
 from web.errors import Unauthenticated
 from web.schemas.history import LAST
 from web.seed000 import running, shape
 from web.site import Site
 from web.websocket import Connection
 
-ENDPOINT = "graph-stream.stream"
+PERMISSION = "run:read"
 
 routes = Blueprint("graph-stream", __name__, url_prefix="/graph")
 
 
 @routes.route("/ws/<run_id>", websocket=True)
+@permissions.needs(PERMISSION, within=True)
 def stream(run_id: str) -> Response:
     """Stream the steps of a run."""
     here = site.current()
@@ -40,21 +41,35 @@ def stream(run_id: str) -> Response:
 
 def _serve(here: Site, connection: Connection, run_id: str, after: int) -> None:
     try:
-        principal.resolve(request)
+        principal.admit(request, PERMISSION)
+        here = site.current()
         run = running.named(run_id)
         views.status(here.platform, run)
     except Unauthenticated as error:
         connection.close(websocket.UNAUTHENTICATED, error.message)
+    except Forbidden as error:
+        principal.note_refusal(request, error)
+        connection.close(websocket.FORBIDDEN, error.message)
     except NotFound as error:
         connection.close(websocket.NOT_FOUND, error.message)
     else:
+        _follow(here, connection, run, after)
+
+
+def _follow(here: Site, connection: Connection, run: RunId, after: int) -> None:
+    try:
         _tell(here, connection, run, after)
+    except Unauthenticated as error:
+        connection.close(websocket.UNAUTHENTICATED, error.message)
+    except Forbidden as error:
+        connection.close(websocket.FORBIDDEN, error.message)
 
 
 def _tell(here: Site, connection: Connection, run: RunId, after: int) -> None:
+    may = principal.again(request, PERMISSION)
     with here.listener.bell(run) as bell:
         connection.wakes(bell.ring)
-        for batch in streams.follow(here, run, bell, after=after):
+        for batch in streams.follow(here, run, bell, after=after, may=may):
             for said in connection.received():
                 if said == "ping":
                     connection.send("pong")

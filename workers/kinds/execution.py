@@ -140,6 +140,7 @@ class Execution:
     ) -> calls.Answer:
         """Run a tool outside the code that called it, in a child of its own."""
         mode: Mode = "tool" if definition.source is not None else "library-tool"
+        limits = self._limits_of(definition)
         outcome = self.sandbox.run(
             Job(
                 mode=mode,
@@ -148,7 +149,7 @@ class Execution:
                 library=definition.library,
                 arguments=arguments,
                 context={**self.context, "idempotency_key": key},
-                limits=self.limits,
+                limits=limits,
             ),
             on_log=self.log.add,
             on_call=_no_calls,
@@ -156,9 +157,20 @@ class Execution:
         )
         if outcome.ok:
             return calls.Answer(value=outcome.value, usage=usage(outcome))
-        return calls.Answer(
-            reason=outcome.reason or "error", message=outcome.message, usage=usage(outcome)
-        )
+        message = outcome.message
+        if outcome.reason == "timeout":
+            message = f"timed out after {limits.seconds:g}s"
+        return calls.Answer(reason=outcome.reason or "error", message=message, usage=usage(outcome))
+
+    def _limits_of(self, definition: Definition) -> Limits:
+        """What a call may use: the tool's own time, but no more than is left of the attempt.
+
+        Of an attempt that is nothing but the call, and whose node sets no time, all of it.
+        """
+        own = definition.terms.timeout_seconds
+        if self.node.kind == "tool" and self.node.timeout is None:
+            return replace(self.limits, seconds=own)
+        return replace(self.limits, seconds=min(own, self.limits.seconds))
 
     def _denied(self, denied: calls.Denied) -> CallAnswer:
         if denied.terminal:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from engine.core import expressions
-from engine.core.values import Json
+from engine import waiting
 from engine.runs.attempts import Failed, Outcome, Succeeded
 from workers.kinds.execution import Execution, saved
 
 
 def run(execution: Execution) -> Outcome:
     """Call the node's tool with its inputs as named arguments; its answer is the result."""
-    node = execution.node
-    assert node.uses is not None
-    given: Json = {}
-    if node.inputs is not None:
-        try:
-            given = node.inputs.evaluate(execution.scope())
-        except expressions.EvaluationError as error:
-            return Failed(
-                reason="input_failed", message=f"node {node.id}, with: {error}", terminal=True
-            )
-    assert isinstance(given, dict)
-    answer = execution.call(node.uses, [], given)
+    node, scope = execution.node, execution.scope()
+    try:
+        name, given = waiting.tool(node, scope), waiting.arguments(node, scope)
+    except waiting.Unfit as unfit:
+        return Failed(reason=unfit.reason, message=unfit.message, terminal=True)
+    answer = execution.call(name, [], given)
     if execution.doomed is not None:
         return execution.doomed
     if not answer.ok:

@@ -97,7 +97,8 @@ its `when` sees `$result.reason` and `$result.message`. Without one the run fail
 and these fail at once: `input_failed` and `save_failed` (an expression, or a value that does not
 fit), `variables_too_large`, `result_too_large`, `arguments_too_large`, `no_plan` (a plan's answer
 is no list of nodes), `no_such_function`, `no_such_tool`, `no_such_workflow`, `unknown_kind`,
-`too_deep` (runs within runs), `refused` (by a rule), `nondeterministic_call` (another call than in
+`too_deep` (runs within runs), `refused` (a start, by a rule or for want of money), `rejected` (a
+result, by a rule), `denied` (by people), `nondeterministic_call` (another call than in
 the attempt before), `unknown_outcome` (nobody can say whether a call was made), `damaged` (a value
 cannot be read back), `expired`, `items_failed`. `lost` and `killed` (the worker, or the process,
 is gone) are tried again whatever the node says, a few times; `defect` is ours. A run fails by

@@ -10,6 +10,7 @@ from engine.core.document import vocabulary as words
 from engine.core.graph import Child, Graph, Map, Node
 from engine.core.problem import Problem
 from engine.core.section import Section, below, short
+from engine.core.values import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +79,24 @@ def reference(section: Section, field: str) -> str | None:
     return found or ("?" if field in section.fields else None)
 
 
+def tool(section: Section) -> tuple[str | None, expressions.Template | None]:
+    """A tool by name, or an expression of its name, as text and compiled."""
+    value = section.fields.get("tool")
+    if isinstance(value, str) and is_expression(value):
+        return value, section.template("tool")
+    return reference(section, "tool"), None
+
+
+def is_expression(value: Json) -> bool:
+    """Whether a value of a document is an expression as a whole."""
+    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
+
+
 def _named(node: Node, place: str) -> Iterator[Reference]:
     """What a node runs."""
     if node.uses is not None and node.kind == "proc":
         yield _reference("function", node.uses, f"{place}.agent")
-    elif node.uses is not None:
+    elif node.uses is not None and node.called is None:
         field = "tool" if node.kind == "tool" else "uses"
         yield _reference(node.kind, node.uses, f"{place}.{field}")
     if isinstance(node.wait, Child):

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from engine.core import expressions
 from engine.core.document import vocabulary as words
 from engine.core.document import waits
-from engine.core.document.names import reference, templates
+from engine.core.document.names import is_expression, reference, templates, tool
 from engine.core.graph import (
     DEFAULT_ITERATIONS,
     Asked,
@@ -100,15 +100,19 @@ def _working(node: Node, section: Section) -> Node:
             "a plan chooses, and this one has nothing to choose by",
             "write rules: [{when: EXPRESSION, next: [NODE]}], or uses: FUNCTION",
         )
+    is_tool = node.kind == "tool"
+    uses, called = tool(section) if is_tool else (reference(section, "uses"), None)
     return replace(
         node,
         role=role,
-        uses=reference(section, "tool" if node.kind == "tool" else "uses"),
+        uses=uses,
+        called=called,
         choose=choose,
-        inputs=_with(section),
+        inputs=_with(section, whole=is_tool),
         save=templates(section, "save"),
         retry=_retry(section),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
+        estimate=_estimate(section),
         queue=_queue(section),
         lock=_lock(section),
         compensate=_compensate(node.id, section),
@@ -141,17 +145,21 @@ def _inner(outer: Section, field: str, name: NodeId, kinds: tuple[str, ...]) -> 
     kind = section.option("kind", kinds, ()) or "function"
     own = {"function": ("uses",), "tool": ("tool",), "workflow": ("workflow", "orphan")}[kind]
     common = ("kind", "with", "retry", "timeout", "queue")
-    section.known((*common, *own), elsewhere=words.INNER)
+    spends = () if kind == "workflow" else ("estimate",)
+    section.known((*common, *spends, *own), elsewhere=words.INNER)
     if kind != "workflow" and own[0] not in section.fields:
         section.fail(own[0], f"the {kind} has no name", f"write {own[0]}: NAME")
+    uses, called = tool(section) if kind == "tool" else (None, None)
     return Node(
         id=name,
         kind=kind,
-        uses=reference(section, own[0]) if kind != "workflow" else None,
+        uses=reference(section, "uses") if kind == "function" else uses,
+        called=called,
         wait=waits.child(section) if kind == "workflow" else None,
-        inputs=_with(section),
+        inputs=_with(section, whole=kind == "tool"),
         retry=_retry(section, words.CHILD_REASONS if kind == "workflow" else words.REASONS),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
+        estimate=_estimate(section),
         queue=_queue(section),
     )
 
@@ -176,6 +184,24 @@ def _lock(node: Section) -> Lock | None:
         until=None if until is None else NodeId(until),
         tenant=section.option("of", words.LOCKS, ()) == "tenant",
     )
+
+
+def _estimate(node: Section) -> dict[str, float]:
+    """What an attempt may use, by name."""
+    if "estimate" not in node.fields:
+        return {}
+    section = node.section("estimate")
+    if len(section.fields) > words.MAX_USAGES:
+        node.fail(
+            "estimate", f"{len(section.fields)} names", f"write at most {words.MAX_USAGES} of them"
+        )
+        return {}
+    for name in section.fields:
+        if not words.matches(words.USAGE, name):
+            section.fail(
+                name, f"{short(name)} is no name of a usage", "write cost_usd, tokens_used, …"
+            )
+    return {name: section.number(name, 0, words.MAX_USAGE, 0) for name in section.fields}
 
 
 def _queue(section: Section) -> str | None:
@@ -324,9 +350,12 @@ def _notes(section: Section) -> str | None:
     return section.text("notes", words.NOTES, "up to 4000 characters")
 
 
-def _with(section: Section) -> expressions.Template | None:
+def _with(section: Section, *, whole: bool = False) -> expressions.Template | None:
+    """What a node is given. `whole`: an expression of all of it will do."""
     if "with" not in section.fields:
         return None
+    if whole and is_expression(section.fields["with"]):
+        return section.template("with")
     if not isinstance(section.fields["with"], dict):
         section.wrong(section.at("with"), section.fields["with"], "an object: input to value")
         return None

@@ -20,11 +20,15 @@ MIN_SHARE = 0.001
 #: Names that one step of a list leaves its answer by.
 MAX_OUTPUT = 100
 MAX_SECONDS = 30 * 86_400.0
+#: Names of what a step uses, and the most that it may say it will.
+MAX_USAGES = 20
+MAX_USAGE = 1e9
 
 NODE_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_. -]{0,62}[A-Za-z0-9_.-])?$"
 VARIABLE_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 WORKFLOW_NAME = r"^[^\s@/\x00-\x1f\x7f]([^@/\x00-\x1f\x7f]{0,126}[^\s@/\x00-\x1f\x7f])?$"
 VERSION = r"^(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}(-[0-9A-Za-z.-]{1,40})?$"
+USAGE = r"^[a-z][a-z0-9_]{0,62}$"
 FUNCTION = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 #: A function or tool, and its version if one is fixed.
 REFERENCE = FUNCTION.removesuffix("$") + r"(@[1-9][0-9]{0,8})?$"
@@ -60,6 +64,8 @@ JOINS: Mapping[str, Join] = {"all": Join(all=True), "any": Join(count=1)}
 #: The demands of a join, and what may stand beside one.
 JOIN = ("all", "first", "share", "of", "surplus", "timeout")
 SURPLUS = ("cancel", "finish", "keep")
+#: Names of workflows and of events that begin so are the platform's own.
+OWN_NAMES = "celeriac."
 #: JSON types, as JSON Schema names them.
 TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
 #: The types that a variable may have whose contributions add up so.
@@ -87,7 +93,7 @@ LIST = (
 STEP = ("agent", "params", "output")
 VARIABLE = ("type", "reduce", "shared", "default")
 NODE = ("kind", "join", "route", "cancels", "title", "notes", "max_iterations")
-WORK = ("with", "save", "retry", "timeout", "queue", "lock", "compensate")
+WORK = ("with", "save", "retry", "timeout", "estimate", "queue", "lock", "compensate")
 #: What the nodes have that wait.
 WAIT = ("save", "lock", "compensate")
 ORPHANS = ("cancel", "finish")
@@ -105,7 +111,20 @@ MAX_WAIT_SECONDS = 3650 * 86_400.0
 #: Characters of the name of an event or a lock.
 MAX_NAME = 200
 #: What may stand where a function alone would do.
-INNER = ("kind", "uses", "tool", "workflow", "with", "retry", "timeout", "queue", "orphan")
+INNER = (
+    *(
+        "kind",
+        "uses",
+        "tool",
+        "workflow",
+        "with",
+        "retry",
+        "timeout",
+        "estimate",
+        "queue",
+        "orphan",
+    ),
+)
 #: What the kinds of node have beside what all have.
 OWN: Mapping[str, tuple[str, ...]] = {
     "function": ("uses", "role", "choose", *WORK),

@@ -8,7 +8,7 @@ from datetime import datetime
 from engine.core import expressions
 from engine.core.document import vocabulary as words
 from engine.core.document.inputs import alone
-from engine.core.document.names import misnamed
+from engine.core.document.names import is_expression, misnamed
 from engine.core.graph import Asked, Awaited, Child, Map, Node, NodeId, Orphan, Timer, Wait
 from engine.core.section import Section, short
 from engine.core.values import Json
@@ -85,8 +85,7 @@ _INSTANT = "an instant such as 2030-01-31T09:00:00+00:00, or an expression of on
 
 
 def _is_expression(section: Section, field: str) -> bool:
-    value = section.fields.get(field)
-    return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
+    return is_expression(section.fields.get(field))
 
 
 def name(section: Section, field: str, what: str) -> expressions.Template:

@@ -100,6 +100,7 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         route="all" if node.route is Route.ALL and not _forks(graph, node) else None,
         retry=_write_retry(node.retry) or None,
         timeout=None if node.timeout is None else _number(node.timeout),
+        estimate=_write_estimate(node),
         max_iterations=None if node.max_iterations == usual.max_iterations else node.max_iterations,
         queue=node.queue,
         lock=None if node.lock is None else _write_lock(node.lock),
@@ -177,9 +178,14 @@ def _write_inner(node: Node) -> Json:
         **{"with": _source(node.inputs)},
         retry=_write_retry(node.retry) or None,
         timeout=_time(node.timeout),
+        estimate=_write_estimate(node),
         queue=node.queue,
     )
     return written["uses"] if written.keys() == {"uses"} else written
+
+
+def _write_estimate(node: Node) -> Json:
+    return {name: _number(value) for name, value in node.estimate.items()} or None
 
 
 def _write_lock(lock: Lock) -> Json:

@@ -2,8 +2,9 @@
 
 `evolve` is the only function that changes a state, by returning another. `threads` folds where
 threads stand, fork and come together, `steps` what is reported of live steps, `waits` what is
-reported of those that wait, `orders` what is decided of steps where they stand, `maps` how
-items go, `undo` how a run undoes what it did.
+reported of those that wait, `orders` what is decided of steps where they stand,
+`maps` how
+items go, `guard` what policies say and what is used, `undo` how a run undoes what it did.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import transitions
+from engine.core.fold.guard import judged, used
 from engine.core.fold.orders import ordered
 from engine.core.fold.steps import expected, reported
 from engine.core.fold.threads import passed, requested, settled, threaded
@@ -46,6 +48,10 @@ def evolve(state: State, record: msg.Record) -> State:
             | msg.Ticked()
         ):
             return _controlled(state, record)
+        case msg.Governed(number=number):
+            return replace(state, governed=number)
+        case msg.Judged():
+            return judged(state, record)
         case msg.RequestStart():
             return requested(state, record)
         case msg.PassNode():
@@ -89,6 +95,7 @@ def evolve(state: State, record: msg.Record) -> State:
                 undoing=None,
             )
         case _:
+            state = used(state, record)
             step_now = state.steps.get(record.step)
             if step_now is None or not expected(state, step_now, record):
                 return state

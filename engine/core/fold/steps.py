@@ -7,16 +7,19 @@ from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import remembered
+from engine.core.fold.guard import answered, asked
 from engine.core.fold.maps import without_items
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing, waited, written
-from engine.core.state import Failure, State, Step
+from engine.core.state import PERMIT, Failure, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 
 _StepEvent: TypeAlias = (
     msg.AttemptSucceeded
     | msg.AttemptFailed
     | msg.AttemptLost
+    | msg.AttemptSuspended
+    | msg.Parked
     | msg.Woke
     | msg.Opened
     | msg.NotOpened
@@ -40,8 +43,16 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
     A wake finds nobody in a paused run but those that wait for it alone; the sweeper wakes again.
     """
     match event:
-        case msg.AttemptSucceeded() | msg.AttemptFailed() | msg.AttemptLost():
+        case (
+            msg.AttemptSucceeded()
+            | msg.AttemptFailed()
+            | msg.AttemptLost()
+            | msg.AttemptSuspended()
+        ):
             return step.status is StepStatus.READY and step.attempt == event.attempt
+        case msg.Parked(moment=moment):
+            expects = StepStatus.READY if moment == "report" else StepStatus.REQUESTED
+            return step.status is expects
         case msg.Woke():
             if step.status is StepStatus.WAITING:
                 return not event.again
@@ -68,6 +79,9 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
 def reported(state: State, step: Step, event: _StepEvent) -> State:
     """Fold what was reported of a live step."""
     match event:
+        case msg.AttemptSucceeded() if step.rejected is not None:
+            failure = Failure(reason="rejected", message=step.rejected, terminal=True)
+            return standing(state, failing(replace(step, rejected=None), failure))
         case msg.AttemptSucceeded(result=result, choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice)
             if step.of is not None:
@@ -81,6 +95,10 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
         case msg.AttemptLost(worker=worker):
             failure = Failure(reason="lost", message=f"worker {worker} stopped answering")
             return standing(state, failing(step, failure))
+        case msg.AttemptSuspended() | msg.Parked():
+            return asked(state, step, event)
+        case msg.WaitEnded() if step.wait == PERMIT:
+            return answered(state, step, event)
         case msg.Woke():
             return standing(state, _woken(step))
         case msg.SkipRequested(choice=choice):

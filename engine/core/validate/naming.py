@@ -114,8 +114,9 @@ def _expressions(graph: Graph) -> Iterator[Named]:
             for inner, expression in node.inputs.expressions.items():
                 beside = tape.beside(node.inputs, inner)
                 yield below(f"{place}.params", inner), expression, beside
-        elif node.inputs is not None:
-            yield from _within(f"{place}.with", node.inputs, _NONE)
+        else:
+            for field, template in _inside(node):
+                yield from _within(f"{place}.{field}", template, _NONE)
         for name, template in node.save.items():
             yield from _within(f"{place}.save.{name}", template, _RESULT)
         for number, rule in enumerate(node.rules):
@@ -123,8 +124,9 @@ def _expressions(graph: Graph) -> Iterator[Named]:
                 yield f"{place}.rules[{number}].when", rule.when, _NONE
         if node.lock is not None:
             yield from _within(f"{place}.lock", node.lock.name, _NONE)
-        if node.compensate is not None and node.compensate.inputs is not None:
-            yield from _within(f"{place}.compensate.with", node.compensate.inputs, _RESULT)
+        if node.compensate is not None:
+            for field, template in _inside(node.compensate):
+                yield from _within(f"{place}.compensate.{field}", template, _RESULT)
         yield from _of_wait(node, place)
     for edge in graph.edges:
         if edge.when is not None:
@@ -132,6 +134,13 @@ def _expressions(graph: Graph) -> Iterator[Named]:
             yield below(graph.place(edge.id), "when"), edge.when, own
     for name, template in graph.outputs.items():
         yield from _within(f"outputs.{name}", template, _NONE)
+
+
+def _inside(node: Node) -> Iterator[tuple[str, Template]]:
+    """The templates of what a node runs and of what that is given."""
+    for field, template in (("with", node.inputs), ("tool", node.called)):
+        if template is not None:
+            yield field, template
 
 
 def _of_wait(node: Node, place: str) -> Iterator[Named]:
@@ -146,8 +155,8 @@ def _of_wait(node: Node, place: str) -> Iterator[Named]:
             fields = {"show": show}
         case Map(over=over, enough=enough, do=do, name=item):
             fields = {"over": over, "stop_when.succeeded": enough}
-            if do.inputs is not None:
-                yield from _within(f"{place}.do.with", do.inputs, frozenset({"index", item}))
+            for field, inner in _inside(do):
+                yield from _within(f"{place}.do.{field}", inner, frozenset({"index", item}))
         case _:
             pass
     for field, template in fields.items():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -150,3 +152,12 @@ def test_a_marker_is_told_from_every_other_value():
     assert values.marked(values.plain(ref)) == ref
     for other in (None, 1, "$blob", ["$blob"], {}, {"size": 3}):
         assert values.marked(other) is None
+
+
+def test_a_long_key_is_not_written_out_for_each_value_that_lies_under_it() -> None:
+    tracemalloc.start()
+    found = list(values.problems({"k" * 500_000: [1.5] * 20_000 + [math.nan]}))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [problem.path[-8:] for problem in found] == ["k[20000]"]
+    assert most < 50_000_000

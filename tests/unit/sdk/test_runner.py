@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from celeriac import Context, NodeType, ToolError, WorkflowGraph, WorkflowState, code_review, invoke
-from celeriac.testing import EPOCH, Clock, Fault, Record, run
+from celeriac.testing import EPOCH, Clock, Fault, Record, read, run
 from engine.core import messages as msg
 from engine.core.fold import evolve
 from engine.core.state import State
@@ -493,3 +493,82 @@ def test_the_example_of_threads_reviews_code_side_by_side(enough: float, last: s
     assert {*record.visits("rate")[0].parents} == {"measure#1", "detect#1"}
     assert last in record.path[-2:]
     assert record.variables["issues"]
+
+
+# --- tools whose name is worked out ---------------------------------------------------------------
+
+
+CHOSEN: dict[str, Any] = {
+    "workflow": "chosen",
+    "inputs": {"step": {"type": "object"}},
+    "nodes": {
+        "call": {
+            "kind": "tool",
+            "tool": "$step.tool",
+            "with": "$step.given",
+            "save": {"answer": "$result"},
+        }
+    },
+    "edges": ["call -> end"],
+}
+
+
+def test_a_tool_may_be_named_by_an_expression() -> None:
+    tools = {"add": lambda left, right: left + right, "twice": lambda n: 2 * n}
+    for step, answer in (
+        ({"tool": "add", "given": {"left": 1, "right": 2}}, 3),
+        ({"tool": "twice@1", "given": {"n": 4}}, 8),
+    ):
+        record = run(CHOSEN, {"step": step}, tools=tools)
+        assert (record.status, record.variables["answer"]) == ("completed", answer)
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "message"),
+    [
+        ({"tool": "missing", "given": {}}, "no_such_tool", "'missing' is not registered"),
+        ({"tool": 7, "given": {}}, "input_failed", "tool: 7 is not the name of a tool"),
+        ({"tool": "a b", "given": {}}, "input_failed", "is not the name of a tool"),
+        ({"given": {}}, "input_failed", "tool: null is not the name of a tool"),
+        ({"tool": "add", "given": [1]}, "input_failed", "with: [1] is not an object"),
+    ],
+)
+def test_a_name_that_comes_to_none_fails_the_step(
+    step: dict[str, Any], reason: str, message: str
+) -> None:
+    record = run(CHOSEN, {"step": step}, tools={"add": print})
+    assert (record.status, record.reason) == ("failed", reason)
+    assert message in (record.message or "")
+
+
+def test_items_of_a_map_may_each_name_their_tool() -> None:
+    document = {
+        "workflow": "each",
+        "inputs": {"calls": {"type": "array"}},
+        "nodes": {
+            "all": {
+                "kind": "map",
+                "over": "$calls",
+                "do": {"kind": "tool", "tool": "$item.tool", "with": "$item.given"},
+                "save": {"answers": "$result"},
+            }
+        },
+        "edges": ["all -> end"],
+    }
+    calls = [{"tool": "neg", "given": {"n": 1}}, {"tool": "twice", "given": {"n": 2}}]
+    tools = {"neg": lambda n: -n, "twice": lambda n: 2 * n}
+    assert run(document, {"calls": calls}, tools=tools).variables["answers"] == [-1, 4]
+
+
+def test_an_expression_of_a_tool_is_checked_like_any_other() -> None:
+    wrong: dict[str, Any] = {
+        **CHOSEN,
+        "nodes": {"call": {"kind": "tool", "tool": "$stop.tool", "with": "$("}},
+    }
+    with pytest.raises(Invalid) as refused:
+        read(wrong)
+    assert "nodes.call.with" in {problem.path for problem in refused.value.problems}
+    wrong["nodes"]["call"]["with"] = "$step.given"
+    with pytest.raises(Invalid) as refused:
+        read(wrong)
+    assert [problem.path for problem in refused.value.problems] == ["nodes.call.tool"]

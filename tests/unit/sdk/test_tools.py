@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from celeriac import (
     NodeType,
+    ToolDefinition,
     ToolError,
+    ToolRegistry,
     WorkflowEngine,
     WorkflowGraph,
     WorkflowState,
@@ -16,7 +19,7 @@ from celeriac import (
     tool,
 )
 from celeriac.sdk import tools
-from celeriac.sdk.tools import ToolRegistry
+from engine.errors import Invalid
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +83,68 @@ def test_a_name_registered_again_is_the_newer_tool() -> None:
     assert len(registry) == 1
 
 
+def test_a_tool_may_be_registered_on_the_terms_of_a_definition() -> None:
+    registry = ToolRegistry()
+    definition = ToolDefinition(
+        name="search_documents",
+        description="Search internal documents",
+        parameters={"query": {"type": "string"}},
+        required_permissions=["read:documents"],
+        cost_estimate_usd=0.01,
+    )
+    registry.register(definition, handler=lambda query: [query])
+    assert registry.invoke("search_documents", "gout") == ["gout"]
+    assert registry.definition("search_documents") is definition
+    assert definition.terms.cost_estimate_usd == Decimal("0.01")
+    assert definition.told() == {
+        "name": "search_documents",
+        "description": "Search internal documents",
+        "parameters": {"query": {"type": "string"}},
+        "required_permissions": ["read:documents"],
+        "cost_estimate_usd": 0.01,
+    }
+    (offered,) = registry.get_tools_for_llm()
+    assert offered["function"]["parameters"]["required"] == ["query"]
+    wrong = registry.bound("search_documents", {"args": [], "kwargs": {"q": 1}}).problems
+    assert {problem.path for problem in wrong} == {"arguments.query", "arguments.q"}
+
+
+def test_terms_that_are_wrong_register_nothing() -> None:
+    registry = get_global_registry()
+    with pytest.raises(Invalid) as refused:
+        tool(name="f", cost_estimate_usd=-1, timeout_seconds=0)(len)
+    assert [p.path for p in refused.value.problems] == ["cost_estimate_usd", "timeout_seconds"]
+    with pytest.raises(Invalid):
+        tool(name="f", status="off")(len)
+    assert len(registry) == 0
+
+
+def test_models_are_told_of_the_tools_that_may_be_called() -> None:
+    @tool(category="compute", tags=["math"])
+    def add(left: int, right: int = 1) -> int:
+        """The sum."""
+        return left + right
+
+    tool(name="off", status="disabled")(add)
+    assert get_global_registry().get_tools_for_llm() == (
+        {
+            "type": "function",
+            "function": {
+                "name": "add",
+                "description": "The sum.",
+                "parameters": {
+                    "type": "object",
+                    "properties": {
+                        "left": {"type": "integer"},
+                        "right": {"type": "integer", "default": 1},
+                    },
+                    "required": ["left"],
+                },
+            },
+        },
+    )
+
+
 def test_a_node_may_name_a_tool_as_its_function() -> None:
     @tool()
     def add_one(state: WorkflowState) -> WorkflowState:
@@ -91,6 +156,35 @@ def test_a_node_may_name_a_tool_as_its_function() -> None:
     graph.add_node("end", node_type=NodeType.END)
     graph.add_edge("start", "end")
     assert _run(graph, n=5) == {"n": 6}
+
+
+def test_a_call_in_a_run_is_held_to_what_its_tool_declares() -> None:
+    calls: list[int] = []
+
+    @tool(parameters={"n": {"type": "integer", "maximum": 9}})
+    def halve(n: int) -> int:
+        calls.append(n)
+        return n // 2
+
+    tool(name="off", status="disabled")(lambda: None)
+
+    def work(state: WorkflowState) -> None:
+        for name, argument in (("halve", "8"), ("halve", 10), ("off", 1), ("halve", 8)):
+            try:
+                state["half"] = invoke(name, argument)
+            except ToolError as error:
+                state.set("said", [*state.get("said", []), str(error)])
+
+    graph = WorkflowGraph()
+    graph.add_node("work", func=work)
+    graph.add_node("end", node_type=NodeType.END)
+    graph.add_edge("work", "end")
+    final = _run(graph)
+    assert (final["half"], calls) == (4, [8])
+    first, second, third = final["said"]
+    assert "arguments.n" in first
+    assert "arguments.n: 10 is greater" in second
+    assert "tool off is disabled" in third
 
 
 def test_a_function_calls_tools_and_hears_of_their_failures() -> None:

@@ -4,16 +4,17 @@
 transactions up to some number looks at the rows of later ones alone, in whatever order they were
 committed, and no turn does anything for it: the column fills itself. Rows from before have 0.
 
-Anchors, their leaves and seals are appended by control and altered by nobody. What our roles may
-not do at all, remove a user's data from ended runs, a function of the owner's does.
+Anchors, their leaves and seals are appended by control and altered by nobody; the API reads them, for
+its tenant alone. What our roles may not do at all, remove a user's data from ended runs, a function of
+the owner's does, for control: it takes any tenant's name, and so is not for the API.
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0013"
-down_revision = "0007"
+revision = "0014"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
@@ -79,6 +80,13 @@ CREATE TABLE sealing (
 GRANT SELECT, INSERT ON act_seal, anchor, anchor_leaf, anchor_pending, sealing TO celeriac_control;
 GRANT DELETE ON anchor_pending TO celeriac_control;
 GRANT UPDATE (next_at, horizon) ON sealing TO celeriac_control;
+"""
+
+# Whoever serves requests verifies what was sealed, and seals nothing.
+WALLS = """
+SELECT raise_wall('act_seal'), raise_wall('anchor'), raise_wall('anchor_leaf'),
+    raise_wall('anchor_pending');
+REVOKE INSERT, DELETE ON act_seal, anchor, anchor_leaf, anchor_pending FROM celeriac_api;
 """
 
 # Of ended runs only, and of nothing that a hash covers. What is left is of the shape that the fold
@@ -153,7 +161,7 @@ GRANT EXECUTE ON FUNCTION shred_payloads(text, uuid, text), release_blobs(text, 
 
 
 def upgrade() -> None:
-    for statements in (MOVED, SEALS, SHRED):
+    for statements in (MOVED, SEALS, WALLS, SHRED):
         op.execute(statements)
 
 

@@ -1,0 +1,282 @@
+"""Limits hold whoever asks at the same time, and a denial is always true."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine, text
+
+from engine.runs import access, identity
+from engine.store import ledger, session
+from engine.store.ids import RunId, StepId
+from engine.store.ledger import Account, Limit, Short, Unopened, Wanted
+
+NOW = datetime(2026, 5, 4, 10, 59, 59, tzinfo=UTC)
+DIME = Decimal("0.10")
+
+
+@pytest.fixture
+def control(database: str) -> Iterator[Engine]:
+    engine = session.connect(database, role="celeriac_control", size=16)
+    access.ensure_local(engine)
+    yield engine
+    engine.dispose()
+
+
+def _account(scope: str = "user", subject: str = "ada", span: str = "hour") -> Account:
+    return ledger.account(scope, subject, "cost_usd", span, NOW)
+
+
+def _wanted(
+    amount: str,
+    *limits: Limit,
+    step: StepId | None = None,
+    ordinal: int = 1,
+    at: datetime = NOW,
+) -> Wanted:
+    return Wanted(
+        step=step or StepId("local", identity.new_run(), "pay#1"),
+        attempt=1,
+        ordinal=ordinal,
+        user="ada",
+        workflow="shop",
+        node="pay",
+        tool="charge",
+        at=at,
+        amounts={"cost_usd": Decimal(amount)},
+        limits=limits,
+    )
+
+
+def _ask(control: Engine, wanted: Wanted) -> Short | None:
+    try:
+        with session.transaction(control) as connection:
+            return ledger.reserve(connection, wanted)
+    except Unopened as unopened:
+        with session.transaction(control) as connection:
+            ledger.open_accounts(connection, unopened.tenant, unopened.accounts)
+        return _ask(control, wanted)
+
+
+def _settle(control: Engine, wanted: Wanted, used: Mapping[str, float] | None) -> None:
+    with session.transaction(control) as connection:
+        ledger.settle(connection, wanted.step, wanted.attempt, wanted.ordinal, used=used)
+
+
+def _held(control: Engine, account: Account) -> tuple[Decimal, Decimal]:
+    with control.connect() as connection:
+        row = connection.execute(
+            text("SELECT sum(reserved) AS r, sum(spent) AS s FROM purse WHERE account = :key"),
+            {"key": account.key},
+        ).one()
+    return row.r, row.s
+
+
+def test_exactly_as_many_are_let_in_as_the_limit_has_room_for(control: Engine) -> None:
+    limit = Limit(account=_account(), most=DIME)
+    with ThreadPoolExecutor(16) as threads:
+        said = list(threads.map(lambda _: _ask(control, _wanted("0.01", limit)), range(50)))
+    assert said.count(None) == 10
+    assert {(one.used, one.asks) for one in said if one is not None} == {(DIME, False)}
+    assert _held(control, _account()) == (DIME, 0)
+
+
+def test_what_is_let_go_of_can_be_had_by_others_before_anybody_is_denied(control: Engine) -> None:
+    limit = Limit(account=_account(), most=Decimal(1))
+    first = [_wanted("0.10", limit) for _ in range(10)]
+    assert [_ask(control, one) for one in first] == [None] * 10
+    for one in first:
+        _settle(control, one, {"cost_usd": 0.01})
+    # 0.90 lie in whichever purses they were handed back to: none of them alone has so much.
+    assert _ask(control, _wanted("0.90", limit)) is None
+    denied = _ask(control, _wanted("0.01", limit))
+    assert denied is not None
+    assert denied.used == 1
+
+
+def test_a_limit_is_never_passed_and_no_denial_is_false_whoever_pays_hands_back_or_dies(
+    control: Engine,
+) -> None:
+    accounts = [_account(), _account("tenant", "local", "day"), _account("workflow", "shop")]
+    most = {accounts[0]: Decimal("0.50"), accounts[1]: Decimal("0.60"), accounts[2]: Decimal(9)}
+    limits = [Limit(account=one, most=most[one]) for one in accounts]
+    over = threading.Event()
+    broken: list[str] = []
+
+    def spend(seed: int) -> int:
+        drawn = random.Random(seed)  # the same chances every time
+        made = 0
+        for _ in range(25):
+            wanted = _wanted(f"0.{drawn.randint(1, 9):02}", *limits)
+            if drawn.random() < 0.1:
+                # A transaction that dies has set nothing aside.
+                with control.connect() as connection, connection.begin() as begun:
+                    with suppress(Unopened):
+                        ledger.reserve(connection, wanted)
+                    begun.rollback()
+                continue
+            said = _ask(control, wanted)
+            if said is not None:
+                account = next(one for one in accounts if one.key == said.account)
+                if said.used + said.wanted <= most[account]:
+                    broken.append(f"denied {said} under {most[account]}")
+                continue
+            made += 1
+            if drawn.random() < 0.8:
+                part = float(wanted.amounts["cost_usd"]) * drawn.choice([0, 0.1, 0.5])
+                _settle(control, wanted, {"cost_usd": round(part, 4)})
+        return made
+
+    def watch() -> None:
+        while not over.is_set():
+            for account in accounts:
+                held = sum(part or Decimal(0) for part in _held(control, account))
+                if held > most[account]:
+                    broken.append(f"{account.key} holds {held}")
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with ThreadPoolExecutor(8) as threads:
+        made = sum(threads.map(spend, range(8)))
+    over.set()
+    watcher.join()
+    assert broken == []
+    assert made > 20
+    with control.connect() as connection:
+        spent = connection.execute(
+            text("SELECT coalesce(sum((usage->>'cost_usd')::numeric), 0) FROM ledger")
+        ).scalar_one()
+        aside = connection.execute(
+            text("SELECT coalesce(sum((amounts->>'cost_usd')::numeric), 0) FROM reservation")
+        ).scalar_one()
+    for account in accounts:
+        assert _held(control, account) == (aside, spent)
+
+
+def test_every_account_must_have_room_or_none_is_charged(control: Engine) -> None:
+    wide, narrow = _account("tenant", "local"), _account()
+    limits = Limit(account=wide, most=Decimal(9)), Limit(account=narrow, most=DIME)
+    denied = _ask(control, _wanted("0.11", *limits))
+    assert denied is not None
+    assert denied.account == narrow.key
+    assert (_held(control, wide)[0], _held(control, narrow)[0]) == (0, 0)
+
+
+def test_nothing_more_starts_that_may_cost_something_once_a_limit_is_reached(
+    control: Engine,
+) -> None:
+    limit = Limit(account=_account(), most=DIME)
+    assert _ask(control, _wanted("0.10", limit)) is None
+    assert _ask(control, _wanted("0", limit)) is not None
+    free = Limit(account=_account(), most=DIME, free=True)
+    assert _ask(control, _wanted("0", free)) is None
+
+
+def test_people_are_asked_above_a_share_and_may_let_it_be_passed(control: Engine) -> None:
+    limit = Limit(account=_account(), most=DIME, ask=Decimal("0.08"))
+    assert _ask(control, _wanted("0.08", limit)) is None
+    asked = _ask(control, _wanted("0.01", limit))
+    assert asked is not None
+    assert asked.asks
+    allowed = Limit(account=_account(), most=DIME, exceed=True)
+    assert _ask(control, _wanted("0.05", allowed)) is None
+    denied = _ask(control, _wanted("0.01", Limit(account=_account(), most=DIME)))
+    assert denied is not None
+    assert denied.used == Decimal("0.13")
+
+
+def test_a_lower_limit_holds_at_once_though_room_was_handed_out_under_the_higher(
+    control: Engine,
+) -> None:
+    assert _ask(control, _wanted("0.01", Limit(account=_account(), most=Decimal(100)))) is None
+    denied = _ask(control, _wanted("0.01", Limit(account=_account(), most=Decimal("0.01"))))
+    assert denied is not None
+    assert denied.used == Decimal("0.01")
+
+
+def test_the_next_window_is_another_account_and_a_charge_stays_where_it_was_set_aside(
+    control: Engine,
+) -> None:
+    limit = Limit(account=_account(), most=DIME)
+    late = _wanted("0.10", limit)
+    assert _ask(control, late) is None
+    assert _ask(control, _wanted("0.10", limit)) is not None
+    after = NOW + timedelta(seconds=1)
+    following = ledger.account("user", "ada", "cost_usd", "hour", after)
+    assert _ask(control, _wanted("0.10", Limit(account=following, most=DIME), at=after)) is None
+    _settle(control, late, {"cost_usd": 0.07})
+    assert _held(control, _account()) == (0, Decimal("0.07"))
+    assert _held(control, following) == (DIME, 0)
+
+
+def test_an_account_that_is_opened_late_begins_with_what_was_charged_and_is_set_aside(
+    control: Engine,
+) -> None:
+    limit = Limit(account=_account(), most=Decimal(9))
+    paid, owed = _wanted("0.05", limit), _wanted("0.03", limit)
+    assert [_ask(control, one) for one in (paid, owed)] == [None, None]
+    _settle(control, paid, {"cost_usd": 0.04})
+    late = _account("tenant", "local", "day")
+    denied = _ask(control, _wanted("0.04", Limit(account=late, most=DIME)))
+    assert denied is not None
+    assert denied.used == Decimal("0.07")
+    _settle(control, owed, {"cost_usd": 0.01})
+    assert _held(control, late) == (0, Decimal("0.05"))
+
+
+def test_a_charge_that_was_assumed_is_set_right_once(control: Engine) -> None:
+    limit = Limit(account=_account(), most=Decimal(9))
+    wanted = _wanted("0.50", limit)
+    assert _ask(control, wanted) is None
+    with session.transaction(control) as connection:
+        charged = ledger.settle(connection, wanted.step, 1, 1, used=None, assumed=True)
+        assert charged == {"cost_usd": 0.5}
+    for used in (0.2, 0.3):
+        _settle(control, wanted, {"cost_usd": used})
+    assert _held(control, _account()) == (0, Decimal("0.2"))
+
+
+def test_what_is_used_beyond_what_was_set_aside_is_charged_all_the_same_and_told(
+    control: Engine,
+) -> None:
+    limit = Limit(account=_account(), most=DIME)
+    wanted = _wanted("0.04", limit)
+    assert _ask(control, wanted) is None
+    _settle(control, wanted, {"cost_usd": 0.25})
+    assert _held(control, _account()) == (0, Decimal("0.25"))
+    assert _ask(control, _wanted("0.01", limit)) is not None
+    with control.connect() as connection:
+        beyond = connection.execute(text("SELECT beyond FROM account")).scalar_one()
+    assert beyond == Decimal("0.21")
+
+
+def test_what_will_not_be_made_is_let_go_of_and_what_began_is_charged_as_assumed(
+    control: Engine,
+) -> None:
+    limit = Limit(account=_account(), most=Decimal(9))
+    run = identity.new_run()
+    never, begun = (
+        _wanted("0.10", limit, step=StepId("local", run, key), ordinal=0) for key in ("a#1", "b#1")
+    )
+    assert [_ask(control, one) for one in (never, begun)] == [None, None]
+    with session.transaction(control) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)"
+                " VALUES ('local', :run, 'b#1', 1, 1, 'w')"
+            ),
+            {"run": run},
+        )
+        ledger.note(connection, [(begun.step, 1, {"cost_usd": 0.06})])
+        ledger.close(connection, [RunId("local", run)])
+    assert _held(control, _account()) == (0, Decimal("0.06"))
+    with control.connect() as connection:
+        rows = connection.execute(text("SELECT step, assumed FROM ledger")).all()
+    assert [tuple(row) for row in rows] == [("b#1", True)]
