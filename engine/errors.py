@@ -6,7 +6,9 @@ Entry points translate these once: `web` into problem+json, the command line int
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
 from engine.core.problem import Problem
 
@@ -39,6 +41,22 @@ class NotFound(CeleriacError):
 
 class Conflict(CeleriacError):
     """It has changed meanwhile, or stands in the way of what was asked; read it again, then decide."""
+
+
+class Settled(Conflict):
+    """It is settled: somebody, or the clock, was first."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        by: str = "",
+        choice: str | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        #: Who settled it, with which choice, and when; no time where nobody has looked yet.
+        self.verdict: Mapping[str, Any] = {"by": by, "choice": choice, "at": at}
 
 
 class Forbidden(CeleriacError):

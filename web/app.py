@@ -14,10 +14,12 @@ from engine.errors import Forbidden
 from engine.platform import Platform
 from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
+    approvals,
     audit,
     blobs,
     bundles,
     checkpoints,
+    delegations,
     events,
     executions,
     functions,
@@ -87,6 +89,8 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         blobs.routes,
         events.routes,
         waits.routes,
+        approvals.routes,
+        delegations.routes,
         sent.routes,
         sessions.routes,
         functions.routes,

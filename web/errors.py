@@ -18,7 +18,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from engine.core.problem import Problem
-from engine.errors import CeleriacError, Conflict, Forbidden, Invalid, NotFound, Unavailable
+from engine.errors import (
+    CeleriacError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Settled,
+    Unavailable,
+)
 from web import connection, envelope, rendering
 
 PROBLEM = "application/problem+json"
@@ -88,7 +96,8 @@ def answer(error: Exception) -> Response:
     elif status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, CeleriacError):
         _log.warning("request.unavailable", error=str(error).partition("\n")[0])
     problems = error.problems if isinstance(error, Invalid) else ()
-    response = _response(status, _detail(error, status), problems)
+    verdict = error.verdict if isinstance(error, Settled) else None
+    response = _response(status, _detail(error, status), problems, verdict)
     for name, value in _headers(error, status).items():
         response.headers[name] = value
     return response
@@ -110,7 +119,12 @@ def listed(problems: Sequence[Problem]) -> list[dict[str, str]]:
     return shown
 
 
-def _response(status: HTTPStatus, detail: str, problems: Sequence[Problem]) -> Response:
+def _response(
+    status: HTTPStatus,
+    detail: str,
+    problems: Sequence[Problem],
+    verdict: Mapping[str, Any] | None,
+) -> Response:
     if speaks_seed(request.path):
         body: dict[str, Any] = {"error": status.phrase, "detail": _told(detail, problems)}
         if problems:
@@ -125,6 +139,8 @@ def _response(status: HTTPStatus, detail: str, problems: Sequence[Problem]) -> R
     }
     if problems:
         body["errors"] = listed(problems)
+    if verdict is not None:
+        body["verdict"] = verdict
     return rendering.json(body, status=status, media_type=PROBLEM)
 
 

@@ -87,6 +87,22 @@ def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
             raise _unknown()
 
 
+def approval_of(text: str | None) -> tuple[datetime, str, str, int, int] | None:
+    """The request for an approval that a cursor stands for: when, its run, step, attempt, round."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [str(at), str(run), str(step), int(attempt), int(round_)] if (
+            body.uuid(run) is not None and 0 < attempt < _INT and 0 < round_ < _INT
+        ):
+            try:
+                return datetime.fromisoformat(at), run, step, attempt, round_
+            except ValueError:
+                raise _unknown() from None
+        case _:
+            raise _unknown()
+
+
 def moment_of(text: str | None) -> tuple[datetime, str] | None:
     """The time, and what of that time, that a cursor stands for."""
     if text is None:

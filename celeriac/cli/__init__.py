@@ -5,7 +5,8 @@
     celeriac runs --status failed --json | jq -r '.[].id'
 
 Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`, `pause`, `resume`,
-`waits`, `answer`, `send`, `graphs`, `functions`, `tools`, `register`, `me`, `user`, `key`, `policy`) speak REST, as anybody's program would, with
+`waits`, `answer`, `answers`, `approvals`, `delegate`, `delegations`, `revoke`, `send`, `graphs`,
+`functions`, `tools`, `register`, `me`, `user`, `key`, `policy`) speak REST, as anybody's program would, with
 `celeriac.Client`: to `--url` or `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform
 of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`,
 `web`, `flower`) or look after the database (`tenant`, `db`, `doctor`, `audit`) go to `DATABASE_URL` and `BROKER_URL`,

@@ -54,7 +54,12 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "bundles", "Publish a bundle: an archive of a drawing and the code of its nodes."
         ),
         "waits": Entry("waits", "List who is asked, and which events are awaited."),
-        "answer": Entry("waits", "Answer a step that asks people."),
+        "answer": Entry("answers", "Answer a step that asks people, or many."),
+        "answers": Entry("answers", "Show what a step has asked people, and who said what."),
+        "approvals": Entry("answers", "List requests for approvals, and what came of them."),
+        "delegate": Entry("delegations", "Hand your say to somebody else."),
+        "delegations": Entry("delegations", "List the says that are in other hands."),
+        "revoke": Entry("delegations", "Take your say back."),
         "send": Entry("waits", "Send an event to whoever waits for it."),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
         "functions": Entry("functions", "List the functions that nodes can use."),

@@ -1,18 +1,23 @@
-"""`celeriac waits`, `answer`, `send`: what runs wait for from outside."""
+"""`celeriac waits`, `send`: what runs wait for from outside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
 from celeriac.cli import api, given, printing
 from celeriac.client import Wait
 
-_KINDS = ("approval", "input", "event")
+_KINDS = ("approval", "input", "permit", "event")
 
 
 @click.command()
+@click.option("--mine", "view", flag_value="mine", help="Only what you may answer, and have not.")
+@click.option("--team", "view", flag_value="team", help="Only what a role is asked that you have.")
+@click.option(
+    "--overdue", "view", flag_value="overdue", help="Only what others are asked by now, too."
+)
 @click.option(
     "--kind",
     "kinds",
@@ -21,52 +26,45 @@ _KINDS = ("approval", "input", "event")
     help="Only of this kind. May be given several times.",
 )
 @click.option("--run", metavar="RUN", help="Only of this run.")
+@click.option("--workflow", metavar="NAME", help="Only of this workflow.")
+@click.option("--tool", metavar="NAME", help="Only about calls of this tool.")
+@click.option(
+    "--count", is_flag=True, help="Only how many there are: yours, your team's, late, all."
+)
 @printing.json_option
-def waits(*, kinds: tuple[str, ...], run: str | None, as_json: bool) -> None:
+def waits(
+    *,
+    view: str | None,
+    kinds: tuple[str, ...],
+    run: str | None,
+    workflow: str | None,
+    tool: str | None,
+    count: bool,
+    as_json: bool,
+) -> None:
     """List who is asked, and which events are awaited.
 
     Those that have waited for longest stand first.
     """
+    kind = ",".join(kinds) or None
     with api.connected() as client:
-        found = list(client.waits(kind=",".join(kinds) or None, run=run))
+        if count:
+            _tell(client.count_waits(kind=kind, run=run, workflow=workflow, tool=tool), as_json)
+            return
+        found = list(client.waits(view=view, kind=kind, run=run, workflow=workflow, tool=tool))
     if as_json:
         printing.document(found)
     else:
-        printing.table(
-            ("run", "step", "kind", "of whom", "what", "since", "until"),
-            map(_row, found),
-            empty="Nobody is asked, and nothing is awaited.",
-        )
+        table(found)
 
 
-@click.command()
-@click.argument("run")
-@click.argument("step")
-@click.option("--choice", metavar="CHOICE", help="One of the choices, where there are any.")
-@click.option(
-    "--field",
-    "pairs",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A field of the form: JSON where it is that, else text. May be given several times.",
-)
-@printing.json_option
-def answer(
-    *, run: str, step: str, choice: str | None, pairs: tuple[str, ...], as_json: bool
-) -> None:
-    """Answer a step that asks people.
-
-    A question is settled once; whoever comes too late is told what it was.
-    """
-    form = given.pairs(pairs, "--field")
-    with api.connected() as client:
-        found = client.answer(run, step, choice, form)
-    if as_json:
-        printing.document(found)
-    elif found.settled:
-        click.echo("settled")
-    else:
-        click.echo(f"{found.said} of {found.quorum} have said so")
+def table(found: Iterable[Wait]) -> None:
+    """Open waits, a line each."""
+    printing.table(
+        ("run", "step", "kind", "of whom", "what", "since", "until", "request"),
+        map(_row, found),
+        empty="Nobody is asked, and nothing is awaited.",
+    )
 
 
 @click.command()
@@ -118,14 +116,34 @@ def send(
         click.echo(printing.legible(f"{sent.id} {sent.state}{by}{why}"))
 
 
+def _tell(counts: Mapping[str, int], as_json: bool) -> None:  # noqa: FBT001  # as everywhere
+    if as_json:
+        printing.document(counts)
+    else:
+        printing.table(tuple(counts), [tuple(counts.values())], empty="")
+
+
 def _row(wait: Wait) -> Sequence[object]:
-    what = wait.name if wait.kind == "event" else wait.title or ", ".join(wait.choices)
     return (
         wait.run_id,
         wait.step,
         wait.kind,
         ", ".join(wait.who) or ("" if wait.kind == "event" else "anybody"),
-        what,
+        _what(wait),
         printing.time(wait.opened_at),
         printing.time(wait.expires_at),
+        wait.request_id or "",
     )
+
+
+def _what(wait: Wait) -> str:
+    if wait.kind == "event":
+        return wait.name
+    parts = [wait.title or wait.tool or ", ".join(wait.choices)]
+    if wait.tool is not None:
+        parts.append(f"{wait.tool}({printing.legible(wait.arguments)})")
+    if wait.differs:
+        parts.append(f"other than last time: {', '.join(one or 'all' for one in wait.differs)}")
+    if wait.overdue:
+        parts.append("overdue")
+    return "; ".join(parts)

@@ -20,8 +20,11 @@ from celeriac.client.records import (
     Acted,
     Answered,
     AppliedPolicy,
+    Approval,
     Call,
+    Came,
     Checkpoint,
+    Delegation,
     Event,
     Function,
     Key,
@@ -478,12 +481,43 @@ class Client:
 
     # --- what waits ---------------------------------------------------------------------------
 
-    def waits(self, *, kind: str | None = None, run: str | None = None) -> Iterator[Wait]:
+    def waits(
+        self,
+        *,
+        kind: str | None = None,
+        run: str | None = None,
+        view: str | None = None,
+        workflow: str | None = None,
+        tool: str | None = None,
+    ) -> Iterator[Wait]:
         """Open approvals, inputs and awaited events, those that have waited for longest first.
 
-        `kind` may name several, separated by commas.
+        `kind` may name several, separated by commas. A `view` is `mine` (I may answer, and have
+        not), `team` (a role is asked that I have) or `overdue`.
         """
-        return self._pages(Wait, "/api/v1/waits", kind=kind, run_id=run)
+        return self._pages(
+            Wait,
+            "/api/v1/waits",
+            kind=kind,
+            run_id=run,
+            view=view,
+            workflow=workflow,
+            tool=tool,
+        )
+
+    def count_waits(
+        self,
+        *,
+        kind: str | None = None,
+        run: str | None = None,
+        workflow: str | None = None,
+        tool: str | None = None,
+    ) -> Mapping[str, int]:
+        """How many waits each view has: `mine`, `team`, `overdue`, `all`."""
+        found: Mapping[str, int] = self._wire.get(
+            "/api/v1/waits/counts", kind=kind, run_id=run, workflow=workflow, tool=tool
+        )
+        return found
 
     def answer(
         self,
@@ -491,17 +525,100 @@ class Client:
         step: str,
         choice: str | None = None,
         form: Mapping[str, Any] | None = None,
+        *,
+        reason: str = "",
+        behalf: str | None = None,
+        digest: str | None = None,
     ) -> Answered:
         """Answer a step that asks people.
 
-        Raises `Forbidden` for whoever is not asked, `Invalid` for what does not fit, `Conflict`
-        when it is settled, with what it was, and `NotFound`.
+        On `behalf` of whoever has handed me his say; bound to the `digest` of what I was shown,
+        where that has one. Raises `Forbidden` for whoever is not asked, `Invalid` for what does
+        not fit, `Conflict` when it is settled, with what it was, or when something else is asked
+        than was shown, and `NotFound`.
         """
-        said: dict[str, Any] = {"form": _sendable(dict(form or {}), "form")}
-        if choice is not None:
-            said["choice"] = choice
+        said: dict[str, Any] = {"form": _sendable(dict(form or {}), "form"), "reason": reason}
+        optional = {"choice": choice, "behalf": behalf, "digest": digest}
+        said |= {name: value for name, value in optional.items() if value is not None}
         body = self._wire.post(f"{_place(run)}/steps/{_quoted(step)}/answer", said)
         return records.read(Answered, body)
+
+    def answer_many(
+        self,
+        choice: str | None = None,
+        *,
+        ids: Sequence[str] = (),
+        where: Mapping[str, Any] | None = None,
+        form: Mapping[str, Any] | None = None,
+        reason: str = "",
+        digests: Mapping[str, str] | None = None,
+        limit: int = 100,
+        idempotency_key: str | None = None,
+    ) -> list[Came]:
+        """Answer many questions, by `ids` or by a filter, with one choice; what came of each.
+
+        The filter has any of `view`, `kind` (a list), `run_id`, `workflow` and `tool`; `digests`
+        are those of what was shown, by id. Raises `Invalid`.
+        """
+        said: dict[str, Any] = {
+            "ids": [*ids],
+            "form": _sendable(dict(form or {}), "form"),
+            "reason": reason,
+            "digests": dict(digests or {}),
+            "limit": limit,
+        }
+        optional = {"choice": choice, "filter": None if where is None else dict(where)}
+        said |= {name: value for name, value in optional.items() if value is not None}
+        body = self._wire.post(
+            "/api/v1/waits/answers", said, idempotency_key=idempotency_key or str(uuid4())
+        )
+        return [records.read(Came, one) for one in body["items"]]
+
+    def answers(self, run: str, step: str) -> list[Approval]:
+        """All that a step has asked people, oldest first, with what they said. Raises `NotFound`."""
+        body = self._wire.get(f"{_place(run)}/steps/{_quoted(step)}/answers")
+        return [records.read(Approval, one) for one in body["items"]]
+
+    def approvals(self, *, status: str | None = None) -> Iterator[Approval]:
+        """Requests for approvals, newest first, open ones and those that were settled."""
+        return self._pages(Approval, "/api/v1/approvals", status=status)
+
+    def approval(self, request_id: str) -> Approval:
+        """A request for an approval, and what came of it. Raises `NotFound`."""
+        return records.read(Approval, self._wire.get(f"/api/v1/approvals/{_quoted(request_id)}"))
+
+    def delegate(
+        self,
+        to: str,
+        *,
+        reason: str,
+        run: str | None = None,
+        step: str | None = None,
+        until: datetime | None = None,
+    ) -> Delegation:
+        """Hand my say to another user: in what a step asks, or in all that I am asked `until` then.
+
+        Raises `Invalid`, `Forbidden` where I am not asked, `NotFound`, and `Conflict` where it was
+        used, or would go in a circle.
+        """
+        asked = {
+            "to": to,
+            "reason": reason,
+            "run_id": run,
+            "step": step,
+            "until": None if until is None else until.isoformat(),
+        }
+        body = {name: value for name, value in asked.items() if value is not None}
+        return records.read(Delegation, self._wire.post("/api/v1/delegations", body))
+
+    def delegations(self) -> Iterator[Delegation]:
+        """The says that I have handed to others, and they to me, newest first."""
+        return self._pages(Delegation, "/api/v1/delegations")
+
+    def revoke(self, delegation: str, reason: str = "") -> Delegation:
+        """Take my say back. Raises `Conflict` for one that was used, `Forbidden`, `NotFound`."""
+        place = f"/api/v1/delegations/{_quoted(delegation)}/revoke"
+        return records.read(Delegation, self._wire.post(place, {"reason": reason}))
 
     def add_items(self, run: str, step: str, items: Sequence[Any]) -> int | None:
         """Send a map more items; how many it has then, None while its run is being held up.

@@ -178,6 +178,21 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What somebody has said to a step that asks."""
+
+    by: str
+    #: Whose say he used, if not his own.
+    behalf: str | None
+    choice: str | None
+    form: Any
+    reason: str
+    #: Of what he was shown.
+    digest: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
     """A step that waits for people or for an event."""
 
@@ -203,6 +218,28 @@ class Wait:
     quorum: int | None
     opened_at: datetime
     expires_at: datetime | None
+    #: The name of what people are asked; None of an event.
+    request_id: str | None = None
+    attempt: int = 1
+    #: How many must make each choice, where that differs.
+    quorums: Mapping[str, int] | None = None
+    #: `required`: whoever denies it must say why.
+    reason: str | None = None
+    #: Whoever submitted the run may not answer.
+    four_eyes: bool = False
+    submitted_by: str = ""
+    #: The tool whose call is asked about, with what, and the digest of all that an answer is for.
+    tool: str | None = None
+    arguments: Any = None
+    digest: str | None = None
+    #: Where the arguments differ from those of the last approved call of the tool.
+    differs: tuple[str, ...] | None = None
+    #: What has been said so far.
+    said: tuple[Heard, ...] = ()
+    #: When others are asked, too, and since when they are.
+    escalates_at: datetime | None = None
+    escalated_at: datetime | None = None
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +249,82 @@ class Answered:
     settled: bool
     said: int
     quorum: int
+    #: What it is settled with.
+    verdict: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Came:
+    """What came of an answer to one of many questions."""
+
+    request_id: str
+    run_id: str | None
+    step: str | None
+    #: `done`: it counts; `refused`: nothing was changed.
+    outcome: str
+    settled: bool
+    said: int | None = None
+    quorum: int | None = None
+    verdict: str | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A request for an approval, from its beginning to its end."""
+
+    request_id: str
+    #: None: the workflow itself asks.
+    policy_id: str | None
+    requested_by: str
+    #: `pending`, `approved`, `denied`, `expired`, `cancelled`.
+    status: str
+    approved_by: tuple[str, ...]
+    approved_at: datetime | None
+    expiry_hours: float | None
+    #: What was said for the verdict; while it is pending, why it is asked.
+    reason: str
+    run_id: str
+    workflow: str
+    step: str
+    attempt: int
+    kind: str
+    title: str | None
+    show: Any
+    choices: tuple[str, ...]
+    tool: str | None
+    arguments: Any
+    digest: str | None
+    who: tuple[str, ...]
+    requested_at: datetime
+    expires_at: datetime | None
+    escalated_at: datetime | None
+    #: `user:NAME` or `clock`, with which choice, when, and by which rule.
+    settled_by: str | None
+    choice: str | None
+    settled_at: datetime | None
+    message: str
+    answers: tuple[Heard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delegation:
+    """A say in another's hands."""
+
+    id: str
+    giver: str
+    taker: str
+    #: The question that it is for; None: all that the giver is asked `until` then.
+    request_id: str | None
+    run_id: str | None
+    step: str | None
+    until: datetime | None
+    reason: str
+    at: datetime
+    #: `open`, `used`, `over`, `revoked`.
+    status: str
+    revoked_by: str | None
+    revoked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

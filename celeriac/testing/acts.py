@@ -45,6 +45,10 @@ class Answered(_AtNode):
     choice: str | None = None
     form: Mapping[str, Json] = field(default_factory=dict)
     roles: Sequence[str] = field(default=(), kw_only=True)
+    reason: str = field(default="", kw_only=True)
+    #: Who has handed him the say that he uses; None: it is his own. `roles` are then those by
+    #: which the other is asked.
+    behalf: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import datetime
 from celeriac.testing.acts import Sent
 from celeriac.testing.clock import Clock
 from engine import documents, waiting
+from engine.asking import Said
 from engine.core import codec, remembered
 from engine.core import messages as msg
 from engine.core.graph import Graph, NodeId
@@ -28,6 +29,7 @@ class Wait:
     kind: str
     #: Its place among all waits and events, for the clock may stand still between them.
     number: int
+    opened: datetime
     asks: Mapping[str, Json] = field(default_factory=dict)
     #: Of an event.
     event: waiting.Expected | None = None
@@ -76,7 +78,7 @@ class Run:
     items: dict[msg.StepKey, list[Json]] = field(default_factory=dict)
     results: dict[msg.StepKey, Json] = field(default_factory=dict)
     #: Who has said what to a step that asks, by its attempt.
-    said: dict[tuple[msg.StepKey, int], list[tuple[str, str | None]]] = field(default_factory=dict)
+    said: dict[tuple[msg.StepKey, int], list[Said]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.state = State(run=self.id)

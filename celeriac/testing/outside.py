@@ -20,12 +20,13 @@ from celeriac.testing.acts import (
 )
 from celeriac.testing.memory import Event, Memory, Run
 from engine import asking
+from engine.asking import Said
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.problem import Problem
 from engine.core.state import Step
 from engine.core.values import Inline, problems
-from engine.errors import Conflict, Invalid
+from engine.errors import Conflict, Forbidden, Invalid
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def do(memory: Memory, act: Act) -> None:
     match act:
         case Answered():
             assert step is not None
-            _answer(run, step, act)
+            _answer(memory, run, step, act)
         case Sent():
             _send(memory, run, act)
         case Added(items=items):
@@ -122,28 +123,46 @@ def _steps(run: Run, place: str) -> list[Step]:
     return [step for step in run.state.steps.values() if place in (step.node, step.key)]
 
 
-def _answer(run: Run, step: Step, answer: Answered) -> None:
+def _answer(memory: Memory, run: Run, step: Step, answer: Answered) -> None:
     """Keep an answer, and settle the question if it makes the choice."""
-    asks = run.waits[step.key].asks
-    asking.check_asked(asks, answer.by, answer.roles)
-    filled = asking.checked(asks, answer.choice, answer.form)
-    said = run.said.setdefault((step.key, step.attempt), [])
-    if any(by == answer.by for by, _ in said):
+    wait = run.waits[step.key]
+    asks, every = wait.asks, run.said.setdefault((step.key, step.attempt), [])
+    who = asking.asked_by_now(asks, (memory.clock.now() - wait.opened).total_seconds())
+    barred = run.by if asking.four_eyes(wait.kind, asks) else None
+    of = answer.by if answer.behalf is None else answer.behalf
+    if barred in (answer.by, of):
+        raise Forbidden(f"{barred} submitted run {run.id}: somebody else must answer")
+    if not asking.is_asked(who, of, answer.roles):
+        raise asking.not_asked(who, of)
+    filled = asking.checked(asks, answer.choice, answer.form, answer.reason)
+    if any(one.by == answer.by for one in every):
         raise Conflict(f"{answer.by} has answered {step.key} before; an answer stands")
-    said.append((answer.by, answer.choice))
-    same = [by for by, choice in said if choice == answer.choice]
-    quorum = asks["quorum"]
-    assert isinstance(quorum, int)
-    if len(same) < quorum:
+    if used := next((one for one in every if one.of == of), None):
+        raise Conflict(f"{used.by} has answered {step.key} for {of} before; an answer stands")
+    every.append(Said(by=answer.by, of=of, choice=answer.choice or "", reason=answer.reason))
+    verdict = asking.verdict(asks, who, every, barred=barred)
+    if verdict is None:
         return
-    event = msg.WaitEnded(
-        at=codec.UNTIMED,
-        step=step.key,
-        attempt=step.attempt,
-        by=tuple(f"user:{name}" for name in same),
-        result=Inline(value=asking.result(asks, answer.choice, same, filled)),
-        choice=answer.choice,
-    )
+    by = tuple(f"user:{one.by}" for one in verdict.said)
+    event: msg.WaitEnded | msg.WaitFailed
+    if verdict.in_vain:
+        event = msg.WaitFailed(
+            at=codec.UNTIMED,
+            step=step.key,
+            attempt=step.attempt,
+            by=by,
+            reason="expired",
+            message=asking.in_vain(step.node, verdict),
+        )
+    else:
+        event = msg.WaitEnded(
+            at=codec.UNTIMED,
+            step=step.key,
+            attempt=step.attempt,
+            by=by,
+            result=Inline(value=asking.result(asks, verdict, filled)),
+            choice=verdict.choice,
+        )
     run.end(step.key, step.attempt, event)
 
 

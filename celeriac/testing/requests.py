@@ -82,12 +82,18 @@ def _opened(memory: Memory, run: Run, step: Step, now: datetime) -> msg.Opened:
         case Awaited() as awaited:
             event = waiting.expected(node, awaited, scope)
             run.waits[step.key] = Wait(
-                kind="event", number=memory.number(), event=event, transient=awaited.transient
+                kind="event",
+                number=memory.number(),
+                opened=now,
+                event=event,
+                transient=awaited.transient,
             )
             until = waiting.expiry(awaited.expires, now)
         case Asked() as asked:
             asks = asking.asks(node, asked, scope)
-            run.waits[step.key] = Wait(kind=node.kind, number=memory.number(), asks=asks)
+            run.waits[step.key] = Wait(
+                kind=node.kind, number=memory.number(), asks=asks, opened=now
+            )
             until = waiting.expiry(asked.expires, now)
         case Child() as child:
             given = waiting.given(run.graph, node, {**scope, **item(run, step)})

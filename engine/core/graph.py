@@ -138,6 +138,16 @@ class Awaited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Escalation:
+    """Who is asked, too, when nobody has settled a question in time."""
+
+    #: Seconds from when it was asked.
+    after: float
+    #: `role:NAME`, `user:NAME`.
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A node that waits for what people say."""
 
@@ -151,6 +161,13 @@ class Asked:
     who: tuple[str, ...] = ()
     #: How many must choose the same.
     quorum: int = 1
+    #: How many must choose each, where that differs: every choice has its number then.
+    quorums: Mapping[str, int] = field(default_factory=dict)
+    #: Whoever denies it must say why.
+    reason: bool = False
+    #: Whoever submitted the run may not answer.
+    four_eyes: bool = False
+    escalate: Escalation | None = None
     expires: float | None = None
 
 

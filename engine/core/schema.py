@@ -360,14 +360,29 @@ def _waiting() -> list[Json]:
         {"type": "object", "$ref": "https://json-schema.org/draft/2020-12/schema"},
         "What people fill in: a JSON Schema each; required unless a default is given.",
     )
-    who: Json = {
+    who: dict[str, Json] = {
         "description": "Who may answer; without it, whoever may see the run.",
         "anyOf": [
             _text(words.WHO, "role:NAME or user:NAME."),
             {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": words.WHO}},
         ],
     }
-    asked: dict[str, Json] = {"show": show, "from": who, "expires": expires, "save": save}
+    asked: dict[str, Json] = {
+        "show": show,
+        "from": who,
+        "four_eyes": _flag("Whoever submitted the run may not answer."),
+        "escalate": _object(
+            "Who is asked, too, when nobody has settled it in time.",
+            {
+                "after": {"$ref": "#/$defs/wait"},
+                "to": {**who, "description": "Who may answer then, too."},
+            },
+            required=["after", "to"],
+        ),
+        "expires": expires,
+        "save": save,
+    }
+    quorum = _integer(1, words.MAX_QUORUM, 1, "How many must choose the same before it counts.")
     kinds: dict[str, tuple[str, dict[str, Json], list[Json]]] = {
         "timer": (
             "A node that waits for a time.",
@@ -422,9 +437,22 @@ def _waiting() -> list[Json]:
                     "default": [*words.CHOICES],
                 },
                 "form": form,
-                "quorum": _integer(
-                    1, words.MAX_QUORUM, 1, "How many must choose the same before it counts."
-                ),
+                "quorum": {
+                    "description": "How many must choose the same before it counts; or so many of "
+                    "each choice, one of those that are not named: {approve: 2, deny: 1}.",
+                    "anyOf": [
+                        quorum,
+                        {
+                            "type": "object",
+                            "additionalProperties": {**quorum, "description": "Of this choice."},
+                        },
+                    ],
+                },
+                "reason": {
+                    "description": "Whoever chooses `deny` or `reject` must say why; where there "
+                    "is neither, whoever answers.",
+                    "const": "required",
+                },
                 **asked,
             },
             [],

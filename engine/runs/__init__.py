@@ -25,7 +25,7 @@ What a turn guarantees (`turns`):
    (`requests.Sitting`). What is to be undone is looked for from the next turn on: by then
    nothing can be reported any more that the search would miss.
 
-*What waits* (`requests`, `waits`, `events`, `children`, `locks`). A turn answers what the core asks
+*What waits* (`requests`, `waits`, `answers`, `events`, `children`, `locks`). A turn answers what the core asks
 for, in its own transaction: a lock is a row that is there or not, a child run is submitted, what a
 step waits for lies in a row beside its own. Whoever ends a wait, a person, an event, a child, the
 clock, does it by one guarded statement that moves the step from `waiting` to `reported`, and the
@@ -33,6 +33,11 @@ event for the turn goes with it; whoever comes later finds it moved, and is told
 event and a wait look for each other after either is committed, so one of the two finds the other,
 and the sweeper looks once more. What nodes say they wait for, and what an answer must be, is
 worked out without I/O (`engine.waiting`, `engine.asking`): the runner in memory uses the same.
+
+*People* (`answers`, `says`, `delegations`, `escalations`, `approvals`). Whoever answers uses a say, his
+own or one that was handed to him by somebody who has it still: everybody speaks once, every say counts
+once. What nobody settles in time is put to others, too. A question and its verdict outlive the step
+that asked.
 
 *Policies* (`policies`) are a tenant's, and hold from the next turn of each of its runs. A change of
 what is in force moves one number on, which a turn reads anyway: only another number makes it read

@@ -1,10 +1,19 @@
-"""Names for new runs."""
+"""Names for new runs, and for what their steps ask people."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
+import re
 import time
 import uuid
+
+from engine.store.ids import QuestionId
+
+_QUESTION = re.compile(r"apr_([A-Za-z0-9_-]{24,400})", re.ASCII)
+_PLACE = re.compile(r"([1-9][0-9]{0,8})\.([1-9][0-9]{0,8})\.(.+)", re.ASCII | re.DOTALL)
+_RUN_BYTES = 16
 
 
 def new_run() -> str:
@@ -14,3 +23,29 @@ def new_run() -> str:
     value = milliseconds << 80 | 0x7 << 76 | (random >> 64 & 0xFFF) << 64
     value |= 0b10 << 62 | random & (1 << 62) - 1
     return str(uuid.UUID(int=value))
+
+
+def question(of: QuestionId) -> str:
+    """The name of a question outside: `apr_…`. It holds where the question is found."""
+    place = f"{of.attempt}.{of.round}.{of.step}".encode()
+    held = base64.urlsafe_b64encode(uuid.UUID(of.run).bytes + place)
+    return f"apr_{held.decode().rstrip('=')}"
+
+
+def question_of(tenant: str, name: str) -> QuestionId | None:
+    """The question that a name stands for in a tenant; None for what is no such name."""
+    matched = _QUESTION.fullmatch(name)
+    if matched is None:
+        return None
+    text = matched[1]
+    try:
+        held = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        place = _PLACE.fullmatch(held[_RUN_BYTES:].decode())
+    except (binascii.Error, ValueError):
+        return None
+    if place is None:
+        return None
+    run = str(uuid.UUID(bytes=held[:_RUN_BYTES]))
+    found = QuestionId(tenant, run, place[3], int(place[1]), int(place[2]))
+    # One question has one name.
+    return found if question(found) == name else None

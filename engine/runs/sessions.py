@@ -16,8 +16,8 @@ from engine.core import messages as msg
 from engine.core.values import Inline, Json, Value
 from engine.errors import Conflict, Forbidden, NotFound
 from engine.platform import Platform
-from engine.runs import catalogue, control, events, large, launch, views, waits
-from engine.runs.waits import Open
+from engine.runs import answers, catalogue, control, events, large, launch, views, waits
+from engine.runs.waits import PEOPLE, Open
 from engine.sessions import config, graph, steps, story
 from engine.sessions.steps import Offer, Sender, Wanted
 from engine.sessions.story import Story
@@ -34,7 +34,7 @@ from engine.store.ids import RunId
 #: Lines of history that are read at a time.
 _BATCH = 1000
 #: Kinds of waits that a person ends.
-_ASKED = ("approval", "input", "permit")
+_ASKED = PEOPLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,8 +204,9 @@ def answer(
     if choice is not None:
         fields: Any = (wait.form or {}).get("properties", {}) if isinstance(wait.form, dict) else {}
         form = {"reason": reason} if "reason" in fields else {}
-    waits.answer(platform, run, wait.step, by=by, roles=roles, choice=choice, form=form)
-    control.fold(platform, run)
+    answers.answer(
+        platform, run, wait.step, by=by, roles=roles, choice=choice, form=form, reason=reason
+    )
     return show(platform, run, step_id)
 
 

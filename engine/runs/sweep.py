@@ -19,7 +19,7 @@ from engine.broker import Hint
 from engine.core import codec
 from engine.core import messages as msg
 from engine.platform import Platform
-from engine.runs import events, letters, turns
+from engine.runs import escalations, events, letters, turns
 from engine.store import inbox, results, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.waits import End
@@ -74,6 +74,7 @@ def sweep(platform: Platform) -> Swept:
     with session.transaction(platform.database) as connection:
         due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
     taken = turns.take_turns(platform, sorted(due)) if due else 0
+    escalations.sweep(platform, BATCH)
     # Last: whatever becomes of it, it has withheld no turn that was due.
     claimed = events.sweep(platform, BATCH)
     taken += turns.take_turns(platform, sorted(claimed)) if claimed else 0

@@ -1,8 +1,4 @@
-"""What people may do to steps that wait: answer, and tell maps what to do.
-
-A question is settled once: by the answer that makes a choice, by its expiry, by a cancel,
-whichever moves the step's row first. Whoever comes later is told what it was.
-"""
+"""Steps that wait, as people find them; and what they may tell maps to do."""
 
 from __future__ import annotations
 
@@ -11,35 +7,77 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Row
 
 from engine import asking, waiting
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.problem import Problem
-from engine.core.values import Inline, Json
+from engine.core.values import Json
 from engine.core.values import problems as json_problems
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import control, identity, letters, views
-from engine.store import history, inbox, payloads, reads, session
+from engine.runs import control, identity, letters, says, views
+from engine.store import answers, history, inbox, payloads, session
 from engine.store import waits as rows
-from engine.store.ids import RunId, StepId
+from engine.store.ids import QuestionId, RunId, StepId
 from engine.store.inbox import Letter
 from engine.store.payloads import Payload
-from engine.store.waits import End
 
 #: What people can answer.
-PEOPLE = ("approval", "input")
-KINDS = ("approval", "input", "event")
+PEOPLE = rows.PEOPLE
+KINDS = (*PEOPLE, "event")
+#: What somebody may answer; what those may with whom he shares a role; what is late.
+VIEWS = ("mine", "team", "overdue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who looks into the inbox, or answers."""
+
+    user: str
+    roles: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which open waits: those that everything that is given holds of."""
+
+    #: `mine`: asked of the person, by name, by a role, or of whoever handed him his say, or of
+    #: anybody, and he can still answer. `team`: asked of a role that he has. `overdue`: past the
+    #: time when it is put to others, too, or past all its time. None: all.
+    view: str | None = None
+    kinds: Sequence[str] = KINDS
+    run: str | None = None
+    workflow: str | None = None
+    tool: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What somebody has said to a step that asks."""
+
+    by: str
+    #: Whose say he used, if not his own.
+    behalf: str | None
+    choice: str | None
+    form: Json
+    reason: str
+    #: Of what he was shown.
+    digest: str | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
     """A step that waits for people or an event."""
 
+    #: The name of what people are asked; None of an event.
+    request_id: str | None
     run_id: str
     step: str
+    attempt: int
     node: str
     workflow: str
     kind: str
@@ -55,21 +93,29 @@ class Open:
     form: Json
     #: Who may answer: `role:NAME`, `user:NAME`; anybody where it is empty.
     who: tuple[str, ...]
-    #: How many must say the same.
+    #: How many must say the same, at most; and of each choice, where that differs.
     quorum: int | None
+    quorums: Mapping[str, int]
+    #: `required`: whoever denies it must say why.
+    reason: str | None
+    #: Whoever submitted the run may not answer.
+    four_eyes: bool
+    submitted_by: str
+    #: The tool whose call is asked about, with what; and the digest of all that an answer is for.
+    tool: str | None
+    arguments: Json
+    digest: str | None
+    #: Where the arguments differ from those of the last call of the tool that was approved; None:
+    #: there was none.
+    differs: tuple[str, ...] | None
+    #: What has been said so far.
+    said: tuple[Heard, ...]
     opened_at: datetime
     expires_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What an answer came to."""
-
-    #: The choice is made; else more people must say the same.
-    settled: bool
-    #: How many have chosen the same, and how many must.
-    said: int
-    quorum: int
+    #: When others are asked, too, and since when they are.
+    escalates_at: datetime | None
+    escalated_at: datetime | None
+    overdue: bool
 
 
 def page(
@@ -78,68 +124,32 @@ def page(
     *,
     kinds: Sequence[str] = KINDS,
     run: str | None = None,
+    which: Filter | None = None,
+    person: Person | None = None,
     after: tuple[Any, str, str] | None = None,
     limit: int = 100,
 ) -> tuple[Open, ...]:
-    """Steps that wait, those that have waited for longest first."""
+    """Steps that wait, those that have waited for longest first; what a view shows to a person."""
+    given = which or Filter(kinds=kinds, run=run)
     with session.transaction(platform.database) as connection:
-        found = rows.page(connection, tenant, kinds=kinds, run_id=run, after=after, limit=limit)
-    return tuple(
-        Open(
-            run_id=row.run_id,
-            step=row.step,
-            node=row.node,
-            workflow=row.workflow,
-            kind=row.kind,
-            name=row.name,
-            match=row.asks.get("match"),
-            schema=row.asks.get("schema"),
-            title=row.asks.get("title"),
-            show=row.asks.get("show"),
-            choices=tuple(row.asks.get("choices", ())),
-            form=row.asks.get("form"),
-            who=tuple(row.asks.get("from", ())),
-            quorum=row.asks.get("quorum"),
-            opened_at=row.opened_at,
-            expires_at=row.expires_at,
-        )
-        for row in found
-    )
+        looked = _which(connection, tenant, given, person)
+        found = rows.page(connection, tenant, which=looked, after=after, limit=limit)
+        said = answers.said(connection, [_question(tenant, row) for row in found])
+        tools = {row.tool for row in found if row.tool is not None and "arguments" in row.asks}
+        before = {
+            row.tool: orjson.loads(row.arguments)
+            for row in answers.last_approved(connection, tenant, sorted(tools))
+        }
+    return tuple(_open(tenant, row, said, before) for row in found)
 
 
-def answer(
-    platform: Platform,
-    run: RunId,
-    step: str,
-    *,
-    by: str,
-    roles: Sequence[str] = (),
-    choice: str | None = None,
-    form: Mapping[str, Json] | None = None,
-) -> Answered:
-    """Answer a step that asks people.
-
-    Raises `NotFound`; `Forbidden` for whoever is not asked; `Invalid` for a choice or a form
-    that does not fit; `Conflict` when it is settled, with what it was, or was answered before
-    by the same user.
-    """
-    views.status(platform, run)
-    here = StepId(*run, step)
+def counts(
+    platform: Platform, tenant: str, *, person: Person, which: Filter | None = None
+) -> Mapping[str, int]:
+    """How many there are in each view of a person, and in all: `mine`, `team`, `overdue`, `all`."""
     with session.transaction(platform.database) as connection:
-        row = rows.lock(connection, here)
-        if row is not None and row.kind not in PEOPLE:
-            raise NotFound(f"step {step} of run {run.run} asks nobody")
-        late = (
-            row is not None and row.wake_at is not None and row.wake_at <= session.now(connection)
-        )
-        found = None
-        if row is not None and not late:
-            found = _said(connection, here, row, by=by, roles=roles, choice=choice, form=form)
-    if found is None:
-        raise _too_late(platform, run, step, expired=late)
-    if found.settled:
-        control.fold(platform, run)
-    return found
+        looked = _which(connection, tenant, which or Filter(), person)
+        return rows.counts(connection, tenant, looked)
 
 
 def add_items(
@@ -175,68 +185,84 @@ def complete(platform: Platform, run: RunId, step: str, *, by: str, reason: str 
     _tell_map(platform, run, step, letters.letter(run, event))
 
 
-def _said(
-    connection: Connection,
-    here: StepId,
-    row: Any,
-    *,
-    by: str,
-    roles: Sequence[str],
-    choice: str | None,
-    form: Mapping[str, Json] | None,
-) -> Answered:
-    """Keep an answer, and settle the question if it makes the choice."""
-    asks = row.asks
-    asking.check_asked(asks, by, roles)
-    filled = asking.checked(asks, choice, form or {})
-    said = rows.Answer(by=by, choice=choice or "", form=filled)
-    if not rows.say(connection, here, row.attempt, said):
-        raise Conflict(f"{by} has answered {here.key} before; an answer stands")
-    every = [one for one in rows.said(connection, here) if one.attempt == row.attempt]
-    same = [one for one in every if one.choice == (choice or "")]
-    quorum = asks["quorum"]
-    if len(same) < quorum:
-        return Answered(settled=False, said=len(same), quorum=quorum)
-    end = End(step=here, attempt=row.attempt, by=f"user:{by}", late=True)
-    won = rows.end(connection, [end])
-    assert here in won, "its row was locked"
-    names = [one.said_by for one in same]
-    event = msg.WaitEnded(
-        at=codec.UNTIMED,
-        step=msg.StepKey(here.key),
-        attempt=row.attempt,
-        by=tuple(f"user:{name}" for name in names),
-        result=Inline(value=asking.result(asks, choice, names, filled)),
-        choice=choice,
+def _which(connection: Connection, tenant: str, given: Filter, person: Person | None) -> rows.Which:
+    """A filter in the words of the store, with the says that were handed to whoever looks."""
+    looker = rows.Person(user="")
+    if person is not None:
+        looker = rows.Person(
+            user=person.user,
+            roles=tuple(person.roles),
+            entrusted=says.entrusted(connection, tenant, person.user),
+        )
+    return rows.Which(
+        kinds=given.kinds,
+        view=given.view,
+        person=looker,
+        run=given.run,
+        workflow=given.workflow,
+        tool=given.tool,
     )
-    sealed = letters.sealed(here.run_id, event, f"{here.key}/{row.attempt}")
-    payloads.put_all(connection, [sealed.payload])
-    inbox.put(connection, [sealed.letter])
-    return Answered(settled=True, said=len(same), quorum=quorum)
 
 
-def _too_late(platform: Platform, run: RunId, step: str, *, expired: bool) -> Conflict | NotFound:
-    """Why a step can be answered no more, or not yet: who ended its wait tells, and nobody else."""
-    here, over = StepId(*run, step), f"{step} of run {run.run} is settled: its time is over"
-    if expired:
-        return Conflict(over)
-    with session.transaction(platform.database) as connection:
-        lines = [views.record(row) for row in history.about(connection, run, step)]
-        ended = [row for row in reads.attempts(connection, run, [step]) if row.outcome]
-        said = {(row.attempt, f"user:{row.said_by}"): row for row in rows.said(connection, here)}
-    if not any(isinstance(line, msg.OpenWait) and line.kind in PEOPLE for line in lines):
-        return NotFound(f"run {run.run} has no step {step} that asks anybody")
-    if ended:
-        last = said.get((ended[-1].attempt, ended[-1].worker))
-        if last is None:
-            return Conflict(over)
-        how = f"{last.said_by} answered {last.choice}".rstrip()
-        return Conflict(f"{step} of run {run.run} is settled: {how}")
-    for line in lines:
-        if isinstance(line, msg.SkipRequested):
-            return Conflict(f"{step} of run {run.run} is settled: {line.by} skipped it")
-    status = views.status(platform, run)
-    return Conflict(f"{step} of run {run.run} waits for no answer: the run is {status.status}")
+def _question(tenant: str, row: Row[Any]) -> QuestionId:
+    return QuestionId(tenant, row.run_id, row.step, row.attempt, row.round)
+
+
+def _open(tenant: str, row: Row[Any], said: Sequence[Row[Any]], before: Mapping[str, Json]) -> Open:
+    """What a row tells; `before`: the arguments of the last approved call of each tool."""
+    asks, of = row.asks, _question(tenant, row)
+    differs = None
+    if row.tool in before and "arguments" in asks:
+        differs = tuple(asking.differences(before[row.tool], asks["arguments"]))
+    people = row.kind in PEOPLE
+    quorum = asks.get("quorum")
+    return Open(
+        request_id=identity.question(of) if people else None,
+        run_id=row.run_id,
+        step=row.step,
+        attempt=row.attempt,
+        node=row.node,
+        workflow=row.workflow,
+        kind=row.kind,
+        name=row.name,
+        match=asks.get("match"),
+        schema=asks.get("schema"),
+        title=asks.get("title"),
+        show=asks.get("show"),
+        choices=tuple(asks.get("choices", ())),
+        form=asks.get("form"),
+        who=tuple(row.who),
+        quorum=asking.most_needed(asks),
+        quorums=dict(quorum) if isinstance(quorum, dict) else {},
+        reason=asks.get("reason"),
+        four_eyes=row.four_eyes,
+        tool=row.tool,
+        arguments=asks.get("arguments"),
+        digest=asks.get("digest"),
+        differs=differs,
+        submitted_by=row.submitted_by,
+        said=tuple(
+            heard(one) for one in said if (one.run_id, one.step, one.attempt, one.round) == of[1:]
+        ),
+        opened_at=row.opened_at,
+        expires_at=row.expires_at,
+        escalates_at=row.escalates_at,
+        escalated_at=row.escalated_at,
+        overdue=row.overdue,
+    )
+
+
+def heard(row: Row[Any]) -> Heard:
+    """An answer as it is shown."""
+    return Heard(
+        by=row.said_by,
+        behalf=None if row.say_of == row.said_by else row.say_of,
+        choice=row.choice or None,
+        form=row.form,
+        reason=row.reason,
+        digest=row.digest,
+        at=row.at,
+    )
 
 
 def _tell_map(

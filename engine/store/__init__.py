@@ -10,11 +10,12 @@ the row is the outbox of its message), `inbox` (events that wait for a turn), `w
 waits for, gone with it), `event` (sent from outside, until a step claims it or its time is over),
 `lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them),
 `tenant` (its number of changes of policies), `policy` (which version is in force).
-*Appended*: history, payloads, attempts, results, refusals, calls, answers, pins, logs,
-checkpoints, references to blobs;
-our roles may insert and select there, nothing else. These are partitioned by range of run
-id, a UUIDv7, so that a run lies in one partition and retention drops partitions. Versions of
-policies are appended, too; they belong to no run and lie in one piece.
+*Appended*: history, payloads, attempts, results, refusals, calls, pins, logs, checkpoints,
+references to blobs; what people were asked, what they said, and how it was settled (`question`,
+`answer`, `verdict`); our roles may insert and select there, nothing else. These are partitioned by
+range of run id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
+Versions of policies are appended, too, and says that people hand to others (`delegation`,
+`revocation`); they belong to no run and lie in one piece.
 
 *Sealed*: the acts of a tenant in a chain, and anchors over them and over the runs that moved
 (`seals`), appended by whoever holds the tenant's seal. Users' data is taken out of ended runs by
@@ -24,9 +25,9 @@ Locks are taken in one order: a run, then its steps, steps in the order of their
 never lock a run; their tables carry no foreign key to it, because its check would.
 
 Two may race to end a wait, and one wins: `waits.end` moves the step's row from `waiting`, and
-names the rows that it has moved. An event is claimed in the transaction that ends the wait. Who
-finds a lock taken keeps its row from going until its own turn is written, so that the holder sees
-who waits.
+names the rows that it has moved; the verdict of a question is written in that statement. An event is
+claimed in the transaction that ends the wait. Who finds a lock taken keeps its row from going until
+its own turn is written, so that the holder sees who waits.
 
 Four roles: the owner migrates; `celeriac_control` (coordinator, upkeep) writes runs and history;
 `celeriac_api` may do the same behind a wall; `celeriac_worker` leases, reports, and reads what it

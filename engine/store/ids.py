@@ -22,3 +22,17 @@ class StepId(NamedTuple):
     @property
     def run_id(self) -> RunId:
         return RunId(self.tenant, self.run)
+
+
+class QuestionId(NamedTuple):
+    """What a step asks people in one attempt, the first time or a later one (`round`)."""
+
+    tenant: str
+    run: str
+    step: str
+    attempt: int
+    round: int
+
+    @property
+    def step_id(self) -> StepId:
+        return StepId(self.tenant, self.run, self.step)

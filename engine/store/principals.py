@@ -59,6 +59,18 @@ def find(connection: Connection, tenant: str, id: str) -> User | None:  # noqa: 
     return None if row is None else _user(row)
 
 
+def among(connection: Connection, tenant: str, ids: Collection[str]) -> Sequence[User]:
+    """Those of some ids that are users."""
+    if not ids:
+        return ()
+    rows = connection.execute(
+        select(principal)
+        .where(principal.c.tenant_id == tenant, principal.c.id.in_(sorted(ids)))
+        .order_by(principal.c.id)
+    )
+    return [_user(row) for row in rows]
+
+
 def lock(connection: Connection, tenant: str, id: str) -> User | None:  # noqa: A002  # see add
     """A user, and nobody else changes him until the end of the transaction."""
     row = connection.execute(

@@ -10,8 +10,8 @@ from engine.store.ids import RunId
 def shred(connection: Connection, run: RunId, step: str | None) -> int:
     """Empty the payloads of a run that has ended, or of one step of it; how many.
 
-    With them go the arguments and values of calls, the forms of answers, what was printed, the
-    payloads of events that ended its waits, and its snapshots.
+    With them go the arguments and values of calls, what people were shown, the forms and reasons of
+    their answers, what was printed, the payloads of events that ended its waits, and its snapshots.
     """
     statement = text("SELECT shred_payloads(:tenant, CAST(:run AS uuid), :step)")
     return int(connection.execute(statement, {**run._asdict(), "step": step}).scalar_one())

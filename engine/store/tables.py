@@ -555,6 +555,12 @@ wait = Table(
     Column("transient", Boolean, nullable=False, server_default=text("false")),
     _json("asks", default="{}"),
     _now("opened_at"),
+    _integer("round", server_default=text("1")),
+    Column("who", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _text("tool", nullable=True),
+    Column("four_eyes", Boolean, nullable=False, server_default=text("false")),
+    _time("escalates_at"),
+    _time("escalated_at"),
     _key("run_id", "step"),
     ForeignKeyConstraint(
         ["tenant_id", "run_id", "step"],
@@ -573,8 +579,9 @@ Index(
     "wait_people",
     wait.c.tenant_id,
     wait.c.opened_at,
-    postgresql_where=text("kind IN ('approval', 'input')"),
+    postgresql_where=text("kind IN ('approval', 'input', 'permit')"),
 )
+Index("wait_escalates", wait.c.escalates_at, postgresql_where=wait.c.escalates_at.is_not(None))
 
 event = Table(
     "event",
@@ -791,7 +798,123 @@ answer = _appended(
     _text("choice", server_default=text("''")),
     _json("form", default="{}"),
     _now("at"),
-    _key("run_id", "step", "attempt", "said_by"),
+    _integer("round", server_default=text("1")),
+    _text("say_of"),
+    Column("delegation", Id, nullable=True),
+    _text("reason", server_default=text("''")),
+    _text("digest", nullable=True),
+    _key("run_id", "step", "attempt", "round", "said_by"),
+    UniqueConstraint(
+        *("tenant_id", "run_id", "step", "attempt", "round", "say_of"),
+        name="answer_say_counts_once",
+    ),
+)
+
+question = _appended(
+    "question",
+    _text("step"),
+    _integer("attempt"),
+    _integer("round", server_default=text("1")),
+    _text("kind"),
+    _text("tool", nullable=True),
+    _json("asks"),
+    _now("asked_at"),
+    _time("expires_at"),
+    _key("run_id", "step", "attempt", "round"),
+)
+Index("question_asked", question.c.tenant_id, question.c.asked_at)
+
+verdict = _appended(
+    "verdict",
+    _text("step"),
+    _integer("attempt"),
+    _integer("round", server_default=text("1")),
+    _text("by"),
+    _text("choice", nullable=True),
+    Column("approved", Boolean, nullable=True),
+    _text("tool", nullable=True),
+    _text("message", server_default=text("''")),
+    _time("escalated_at"),
+    _now("at"),
+    _key("run_id", "step", "attempt", "round"),
+)
+Index(
+    "verdict_approved",
+    verdict.c.tenant_id,
+    verdict.c.tool,
+    verdict.c.at,
+    postgresql_where=verdict.c.approved,
+)
+
+delegation = Table(
+    "delegation",
+    metadata,
+    _text("tenant_id"),
+    _uuid("id"),
+    _text("giver"),
+    Column("roles", ARRAY(Text), nullable=False),
+    _text("taker"),
+    Column("run_id", Id, nullable=True),
+    _text("step", nullable=True),
+    _integer("attempt", nullable=True),
+    _integer("round", nullable=True),
+    _time("until"),
+    _text("reason", server_default=text("''")),
+    _now("at"),
+    _key("id"),
+    _of_tenant(),
+    _check("giver <> taker", "delegation_to_another"),
+    _check(
+        "(run_id IS NULL) <> (until IS NULL)"
+        " AND (run_id IS NULL) = (step IS NULL)"
+        " AND (run_id IS NULL) = (attempt IS NULL)"
+        " AND (run_id IS NULL) = (round IS NULL)",
+        "delegation_has_bounds",
+    ),
+)
+Index("delegation_taken", delegation.c.tenant_id, delegation.c.taker)
+Index("delegation_given", delegation.c.tenant_id, delegation.c.giver)
+
+revocation = Table(
+    "revocation",
+    metadata,
+    _text("tenant_id"),
+    _uuid("delegation"),
+    _text("by"),
+    _text("reason", server_default=text("''")),
+    _now("at"),
+    _key("delegation"),
+    ForeignKeyConstraint(["tenant_id", "delegation"], ["delegation.tenant_id", "delegation.id"]),
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    _text("tenant_id"),
+    _text("by"),
+    _text("key"),
+    _text("digest"),
+    _json("questions"),
+    _now("at"),
+    _key("by", "key"),
+    _of_tenant(),
+    _check("length(key) BETWEEN 1 AND 255"),
+)
+
+batch_answer = Table(
+    "batch_answer",
+    metadata,
+    _text("tenant_id"),
+    _text("by"),
+    _text("key"),
+    _text("question"),
+    _json("outcome"),
+    _key("by", "key", "question"),
+    ForeignKeyConstraint(
+        ["tenant_id", "by", "key"],
+        ["batch.tenant_id", "batch.by", "batch.key"],
+        ondelete="CASCADE",
+    ),
 )
 
 blob = Table(

@@ -14,7 +14,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
@@ -110,6 +110,7 @@ BEGIN
             WHEN 'WaitEnded' THEN json_build_object('result', json_build_object('inline', mark))
             WHEN 'ItemsAdded' THEN json_build_object('items', coalesce(
                 (SELECT json_agg(mark) FROM json_array_elements(p.body->'items')), '[]'))
+            WHEN 'AttemptSuspended' THEN json_build_object('asks', mark)
             WHEN 'Saved' THEN '{}'
             ELSE mark END
     WHERE p.tenant_id = tenant AND p.run_id = run AND p.shredded_at IS NULL
@@ -122,7 +123,11 @@ BEGIN
     UPDATE public.call_result c SET value = mark WHERE c.tenant_id = tenant AND c.run_id = run
         AND c.value IS NOT NULL
         AND (only_step IS NULL OR c.step = only_step);
-    UPDATE public.answer a SET form = mark WHERE a.tenant_id = tenant AND a.run_id = run
+    UPDATE public.question q SET asks = coalesce((
+        SELECT json_object_agg(e.key, CASE WHEN e.key IN ('show', 'arguments') THEN mark ELSE e.value END)
+        FROM json_each(q.asks) e), '{}')
+    WHERE q.tenant_id = tenant AND q.run_id = run AND (only_step IS NULL OR q.step = only_step);
+    UPDATE public.answer a SET form = mark, reason = '' WHERE a.tenant_id = tenant AND a.run_id = run
         AND (only_step IS NULL OR a.step = only_step);
     DELETE FROM public.log l WHERE l.tenant_id = tenant AND l.run_id = run
         AND (only_step IS NULL OR l.step = only_step);

@@ -26,7 +26,7 @@ from engine.core.state import State
 from engine.core.values import Json
 from engine.formats import mermaid
 from engine.platform import Platform
-from engine.runs import doctor, views, waits
+from engine.runs import answers, doctor, views, waits
 from engine.store.ids import RunId
 from tests.support import model as models
 from tests.support import platforms
@@ -222,11 +222,13 @@ class Said:
     run: RunId
 
     def answers(self, step: str, **form: Json) -> None:
-        done = waits.answer(self.stage.platform, self.run, step, by="ada", form=form)
+        done = answers.answer(self.stage.platform, self.run, step, by="ada", form=form)
         assert done.settled
 
     def chooses(self, step: str, choice: str, **form: Json) -> None:
-        done = waits.answer(self.stage.platform, self.run, step, by="ada", choice=choice, form=form)
+        done = answers.answer(
+            self.stage.platform, self.run, step, by="ada", choice=choice, form=form
+        )
         assert done.settled
 
 

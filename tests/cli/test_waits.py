@@ -85,6 +85,23 @@ def test_who_is_not_asked_fails(shell: Shell, tmp_path: Path) -> None:
     shell("cancel", run)
 
 
+def test_many_are_named_or_chosen_and_not_both(shell: Shell) -> None:
+    for arguments in (
+        *((), ("run",), ("--mine", "apr_x"), ("apr_x", "a#1", "b")),
+        ("apr_x", "--behalf", "zoe"),
+    ):
+        assert shell("answer", *arguments, "--choice", "approve").exit_code == 2, arguments
+    refused = shell("answer", "apr_x", "--choice", "approve")
+    assert refused.exit_code == 1
+    assert "there is no question apr_x" in refused.stdout
+
+
+def test_a_say_is_not_handed_over_without_a_reason_or_to_oneself(shell: Shell) -> None:
+    assert shell("delegate", "zoe", "--until", "2026-01-01").exit_code == 2
+    assert shell("delegate", "zoe", "--reason", "away").exit_code == 1
+    assert shell("revoke", "nonsense").exit_code == 1
+
+
 def test_a_payload_that_is_no_json_is_wrong_usage(shell: Shell) -> None:
     assert shell("send", "paid", "--payload", "{").exit_code == 2
     assert shell("send", "paid", "--match", "order").exit_code == 2
@@ -140,3 +157,47 @@ def test_a_run_is_cancelled_with_what_it_did_undone(
         ended = client.wait(run, timeout=60)
         assert ended.status == "cancelled"
         assert [step.key for step in ended.steps()] == ["a#1", "ask#1", "undo a#1"]
+
+
+# --- the inbox -------------------------------------------------------------------------------------
+
+
+def test_many_are_answered_with_one_reason_that_is_shown_afterwards(
+    shell: Shell, tmp_path: Path
+) -> None:
+    text = ASKING.replace("workflow: asking", "workflow: boss-asking").replace(
+        "title: Ship it?", "title: Ship it?\n    reason: required"
+    )
+    runs = [_started(shell, tmp_path, text) for _ in range(2)]
+    for run in runs:
+        _arrived(shell, run)
+    of_them = ("--workflow", "boss-asking")
+    listed = json.loads(shell("waits", "--mine", *of_them, "--json").stdout)
+    assert [one["run_id"] for one in listed] == runs
+    counted = json.loads(shell("waits", "--count", *of_them, "--json").stdout)
+    assert (counted["mine"], counted["overdue"], counted["all"]) == (2, 0, 2)
+    unsaid = shell("answer", "--mine", *of_them, "--choice", "reject")
+    assert unsaid.exit_code == 1
+    assert "reason: is missing" in unsaid.stdout
+    done = shell("answer", "--mine", *of_them, "--choice", "reject", "--reason", "too dear")
+    assert done.exit_code == 0, done.output
+    assert "Ship it?" in done.stderr
+    for run in runs:
+        shown = shell("answers", run, "ask#1").stdout
+        assert "denied" in shown
+        assert "too dear" in shown
+    denied = json.loads(shell("approvals", "--status", "denied", "--json").stdout)
+    assert {one["run_id"] for one in denied} >= {*runs}
+    assert "too dear" in shell("approvals").stdout
+
+
+def test_a_say_is_handed_over_and_taken_back(shell: Shell, asking: str) -> None:
+    _arrived(shell, asking)
+    here = ("--run", asking, "--step", "ask#1", "--reason", "away", "--json")
+    assert "there is no such user" in shell("delegate", "zoe", *here).stderr
+    assert shell("user", "create", "zoe", "--role", "approver").exit_code == 0
+    given = json.loads(shell("delegate", "zoe", *here).stdout)
+    assert (given["taker"], given["status"]) == ("zoe", "open")
+    assert "zoe" in shell("delegations").stdout
+    assert shell("revoke", given["id"]).stdout == f"{given['id']} revoked\n"
+    shell("cancel", asking)

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.core.values import VARIABLES_BYTES
 from engine.platform import Platform
-from engine.runs import turns, views, waits
+from engine.runs import answers, turns, views, waits
 from tests.support.hands import carry_out
 from tests.support.platforms import publish, register, sql, submit
 from workers.execution import Worker
@@ -42,7 +42,7 @@ def accepted(main: Platform, worker: Worker, size: int) -> dict[str, Any]:
     carry_out(main, worker, run)
     (asked,) = waits.page(main, run.tenant)
     assert asked.show == size
-    waits.answer(main, run, asked.step, by="ada", choice="approve")
+    answers.answer(main, run, asked.step, by="ada", choice="approve")
     turns.take_turns(main, [run])
     found = views.result(main, run, "tell#1")
     assert found is not None

@@ -56,8 +56,18 @@ ROWS: Mapping[str, str] = {
     "event": "(tenant_id, id, digest, name, sent_by, expires_at)"
     f" VALUES ('acme', '{RUN}', 'x', 'paid', 'ada', now())",
     "lock": f"(tenant_id, name, run_id) VALUES ('acme', 'tenant:desk', '{RUN}')",
-    "answer": "(tenant_id, run_id, step, attempt, said_by)"
-    f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')",
+    "question": "(tenant_id, run_id, step, attempt, kind, asks)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 'input', '{{}}')",
+    "answer": "(tenant_id, run_id, step, attempt, said_by, say_of)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 'ada', 'ada')",
+    "verdict": "(tenant_id, run_id, step, attempt, by)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 'user:ada')",
+    "delegation": "(tenant_id, id, giver, roles, taker, until)"
+    f" VALUES ('acme', '{RUN}', 'ada', '{{}}', 'bob', now())",
+    "revocation": f"(tenant_id, delegation, by) VALUES ('acme', '{RUN}', 'ada')",
+    "batch": "(tenant_id, by, key, digest, questions) VALUES ('acme', 'ada', 'k', 'd', '[]')",
+    "batch_answer": "(tenant_id, by, key, question, outcome)"
+    " VALUES ('acme', 'ada', 'k', 'q', '{}')",
     "policy_version": "(tenant_id, name, version, document, checksum, created_by)"
     f" VALUES ('acme', 'p', 1, 'policy: p', '{'ab' * 32}', 'me')",
     "policy": "(tenant_id, name, active) VALUES ('acme', 'p', 1)",
@@ -97,6 +107,9 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("tenant", "principal", "api_key", "function"), _READ_AND_APPEND),
     **dict.fromkeys(("workflow", "workflow_version", "policy", "policy_version"), _READ_AND_APPEND),
     **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND),
+    **dict.fromkeys(("question", "verdict", "delegation", "revocation"), _READ_AND_APPEND),
+    "batch": _READ_AND_APPEND | {"DELETE"},
+    "batch_answer": _READ_AND_APPEND,
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
     "unknown_request": _READ_AND_APPEND,
@@ -320,6 +333,10 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("blob", "sha256 = 'abc'", "blob_sha256_check"),
         ("blob", "size = -1", "blob_size_check"),
         ("blob", "state = 'gone'", "blob_state_check"),
+        ("delegation", "taker = giver", "delegation_to_another"),
+        ("delegation", "until = NULL", "delegation_has_bounds"),
+        ("delegation", "step = 'a#1'", "delegation_has_bounds"),
+        ("batch", "key = ''", "batch_key_check"),
     ],
 )
 def test_the_table_refuses_an_illegal_row_whoever_writes_it(
@@ -350,6 +367,10 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
             ROWS["api_key"].replace("'acme', 'k'", "'other', 'k2'"),
         ),
         ("blob", ROWS["blob"].replace("'acme'", "'nobody'")),
+        ("delegation", ROWS["delegation"].replace("'acme'", "'nobody'")),
+        ("revocation", ROWS["revocation"].replace("'acme'", "'other'")),
+        ("batch", ROWS["batch"].replace("'acme'", "'nobody'")),
+        ("batch_answer", ROWS["batch_answer"].replace("'acme'", "'other'")),
         ("policy_version", ROWS["policy_version"].replace("'acme'", "'nobody'")),
         ("policy", ROWS["policy"].replace("'acme'", "'other'")),
     ],
@@ -367,9 +388,11 @@ def test_no_row_points_across_tenants(database: str, table: str, row: str) -> No
     [
         ("result", ROWS["result"].replace("1, 1, 'succeeded'", "2, 2, 'succeeded'")),
         ("call_result", ROWS["call_result"].replace("1, 1)", "1, 2)")),
+        ("answer", ROWS["answer"].replace("'ada', 'ada'", "'bob', 'ada'")),
+        ("verdict", ROWS["verdict"].replace("user:ada", "clock")),
     ],
 )
-def test_a_step_has_one_accepted_result_and_a_call_one_recorded_value(
+def test_a_step_has_one_accepted_result_a_call_one_value_and_a_say_and_a_question_one_end(
     database: str, table: str, row: str
 ) -> None:
     with _owner(database) as cursor:

@@ -13,6 +13,8 @@ from engine.core.values import Json
 from engine.errors import Conflict, NotFound
 from engine.platform import Platform
 from engine.runs import (
+    answers,
+    approvals,
     attempts,
     calls,
     control,
@@ -25,7 +27,6 @@ from engine.runs import (
     turns,
     verification,
     views,
-    waits,
 )
 from engine.runs.attempts import Succeeded
 from engine.settings import Settings
@@ -43,6 +44,7 @@ WORKFLOW: dict[str, Json] = {
         "a": {"uses": "noop"},
         "ask": {
             "kind": "input",
+            "show": "$mine",
             "form": {"x": {"type": "string"}},
             "save": {"answer": "$result.x"},
         },
@@ -74,7 +76,7 @@ def told(main: Platform, worker: Worker, sound: None) -> RunId:
     log.flush()
     big = attempts.moved_out(worker.platform, first, Succeeded(result=SECRET * 100_000))
     finish(main, worker.platform, first, big)
-    waits.answer(main, run, "ask#1", by="ada", roles=["admin"], choice=None, form={"x": SECRET})
+    answers.answer(main, run, "ask#1", by="ada", roles=["admin"], form={"x": SECRET}, reason=SECRET)
     _, claimed = events.send(main, TENANT, "paid", {"card": SECRET}, by="ada")
     turns.take_turns(main, claimed)
     finish(main, worker.platform, take(worker.platform, run, "each#1.0"), Succeeded(result=SECRET))
@@ -107,7 +109,8 @@ def found(main: Platform) -> set[str]:
 def test_nothing_of_it_can_be_read_and_all_of_it_verifies(main: Platform, told: RunId) -> None:
     before = views.history(main, told, limit=500)
     references = len(platforms.sql(main, "SELECT FROM blob_reference"))
-    assert {"payload", "run", "call", "call_result", "log", "event"} <= found(main)
+    kept = {"payload", "run", "call", "call_result", "log", "event", "question", "answer"}
+    assert kept <= found(main)
     assert references
     assert shredding.shred(main, told, by="ada", why="asked to") > 5
     assert found(main) == set()
@@ -133,6 +136,8 @@ def test_whoever_reads_is_shown_that_it_was_shredded(main: Platform, told: RunId
     (call,) = views.calls(main, told)
     assert (call.arguments, call.value) == (SHREDDED, SHREDDED)
     assert views.logs(main, told) == ()
+    (asked,) = approvals.of_step(main, told, "ask#1")
+    assert (asked.show, asked.answers[0].form, asked.answers[0].reason) == (SHREDDED, SHREDDED, "")
     lines = views.history(main, told, limit=500, payloads=True)
     assert lines[0].payload == {"inputs": SHREDDED}
     assert views.state_at(main, told, lines[-1].seq).variables["$shredded"] is True

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine.errors import Conflict, Forbidden, Invalid, NotFound
-from engine.runs import control, sweep, turns, views, waits
-from engine.runs.waits import Answered
+from engine.runs import answers, control, sweep, turns, views, waits
+from engine.runs.answers import Answered
 from engine.store import session
 from engine.store import waits as rows
 from engine.store.ids import StepId
@@ -28,7 +28,7 @@ def asked(main, **fields):
 
 
 def answer(main, run, by="ada", choice="approve", **more):
-    return waits.answer(main, run, "w#1", by=by, choice=choice, **more)
+    return answers.answer(main, run, "w#1", by=by, choice=choice, **more)
 
 
 # --- who may answer, and what ------------------------------------------------------------------
@@ -46,9 +46,11 @@ def test_who_is_not_asked_may_not_answer(main):
 def test_a_step_that_is_not_there_cannot_be_answered(main):
     run = asked(main)
     with pytest.raises(NotFound):
-        waits.answer(main, run, "w#2", by="ada", choice="approve")
+        answers.answer(main, run, "w#2", by="ada", choice="approve")
     with pytest.raises(NotFound):
-        waits.answer(main, run._replace(run="00000000-0000-7000-8000-000000000000"), "w#1", by="a")
+        answers.answer(
+            main, run._replace(run="00000000-0000-7000-8000-000000000000"), "w#1", by="a"
+        )
     assert live(main, run) == {"w#1": "waiting"}
 
 
@@ -110,7 +112,9 @@ def test_the_same_person_counts_once(main):
         with pytest.raises(Conflict, match="ada has answered w#1 before"):
             answer(main, run, choice=choice)
     assert live(main, run) == {"w#1": "waiting"}
-    assert answer(main, run, by="bob") == Answered(settled=True, said=2, quorum=2)
+    assert answer(main, run, by="bob") == Answered(
+        settled=True, said=2, quorum=2, verdict="approve"
+    )
     assert found(main, run)["by"] == ["ada", "bob"]
 
 
@@ -146,7 +150,7 @@ def test_one_person_who_answers_twice_at_once_has_answered_once(main):
 def test_an_answer_after_the_answer_is_told_what_it_was(main):
     run = asked(main)
     answer(main, run, choice="reject")
-    with pytest.raises(Conflict, match="is settled: ada answered reject"):
+    with pytest.raises(Conflict, match="is settled: ada answered reject \\(2"):
         answer(main, run, by="bob")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -92,8 +93,45 @@ def test_a_database_made_from_a_template_needs_no_upgrade(shared_services: Servi
         services.drop_database(shared_services, url)
 
 
-def _execute(url: str, statement: str) -> None:
+def test_what_was_asked_and_said_before_it_was_kept_for_good_is_taken_along(
+    empty_database: Callable[[], str],
+) -> None:
+    url, run = empty_database(), "01975c3e-0000-7000-8000-000000000001"
+    migrations.upgrade(url, "0007")
+    _execute(
+        url,
+        f"""
+        INSERT INTO tenant (id, name) VALUES ('acme', 'Acme');
+        INSERT INTO workflow (tenant_id, name) VALUES ('acme', 'w');
+        INSERT INTO workflow_version (tenant_id, id, workflow, version, document, checksum,
+            created_by) VALUES ('acme', '{run}', 'w', '1.0.0', '{{}}', 'c', 'me');
+        INSERT INTO run (tenant_id, id, version_id, rules, submitted_by)
+            VALUES ('acme', '{run}', '{run}', 1, 'me');
+        INSERT INTO step (tenant_id, run_id, key, node, iteration, status, attempt, wait)
+            SELECT 'acme', '{run}', key, 'a', 1, 'waiting', 3, 'approval'
+            FROM (VALUES ('a#1'), ('b#1')) AS s (key);
+        INSERT INTO wait (tenant_id, run_id, step, kind, asks) VALUES
+            ('acme', '{run}', 'a#1', 'approval', '{{"from": ["role:x", "user:y"]}}'),
+            ('acme', '{run}', 'b#1', 'event', '{{}}');
+        INSERT INTO answer (tenant_id, run_id, step, attempt, said_by)
+            VALUES ('acme', '{run}', 'a#1', 3, 'ada');
+        """,
+    )
+    migrations.upgrade(url)
+    assert _execute(url, "SELECT step, who, round FROM wait ORDER BY step") == [
+        ("a#1", ["role:x", "user:y"], 1),
+        ("b#1", [], 1),
+    ]
+    assert _execute(url, "SELECT step, attempt, round, kind FROM question") == [
+        ("a#1", 3, 1, "approval")
+    ]
+    assert _execute(url, "SELECT round, said_by, say_of FROM answer") == [(1, "ada", "ada")]
+
+
+def _execute(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Carry statements out; the rows of the last one."""
     with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []

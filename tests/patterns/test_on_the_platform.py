@@ -16,7 +16,7 @@ from celeriac.testing import Act, Added, Answered, Completed, Record, Sent
 from celeriac.testing import run as run_in_memory
 from engine.core import messages as msg
 from engine.platform import DatabaseRole, Platform
-from engine.runs import events, sweep, turns, views, waits
+from engine.runs import answers, events, sweep, turns, views, waits
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import platforms, site
@@ -121,7 +121,7 @@ def done(house: House, run: RunId, act: Act) -> bool:
             if not asked:
                 return False
             here = RunId(TENANT, asked[0].run_id)
-            waits.answer(main, here, asked[0].step, by=act.by, choice=choice, form=form)
+            answers.answer(main, here, asked[0].step, by=act.by, choice=choice, form=form)
         case Sent(name=name, payload=payload, match=match):
             if place is not None and not live:
                 return False

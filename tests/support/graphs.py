@@ -15,6 +15,7 @@ from engine.core.graph import (
     Child,
     Edge,
     EdgeId,
+    Escalation,
     Graph,
     Join,
     Limits,
@@ -102,9 +103,17 @@ def _wait(kind: str, name: str) -> st.SearchStrategy[Wait]:
             show=st.sampled_from([None, text("$x")]),
             who=st.sampled_from([(), ("role:a", "user:b")]),
             quorum=st.integers(1, 3),
+            reason=st.booleans(),
+            four_eyes=st.booleans(),
+            escalate=st.sampled_from([None, Escalation(after=60.0, to=("role:z", "user:y"))]),
             expires=expires,
+        )
+        | st.builds(
+            Asked,
+            choices=st.just(("approve", "reject")),
+            quorums=st.fixed_dictionaries({"approve": st.integers(1, 3), "reject": st.just(1)}),
         ),
-        "input": st.builds(Asked, form=form, expires=expires),
+        "input": st.builds(Asked, form=form, four_eyes=st.booleans(), expires=expires),
         "workflow": st.builds(
             Child, workflow=st.just("w@1"), orphan=st.sampled_from(Orphan), expires=expires
         ),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 
+from celeriac.cli import api, main
 from celeriac.client import Client, Conflict, Forbidden, Invalid, NotFound
 from engine import errors
 from engine.platform import Platform
 from engine.runs import access, turns
+from engine.store import principals, session
 from engine.store.ids import RunId
-from tests.support import platforms
+from tests.support import permits, platforms
 from tests.support.platforms import TENANT
 from tests.support.waiting import waits_at
 
@@ -122,3 +126,43 @@ def test_a_cancel_may_ask_for_undoing(client: Client, control: Platform, worker:
     platforms.finish(control, worker, platforms.take(worker, run, "a#1"))
     assert client.run(run.run).cancel("enough", compensate=True).status == "running"
     assert client.cancel(run.run).status == "cancelled"
+
+
+def test_whoever_permits_something_sends_the_digest_of_what_the_command_has_shown(
+    client: Client, control: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "connected", lambda: nullcontext(client))
+    run = permits.permit(control, {"to": "zoe"}, four_eyes=False).run
+    place = ["answer", run, "w#1", "--choice", "approve"]
+    with pytest.raises(Invalid, match="bound to what it is for"):
+        client.answer(run, "w#1", "approve")
+    wrong = CliRunner().invoke(main, [*place, "--digest", permits.of({"to": "eve"})])
+    assert wrong.exit_code == 1
+    assert "is not what was seen" in wrong.stderr
+    (shown,) = client.waits(view="mine", tool="mail")
+    assert (shown.arguments, shown.digest) == ({"to": "zoe"}, permits.of({"to": "zoe"}))
+    done = CliRunner().invoke(main, place)
+    assert done.exit_code == 0
+    assert done.stdout.endswith("settled\n")
+    assert 'mail {"to": "zoe"}' in done.stderr
+    assert shown.request_id is not None
+    told = client.approval(shown.request_id)
+    assert (told.status, told.approved_by, told.answers[0].digest) == (
+        *("approved", ("ada",)),
+        shown.digest,
+    )
+
+
+def test_a_client_hands_its_say_on_and_takes_it_back(client: Client, control: Platform) -> None:
+    run = begin(control, "approval")
+    with session.transaction(control.database) as connection:
+        principals.add(connection, platforms.TENANT, "zoe", roles=["approver"], by="ada")
+    given = client.delegate("zoe", reason="away", run=run, step="w#1")
+    assert [one.id for one in client.delegations()] == [given.id]
+    assert client.revoke(given.id).status == "revoked"
+    with pytest.raises(Conflict, match="taken back before"):
+        client.revoke(given.id)
+    (came,) = client.answer_many("reject", where={"view": "mine"}, reason="no")
+    assert (came.run_id, came.outcome, came.verdict) == (run, "done", "reject")
+    assert client.count_waits() == {"mine": 0, "team": 0, "overdue": 0, "all": 0}
+    assert [one.reason for one in client.approvals(status="denied")] == ["no"]

@@ -13,6 +13,14 @@ class FieldProblemSchema(Schema):
     remedy = fields.String()
 
 
+class SettledSchema(Schema):
+    """How what somebody came too late for was settled."""
+
+    by = fields.String(metadata={"description": "`user:NAME`, or `clock`"})
+    choice = fields.String(allow_none=True)
+    at = fields.DateTime(allow_none=True)
+
+
 class ProblemSchema(Schema):
     """What went wrong."""
 
@@ -22,6 +30,9 @@ class ProblemSchema(Schema):
     detail = fields.String()
     request_id = fields.String()
     errors = fields.List(fields.Nested(FieldProblemSchema))
+    verdict = fields.Nested(
+        SettledSchema, metadata={"description": "Of a question that is settled already"}
+    )
 
 
 class SeedErrorSchema(Schema):

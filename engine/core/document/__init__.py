@@ -60,7 +60,12 @@ the run, or to whoever waits with an equal `match`; it ends one wait, and its pa
 the `schema`. One that came before is kept until somebody waits, but for `transient: true`. People
 who may answer (`from`; without it whoever sees the run) choose at an *approval* (`choices`, by
 default approve and reject; edges labelled with a choice are taken by it) and fill in the `form` of
-either; so many as the `quorum` must choose the same. The result is `{choice, by, form}`, of an
+either; so many as the `quorum` must choose the same, or of each choice its own number: `quorum:
+{approve: 2, deny: 1}`. Where all that are named have spoken and none comes to its number, it is
+denied, or, where no choice is `deny` or `reject`, `expired`. `reason: required`: whoever denies
+must say why. `four_eyes: true`: whoever submitted the run may not answer. `escalate: {after: 2h,
+to: [role:admin]}`: they are asked, too, if it is not settled by then. The result is `{choice, by,
+form}`, with the `reason` if one was given, and `behalf` of whom somebody answered, if of another; of an
 *input* the fields, each saved as the variable of its name unless `save` says otherwise. A
 *workflow* is a run of its own with `with` as inputs; its outputs are the result. If its step is
 gone it is cancelled, or goes on with `orphan: finish`. Whatever `expires` fails as `expired`.

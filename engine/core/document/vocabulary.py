@@ -101,6 +101,9 @@ LOCK = ("name", "until", "of")
 LOCKS = ("run", "tenant")
 STOP = ("failed", "succeeded")
 CHOICES = ("approve", "reject")
+#: The choices that refuse what was asked for. In a `quorum`, `deny` stands for either.
+DENIALS = ("deny", "reject")
+ESCALATE = ("after", "to")
 MAX_CHOICES = 20
 MAX_QUORUM = 100
 #: Items of a map, to begin with and added.
@@ -131,8 +134,11 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "tool": ("tool", *WORK),
     "timer": ("for", "until", "lock"),
     "event": ("name", "match", "schema", "transient", "expires", *WAIT),
-    "approval": ("show", "choices", "form", "from", "quorum", "expires", *WAIT),
-    "input": ("show", "form", "from", "expires", *WAIT),
+    "approval": (
+        *("show", "choices", "form", "from", "quorum", "reason", "four_eyes", "escalate"),
+        *("expires", *WAIT),
+    ),
+    "input": ("show", "form", "from", "four_eyes", "escalate", "expires", *WAIT),
     "workflow": ("workflow", "with", "orphan", "expires", "retry", *WAIT),
     "map": ("over", "as", "do", "at_once", "stop_when", "timeout", "queue", *WAIT),
     "start": (),

@@ -9,7 +9,18 @@ from engine.core import expressions
 from engine.core.document import vocabulary as words
 from engine.core.document.inputs import alone
 from engine.core.document.names import is_expression, misnamed
-from engine.core.graph import Asked, Awaited, Child, Map, Node, NodeId, Orphan, Timer, Wait
+from engine.core.graph import (
+    Asked,
+    Awaited,
+    Child,
+    Escalation,
+    Map,
+    Node,
+    NodeId,
+    Orphan,
+    Timer,
+    Wait,
+)
 from engine.core.section import Section, short
 from engine.core.values import Json
 
@@ -119,12 +130,17 @@ def _event(section: Section) -> Awaited:
 
 def _approval(section: Section) -> Asked:
     choices = _choices(section)
+    each = _quorums(section, choices) if isinstance(section.fields.get("quorum"), dict) else {}
     return Asked(
         choices=choices,
         form=form(section),
         show=section.template("show") if "show" in section.fields else None,
-        who=_who(section),
-        quorum=section.integer("quorum", 1, words.MAX_QUORUM, 1),
+        who=_who(section, "from"),
+        quorum=1 if each else section.integer("quorum", 1, words.MAX_QUORUM, 1),
+        quorums=each,
+        reason=section.option("reason", ("required",), ()) is not None,
+        four_eyes=section.flag("four_eyes"),
+        escalate=_escalation(section),
         expires=_expires(section),
     )
 
@@ -136,9 +152,38 @@ def _input(section: Section) -> Asked:
     return Asked(
         form=fields,
         show=section.template("show") if "show" in section.fields else None,
-        who=_who(section),
+        who=_who(section, "from"),
+        four_eyes=section.flag("four_eyes"),
+        escalate=_escalation(section),
         expires=_expires(section),
     )
+
+
+def _quorums(section: Section, choices: tuple[str, ...]) -> dict[str, int]:
+    """How many must choose each; one, of those that are not named."""
+    given = section.section("quorum")
+    denial = next((choice for choice in choices if choice in words.DENIALS), None)
+    names = {choice: choice for choice in choices}
+    if denial is not None:
+        names.setdefault("deny", denial)
+    given.known(names)
+    found = dict.fromkeys(choices, 1)
+    for name in given.fields:
+        if name in names:
+            found[names[name]] = given.integer(name, 1, words.MAX_QUORUM, 1)
+    return found
+
+
+def _escalation(section: Section) -> Escalation | None:
+    if "escalate" not in section.fields:
+        return None
+    given = section.section("escalate")
+    given.known(words.ESCALATE)
+    after = given.duration("after", 0.001, words.MAX_WAIT_SECONDS)
+    for field, example in (("after", "after: 2h"), ("to", "to: [role:admin]")):
+        if field not in given.fields and isinstance(section.fields["escalate"], dict):
+            given.fail(field, f"`{field}` is missing", f"write {example}")
+    return Escalation(after=after or 0.001, to=_who(given, "to"))
 
 
 def _choices(section: Section) -> tuple[str, ...]:
@@ -170,14 +215,12 @@ def form(section: Section) -> dict[str, Json]:
     return found
 
 
-def _who(section: Section) -> tuple[str, ...]:
-    given = section.fields.get("from", [])
+def _who(section: Section, field: str) -> tuple[str, ...]:
+    given = section.fields.get(field, [])
     names = given if isinstance(given, list) else [given]
     found = [name for name in names if isinstance(name, str) and words.matches(words.WHO, name)]
-    if len(found) < len(names) or ("from" in section.fields and not names):
-        section.wrong(
-            section.at("from"), given, "who may answer: role:NAME or user:NAME, or a list"
-        )
+    if len(found) < len(names) or (field in section.fields and not names):
+        section.wrong(section.at(field), given, "who may answer: role:NAME or user:NAME, or a list")
     return tuple(found)
 
 

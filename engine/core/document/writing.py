@@ -14,6 +14,7 @@ from engine.core.graph import (
     Awaited,
     Child,
     Edge,
+    Escalation,
     Graph,
     Join,
     Limits,
@@ -137,7 +138,10 @@ def _write_wait(wait: Wait | None) -> dict[str, Json]:
                 choices=None if wait.choices == usual else [*wait.choices],
                 form=dict(wait.form) or None,
                 **{"from": list[Json](wait.who) or None},
-                quorum=None if wait.quorum == 1 else wait.quorum,
+                quorum=_write_quorum(wait),
+                reason="required" if wait.reason else None,
+                four_eyes=wait.four_eyes or None,
+                escalate=None if wait.escalate is None else _write_escalation(wait.escalate),
                 expires=_time(wait.expires),
             )
         case Child():
@@ -150,6 +154,16 @@ def _write_wait(wait: Wait | None) -> dict[str, Json]:
             return _write_map(wait)
         case _:
             return {}
+
+
+def _write_quorum(wait: Asked) -> Json:
+    if wait.quorums:
+        return dict[str, Json](wait.quorums)
+    return None if wait.quorum == 1 else wait.quorum
+
+
+def _write_escalation(escalation: Escalation) -> Json:
+    return {"after": _number(escalation.after), "to": [*escalation.to]}
 
 
 def _write_map(wait: Map) -> dict[str, Json]:

@@ -48,13 +48,20 @@ def _choices(graph: Graph, node: Node, asked: Asked) -> Iterator[Problem]:
 
 
 def _quorum(graph: Graph, node: Node, asked: Asked) -> Iterator[Problem]:
-    people = {who for who in asked.who if who.startswith("user:")}
-    if people == set(asked.who) and people and asked.quorum > len(people):
-        yield Problem(
-            path=f"{graph.place(node.id)}.quorum",
-            message=f"{asked.quorum} must say the same, and only {len(people)} may answer",
-            remedy="ask for fewer, or name more in `from`",
-        )
+    # Whoever is asked later may answer as well.
+    all_asked = {*asked.who, *(asked.escalate.to if asked.escalate else ())}
+    people = {who for who in all_asked if who.startswith("user:")}
+    place = f"{graph.place(node.id)}.quorum"
+    for path, needed in (
+        (place, asked.quorum),
+        *((f"{place}.{choice}", number) for choice, number in asked.quorums.items()),
+    ):
+        if asked.who and people == all_asked and needed > len(people):
+            yield Problem(
+                path=path,
+                message=f"{needed} must say the same, and only {len(people)} may answer",
+                remedy="ask for fewer, or name more in `from`",
+            )
 
 
 def _until(graph: Graph, node: Node, until: NodeId) -> Iterator[Problem]:

@@ -672,7 +672,10 @@ PEOPLE = {
     "show": st.sampled_from(["$x", {"a": ["$x"]}]),
     "from": st.sampled_from(["role:a", ["user:b", "user:c"]]),
     "expires": SECONDS,
-    "quorum": st.integers(1, 2),
+    "four_eyes": st.booleans(),
+    "escalate": st.fixed_dictionaries(
+        {"after": SECONDS, "to": st.sampled_from(["role:z", ["role:y", "user:b"]])}
+    ),
 }
 FORMS = st.sampled_from([{"size": {"type": "integer"}}, {"a": {"default": 1}, "b": {}}])
 INNER = st.sampled_from(
@@ -701,13 +704,15 @@ WAITS = st.one_of(
         optional={
             "choices": st.sampled_from([["approve", "reject"], ["x", "y", "end"]]),
             "form": FORMS,
+            "quorum": st.integers(1, 2) | st.sampled_from([{}, {"deny": 2}, {"approve": 2}]),
+            "reason": st.just("required"),
             **PEOPLE,
             **AROUND,
         },
     ),
     st.fixed_dictionaries(
         {"kind": st.just("input"), "form": FORMS},
-        optional={name: rule for name, rule in (PEOPLE | AROUND).items() if name != "quorum"},
+        optional=PEOPLE | AROUND,
     ),
     st.fixed_dictionaries(
         {"kind": st.just("workflow"), "workflow": st.just("w@1.2")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -96,6 +97,53 @@ def test_who_is_not_asked_and_who_has_answered_is_turned_away() -> None:
         run(asked, acts=[Answered("w", "approve", by="eve")])
     with pytest.raises(Conflict, match="ada has answered w#1 before"):
         run(asked, acts=[Answered("w", "approve", by="ada")] * 2)
+
+
+def test_whoever_submitted_the_run_is_turned_away_where_two_must_look() -> None:
+    asked = one("approval", four_eyes=True)
+    for answer in (
+        Answered("w", "approve", by="local"),
+        Answered("w", "approve", by="ada", behalf="local"),
+    ):
+        with pytest.raises(Forbidden, match="local submitted run"):
+            run(asked, acts=[answer])
+    assert run(asked, acts=[Answered("w", "approve", by="ada")]).status == "completed"
+
+
+def test_a_denial_says_why_where_it_must() -> None:
+    for choices, denied in (["approve", "deny"], "deny"), (["x", "y"], "y"):
+        asked = one("approval", choices=choices, reason="required")
+        with pytest.raises(Invalid, match="reason: is missing"):
+            run(asked, acts=[Answered("w", denied)])
+    asked = one("approval", reason="required", save={"found": "$result.reason"})
+    record = run(asked, acts=[Answered("w", "reject", reason="too dear")])
+    assert record.variables == {"found": "too dear"}
+
+
+def test_a_say_counts_once_whoever_uses_it_and_everybody_speaks_once() -> None:
+    asked = one("approval", quorum=2, **{"from": ["user:ada", "user:eve", "user:fay"]})
+    for by, behalf in (("ada", None), ("eve", "ada"), ("dan", "eve")):
+        twice = [
+            Answered("w", "approve", by="dan", behalf="ada"),
+            Answered("w", "approve", by=by, behalf=behalf),
+        ]
+        with pytest.raises(Conflict, match="dan has answered w#1"):
+            run(asked, acts=twice)
+    with pytest.raises(Forbidden, match="bob is not asked"):
+        run(asked, acts=[Answered("w", "approve", by="dan", behalf="bob")])
+
+
+def test_where_all_who_are_named_have_spoken_in_vain_it_is_denied_or_expires() -> None:
+    people = {"from": ["user:ada", "user:eve"]}
+    for choices, path, found in (
+        (["approve", "reject"], "end", {"choice": "reject", "by": ["eve"], "form": {}}),
+        (["x", "y"], "late", None),
+    ):
+        asked = one("approval", choices=choices, quorum=2, save={"found": "$result"}, **people)
+        said = zip(choices, ("ada", "eve"), strict=True)
+        record = run(asked, acts=[Answered("w", choice, by=by) for choice, by in said])
+        assert (record.path[-1] == "late") == (path == "late")
+        assert record.variables["found"] == found
 
 
 def test_an_event_that_does_not_fit_is_refused_and_one_for_others_is_kept() -> None:
@@ -211,6 +259,33 @@ def test_a_quorum_is_of_those_who_choose_the_same() -> None:
     ]
     record = run(asked, acts=said)
     assert record.variables == {"found": ["ada", "cid"]}
+
+
+def test_each_choice_may_have_a_number_of_its_own() -> None:
+    asked = one("approval", quorum={"approve": 2, "deny": 1}, save={"found": "$result.choice"})
+    said = [Answered("w", "approve", by="ada"), Answered("w", "reject", by="bob")]
+    assert run(asked, acts=said).variables == {"found": "reject"}
+    assert run(asked, acts=[said[0]]).status == "running"
+
+
+def test_a_delegate_speaks_for_whoever_is_asked() -> None:
+    asked = one("approval", save={"found": "$result"}, **{"from": ["role:boss"]})
+    said = Answered("w", "approve", by="dan", behalf="ada", roles=["boss"])
+    assert run(asked, acts=[said]).variables["found"] == {
+        "choice": "approve",
+        "by": ["dan"],
+        "form": {},
+        "behalf": {"dan": "ada"},
+    }
+
+
+def test_others_are_asked_when_nobody_has_settled_it_in_time() -> None:
+    late = {"after": "1h", "to": "role:admin"}
+    asked = one("approval", escalate=late, **{"from": ["user:ada"]})
+    said = Answered("w", "approve", by="eve", roles=["admin"])
+    with pytest.raises(Forbidden, match="eve is not asked"):
+        run(asked, acts=[said])
+    assert run(asked, acts=[replace(said, after=3600)]).status == "completed"
 
 
 def test_an_answer_waits_for_its_question_and_the_next_one_for_the_next() -> None:
