@@ -8,7 +8,9 @@ import json
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 from flask import Flask
@@ -41,7 +43,9 @@ __all__ = ["spec"]
 #: Nothing else makes a request that changes something; the others only ask.
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 #: What is asked by POST, because the question is a body, and changes nothing.
-ASKING = frozenset({"validation.check_graph", "validation.check_node_name"})
+ASKING = frozenset(
+    {"validation.check_graph", "validation.check_node_name", "policies.lint", "policies.test"}
+)
 
 SOURCE = "def f(state):\n    return state"
 DOCUMENT: Mapping[str, Any] = {
@@ -97,12 +101,52 @@ class Place:
     def graph(self) -> str:
         return str(self.seed.post("/graph/create", json=GRAPH).json["graph_id"])
 
+    def made(self, path: str, **given: Any) -> Any:
+        """What a request to the API has made."""
+        response = self.api.post(path, json=given)
+        assert response.status_code == 201, response.text
+        return response.json
+
+    def user(self) -> str:
+        return str(self.made("/api/v1/users", id=str(uuid4()), roles=["viewer"])["id"])
+
+    def key(self) -> str:
+        return str(self.made("/api/v1/keys", name="k")["id"])
+
+    def delegation(self) -> dict[str, Any]:
+        """What hands a say of ada's to somebody."""
+        until = datetime.now(UTC) + timedelta(hours=1)
+        return {"to": self.user(), "reason": "away", "until": until.isoformat()}
+
+    def session(self) -> str:
+        """The address of a session."""
+        found = self.made("/api/v1/sessions", name="s")
+        return f"/api/v1/sessions/{found['workflow_id']}"
+
+    def asking(self, **step: Any) -> str:
+        """The address of a step of a session, that waits for somebody."""
+        place = self.session()
+        found = self.made(f"{place}/steps", name="S", **step)
+        assert found["status"] == "waiting_approval", found
+        return f"{place}/steps/{found['step_id']}"
+
+    def sensitive(self) -> str:
+        register(self.control, "send_email", namespace="tool")
+        return self.asking(step_type="tool_call", tool_name="send_email")
+
+    def question(self) -> str:
+        """The name of what a step asks people."""
+        run = self.waiting("approval")
+        (found,) = self.api.get("/api/v1/waits", query_string={"run_id": run}).json["items"]
+        return str(found["request_id"])
+
 
 class Asked(NamedTuple):
     """A request, once whatever it needs is there."""
 
     path: str
     json: Mapping[str, Any] | None = None
+    method: str = "POST"
     #: By the routes of seed 000, hence without a credential.
     seed: bool = False
     options: Mapping[str, Any] = {}
@@ -110,6 +154,28 @@ class Asked(NamedTuple):
 
 def _of_run(act: str) -> Callable[[Place], Asked]:
     return lambda place: Asked(f"/api/v1/runs/{place.begun()}/{act}", {})
+
+
+def _of_session(act: str) -> Callable[[Place], Asked]:
+    return lambda place: Asked(f"{place.session()}/{act}", {})
+
+
+def _rollback(place: Place) -> Asked:
+    session = place.session()
+    kept = place.made(f"{session}/checkpoints", name="here")
+    return Asked(f"{session}/rollback", {"checkpoint_id": kept["checkpoint_id"]})
+
+
+def _policy(name: str) -> Asked:
+    text = f"policy: {name}\nrules: [steps > 100000 → warn]"
+    options = {"data": text.encode(), "content_type": "application/yaml"}
+    return Asked("/api/v1/policies", options=options)
+
+
+def _withdrawal(place: Place) -> Asked:
+    asked = _policy("withdrawn")
+    assert place.api.post(asked.path, **asked.options).status_code == 201
+    return Asked("/api/v1/policies/withdrawn/withdraw", {})
 
 
 def _bundle() -> Asked:
@@ -124,6 +190,34 @@ def _bundle() -> Asked:
 PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "functions.register": lambda _: Asked("/api/v1/functions", {"name": "f", "code": SOURCE}),
     "tools.register": lambda _: Asked("/api/v1/tools", {"name": "f", "code": SOURCE}),
+    "tools.stand": lambda _: Asked("/api/v1/tools/lookup/standing", {"tags": ["tried"]}),
+    "policies.apply": lambda _: _policy("applied"),
+    "policies.withdraw": _withdrawal,
+    "users.create": lambda _: Asked("/api/v1/users", {"id": "bob"}),
+    "users.change": lambda p: Asked(
+        f"/api/v1/users/{p.user()}", {"roles": ["operator"]}, method="PATCH"
+    ),
+    "users.deactivate": lambda p: Asked(f"/api/v1/users/{p.user()}", {}, method="DELETE"),
+    "keys.create": lambda _: Asked("/api/v1/keys", {"name": "k"}),
+    "keys.rotate": lambda p: Asked(f"/api/v1/keys/{p.key()}/rotate", {}),
+    "keys.revoke": lambda p: Asked(f"/api/v1/keys/{p.key()}", {}, method="DELETE"),
+    "delegations.delegate": lambda p: Asked("/api/v1/delegations", p.delegation()),
+    "delegations.revoke": lambda p: Asked(
+        f"/api/v1/delegations/{p.made('/api/v1/delegations', **p.delegation())['id']}/revoke", {}
+    ),
+    "sessions.begin": lambda _: Asked("/api/v1/sessions", {"name": "s"}),
+    "sessions.step": lambda p: Asked(
+        f"{p.session()}/steps", {"step_type": "reasoning", "name": "S"}
+    ),
+    "sessions.approve": lambda p: Asked(f"{p.sensitive()}/approve", {}),
+    "sessions.deny": lambda p: Asked(f"{p.sensitive()}/deny", {}),
+    "sessions.give": lambda p: Asked(f"{p.asking(step_type='human_input')}/input", {"input": 1}),
+    "sessions.checkpoint": _of_session("checkpoints"),
+    "sessions.rollback": _rollback,
+    "sessions.complete": lambda p: Asked(f"{p.session()}/complete"),
+    "sessions.cancel": _of_session("cancel"),
+    "sessions.pause": _of_session("pause"),
+    "sessions.resume": _of_session("resume"),
     "workflows.publish": lambda _: Asked("/api/v1/workflows", DOCUMENT),
     "bundles.upload": lambda _: _bundle(),
     "sent.send": lambda _: Asked("/api/v1/events/paid", {"payload": 1}),
@@ -141,6 +235,9 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "steps.retry": _of_run("steps/a%231/retry"),
     "waits.answer": lambda p: Asked(
         f"/api/v1/runs/{p.waiting('approval')}/steps/w%231/answer", {"choice": "approve"}
+    ),
+    "waits.answer_many": lambda p: Asked(
+        "/api/v1/waits/answers", {"ids": [p.question()], "choice": "approve"}
     ),
     "waits.add_items": lambda p: Asked(
         f"/api/v1/runs/{p.mapping()}/steps/w%231/items", {"items": [4]}
@@ -175,6 +272,7 @@ _TRACES = """
 @pytest.fixture
 def place(api: Api, seed: FlaskClient, control: Platform, local_settings: Settings) -> Place:
     register(control, "noop")
+    register(control, "lookup", namespace="tool")
     return Place(api=api, seed=seed, control=control, settings=local_settings)
 
 
@@ -188,16 +286,29 @@ def test_every_route_that_changes_something_leaves_a_trace(app: Flask, place: Pl
     assert changing == PROBES.keys() | ASKING
     for endpoint, prepared in PROBES.items():
         asked = prepared(place)
-        client, by = (place.seed, "local") if asked.seed else (place.api, "ada")
+        by = "local" if asked.seed else "ada"
         before = traces(place, by)
         options = {"json": asked.json} if asked.json is not None else asked.options
-        response = client.post(asked.path, **options)
+        if asked.seed:
+            response = place.seed.open(asked.path, method=asked.method, **options)
+        else:
+            response = place.api.send(asked.method, asked.path, **options)
         assert response.status_code in {200, 201, 202}, (endpoint, response.text)
         assert traces(place, by) - before, f"{endpoint} leaves no trace"
 
 
 def traces(place: Place, by: str) -> set[str]:
     return {row.id for row in sql(place.control, _TRACES, by=by)}
+
+
+def test_a_say_that_settles_nothing_leaves_a_trace_for_each_who_said_it(place: Place) -> None:
+    run = place.waiting("approval", quorum=2)
+    said = {"choice": "approve", "reason": "it looks right"}
+    answered = place.api.post(f"/api/v1/runs/{run}/steps/w%231/answer", json=said)
+    assert answered.json["settled"] is False
+    (act,) = [entry for entry in entries(place.api, by="ada") if entry["action"] == "approval.say"]
+    assert act["subject"].startswith("approval:apr_")
+    assert act["detail"] == {"run": run, "step": "w#1", "choice": "approve", "behalf": "ada"}
 
 
 def test_whoever_repeats_what_is_so_leaves_no_second_act(place: Place) -> None:
@@ -276,7 +387,9 @@ def test_entries_are_found_by_what_they_are(app: Flask, spec: Any, place: Place)
 
 def test_a_tenants_audit_is_its_own(place: Place, stranger: Api) -> None:
     run = submit(place.control, publish(place.control, dict(LINE)))
-    assert entries(stranger) == entries(stranger, run=run.run) == []
+    assert entries(stranger, run=run.run) == []
+    own = [(entry["action"], entry["by"], entry["subject"][:4]) for entry in entries(stranger)]
+    assert own == [("user.create", "celeriac", "user"), ("key.create", "celeriac", "key:")]
     assert stranger.get("/api/v1/audit/verify", query_string={"run": run.run}).status_code == 404
     assert stranger.get("/api/v1/audit/verify").json["lines"] == 0
     assert place.seed.get("/api/v1/audit").status_code == 401
