@@ -44,8 +44,16 @@ _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 #: The tables whose rows belong to a run, and that no foreign key binds to it.
 UNBOUND = (
     *("inbox", "history", "payload", "attempt", "result", "refusal", "call", "call_result"),
-    *("pin", "log", "checkpoint", "idempotency", "blob_reference", "answer"),
+    *("pin", "log", "checkpoint", "idempotency", "blob_reference", "question", "answer", "verdict"),
 )
+
+#: What the line `h` ends is a permit: its step had asked for one last, and not opened its own wait.
+#: Nothing was done then that could have a result, and it may be asked for many times.
+_OF_PERMIT = """coalesce(h.kind IN ('WaitEnded', 'WaitFailed') AND (
+            SELECT o.kind FROM history o WHERE o.tenant_id = h.tenant_id AND o.run_id = h.run_id
+                AND o.seq < h.seq AND o.body->>'step' = h.body->>'step'
+                AND o.kind IN ('OpenWait', 'Parked', 'AttemptSuspended')
+            ORDER BY o.seq DESC LIMIT 1) <> 'OpenWait', false)"""
 
 #: Who holds a lock: steps by their rows, threads between steps by their tokens.
 _HELD = """
@@ -316,36 +324,52 @@ INVARIANTS = (
     Invariant(
         name="settled_step_has_its_result",
         says="What history counts as done, or as waited for in vain, has its result: that one.",
-        sql="""
+        sql=f"""
         SELECT h.tenant_id, h.run_id, h.body->>'step' AS subject,
             'line ' || h.seq || ' counts attempt ' || (h.body->>'attempt')
                 || coalesce(' under fence ' || (h.body->>'fence'), '') || ', accepted is '
                 || coalesce('attempt ' || x.attempt || ' under fence ' || x.fence, 'none') AS detail
         FROM history h LEFT JOIN result x ON x.tenant_id = h.tenant_id AND x.run_id = h.run_id
             AND x.step = h.body->>'step' AND x.outcome = 'succeeded'
-        WHERE h.kind IN ('AttemptSucceeded', 'WaitEnded') AND $RUNS(h.run_id)
+        WHERE h.kind IN ('AttemptSucceeded', 'WaitEnded') AND $RUNS(h.run_id) AND NOT {_OF_PERMIT}
             AND (x.attempt IS DISTINCT FROM (h.body->>'attempt')::int
                 OR (h.kind = 'AttemptSucceeded'
                     AND x.fence IS DISTINCT FROM (h.body->>'fence')::bigint))
         UNION ALL
         SELECT h.tenant_id, h.run_id, h.body->>'step', 'line ' || h.seq || ' says that attempt '
             || (h.body->>'attempt') || ' waited in vain, and no result says so'
-        FROM history h WHERE h.kind = 'WaitFailed' AND $RUNS(h.run_id)
+        FROM history h WHERE h.kind = 'WaitFailed' AND $RUNS(h.run_id) AND NOT {_OF_PERMIT}
             AND NOT EXISTS (SELECT FROM result x WHERE x.tenant_id = h.tenant_id
                 AND x.run_id = h.run_id AND x.step = h.body->>'step'
                 AND x.attempt = (h.body->>'attempt')::int AND x.outcome = 'failed')
-        """,
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="permit_has_its_verdict",
+        says="What history says of a permit that was asked for, its verdict says, too.",
+        sql=f"""
+        SELECT h.tenant_id, h.run_id, h.body->>'step' AS subject, 'line ' || h.seq
+            || ' ends what attempt ' || (h.body->>'attempt') || ' asked, and no verdict says so'
+            AS detail
+        FROM history h WHERE h.kind IN ('WaitEnded', 'WaitFailed') AND $RUNS(h.run_id)
+            AND {_OF_PERMIT}
+            AND NOT EXISTS (SELECT FROM verdict v WHERE v.tenant_id = h.tenant_id
+                AND v.run_id = h.run_id AND v.step = h.body->>'step'
+                AND v.attempt = (h.body->>'attempt')::int
+                AND (v.approved IS NULL) = (h.kind = 'WaitFailed')
+                AND (h.kind = 'WaitFailed' OR v.choice = h.body->>'choice'))
+        """,  # noqa: S608
     ),
     Invariant(
         name="step_settles_once",
         says="History counts one success of a step, or one end of its wait, and settles it once.",
-        sql="""
+        sql=f"""
         SELECT h.tenant_id, h.run_id, h.body->>'step' AS subject,
             h.kind || ' in lines ' || string_agg(h.seq::text, ', ' ORDER BY h.seq) AS detail
         FROM history h WHERE h.kind IN ('AttemptSucceeded', 'WaitEnded', 'TakeEdges', 'SettleItem',
-            'SettleUndo') AND $RUNS(h.run_id)
+            'SettleUndo') AND $RUNS(h.run_id) AND NOT (h.kind = 'WaitEnded' AND {_OF_PERMIT})
         GROUP BY h.tenant_id, h.run_id, h.body->>'step', h.kind HAVING count(*) > 1
-        """,
+        """,  # noqa: S608
     ),
     Invariant(
         name="nothing_follows_the_end",

@@ -101,6 +101,8 @@ _LONG_AGO = "clock_timestamp() - interval '61 seconds'"
 #: No table of the world of roles, and appended to like the others.
 _ANSWER = f"(tenant_id, run_id, step, attempt, said_by) VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')"
 _AN_ACT = "SELECT act_id FROM act_seal ORDER BY position LIMIT 1"
+#: As if the step had not waited for what its node says, but for people to let it go on.
+_PARKED = "UPDATE history SET kind = 'Parked' WHERE run_id = :run AND kind = 'OpenWait'"
 _CHILDLESS = "UPDATE run SET parent_attempt = 2 WHERE parent_run = :run"
 _LINE = "INSERT INTO history SELECT tenant_id, run_id, seq + 1000, at, kind, format, body, payload_id, hash FROM history WHERE run_id = :run"
 
@@ -279,6 +281,7 @@ PLANTS: Mapping[str, list[Plant]] = {
             "a#3",
         ),
     ],
+    "permit_has_its_verdict": [Plant("paid", _PARKED, "a#1")],
     "step_settles_once": [
         Plant("done", f"{_LINE} AND kind = 'TakeEdges' AND body->>'step' = 'a#2'", "a#2"),
         Plant("done", f"{_LINE} AND kind = 'AttemptSucceeded' AND body->>'step' = 'a#2'", "a#2"),
@@ -648,6 +651,33 @@ def test_a_stored_blob_without_its_object_is_named(
         world.runs["large"],
         lost,
     )
+
+
+@pytest.mark.parametrize(
+    ("run", "line", "verdict"),
+    [
+        ("paid", "WaitEnded", ('"approve"', "true")),
+        ("paid", "WaitEnded", ('"deny"', "false")),
+        ("vain", "WaitFailed", ("null", "NULL")),
+    ],
+)
+def test_a_permit_has_a_verdict_and_no_result_and_a_step_many_permits(
+    copied: Callable[..., Engine], world: World, run: str, line: str, verdict: tuple[str, str]
+) -> None:
+    """The lines of a step that waits are made those of one that was parked, twice."""
+    engine, (choice, approved) = copied(), verdict
+    said = f"""UPDATE history SET body = jsonb_set(body::jsonb, '{{choice}}', '{choice}')::json
+        WHERE run_id = :run AND kind = '{line}'"""
+    judged = f"""INSERT INTO verdict (tenant_id, run_id, step, attempt, by, choice, approved)
+        VALUES ('local', :run, 'a#1', 1, 'user:bob', '{choice}'::json #>> '{{}}', {approved})"""
+    again = f"{_LINE} AND kind = '{line}'"
+    statements = [_PARKED, "DELETE FROM result WHERE run_id = :run", said, again, judged]
+    with session.transaction(engine) as connection:
+        for statement in statements:
+            bound = text(statement.replace(":run", "CAST(:run AS uuid)"))
+            assert connection.execute(bound, {"run": world.runs[run]}).rowcount, statement
+    ours = {"settled_step_has_its_result", "step_settles_once", "permit_has_its_verdict"}
+    assert [found for found in doctor.examine(engine) if found.invariant in ours] == []
 
 
 def test_the_doctor_needs_no_more_than_the_coordinators_role(copied: Callable[..., Engine]) -> None:

@@ -21,11 +21,13 @@ from werkzeug.routing import IntegerConverter, Rule
 
 from engine.core.principal import ADMIN, ROLES, Principal
 from engine.platform import DatabaseRole, Platform
-from engine.runs import access, catalogue
+from engine.runs import access, catalogue, identity
 from engine.store import keys, session, tables, tenants
+from engine.store.ids import QuestionId
 from tests.support import platforms, site
 from tests.support.platforms import LINE, TENANT, finish, sql, take
 from tests.support.services import Services
+from tests.support.waiting import waits_at
 from tests.unit.formats.test_bundle import FILES, tarred
 from web import permissions
 from web import site as sites
@@ -34,6 +36,8 @@ from web.app import create_app
 SHA256 = "0" * 64
 #: What requests write that are refused.
 RECORDS = {"admin_act", "refused_request", "unknown_request"}
+_POLICY = {"json": {"policy": "thing", "rules": [{"tool": "thing", "action": "REQUIRE_APPROVAL"}]}}
+_STEP = {"step_type": "reasoning", "name": "Think"}
 SOURCE = "def thing(state):\n    return state"
 
 
@@ -75,7 +79,9 @@ def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_every_route_says_what_it_asks_for(world: World) -> None:
     known = {permission for held in ROLES.values() for permission in held}
-    of_admins = {"user:read", "user:write", "key:read", "key:write"}
+    of_admins = {
+        f"{noun}:{verb}" for noun in ("user", "key", "policy") for verb in ("read", "write")
+    }
     for rule in world.app.url_map.iter_rules():
         needed = permissions.of(world.app, rule.endpoint)
         assert needed in known | of_admins | {permissions.ANYBODY, permissions.PUBLIC}, rule
@@ -114,6 +120,7 @@ def test_what_needs_nobody_is_harmless(world: World) -> None:
         "/api/v1/health",
         "/api/v1/ready",
         "/api/v1/schema",
+        "/api/v1/schema/policy",
     }
 
 
@@ -142,6 +149,7 @@ def test_what_is_anothers_is_not_there(world: World) -> None:
     before = _digests(world, tenant=TENANT)
     random = {**world.things, **dict.fromkeys(_IDS, str(uuid4())), "sha256": "f" * 64}
     random |= {name: f"no-{name}" for name in _NAMES} | {"key": "no#1", "seq": "9", "exec_id": "x"}
+    random["request_id"] = _request(random["asking"])
     for rule, method in _closed(world.app):
         if not (_named(rule) | _named_in_body(rule)) & (_IDS | _NAMES | {"sha256"}):
             continue
@@ -180,6 +188,9 @@ def test_who_may_is_let_in(world: World) -> None:
         for role, token in world.roles.items():
             if _may(role, needed):
                 response = _ask(world, rule, method, token)
+                if rule.endpoint in _OF_ITS_OWNER and response.status_code == 403:
+                    assert "belongs to ada" in response.text
+                    continue
                 assert response.status_code not in _WRONG, (
                     role,
                     method,
@@ -243,11 +254,14 @@ def _header(token: str | None) -> dict[str, str]:
 
 #: Parameters that are ids of something of a tenant's, and those that are names.
 _IDS = {"api_key", "run_id", "graph_id", "process_id", "event", "version_id"}
+_IDS |= {"session_id", "step_id", "delegation", "asking", "request_id"}
 _NAMES = {"name", "user"}
 #: What somebody of another tenant makes is his own: no id of ours is in it.
 _MAKES_ITS_OWN = {"sent.send"}
 #: Of several runs, what became of each is told beside the others.
-_ANSWERS_EACH = {"runs.act_on_many"}
+_ANSWERS_EACH = {"runs.act_on_many", "waits.answer_many"}
+#: Of a session, its owner and admins alone say what comes next.
+_OF_ITS_OWNER = {f"sessions.{name}" for name in ("step", "checkpoint", "rollback", "complete")}
 
 
 def _things(control: Platform, worker: Platform) -> dict[str, str]:
@@ -258,12 +272,18 @@ def _things(control: Platform, worker: Platform) -> dict[str, str]:
     version = platforms.publish(control, {**LINE, "workflow": "thing"})
     run = platforms.submit(control, version)
     finish(control, worker, take(worker, run, "a#1"))
+    asking = platforms.submit(control, platforms.publish(control, waits_at("approval"))).run
     target = _key(control, "target", {"viewer"})
     ada = _key(control, "ada", {ADMIN})
     with site.served(control) as app:
         api = site.Api(client=app.test_client(), token=ada)
         event = api.post("/api/v1/events/paid", json={}).json["id"]
         process = api.post("/api/graph-bundle/upload", data={"file": _file()}).json["processId"]
+        assert api.post("/api/v1/policies", **_POLICY).status_code == 201
+        hand = {"to": "target", "reason": "x", "run_id": asking, "step": "w#1"}
+        delegation = api.post("/api/v1/delegations", json=hand).json["id"]
+        begun = api.post("/api/v1/sessions", json={"name": "Task"}).json["run_id"]
+        step = api.post(f"/api/v1/sessions/{begun}/steps", json=_STEP).json["step_id"]
     return {
         "api_key": _id(target),
         "run_id": run.run,
@@ -271,6 +291,11 @@ def _things(control: Platform, worker: Platform) -> dict[str, str]:
         "version_id": version,
         "process_id": process,
         "event": event,
+        "session_id": begun,
+        "step_id": step,
+        "delegation": delegation,
+        "asking": asking,
+        "request_id": _request(asking),
         "sha256": SHA256,
         "name": "thing",
         "user": "target",
@@ -279,6 +304,11 @@ def _things(control: Platform, worker: Platform) -> dict[str, str]:
         "exec_id": "a#1.1",
         "key": "a#1",
     }
+
+
+def _request(run: str) -> str:
+    """The name of what a step of a run asks."""
+    return identity.question(QuestionId(TENANT, run, "w#1", 1, 1))
 
 
 def _closed(app: Flask) -> Iterator[tuple[Rule, str]]:
@@ -312,6 +342,22 @@ def _bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "validation.check_graph": {"json": {"name": "x"}},
         "validation.check_node_name": {"json": {"nodeName": "x", "graphId": things["version_id"]}},
         "waits.add_items": {"json": {"items": [1]}},
+        "waits.answer_many": {"json": {"ids": [things["request_id"]], "choice": "approve"}},
+        "delegations.delegate": {
+            "json": {
+                "to": things["user"],
+                "reason": "x",
+                "run_id": things["asking"],
+                "step": "w#1",
+            }
+        },
+        "policies.apply": _POLICY,
+        "policies.lint": _POLICY,
+        "policies.test": {"json": {"policy": _POLICY["json"], "facts": {}}},
+        "sessions.begin": {"json": {"name": "Task"}},
+        "sessions.step": {"json": _STEP},
+        "sessions.give": {"json": {"input": 1}},
+        "sessions.rollback": {"json": {"checkpoint_id": "ckpt_000000000000"}},
         "users.create": {"json": {"id": str(uuid4())}},
         "keys.create": {"json": {"name": "k", "user": things["user"]}},
         "graph.create": {"json": graph},
