@@ -372,9 +372,9 @@ def _record(connection: Connection, of: QuestionId, said: rows.Answer) -> None:
         connection,
         of.tenant,
         by=said.by,
-        action="approval.say",
-        subject=f"approval:{identity.question(of)}",
-        detail={"run": of.run, "step": of.step, "choice": said.choice, "behalf": said.of},
+        action="wait.answer",
+        subject=f"wait:{identity.question(of)}",
+        detail={"run_id": of.run, "step": of.step, "choice": said.choice, "behalf": said.of},
     )
 
 

@@ -185,7 +185,8 @@ def test_how_a_tool_stands_holds_for_all_versions_and_is_an_act(main: Platform) 
     with session.transaction(main.database) as connection:
         acts = connection.execute(
             text(
-                "SELECT by, action, subject, why, before IS NULL AS new FROM admin_act ORDER BY at"
+                "SELECT by, action, subject, why, before IS NULL AS new FROM admin_act"
+                " WHERE action = 'tool.stand' ORDER BY id"
             )
         ).all()
     assert [tuple(act) for act in acts] == [

@@ -306,9 +306,9 @@ def test_a_say_that_settles_nothing_leaves_a_trace_for_each_who_said_it(place: P
     said = {"choice": "approve", "reason": "it looks right"}
     answered = place.api.post(f"/api/v1/runs/{run}/steps/w%231/answer", json=said)
     assert answered.json["settled"] is False
-    (act,) = [entry for entry in entries(place.api, by="ada") if entry["action"] == "approval.say"]
-    assert act["subject"].startswith("approval:apr_")
-    assert act["detail"] == {"run": run, "step": "w#1", "choice": "approve", "behalf": "ada"}
+    (act,) = [entry for entry in entries(place.api, by="ada") if entry["action"] == "wait.answer"]
+    assert act["subject"].startswith("wait:apr_")
+    assert act["detail"] == {"run_id": run, "step": "w#1", "choice": "approve", "behalf": "ada"}
 
 
 def test_whoever_repeats_what_is_so_leaves_no_second_act(place: Place) -> None:

@@ -23,6 +23,7 @@ def test_each_role_holds_what_is_said_of_it():
         "run:control",
         "event:send",
         "audit:read",
+        "audit:verify",
     }
     assert ROLES["editor"] - ROLES["operator"] == {"definition:write"}
     assert ROLES["approver"] - ROLES["viewer"] == {"approval:answer"}
