@@ -196,7 +196,10 @@ def _parse(words: Sequence[str]) -> None:
     rest = list(words)
     context: click.Context | None = None
     while isinstance(command, click.Group):
-        context = click.Context(command, info_name=command.name, parent=context)
+        # With its settings: a command keeps the help option of the context that it first was read in.
+        context = click.Context(
+            command, info_name=command.name, parent=context, **command.context_settings
+        )
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None, name
         command = found

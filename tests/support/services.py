@@ -187,7 +187,6 @@ def keep(folder: Path) -> None:
 
 
 _held: list[int] = []
-_keepers: list[subprocess.Popen[bytes]] = []
 
 
 def _start_keeper(folder: Path, ready: Path) -> None:
@@ -201,10 +200,11 @@ def _start_keeper(folder: Path, ready: Path) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _keepers.append(keeper)
     processes.wait_until(lambda: ready.exists() or keeper.poll() is not None, seconds=90)
     if not ready.exists():
         raise RuntimeError(f"the test servers did not start:\n{processes.tail(log, lines=40)}")
+    # It outlives this process, which is not to be warned of at its end: nobody asks what it returns.
+    keeper.returncode = 0
 
 
 def _folder() -> Path:

@@ -24,6 +24,7 @@ def test_each_role_holds_what_is_said_of_it():
         "event:send",
         "audit:read",
         "audit:verify",
+        "policy:read",
     }
     assert ROLES["editor"] - ROLES["operator"] == {"definition:write"}
     assert ROLES["approver"] - ROLES["viewer"] == {"approval:answer"}
