@@ -15,6 +15,7 @@ from engine.platform import Platform
 from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
     approvals,
+    audit,
     blobs,
     bundles,
     checkpoints,
@@ -95,6 +96,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         functions.routes,
         tools.routes,
         tools.model_routes,
+        audit.routes,
         bundles.routes,
         bundles.check_routes,
         policies.routes,

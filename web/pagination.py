@@ -15,6 +15,7 @@ from engine.core import values
 from engine.core.problem import Problem
 from engine.core.values import InvalidJson, Json
 from engine.errors import Invalid
+from engine.store.trail import Place
 from web import body
 
 T = TypeVar("T")
@@ -112,6 +113,17 @@ def moment_of(text: str | None) -> tuple[datetime, str] | None:
                 return datetime.fromisoformat(at), name
             except ValueError:
                 raise _unknown() from None
+        case _:
+            raise _unknown()
+
+
+def entry_of(text: str | None) -> Place | None:
+    """The entry of the audit that a cursor stands for."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [str(id), int(seq)] if body.uuid(id) is not None and 0 <= seq < _BIGINT:
+            return Place(id, seq)
         case _:
             raise _unknown()
 

@@ -96,6 +96,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Upkeep": {
         "tenant": Entry("tenants", "List and make tenants, with the database at hand."),
         "db": Entry("database", "Look after the database's schema."),
+        "audit": Entry("audit", "Read and verify what happened, and who did what."),
         "doctor": Entry("doctor", "Check what must always hold of the stored runs."),
         "version": Entry("version", "Print the version."),
     },

@@ -50,6 +50,10 @@ if another came in between.
 *Items of maps* are steps. Their values are written as soon as they get their places, because the
 same turn may start runs with them; their results are read by the worker that gathers them.
 
+*The audit.* Whatever changes something is an event of a run, or an act (`acts`) in the same
+transaction. `sealing` chains and anchors both, beside all turns; `verification` finds what was altered
+since, `audit` reads it as one stream, `shredding` takes users' data out of it.
+
 What cannot be read ends with one error. A worker that cannot read a step's graph or state says
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is
 set aside with the error, and whoever cancels it then gets it ended without a turn (`abandonment`).

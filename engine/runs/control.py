@@ -13,7 +13,7 @@ from engine.core.graph import Graph, NodeId, Role
 from engine.core.problem import Problem
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import abandonment, graphs, ledgers, letters, turns, views
+from engine.runs import abandonment, acts, graphs, ledgers, letters, turns, views
 from engine.store import inbox, results, session, steps
 from engine.store.ids import RunId, StepId
 
@@ -135,10 +135,18 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
     return _follow(platform, run, take_away)
 
 
-def retry_stuck(platform: Platform, run: RunId) -> str:
+def retry_stuck(platform: Platform, run: RunId, *, by: str) -> str:
     """Take the turn of a run that was set aside, now; its status afterwards."""
+    with session.transaction(platform.database) as connection:
+        record_retry(connection, run, by=by)
     turns.take_turns(platform, [run], force=True)
     return views.status(platform, run).status
+
+
+def record_retry(connection: Connection, run: RunId, *, by: str, reason: str = "") -> None:
+    """Keep who had a stuck run tried again: it is no event of the run."""
+    subject = f"run:{run.run}"
+    acts.record(connection, run.tenant, by=by, action="run.retry", subject=subject, why=reason)
 
 
 def tell(platform: Platform, runs: Sequence[tuple[RunId, msg.AnyEvent]]) -> frozenset[RunId]:
