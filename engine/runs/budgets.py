@@ -240,15 +240,19 @@ def _shortfall(applying: Applying, used: Decimal, wanted: Decimal, *, asks: bool
     most = budget.limit * budget.ask_above if asks and budget.ask_above else budget.limit
     window = "" if budget.window == "none" else f" in this {budget.window}"
     asked = " before a person is asked" if asks else ""
+    message = f"{budget.metric} of this {budget.scope}: "
+    if wanted:
+        message += (
+            f"{wanted:f} more on top of {used:f}{window} would pass {most.normalize():f}{asked}"
+        )
+    else:
+        message += f"{used:f} are used{window}, nothing is left of {most.normalize():f}"
     verdict = msg.Verdict(
         policy=applying.policy,
         version=applying.version,
         rule=budget.name,
         action=_ACTIONS[then],
-        message=(
-            f"{budget.metric} of this {budget.scope}: {wanted:f} more on top of {used:f}{window}"
-            f" would pass {most.normalize():f}{asked}"
-        ),
+        message=message,
         observed=_number(used + wanted),
         limit=_number(most),
         scope=budget.scope,

@@ -384,7 +384,8 @@ def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard
         if said is None:
             events.append(event)
         else:
-            events.append(said.judged)
+            if said.judged.verdicts or said.judged.memory is not None:
+                events.append(said.judged)
             memory = memory if said.judged.memory is None else said.judged.memory
             if said.question is None:
                 events.append(event)

@@ -10,6 +10,7 @@ import pytest
 
 from engine import tools
 from engine.core import messages as msg
+from engine.core.principal import ADMIN, Principal
 from engine.core.values import Json
 from engine.platform import Platform
 from engine.runs import (
@@ -44,6 +45,8 @@ from workers.execution import Worker
 
 pytestmark = pytest.mark.usefixtures("sound")
 
+ROOT = Principal(tenant=TENANT, user="root", roles=frozenset({ADMIN}))
+
 SPENDS = (
     "def spends(state, context):\n    context.use(cost_usd=0.25, tokens_used=100)\n    return 1"
 )
@@ -66,7 +69,7 @@ def said(main: Platform, run: RunId) -> list[msg.Verdict]:
         "SELECT body FROM history WHERE run_id = CAST(:run AS uuid) AND kind = 'Judged' ORDER BY seq",
         run=run.run,
     )
-    return [msg.Verdict(**verdict) for row in rows for verdict in row.body["verdicts"]]
+    return [msg.Verdict(**verdict) for row in rows for verdict in row.body.get("verdicts", ())]
 
 
 def spent(main: Platform) -> Decimal:
@@ -196,7 +199,7 @@ def test_a_loop_that_makes_no_progress_is_cut_off(main: Platform, worker: Worker
     document: dict[str, Json] = {
         "workflow": "loop",
         "nodes": {"a": {"uses": "same", "max_iterations": 50}},
-        "edges": ["a -> a", "a -> end when $n == 2"],
+        "edges": [{"from": "a", "to": "end", "when": "$n == 2"}, {"from": "a", "to": "a"}],
     }
     ended = carry_out(main, worker, submit(main, publish(main, document)))
     assert (ended.status, ended.reason) == ("failed", "aborted")
@@ -273,16 +276,12 @@ def test_an_attempt_is_stopped_when_what_it_tells_finds_no_room(
     main: Platform, worker: Worker
 ) -> None:
     govern(main, budgets=budget())
-    source = (
-        "def f(state, context):\n    for _ in range(100):\n        context.use(cost_usd=0.1)\n"
-        "        invoke('one')\n    return 1"
-    )
-    register(main, "f", source)
-    register(main, "one", "def one():\n    return 1", namespace="tool")
+    told = "def f(state, context):\n    for _ in range(100):\n        context.use(cost_usd=0.1)\n"
+    register(main, "f", told)
     ended = carry_out(main, worker, submit(main, publish(main, chain(a={"uses": "f"}))))
-    assert (ended.status, ended.reason) == ("failed", "over_budget")
+    assert (ended.status, ended.reason) == ("failed", "over_budget"), ended.message
     assert "p:b" in (ended.message or "")
-    assert Decimal("0.3") < spent(main) <= Decimal("0.5")
+    assert spent(main) == Decimal("0.4")
 
 
 def test_who_claims_to_have_cost_nothing_is_charged_the_estimate(
