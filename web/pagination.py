@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -126,6 +126,32 @@ def entry_of(text: str | None) -> Place | None:
             return Place(id, seq)
         case _:
             raise _unknown()
+
+
+def group_of(
+    text: str | None, by: Sequence[str], *, times: Collection[str]
+) -> tuple[str | datetime, ...] | None:
+    """The key of a group that a cursor stands for: of each name a text, or a time."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [*keys] if len(keys) == len(by) and all(isinstance(key, str) for key in keys):
+            try:
+                return tuple(
+                    _aware(key) if name in times else key
+                    for name, key in zip(by, keys, strict=True)
+                )
+            except ValueError:
+                raise _unknown() from None
+        case _:
+            raise _unknown()
+
+
+def _aware(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(text)
+    return found
 
 
 def pair_of(text: str) -> tuple[int, int]:

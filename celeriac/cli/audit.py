@@ -5,11 +5,11 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
-from celeriac.cli import printing, servers
+from celeriac.cli import printing, servers, times
 from celeriac.cli.failures import FAILED
 from engine import platform, signing
 from engine.blobs import Anchors
@@ -24,23 +24,6 @@ from engine.store.trail import Which
 _tenant = click.option(
     "--tenant", default=access.LOCAL.tenant, show_default=True, help="Whose audit."
 )
-
-
-class _Time(click.DateTime):
-    """A time; without a time zone it is UTC."""
-
-    name = "time"
-
-    def convert(
-        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time; one looks like 2026-01-31T12:00Z", param, ctx)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 class _Url(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -80,8 +63,8 @@ def audit() -> None:
 
 @audit.command()
 @_tenant
-@click.option("--since", type=_Time(), help="From this time on, as 2026-01-31T12:00Z.")
-@click.option("--until", type=_Time(), help="Before this time.")
+@click.option("--since", type=times.Time(), help="From this time on, as 2026-01-31T12:00Z.")
+@click.option("--until", type=times.Time(), help="Before this time.")
 @click.option("--run", metavar="RUN", help="Only of this run.")
 @click.option("--workflow", metavar="NAME", help="Only of this workflow and its runs.")
 @click.option("--by", metavar="USER", help="Only what this user did.")

@@ -76,6 +76,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     },
     "Guardrails": {
         "policy": Entry("policies", "Apply, lint, try, list, show and withdraw policies."),
+        "usage": Entry("usage", "Say what was used, of whom and for what, as it is just now."),
     },
     "Documents": {
         "validate": Entry(

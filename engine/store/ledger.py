@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +25,7 @@ from engine.store import session
 from engine.store.ids import RunId, StepId
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LENGTHS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,12 @@ class Account:
     def key(self) -> str:
         begin = self.period.strftime("%Y%m%dT%H%M")
         return f"{self.scope} {self.unit} {self.span} {begin} {self.subject}"
+
+    @property
+    def end(self) -> datetime | None:
+        """When its window is over; None: never."""
+        length = _LENGTHS.get(self.span)
+        return None if length is None else self.period + length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
