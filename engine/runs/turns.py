@@ -474,6 +474,8 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
         for entry in one.turn.entries:
             if isinstance(entry.record, msg.Saved):
                 large.refer(connection, one.run, entry.record.patch)
+    letting_go = [one.run for one in turned if _lets_go(one)]
+    ledger.share(connection, letting_go)
     ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
@@ -501,10 +503,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
-    ledger.close(
-        connection,
-        [one.run for one in turned if _lets_go(one)],
-    )
+    ledger.close(connection, letting_go)
     return [
         Hint(
             step=StepId(row.tenant_id, row.run_id, row.key),
