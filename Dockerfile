@@ -31,7 +31,8 @@ RUN groupadd --system --gid 10001 celeriac \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/celeriac \
         --shell /usr/sbin/nologin celeriac \
     && install --directory --owner=celeriac --group=celeriac --mode=0700 \
-        /var/lib/celeriac /var/lib/celeriac/blobs /var/lib/celeriac/keys
+        /var/lib/celeriac /var/lib/celeriac/blobs /var/lib/celeriac/anchors \
+        /var/lib/celeriac/keys
 COPY --from=build /opt/celeriac /opt/celeriac
 
 ENV PATH=/opt/celeriac/bin:$PATH \

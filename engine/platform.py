@@ -13,7 +13,7 @@ from enum import StrEnum
 from sqlalchemy import Engine, make_url
 
 from engine import faults, live
-from engine.blobs import Blobs
+from engine.blobs import Anchors, Blobs
 from engine.broker import Broker, celery_app
 from engine.core.policy import DEFAULT, Policy
 from engine.errors import Unavailable
@@ -39,6 +39,8 @@ class Platform:
     broker: Broker
     live: Live
     blobs: Blobs
+    #: Where anchors are kept outside the database; None where nobody said.
+    anchors: Anchors | None
     policy: Policy
     #: Called at the protocol's named points; tests kill the process there.
     fault: Callable[[str], None]
@@ -72,6 +74,7 @@ def build(settings: Settings, role: DatabaseRole, *, connections: int = 8) -> Pl
         broker=Broker(app=celery_app(settings)),
         live=live.connect(settings.redis_url, channel),
         blobs=Blobs(settings.blob_url, settings.blob_keys),
+        anchors=None if settings.anchor_url is None else Anchors(settings.anchor_url),
         policy=DEFAULT,
         fault=faults.armed(settings.fault_dir),
     )

@@ -18,12 +18,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError, validate
 
-from engine import keys, signers
+from engine import keys, signers, signing
 from engine.core.problem import Problem
 from engine.core.values import VALUE_BYTES
 from engine.errors import Invalid
 from engine.keys import Ring
 from engine.signers import Signers
+from engine.signing import SigningKeys
 
 #: Anything but this driver would be a second one: SQLAlchemy 2.1 reads a bare `postgresql:` as psycopg 3.
 _DATABASE_SCHEME = "postgresql+psycopg2"
@@ -51,6 +52,11 @@ class Settings:
     blob_url: str = field(repr=False)
     #: What blobs are sealed with. The embedded platform makes a key of its own.
     blob_keys: Ring = field(default=Ring(), repr=False)
+    #: What anchors of the audit are signed with. The embedded platform makes a key of its own.
+    audit_keys: SigningKeys = field(default=SigningKeys(), repr=False)
+    #: Where anchors are kept outside the database, in obstore's form; the embedded platform's is a
+    #: folder under `home` unless it is given.
+    anchor_url: str | None = field(default=None, repr=False)
     #: The data folder: the embedded servers' data, blobs, logs, keys.
     home: Path
     #: Whether the embedded platform's supervisor started this process.
@@ -103,6 +109,8 @@ class Settings:
             "REDIS_URL": self.redis_url,
             "BLOB_URL": self.blob_url,
             "CELERIAC_BLOB_KEYS": self.blob_keys.text() or None,
+            "CELERIAC_AUDIT_KEYS": self.audit_keys.text() or None,
+            "CELERIAC_ANCHOR_URL": self.anchor_url,
             "CELERIAC_HOME": str(self.home),
             "CELERIAC_SUPERVISED": "1" if self.supervised else None,
             "CELERIAC_ANONYMOUS": "local" if self.anonymous else "off",
@@ -156,6 +164,9 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "redis_url": redis_url or _redis_of(broker_url),
         "blob_url": env.blob_url("BLOB_URL", None) or (home / "blobs").as_uri(),
         "blob_keys": env.blob_keys("CELERIAC_BLOB_KEYS", None) or Ring(),
+        "audit_keys": env.audit_keys("CELERIAC_AUDIT_KEYS", None) or SigningKeys(),
+        "anchor_url": env.blob_url("CELERIAC_ANCHOR_URL", None)
+        or (None if database_url else (home / "anchors").as_uri()),
         "home": home,
         "supervised": env.bool("CELERIAC_SUPERVISED", default=False),
         "anonymous": anonymous,
@@ -308,6 +319,13 @@ def _blob_keys(text: str) -> Ring:
         raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
 
 
+def _audit_keys(text: str) -> SigningKeys:
+    try:
+        return signing.parse(text)
+    except ValueError as error:
+        raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
+
+
 def _signers(text: str) -> Signers:
     """Keys whose signatures hold: a JWK set, or the name of a file that holds one."""
     if not text.startswith("{"):
@@ -359,6 +377,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "redis_url": _redis_url,
     "blob_url": _blob_url,
     "blob_keys": _blob_keys,
+    "audit_keys": _audit_keys,
     "signers": _signers,
     "folder": _folder,
     "anonymous": _anonymous,

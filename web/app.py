@@ -15,6 +15,7 @@ from engine.platform import Platform
 from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
     approvals,
+    audit,
     blobs,
     bundles,
     checkpoints,
@@ -32,6 +33,7 @@ from web.api import (
     sessions,
     steps,
     tools,
+    usage,
     users,
     waits,
     workflows,
@@ -95,9 +97,11 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         functions.routes,
         tools.routes,
         tools.model_routes,
+        audit.routes,
         bundles.routes,
         bundles.check_routes,
         policies.routes,
+        usage.routes,
         schema.routes,
         health.routes,
         users.me_routes,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from engine.core import values
 from engine.core.problem import Problem
 from engine.core.values import InvalidJson, Json
 from engine.errors import Invalid
+from engine.store.trail import Place
 from web import body
 
 T = TypeVar("T")
@@ -114,6 +115,43 @@ def moment_of(text: str | None) -> tuple[datetime, str] | None:
                 raise _unknown() from None
         case _:
             raise _unknown()
+
+
+def entry_of(text: str | None) -> Place | None:
+    """The entry of the audit that a cursor stands for."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [str(id), int(seq)] if body.uuid(id) is not None and 0 <= seq < _BIGINT:
+            return Place(id, seq)
+        case _:
+            raise _unknown()
+
+
+def group_of(
+    text: str | None, by: Sequence[str], *, times: Collection[str]
+) -> tuple[str | datetime, ...] | None:
+    """The key of a group that a cursor stands for: of each name a text, or a time."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [*keys] if len(keys) == len(by) and all(isinstance(key, str) for key in keys):
+            try:
+                return tuple(
+                    _aware(key) if name in times else key
+                    for name, key in zip(by, keys, strict=True)
+                )
+            except ValueError:
+                raise _unknown() from None
+        case _:
+            raise _unknown()
+
+
+def _aware(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(text)
+    return found
 
 
 def pair_of(text: str) -> tuple[int, int]:

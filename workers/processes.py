@@ -21,6 +21,7 @@ from engine import telemetry
 from engine.broker import COORDINATE, STEPS
 from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
+from engine.runs import sealing
 from engine.runs.sweep import sweep
 from engine.runs.upkeep import EVERY, upkeep
 from engine.settings import Settings
@@ -33,6 +34,8 @@ _log = structlog.get_logger(__name__)
 
 #: Turns are short and wait for the database; a few at a time keep it busy.
 _COORDINATOR_THREADS = 4
+#: How often a coordinator asks whether it is time to seal, in seconds.
+_SEAL_LOOK = 5.0
 
 
 def worker(settings: Settings, *, queues: Iterable[str] = (STEPS,)) -> None:
@@ -73,19 +76,27 @@ def worker(settings: Settings, *, queues: Iterable[str] = (STEPS,)) -> None:
 def coordinator(settings: Settings) -> None:
     """Run a coordinator, which sweeps too, until it is told to stop."""
     telemetry.configure("coordinator", settings.log_level)
-    platform = build(settings, DatabaseRole.CONTROL, connections=_COORDINATOR_THREADS + 2)
+    platform = build(settings, DatabaseRole.CONTROL, connections=_COORDINATOR_THREADS + 3)
+    for setting, why in sealing.lacking(settings).items():
+        _log.warning("audit.lacks", setting=setting, why=why)
     app = platform.broker.app
     tasks.for_coordinator(app, platform)
     stopped = threading.Event()
-    sweeper = threading.Thread(
-        target=_sweep_until, args=(platform, stopped), name="sweeper", daemon=True
-    )
-    sweeper.start()
+    # Apart from each other: copies of anchors go to a store that may take its time.
+    beside = [
+        threading.Thread(
+            target=_sweep_until, args=(platform, stopped), name="sweeper", daemon=True
+        ),
+        threading.Thread(target=_seal_until, args=(platform, stopped), name="sealer", daemon=True),
+    ]
+    for thread in beside:
+        thread.start()
     try:
         _serve(app, "coordinator", settings, queues=(COORDINATE,), threads=_COORDINATOR_THREADS)
     finally:
         stopped.set()
-        sweeper.join()
+        for thread in beside:
+            thread.join()
         platform.close()
 
 
@@ -163,4 +174,17 @@ def _sweep_until(platform: Platform, stopped: threading.Event) -> None:
             _log.exception("sweep.defect")
             full = False
         if stopped.wait(0 if full else seconds):
+            return
+
+
+def _seal_until(platform: Platform, stopped: threading.Event) -> None:
+    """Seal what has moved, every so often; which of the coordinators does it is all one."""
+    while True:
+        try:
+            sealing.seal_if_due(platform)
+        except Unavailable as error:
+            _log.warning("seal.database", error=str(error))
+        except Exception:  # noqa: BLE001  # the next sealing must come
+            _log.exception("seal.defect")
+        if stopped.wait(_SEAL_LOOK):
             return

@@ -76,6 +76,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     },
     "Guardrails": {
         "policy": Entry("policies", "Apply, lint, try, list, show and withdraw policies."),
+        "usage": Entry("usage", "Say what was used, of whom and for what, as it is just now."),
     },
     "Documents": {
         "validate": Entry(
@@ -96,6 +97,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Upkeep": {
         "tenant": Entry("tenants", "List and make tenants, with the database at hand."),
         "db": Entry("database", "Look after the database's schema."),
+        "audit": Entry("audit", "Read and verify what happened, and who did what."),
         "doctor": Entry("doctor", "Check what must always hold of the stored runs."),
         "version": Entry("version", "Print the version."),
     },

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -123,6 +124,14 @@ def between(start: datetime | None, end: datetime | None) -> str:
     return "" if start is None else duration((end or datetime.now(UTC)) - start)
 
 
+def amount(value: Decimal | None) -> str:
+    """An amount with all of its digits, and no more."""
+    if value is None:
+        return ""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def duration(length: timedelta) -> str:
     """A length of time with the two units that matter."""
     seconds = max(length.total_seconds(), 0.0)
@@ -138,6 +147,8 @@ def duration(length: timedelta) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return record(value)
 
 

@@ -21,6 +21,7 @@ from celeriac.client.records import (
     Answered,
     AppliedPolicy,
     Approval,
+    Budgets,
     Call,
     Came,
     Checkpoint,
@@ -36,6 +37,7 @@ from celeriac.client.records import (
     SentEvent,
     Step,
     Tool,
+    Usage,
     User,
     Version,
     Wait,
@@ -336,6 +338,47 @@ class Client:
         """Take a policy out of force. Raises `Conflict` if it is not."""
         place = f"/api/v1/policies/{_quoted(name)}/withdraw"
         return records.read(Policy, self._wire.post(place, {"reason": reason}))
+
+    # --- what was used ------------------------------------------------------------------------
+
+    def usage(
+        self,
+        *by: str,
+        user: str | None = None,
+        workflow: str | None = None,
+        run: str | None = None,
+        node: str | None = None,
+        model: str | None = None,
+        tool: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        window: str | None = None,
+    ) -> Iterator[Usage]:
+        """What was used just now, told apart `by` keys, else as one sum.
+
+        Keys are `user`, `workflow`, `run`, `node`, `model`, `tool`, `hour` and `day`, in the order
+        of which it comes. `window` is `hour` or `day`: only the present one, UTC. Raises `Invalid`.
+        """
+        asked: dict[str, Any] = {
+            "by": ",".join(by) or None,
+            "user": user,
+            "workflow": workflow,
+            "run": run,
+            "node": node,
+            "model": model,
+            "tool": tool,
+            "since": None if since is None else since.isoformat(),
+            "until": None if until is None else until.isoformat(),
+            "window": window,
+        }
+        return self._pages(Usage, "/api/v1/usage", **asked)
+
+    def budgets(
+        self, *, user: str | None = None, workflow: str | None = None, run: str | None = None
+    ) -> Budgets:
+        """How the budgets in force stand: yours or a user's, of a workflow, or of a run alone."""
+        body = self._wire.get("/api/v1/usage/budgets", user=user, workflow=workflow, run=run)
+        return records.read(Budgets, body)
 
     # --- runs ---------------------------------------------------------------------------------
 

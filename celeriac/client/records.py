@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -115,6 +116,65 @@ class AppliedPolicy:
     changed: bool
     #: What is most likely not meant: `path`, `message`, `remedy`.
     warnings: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was used, by unit."""
+
+    tenant: str
+    #: Of whom and what: the keys that were asked for. Windows by their beginnings, as text.
+    by: Mapping[str, str | None]
+    used: Mapping[str, Decimal]
+    #: As much of it as was assumed, because nobody reported it.
+    assumed: Mapping[str, Decimal]
+    #: What is set aside beside it for what is under way.
+    reserved: Mapping[str, Decimal]
+    #: How many attempts and calls were charged.
+    attempts: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """A budget that is in force, and how it stands."""
+
+    policy: str
+    version: int
+    name: str
+    #: `execution`, `run`, `workflow`, `user` or `tenant`, and which of them; None: none was named.
+    scope: str
+    subject: str | None
+    metric: str
+    window: str
+    #: The present window; None: it has no beginning, no end.
+    begins: datetime | None
+    ends: datetime | None
+    limit: Decimal
+    #: What people have allowed beside the limit.
+    extra: Decimal
+    #: None where nobody counts them, or no subject was named.
+    spent: Decimal | None
+    reserved: Decimal | None
+    left: Decimal | None
+    #: False: what passes it is only noted.
+    enforced: bool
+    #: `deny`, `pause` or `ask`.
+    on_shortfall: str
+    #: The share of the limit above which people are asked.
+    ask_above: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """The budgets that apply to somebody's runs, at one moment."""
+
+    tenant: str
+    user: str
+    workflow: str | None
+    run: str | None
+    at: datetime
+    budgets: tuple[Budget, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -484,6 +544,9 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return datetime.fromisoformat
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind
+    if kind is Decimal:
+        # As it was written: the float that it became has no fewer digits.
+        return lambda data: Decimal(str(data))
     if is_dataclass(kind):
         return _record_reader(kind)
     if origin in (typing.Union, types.UnionType):
@@ -491,6 +554,8 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     if origin is tuple:
         entry = _reader(arguments[0])
         return lambda data: tuple(entry(value) for value in data)
+    if origin is Mapping and arguments[1] is Decimal:
+        return lambda data: {name: Decimal(str(value)) for name, value in data.items()}
     return lambda data: data
 
 

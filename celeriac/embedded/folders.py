@@ -52,6 +52,10 @@ class Home:
     def blob_key(self) -> Path:
         return self.folder / "blob.key"
 
+    @property
+    def audit_key(self) -> Path:
+        return self.folder / "audit.key"
+
     def log(self, name: str) -> Path:
         """The log of one process; what is too long makes room first."""
         return self.folder / "logs" / f"{name}.log"

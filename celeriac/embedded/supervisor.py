@@ -109,7 +109,7 @@ def attach(settings: Settings) -> Settings:
             f"the platform in {settings.home} is not running; start it with: celeriac up"
         )
     return replace(
-        sealing.with_key(settings, Home(folder=settings.home)),
+        sealing.with_keys(settings, Home(folder=settings.home)),
         database_url=state.database_url,
         broker_url=state.broker_url,
         redis_url=state.redis_url,
@@ -257,7 +257,7 @@ def _servers(settings: Settings, home: Home, report: Report) -> Iterator[_Platfo
     if settings.database_url is not None:
         yield whole
         return
-    settings = sealing.with_key(settings, home, make=True)
+    settings = sealing.with_keys(settings, home, make=True)
     _end_orphans(home, report)
     cluster, server = _located(home)
     database = _Kept("postgres", cluster.log, lambda: postgres.start(cluster))
@@ -300,7 +300,8 @@ def _prepare(settings: Settings, home: Home) -> None:
 def _children(settings: Settings, home: Home, workers: int) -> Iterator[_Kept]:
     # A user's libpq variables would redirect our connections.
     outside = {name: text for name, text in os.environ.items() if not name.startswith("PG")}
-    environment = {**outside, **settings.to_environment(), "PYTHONUNBUFFERED": "1"}
+    # Only coordinators sign; whoever else is broken into must not be able to.
+    verifying = replace(settings, audit_keys=settings.audit_keys.verifying())
     names = [
         "web",
         "coordinator",
@@ -309,6 +310,8 @@ def _children(settings: Settings, home: Home, workers: int) -> Iterator[_Kept]:
     ]
     for name in names:
         log = folders.rotate(home.log(name))
+        told = settings if name == "coordinator" else verifying
+        environment = {**outside, **told.to_environment(), "PYTHONUNBUFFERED": "1"}
         # -P: the working folder of whoever typed `up` must not shadow our packages.
         command = [sys.executable, "-P", "-m", "celeriac", name.partition("-")[0]]
         launch = partial(

@@ -23,6 +23,7 @@ its key is not there), `Damaged` where it will not.
 
 from __future__ import annotations
 
+from engine.blobs.anchors import Anchors
 from engine.blobs.objects import Blobs
 
-__all__ = ["Blobs"]
+__all__ = ["Anchors", "Blobs"]

@@ -41,22 +41,18 @@ class Blobs:
     """The objects of all tenants at a URL. Speaks to nobody before it is asked for something."""
 
     def __init__(self, url: str, ring: Ring) -> None:
-        self._url = url
         self._ring = ring
-        parts = urlsplit(url)
-        self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
-        self._opening = threading.Lock()
-        self._opened: Any = None
+        self._opened = Opened(url)
 
     def put(self, tenant: str, sha256: str, data: bytes) -> None:
         """Write the bytes that have this sha256; whole or not at all. Raises `OutOfReach`."""
         name = _name(tenant, sha256)
-        with _reaching(f"write blob {sha256}"):
+        with reaching(f"write blob {sha256}"):
             pieces = sealing.sealed(data, self._ring.sealing(), name.encode())
             sealed = pieces if len(data) > _AT_ONCE else b"".join(pieces)
             obstore.put(self._store(), name, sealed)
-            if self._folder is not None:
-                _settle(self._folder / name)
+            if self._opened.folder is not None:
+                settle(self._opened.folder / name)
 
     def stream(self, tenant: str, sha256: str) -> Iterator[bytes]:
         """The bytes, a piece at a time; the last one once the sha256 of all was compared.
@@ -66,7 +62,7 @@ class Blobs:
         name = _name(tenant, sha256)
         digest = hashlib.sha256()
         held: bytes | None = None
-        with _reaching(f"read blob {sha256}"):
+        with reaching(f"read blob {sha256}"):
             found = obstore.get(self._store(), name).stream()
             for piece in sealing.opened(found, self._ring, name.encode()):
                 digest.update(piece)
@@ -84,36 +80,52 @@ class Blobs:
     def has(self, tenant: str, sha256: str) -> bool:
         """Whether there is an object. Raises `OutOfReach`."""
         try:
-            with _reaching(f"look for blob {sha256}"):
+            with reaching(f"look for blob {sha256}"):
                 obstore.head(self._store(), _name(tenant, sha256))
-        except _Missing:
+        except Missing:
             return False
         return True
 
     def delete(self, tenant: str, sha256: str) -> None:
         """Take an object away, if it is there. Raises `OutOfReach`."""
         try:
-            with _reaching(f"delete blob {sha256}"):
+            with reaching(f"delete blob {sha256}"):
                 obstore.delete(self._store(), _name(tenant, sha256))
-        except _Missing:
+        except Missing:
             return
 
     def _store(self) -> Any:
+        return self._opened.store()
+
+
+class Opened:
+    """The store at a URL, opened when it is first asked for."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        parts = urlsplit(url)
+        #: Where it is a folder, which.
+        self.folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        self._opening = threading.Lock()
+        self._store: Any = None
+
+    def store(self) -> Any:
+        """The store, as obstore knows it."""
         # Any: what kind of store it is, and hence its options, is in the URL.
         with self._opening:
-            if self._opened is None:
-                if self._folder is not None:
-                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    self._opened = from_url(self._url)
+            if self._store is None:
+                if self.folder is not None:
+                    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    self._store = from_url(self._url)
                 elif self._url.startswith("memory:"):
-                    self._opened = from_url(self._url)
+                    self._store = from_url(self._url)
                 else:
                     options: dict[str, Any] = {**_REMOTE}
-                    self._opened = from_url(self._url, **options)
-            return self._opened
+                    self._store = from_url(self._url, **options)
+            return self._store
 
 
-class _Missing(OutOfReach):
+class Missing(OutOfReach):
     """There is no such object, as far as the store knows."""
 
 
@@ -124,27 +136,33 @@ def _name(tenant: str, sha256: str) -> str:
     return f"{tenant}/{sha256[:2]}/{sha256}"
 
 
+def check_tenant(tenant: str) -> None:
+    """Refuse what would lead out of the folder of a tenant."""
+    if not _TENANT.fullmatch(tenant):
+        raise ValueError(f"{tenant!r} names no folder of a tenant")
+
+
 @contextmanager
-def _reaching(purpose: str) -> Iterator[None]:
+def reaching(purpose: str, setting: str = "BLOB_URL") -> Iterator[None]:
     """Say of whatever goes wrong what it means for who asked."""
     try:
         yield
     except FileNotFoundError as error:
-        raise _Missing(
-            f"cannot {purpose}: there is no such object; look whether BLOB_URL is the place where "
+        raise Missing(
+            f"cannot {purpose}: there is no such object; look whether {setting} is the place where "
             "it was written, else restore it from a backup"
         ) from error
     except (BaseError, OSError) as error:
         # Behind the first line stands what is of use to the maker of the client alone.
         complaint = str(error).partition("\n")[0][:_COMPLAINT]
         raise OutOfReach(
-            f"cannot {purpose}: the blob store does not answer as it should ({complaint})"
+            f"cannot {purpose}: the store does not answer as it should ({complaint})"
         ) from error
     except Damaged as error:
         raise Damaged(f"cannot {purpose}: {error.message}") from error
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """Have a file on the disk before anybody writes down that it is there."""
     for place in (path, path.parent):
         descriptor = os.open(place, os.O_RDONLY)

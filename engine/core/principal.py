@@ -18,7 +18,10 @@ EVERYTHING: Final = "*"
 ADMIN: Final = "admin"
 
 _VIEWER = frozenset({"run:read", "definition:read", "usage:read"})
-_OPERATOR = _VIEWER | {"run:start", "run:control", "event:send", "audit:read", "policy:read"}
+_OPERATOR = _VIEWER | {
+    *("run:start", "run:control", "event:send"),
+    *("audit:read", "audit:verify", "policy:read"),
+}
 
 #: What the platform's own roles bring. What binds everybody, policies, only admins change.
 ROLES: Final[Mapping[str, frozenset[str]]] = {

@@ -43,12 +43,24 @@ that asked.
 what is in force moves one number on, which a turn reads anyway: only another number makes it read
 policies again. On a run as it was recorded (`recorded`) a policy can be tried.
 
+*What is asked before anything happens.* A step passes `admission`: its lock, the rules (`guard`), the
+budgets (`budgets`), people. What it reports is judged in the turn, before the core folds it; a result
+that people must accept lies beside the step until they have. A call passes `calls.authorise`, which
+asks the same of it and the terms of its tool besides. Whatever is said goes into history as an event.
+Money is set aside in the transaction that lets something start (`engine.store.ledger`), and charged by
+the report, by the sweep for what was lost (`ledgers`), or, of calls, when they end; what is told beyond
+it while code runs is set aside then (`overdraft`).
+
 *Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
 from the run's history, sent as an event with the number that it was worked out for, and not taken up
 if another came in between.
 
 *Items of maps* are steps. Their values are written as soon as they get their places, because the
 same turn may start runs with them; their results are read by the worker that gathers them.
+
+*The audit.* Whatever changes something is an event of a run, or an act (`acts`) in the same
+transaction. `sealing` chains and anchors both, beside all turns; `verification` finds what was altered
+since, `audit` reads it as one stream, `shredding` takes users' data out of it.
 
 What cannot be read ends with one error. A worker that cannot read a step's graph or state says
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is

@@ -23,7 +23,7 @@ from engine.core.problem import Problem
 from engine.core.values import Inline, Json, digest
 from engine.errors import CeleriacError, Conflict, Forbidden, Invalid, NotFound, Settled
 from engine.platform import Platform
-from engine.runs import control, identity, letters, says, views, waits
+from engine.runs import acts, calls, control, identity, letters, says, views, waits
 from engine.runs.waits import PEOPLE, Filter, Person
 from engine.store import answers as rows
 from engine.store import batches, history, inbox, payloads, session
@@ -301,8 +301,11 @@ def _heard(
     barred = row.submitted_by if row.four_eyes else None
     verdict = asking.verdict(asks, row.who, every, barred=barred)
     if verdict is None:
+        _record(connection, of, kept)
         return Answered(settled=False, said=same, quorum=quorum)
     _settle(connection, of, row, verdict, filled, by=by)
+    if asking.approves(verdict.choice):
+        calls.resolve(connection, here, asks, filled, by=by)
     return Answered(settled=True, said=same, quorum=quorum, verdict=verdict.choice)
 
 
@@ -360,6 +363,21 @@ def _say(
 
 def _question(say: waiting.Entrusted) -> tuple[Any, Any, Any, Any]:
     return say.run, say.step, say.attempt, say.round
+
+
+def _record(connection: Connection, of: QuestionId, said: rows.Answer) -> None:
+    """Keep that somebody has said something that settles nothing: no line of history tells it.
+
+    His reason stays with the answer, where it can be shredded.
+    """
+    acts.record(
+        connection,
+        of.tenant,
+        by=said.by,
+        action="wait.answer",
+        subject=f"wait:{identity.question(of)}",
+        detail={"run_id": of.run, "step": of.step, "choice": said.choice, "behalf": said.of},
+    )
 
 
 def _settle(

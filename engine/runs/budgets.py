@@ -162,17 +162,19 @@ def totals(
     wanted: Iterable[Total],
     charged: Charged,
     at: datetime,
+    known: dict[Account, Decimal],
 ) -> dict[Total, Decimal]:
-    """What was charged so far, by total. Raises `Unopened`."""
+    """What was charged so far, by total; what is `known` is not asked again. Raises `Unopened`."""
     asked = {
         total: charged.account(total.scope, total.metric, total.window, at) for total in wanted
     }
+    unknown = [account for account in asked.values() if account not in known]
     try:
-        found = ledger.totals(connection, charged.run.tenant, list(asked.values()))
+        known |= ledger.totals(connection, charged.run.tenant, unknown)
     except Unopened as unopened:
         _open_own(connection, unopened)
-        found = ledger.totals(connection, charged.run.tenant, list(asked.values()))
-    return {total: found[account] for total, account in asked.items()}
+        known |= ledger.totals(connection, charged.run.tenant, unknown)
+    return {total: known[account] for total, account in asked.items()}
 
 
 def _reserved(connection: Connection, wanted: Wanted) -> ledger.Short | None:
@@ -240,15 +242,19 @@ def _shortfall(applying: Applying, used: Decimal, wanted: Decimal, *, asks: bool
     most = budget.limit * budget.ask_above if asks and budget.ask_above else budget.limit
     window = "" if budget.window == "none" else f" in this {budget.window}"
     asked = " before a person is asked" if asks else ""
+    message = f"{budget.metric} of this {budget.scope}: "
+    if wanted:
+        message += (
+            f"{wanted:f} more on top of {used:f}{window} would pass {most.normalize():f}{asked}"
+        )
+    else:
+        message += f"{used:f} are used{window}, nothing is left of {most.normalize():f}"
     verdict = msg.Verdict(
         policy=applying.policy,
         version=applying.version,
         rule=budget.name,
         action=_ACTIONS[then],
-        message=(
-            f"{budget.metric} of this {budget.scope}: {wanted:f} more on top of {used:f}{window}"
-            f" would pass {most.normalize():f}{asked}"
-        ),
+        message=message,
         observed=_number(used + wanted),
         limit=_number(most),
         scope=budget.scope,

@@ -176,6 +176,9 @@ def _together(
     chosen = [run for run in runs if not _obstacle(action, before[run.run])]
     waiting: frozenset[RunId] = frozenset()
     if action is Action.RETRY:
+        with session.transaction(platform.database) as connection:
+            for run in chosen:
+                control.record_retry(connection, run, by=by, reason=reason)
         turns.take_turns(platform, chosen, force=True)
     elif chosen:
         event = _EVENTS[action](at=codec.UNTIMED, by=by, reason=reason)

@@ -27,7 +27,7 @@ from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
 from engine.formats import bundle as archives
 from engine.platform import Platform
-from engine.runs import catalogue, identity
+from engine.runs import acts, catalogue, identity
 from engine.store import bundles, session
 from engine.store.bundles import Bundle, NewBundle
 from engine.store.functions import NewFunction
@@ -125,7 +125,7 @@ def upload(platform: Platform, tenant: str, given: Upload, *, by: str) -> Bundle
         with session.transaction(platform.database) as connection:
             version = _publish(connection, tenant, found, by=by)
             progress.end("COMPLETED")
-            bundles.add(connection, tenant, kept("COMPLETED", (), warnings, version))
+            _keep(connection, tenant, kept("COMPLETED", (), warnings, version))
     except (Invalid, Conflict) as error:
         progress.end("FAILED")
         problems = (
@@ -134,8 +134,20 @@ def upload(platform: Platform, tenant: str, given: Upload, *, by: str) -> Bundle
             else (Problem(path="", message=error.message, remedy="give it another version"),)
         )
         with session.transaction(platform.database) as connection:
-            bundles.add(connection, tenant, kept("FAILED", problems, (), None))
+            _keep(connection, tenant, kept("FAILED", problems, (), None))
     return process_of(platform, tenant, process)
+
+
+def _keep(connection: Connection, tenant: str, new: NewBundle) -> None:
+    bundles.add(connection, tenant, new)
+    acts.record(
+        connection,
+        tenant,
+        by=new.created_by,
+        action="bundle.upload",
+        subject=f"bundle:{new.id}",
+        detail={"file": new.file, "sha256": new.sha256, "status": new.status},
+    )
 
 
 def process_of(platform: Platform, tenant: str, process: str) -> Bundle:

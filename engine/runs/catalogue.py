@@ -93,7 +93,21 @@ def add_version(
         version = functions.register(connection, tenant, new)
         found = functions.get(connection, tenant, new.namespace, new.name, version)
         if found is not None and found.checksum == new.checksum:
+            if version is not None:
+                _record_version(connection, tenant, found)
             return found
+
+
+def _record_version(connection: Connection, tenant: str, added: Function) -> None:
+    acts.record(
+        connection,
+        tenant,
+        by=added.created_by,
+        action=f"{added.namespace}.register",
+        subject=f"{added.namespace}:{added.name}@{added.version}",
+        detail={"effect": added.effect, "library": added.library},
+        after=added.checksum,
+    )
 
 
 def stand(
@@ -268,6 +282,15 @@ def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str)
         )
         # Somebody else may have taken the number since: then theirs is looked at.
         if workflows.add(connection, tenant, new):
+            acts.record(
+                connection,
+                tenant,
+                by=by,
+                action="workflow.publish",
+                subject=f"workflow:{new.workflow}@{version}",
+                detail={"id": new.id},
+                after=checksum,
+            )
             found = workflows.get(connection, tenant, new.id)
             assert found is not None
             return found

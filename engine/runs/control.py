@@ -13,8 +13,8 @@ from engine.core.graph import Graph, NodeId, Role
 from engine.core.problem import Problem
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import abandonment, graphs, ledgers, letters, turns, views
-from engine.store import inbox, results, session, steps
+from engine.runs import abandonment, acts, graphs, ledgers, letters, turns, views
+from engine.store import inbox, ledger, results, session, steps
 from engine.store.ids import RunId, StepId
 
 #: How long an act waits for a turn that somebody else is just taking, and that takes its event.
@@ -109,6 +109,7 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
 
     def take_away(connection: Connection) -> None:
         place = StepId(*run, step)
+        ledger.share(connection, [run])
         found = steps.take_away(connection, place)
         if found is None:
             raise _not_live(run, step)
@@ -135,10 +136,18 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
     return _follow(platform, run, take_away)
 
 
-def retry_stuck(platform: Platform, run: RunId) -> str:
+def retry_stuck(platform: Platform, run: RunId, *, by: str) -> str:
     """Take the turn of a run that was set aside, now; its status afterwards."""
+    with session.transaction(platform.database) as connection:
+        record_retry(connection, run, by=by)
     turns.take_turns(platform, [run], force=True)
     return views.status(platform, run).status
+
+
+def record_retry(connection: Connection, run: RunId, *, by: str, reason: str = "") -> None:
+    """Keep who had a stuck run tried again: it is no event of the run."""
+    subject = f"run:{run.run}"
+    acts.record(connection, run.tenant, by=by, action="run.retry", subject=subject, why=reason)
 
 
 def tell(platform: Platform, runs: Sequence[tuple[RunId, msg.AnyEvent]]) -> frozenset[RunId]:

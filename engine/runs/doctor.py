@@ -18,7 +18,7 @@ from engine.blobs import Blobs
 from engine.core import codec
 from engine.core.state import State, Step
 from engine.runs import states, views
-from engine.store import invariants, reads, steps
+from engine.store import invariants, reads, shreds, steps
 from engine.store.ids import RunId
 
 #: What the fold of history is asked for, beside the queries.
@@ -81,6 +81,8 @@ def _folded(connection: Connection, runs: Sequence[str] | None) -> Iterator[Find
         try:
             yield from _compared(connection, run, head)
         except Exception as error:  # noqa: BLE001  # whatever a broken history raises is what was looked for
+            if shreds.shredded(connection, run):
+                continue
             yield _finding(
                 FOLD, run, "history", f"cannot be folded: {type(error).__name__}: {error}"
             )

@@ -25,7 +25,7 @@ from engine.core.problem import Problem
 from engine.core.values import Inline, Json, digest
 from engine.errors import Conflict, Invalid, NotFound, Unavailable
 from engine.platform import Platform
-from engine.runs import identity, letters, views
+from engine.runs import acts, identity, letters, views
 from engine.runs.upkeep import KEYS_KEPT
 from engine.store import events as rows
 from engine.store import inbox, payloads, session, waits
@@ -113,6 +113,16 @@ def send(
     runs = route(platform, tenant, [name]) if transient else ()
     with session.transaction(platform.database) as connection:
         known = rows.put(connection, sent)
+        if known is None:
+            # What it says is not told here: it may have to be shredded.
+            acts.record(
+                connection,
+                tenant,
+                by=by,
+                action="event.send",
+                subject=f"event:{event_id}",
+                detail={"name": name, "run": run},
+            )
         if known is None and transient:
             # Nobody else ever sees it waiting: it is taken here and now, or not at all.
             pairs = rows.pairs(connection, tenant, [name], _BATCH, event_id=event_id)

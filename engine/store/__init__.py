@@ -17,6 +17,10 @@ range of run id, a UUIDv7, so that a run lies in one partition and retention dro
 Versions of policies are appended, too, and says that people hand to others (`delegation`,
 `revocation`); they belong to no run and lie in one piece.
 
+*Sealed*: the acts of a tenant in a chain, and anchors over them and over the runs that moved
+(`seals`), appended by whoever holds the tenant's seal. Users' data is taken out of ended runs by
+functions of the owner alone (`shreds`).
+
 Locks are taken in one order: a run, then its steps, steps in the order of their keys. Workers
 never lock a run; their tables carry no foreign key to it, because its check would.
 

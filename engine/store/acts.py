@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Row, insert, select
 
 from engine.core.values import Json
 from engine.store.tables import admin_act
@@ -41,3 +42,13 @@ def put(connection: Connection, act: Act) -> None:
             after=act.after,
         )
     )
+
+
+def of(connection: Connection, tenant: str, action: str, subject: str) -> Sequence[Row[Any]]:
+    """What was so done to something."""
+    found = select(admin_act).where(
+        admin_act.c.tenant_id == tenant,
+        admin_act.c.subject == subject,
+        admin_act.c.action == action,
+    )
+    return connection.execute(found.order_by(admin_act.c.id)).all()

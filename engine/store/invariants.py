@@ -20,13 +20,19 @@ from engine.store.ids import RunId
 #: How long something may wait for a coordinator before the wait is a finding, in seconds.
 OVERDUE_SECONDS = 60
 
+#: How long an anchor may wait for its copy, and the next sealing for a coordinator, in seconds.
+UNSEALED_SECONDS = 900
+
 #: Rows that one query returns; where so much is broken, more of it tells nothing new.
 MOST_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invariant:
-    """One thing that must hold. `sql` answers with tenant_id, run_id, subject, detail."""
+    """One thing that must hold. `sql` answers with tenant_id, run_id, subject, detail.
+
+    The run is null where it is the tenant as a whole that is concerned.
+    """
 
     name: str
     says: str
@@ -424,7 +430,8 @@ INVARIANTS = (
                 ELSE 'is not what line ' || h.seq || ' says' END AS detail
         FROM history h LEFT JOIN payload p ON p.tenant_id = h.tenant_id AND p.run_id = h.run_id
             AND p.id = h.payload_id
-        WHERE h.payload_id IS NOT NULL AND $RUNS(h.run_id) AND h.body->>'digest'
+        WHERE h.payload_id IS NOT NULL AND p.shredded_at IS NULL AND $RUNS(h.run_id)
+            AND h.body->>'digest'
             IS DISTINCT FROM encode(sha256(p.salt || convert_to(p.body::text, 'UTF8')), 'hex')
         """,
     ),
@@ -460,7 +467,7 @@ INVARIANTS = (
     ),
     Invariant(
         name="effect_happens_once",
-        says="An effect that may happen once only is never started again.",
+        says="An effect that may happen once only is never started again, unless it did not happen.",
         sql="""
         SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
             c.tool || ' was started in attempt ' || c.attempt || ' and again in attempt '
@@ -468,6 +475,9 @@ INVARIANTS = (
         FROM call c JOIN call later ON later.tenant_id = c.tenant_id AND later.run_id = c.run_id
             AND later.step = c.step AND later.ordinal = c.ordinal AND later.attempt > c.attempt
         WHERE c.effect IN ('at_most_once', 'compensable') AND $RUNS(c.run_id)
+            AND NOT EXISTS (SELECT FROM call_result x WHERE x.tenant_id = c.tenant_id
+                AND x.run_id = c.run_id AND x.step = c.step AND x.ordinal = c.ordinal
+                AND x.attempt = c.attempt AND x.reason = 'not_made')
         GROUP BY c.tenant_id, c.run_id, c.step, c.ordinal, c.tool, c.attempt
         """,
     ),
@@ -500,6 +510,99 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        name="acts_are_chained",
+        says="The acts of a tenant are numbered from 1 without a gap, and each is there.",
+        sql="""
+        SELECT s.tenant_id, NULL::uuid AS run_id, 'act ' || s.act_id AS subject,
+            'position ' || s.position || CASE WHEN a.id IS NULL THEN ': the act is gone'
+                ELSE ' follows position ' || s.before END AS detail
+        FROM (SELECT *, coalesce(lag(position) OVER (PARTITION BY tenant_id ORDER BY position), 0)
+            AS before FROM act_seal) s
+        LEFT JOIN admin_act a ON a.tenant_id = s.tenant_id AND a.id = s.act_id
+        WHERE a.id IS NULL OR s.position <> s.before + 1
+        """,
+    ),
+    Invariant(
+        name="acts_are_sealed",
+        says="Every act that was committed before the last sealing is in the chain.",
+        sql="""
+        SELECT a.tenant_id, NULL::uuid AS run_id, 'act ' || a.id AS subject,
+            a.action || ' by ' || a.by || ' was passed over' AS detail
+        FROM admin_act a JOIN sealing z ON a.xid < z.horizon AND $COUNTED(z.horizon)
+        WHERE NOT EXISTS (SELECT FROM act_seal s
+            WHERE s.tenant_id = a.tenant_id AND s.act_id = a.id)
+        """,
+    ),
+    Invariant(
+        name="lines_are_anchored",
+        says="Every line that was committed before the last sealing is covered by an anchor.",
+        sql="""
+        SELECT h.tenant_id, h.run_id, 'line ' || h.seq AS subject,
+            'was passed over; the run is anchored up to line ' || coalesce(l.seq, 0) AS detail
+        FROM (SELECT h.tenant_id, h.run_id, max(h.seq) AS seq FROM history h
+            JOIN sealing z ON h.xid < z.horizon AND $COUNTED(z.horizon)
+            WHERE $RUNS(h.run_id) GROUP BY h.tenant_id, h.run_id) h
+        LEFT JOIN LATERAL (SELECT max(l.seq) AS seq FROM anchor_leaf l
+            WHERE l.tenant_id = h.tenant_id AND l.subject = h.run_id) l ON true
+        WHERE h.seq > coalesce(l.seq, 0)
+        """,
+    ),
+    Invariant(
+        name="anchors_are_chained",
+        says="The anchors of a tenant are numbered from 1, each holds the hash of the one before, "
+        "and has all of its leaves.",
+        sql="""
+        SELECT a.tenant_id, NULL::uuid AS run_id, 'anchor ' || a.number AS subject,
+            CASE WHEN a.number <> a.before + 1 THEN 'follows anchor ' || a.before
+                WHEN a.previous <> a.link THEN 'does not hold the hash of the one before'
+                ELSE 'has ' || a.leaves || ' leaves of ' || a.count END AS detail
+        FROM (SELECT a.*, coalesce(lag(number) OVER tenants, 0) AS before,
+                coalesce(lag(hash) OVER tenants, '') AS link,
+                (SELECT count(*) FROM anchor_leaf l
+                    WHERE l.tenant_id = a.tenant_id AND l.number = a.number) AS leaves
+            FROM anchor a WINDOW tenants AS (PARTITION BY tenant_id ORDER BY number)) a
+        WHERE a.number <> a.before + 1 OR a.previous <> a.link OR a.leaves <> a.count
+        """,
+    ),
+    Invariant(
+        name="anchored_is_there",
+        says="Whatever was anchored is there, as it was then.",
+        sql="""
+        SELECT l.tenant_id, l.subject AS run_id, 'line ' || l.seq AS subject,
+            CASE WHEN h.seq IS NULL THEN 'is gone' ELSE 'was altered' END
+                || ' since anchor ' || l.number AS detail
+        FROM anchor_leaf l LEFT JOIN history h ON h.tenant_id = l.tenant_id
+            AND h.run_id = l.subject AND h.seq = l.seq
+        WHERE l.kind = 'run' AND h.hash IS DISTINCT FROM l.hash AND $RUNS(l.subject)
+        UNION ALL
+        SELECT l.tenant_id, NULL::uuid, 'act ' || l.subject, 'is not the one at position ' || l.seq
+            || ' any more since anchor ' || l.number
+        FROM anchor_leaf l LEFT JOIN act_seal s ON s.tenant_id = l.tenant_id AND s.position = l.seq
+        WHERE l.kind = 'act' AND (s.hash IS DISTINCT FROM l.hash OR s.act_id <> l.subject)
+        """,
+    ),
+    Invariant(
+        name="anchor_has_its_copy",
+        says="No anchor waits long for its copy outside of the database, once any has one.",
+        sql="""
+        SELECT p.tenant_id, NULL::uuid AS run_id, 'anchor ' || p.number AS subject,
+            'was made ' || a.at || ' and is nowhere else; is CELERIAC_ANCHOR_URL reached?' AS detail
+        FROM anchor_pending p JOIN anchor a ON a.tenant_id = p.tenant_id AND a.number = p.number
+        WHERE a.at < clock_timestamp() - $UNSEALED AND EXISTS (SELECT FROM anchor c
+            WHERE NOT EXISTS (SELECT FROM anchor_pending w
+                WHERE w.tenant_id = c.tenant_id AND w.number = c.number))
+        """,
+    ),
+    Invariant(
+        name="sealing_is_due",
+        says="The next sealing is not overdue: some coordinator sees to it.",
+        sql="""
+        SELECT '' AS tenant_id, NULL::uuid AS run_id, 'sealing' AS subject,
+            'should have begun ' || z.next_at AS detail
+        FROM sealing z WHERE z.next_at < clock_timestamp() - $UNSEALED
+        """,
+    ),
+    Invariant(
         name="row_has_its_run",
         says="Every row that belongs to a run belongs to one that exists, of the same tenant.",
         sql=" UNION ALL ".join(
@@ -521,7 +624,8 @@ def violations(
     sql = _looking_at(invariant.sql, runs)
     return _ask(
         connection,
-        f"SELECT tenant_id, run_id::text AS run_id, subject, detail FROM ({sql}) broken"  # noqa: S608  # our own constants
+        "SELECT tenant_id, coalesce(run_id::text, '') AS run_id, subject, detail"  # noqa: S608  # our own constants
+        f" FROM ({sql}) broken"
         f" ORDER BY run_id, subject LIMIT {MOST_ROWS}",
         runs,
     ).all()
@@ -573,6 +677,13 @@ def take_time(connection: Connection) -> None:
 def _looking_at(sql: str, runs: Sequence[str] | None) -> str:
     sql = sql.replace("$TERMINAL", _TERMINAL)
     sql = sql.replace("$OVERDUE", f"interval '{OVERDUE_SECONDS} seconds'")
+    sql = sql.replace("$UNSEALED", f"interval '{UNSEALED_SECONDS} seconds'")
+    # A restored database's transactions are counted anew: until the next sealing nothing is known.
+    sql = re.sub(
+        r"\$COUNTED\(([\w.]+)\)",
+        r"\1 <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+        sql,
+    )
     condition = "true" if runs is None else "{} = ANY(CAST(:runs AS uuid[]))"
     return re.sub(r"\$RUNS\(([\w.]+)\)", lambda match: condition.format(match[1]), sql)
 
@@ -580,7 +691,7 @@ def _looking_at(sql: str, runs: Sequence[str] | None) -> str:
 def _ask(
     connection: Connection, sql: str, runs: Sequence[str] | None, **options: Any
 ) -> CursorResult[Any]:
-    if runs is None:
+    if runs is None or ":runs" not in sql:
         return connection.execute(text(sql), execution_options=options)
     statement = text(sql).bindparams(bindparam("runs", type_=ARRAY(Text)))
     return connection.execute(statement, {"runs": list(runs)}, execution_options=options)

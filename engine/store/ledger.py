@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +25,7 @@ from engine.store import session
 from engine.store.ids import RunId, StepId
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LENGTHS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,12 @@ class Account:
     def key(self) -> str:
         begin = self.period.strftime("%Y%m%dT%H%M")
         return f"{self.scope} {self.unit} {self.span} {begin} {self.subject}"
+
+    @property
+    def end(self) -> datetime | None:
+        """When its window is over; None: never."""
+        length = _LENGTHS.get(self.span)
+        return None if length is None else self.period + length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,15 @@ class Unopened(Exception):
         self.tenant = tenant
         self.accounts = accounts
 
+
+_SHARE = session.Statement(
+    name="ledger_share",
+    types="text[], text[]",
+    sql="""
+    SELECT ledger_share(tenant, run::uuid)
+    FROM (SELECT DISTINCT tenant, run FROM unnest($1, $2) AS w (tenant, run) ORDER BY 1, 2) runs
+    """,
+)
 
 _RESERVE = session.Statement(
     name="ledger_reserve",
@@ -177,6 +193,16 @@ def account(scope: str, subject: str, unit: str, span: str, at: datetime) -> Acc
         case _:
             period = _EPOCH
     return Account(scope=scope, subject=subject, unit=unit, span=span, period=period)
+
+
+def share(connection: Connection, runs: Sequence[RunId]) -> None:
+    """Have nobody open accounts of these runs' tenants until the transaction is over.
+
+    Whoever charges them and locks steps, too, calls it before anything else: an opener waits for all
+    who charge, and nobody may wait for him who holds what another of them waits for.
+    """
+    if runs:
+        session.run(connection, _SHARE, [run.tenant for run in runs], [run.run for run in runs])
 
 
 def reserve(connection: Connection, wanted: Wanted) -> Short | None:

@@ -46,6 +46,12 @@ def hold(connection: Connection, tenant_id: str) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
+def number(connection: Connection, tenant_id: str) -> int:
+    """The tenant's number of changes."""
+    statement = select(tenant.c.governance).where(tenant.c.id == tenant_id)
+    return int(connection.execute(statement).scalar_one())
+
+
 def move_on(connection: Connection, tenant_id: str) -> int:
     """Count a change; the number from now on."""
     statement = (

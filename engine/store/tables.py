@@ -92,6 +92,12 @@ def _amount(name: str) -> Column[Any]:
     return Column(name, Numeric(24, 9), nullable=False, server_default=text("0"))
 
 
+def _transaction() -> Column[int]:
+    """The number of the transaction that wrote the row, which the database fills in."""
+    number = text("pg_current_xact_id()::text::bigint")
+    return Column("xid", BigInteger, nullable=False, server_default=number)
+
+
 def _key(*columns: str) -> PrimaryKeyConstraint:
     return PrimaryKeyConstraint("tenant_id", *columns)
 
@@ -202,6 +208,7 @@ admin_act = Table(
     _json("detail", default="{}"),
     _text("before", nullable=True),
     _text("after", nullable=True),
+    _transaction(),
     _key("id"),
     _of_tenant(),
     _check("action ~ '^[a-z_]+[.][a-z_]+$'"),
@@ -209,6 +216,84 @@ admin_act = Table(
     _check("after ~ '^[0-9a-f]{64}$'"),
 )
 Index("admin_act_subject", admin_act.c.tenant_id, admin_act.c.subject)
+Index("admin_act_moved", admin_act.c.xid)
+Index("admin_act_when", admin_act.c.tenant_id, admin_act.c.at, admin_act.c.id)
+
+act_seal = Table(
+    "act_seal",
+    metadata,
+    _text("tenant_id"),
+    _bigint("position"),
+    _uuid("act_id"),
+    _bytes("hash"),
+    _key("position"),
+    _of_tenant(),
+    UniqueConstraint("tenant_id", "act_id"),
+    _check("position > 0"),
+)
+
+anchor = Table(
+    "anchor",
+    metadata,
+    _text("tenant_id"),
+    _bigint("number"),
+    _time("at", nullable=False),
+    _bigint("position"),
+    _bytes("acts"),
+    _bytes("root"),
+    _integer("count"),
+    _bytes("previous"),
+    _bytes("hash"),
+    Column("signature", LargeBinary),
+    _text("key_id", nullable=True),
+    _key("number"),
+    _of_tenant(),
+    _check("number > 0"),
+    _check("position >= 0"),
+    _check("count >= 0"),
+    _check("(signature IS NULL) = (key_id IS NULL)", "anchor_signed_by_a_key"),
+)
+
+anchor_leaf = Table(
+    "anchor_leaf",
+    metadata,
+    _text("tenant_id"),
+    _bigint("number"),
+    _integer("place"),
+    _text("kind"),
+    _uuid("subject"),
+    _bigint("seq"),
+    _bytes("hash"),
+    _bytes("marks"),
+    _key("number", "place"),
+    ForeignKeyConstraint(["tenant_id", "number"], ["anchor.tenant_id", "anchor.number"]),
+    _check("place > 0"),
+    _check("kind IN ('act', 'run')"),
+    _check("seq > 0"),
+)
+Index(
+    "anchor_leaf_subject",
+    anchor_leaf.c.tenant_id,
+    anchor_leaf.c.subject,
+    anchor_leaf.c.seq,
+)
+
+anchor_pending = Table(
+    "anchor_pending",
+    metadata,
+    _text("tenant_id"),
+    _bigint("number"),
+    _key("number"),
+    ForeignKeyConstraint(["tenant_id", "number"], ["anchor.tenant_id", "anchor.number"]),
+)
+
+sealing = Table(
+    "sealing",
+    metadata,
+    _text("name", primary_key=True),
+    _time("next_at", nullable=False),
+    _bigint("horizon", server_default=text("0")),
+)
 
 idempotency = Table(
     "idempotency",
@@ -580,15 +665,18 @@ history = _appended(
     _json("body"),
     _text("payload_id", nullable=True),
     _bytes("hash"),
+    _transaction(),
     _key("run_id", "seq"),
     _check("seq > 0"),
 )
+Index("history_moved", history.c.xid)
 
 payload = _appended(
     "payload",
     _text("id"),
     _bytes("salt"),
     _json("body"),
+    _time("shredded_at"),
     _key("run_id", "id"),
 )
 

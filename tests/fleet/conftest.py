@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from celeriac.embedded import processes
+from engine import signing
 from tests.fleet import network
 from tests.support import services
 from tests.support.services import ROOT
@@ -133,6 +134,8 @@ def _environment(folder: Path, servers: network.Servers) -> Mapping[str, str]:
         "PYTHONPATH": str(ROOT),
         "CELERIAC_LIBRARIES": "tests.support.witness",
         "CELERIAC_HOME": str(folder / "home"),
+        "CELERIAC_AUDIT_KEYS": signing.generate("fleet").text(),
+        "CELERIAC_ANCHOR_URL": (folder / "anchors").as_uri(),
         # So that a single long step takes up the whole worker.
         "CELERIAC_CONCURRENCY": "1",
         "DATABASE_URL": servers.database_url,

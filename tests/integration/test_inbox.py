@@ -73,8 +73,9 @@ def counted(main: Platform, user: str, *roles: str) -> tuple[int, int, int, int]
 
 
 def acts(main: Platform) -> list[tuple[str, str]]:
-    """What people did, and the clock; not what the installation has made."""
-    found = sql(main, "SELECT by, action FROM admin_act WHERE by <> 'celeriac' ORDER BY at")
+    """What people and the clock did to says and waits."""
+    statement = "SELECT by, action FROM admin_act WHERE action ~ '^(delegation|wait)' ORDER BY id"
+    found = sql(main, statement)
     return [(row.by, row.action) for row in found]
 
 
@@ -287,7 +288,7 @@ def test_what_was_taken_back_counts_no_more_and_what_was_used_stands(main: Platf
     with pytest.raises(Conflict, match="dan has used it"):
         hand(main, "cid", "fay", **at(run))
     assert [act for _, act in acts(main)] == [
-        *("delegation.create", "delegation.revoke", "delegation.create")
+        *("delegation.create", "delegation.revoke", "delegation.create", "wait.answer")
     ]
 
 

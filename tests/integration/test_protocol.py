@@ -183,7 +183,7 @@ def test_a_run_whose_turn_fails_is_set_aside_and_holds_nobody_up(main, worker, s
     assert len(sql(main, "SELECT FROM inbox WHERE run_id = :id", id=bad.run)) == 1
     mended = "UPDATE run SET head = :head WHERE id = :id"
     as_owner(settings, mended, id=bad.run, head=head)
-    assert control.retry_stuck(main, bad) == "running"
+    assert control.retry_stuck(main, bad, by="ada") == "running"
     assert finish(main, worker, take(worker, bad, "b#1"))
     assert status(main, bad) == "completed"
 
@@ -201,7 +201,7 @@ def test_a_turn_that_can_only_time_out_holds_up_no_other(main, worker, settings,
     (stuck,) = sql(main, "SELECT id::text, stuck_error FROM run WHERE stuck_error IS NOT NULL")
     assert stuck.id == bad.run
     assert "GaveUp" in stuck.stuck_error
-    assert control.retry_stuck(main, bad) == "cancelled"
+    assert control.retry_stuck(main, bad, by="ada") == "cancelled"
 
 
 def test_a_deadlock_is_told_from_a_database_that_is_away(main):
@@ -279,7 +279,7 @@ def test_a_cancel_that_cannot_be_carried_out_waits_and_says_so(main, settings):
     as_owner(settings, """UPDATE run SET head = '{"nonsense": 1}'""")
     assert control.cancel(main, run, by="ada") == "running"
     as_owner(settings, "UPDATE run SET head = :head", head=row.head)
-    assert control.retry_stuck(main, run) == "cancelled"
+    assert control.retry_stuck(main, run, by="ada") == "cancelled"
 
 
 @pytest.mark.parametrize("moved", ["clear", "clear_nodes", "delete"])

@@ -78,6 +78,13 @@ ROWS: Mapping[str, str] = {
     f" accounts, at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 'ada', 'w', 'a', '{{}}', '{{}}', now())",
     "ledger": "(tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow, node, usage,"
     f" charged_at) VALUES ('acme', '{RUN}', 'a#1', 1, 0, 1, 'ada', 'w', 'a', '{{}}', now())",
+    "act_seal": f"(tenant_id, position, act_id, hash) VALUES ('acme', 1, '{RUN}', 'x')",
+    "anchor": "(tenant_id, number, at, position, acts, root, count, previous, hash)"
+    " VALUES ('acme', 1, now(), 1, 'x', 'x', 1, '', 'x')",
+    "anchor_leaf": "(tenant_id, number, place, kind, subject, seq, hash, marks)"
+    f" VALUES ('acme', 1, 1, 'act', '{RUN}', 1, 'x', '')",
+    "anchor_pending": "(tenant_id, number) VALUES ('acme', 1)",
+    "sealing": "(name, next_at) VALUES ('all', now())",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
 }
 
@@ -115,11 +122,20 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     "purse": _READ_AND_APPEND | {"UPDATE"},
     "reservation": _READ_AND_APPEND | {"UPDATE", "DELETE"},
 }
+_SEALED = ("act_seal", "anchor", "anchor_leaf")
 
 #: All that each role may do. UPDATE means of every column.
 GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "celeriac_control": _CONTROL,
-    "celeriac_api": _CONTROL,
+    "celeriac_control": {
+        **_CONTROL,
+        **dict.fromkeys((*_SEALED, "sealing"), _READ_AND_APPEND),
+        "anchor_pending": _READ_AND_APPEND | {"DELETE"},
+    },
+    # It verifies what coordinators have sealed.
+    "celeriac_api": {
+        **_CONTROL,
+        **dict.fromkeys((*_SEALED, "anchor_pending"), frozenset({"SELECT"})),
+    },
     "celeriac_worker": {
         **dict.fromkeys(
             ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
@@ -198,6 +214,41 @@ def test_a_blob_is_touched_but_never_turned_into_another(database: str, role: st
             assert _allowed(cursor, role, f"UPDATE blob SET {column} = {column}")
         for column in ("tenant_id", "sha256", "size"):
             assert not _allowed(cursor, role, f"UPDATE blob SET {column} = {column}")
+
+
+@pytest.mark.parametrize("role", GRANTS)
+@pytest.mark.parametrize(
+    "table", ["history", "admin_act", "act_seal", "anchor", "anchor_leaf", "payload"]
+)
+def test_no_role_alters_or_removes_anything_of_the_audit(
+    database: str, role: str, table: str
+) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        cursor.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
+            (table,),
+        )
+        for (column,) in cursor.fetchall():
+            assert not _allowed(cursor, role, f"UPDATE {table} SET {column} = {column}"), column
+        assert not _allowed(cursor, role, f"DELETE FROM {table}")
+        assert not _allowed(cursor, role, f"TRUNCATE {table} CASCADE")
+        assert not _allowed(cursor, role, f"DROP TABLE {table} CASCADE")
+
+
+def test_only_control_shreds_and_only_what_has_ended(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        statement = f"SELECT shred_payloads('acme', '{RUN}', NULL)"
+        release = f"SELECT release_blobs('acme', '{RUN}')"
+        for role in ("celeriac_worker", "celeriac_api"):
+            assert not _allowed(cursor, role, statement)
+            assert not _allowed(cursor, role, release)
+        with pytest.raises(errors.ObjectNotInPrerequisiteState, match="only what has ended"):
+            _allowed(cursor, "celeriac_control", statement)
+        cursor.execute("UPDATE run SET status = 'failed', finished_at = now()")
+        assert _allowed(cursor, "celeriac_control", statement)
+        assert _allowed(cursor, "celeriac_control", release)
 
 
 def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> None:

@@ -186,7 +186,7 @@ def test_how_a_tool_stands_holds_for_all_versions_and_is_an_act(main: Platform) 
         acts = connection.execute(
             text(
                 "SELECT by, action, subject, why, before IS NULL AS new FROM admin_act"
-                " WHERE starts_with(subject, 'tool:') ORDER BY at"
+                " WHERE action = 'tool.stand' ORDER BY id"
             )
         ).all()
     assert [tuple(act) for act in acts] == [

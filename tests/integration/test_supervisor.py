@@ -18,8 +18,10 @@ from celeriac.embedded import folders, postgres, processes, supervisor, valkey
 from celeriac.embedded.folders import Home
 from celeriac.embedded.supervisor import State
 from engine.errors import Conflict
+from engine.runs import verification
 from engine.settings import Settings, SettingsError
-from tests.support import services
+from tests.support import platforms, services
+from tests.support.fleet import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -188,6 +190,7 @@ def test_what_it_writes_down_is_for_its_user_alone(
         up.home.state,
         up.home.admin_key,
         up.home.blob_key,
+        up.home.audit_key,
         up.home.lock,
         *up.home.log("web").parent.iterdir(),
     ):
@@ -200,6 +203,25 @@ def test_what_it_writes_down_is_for_its_user_alone(
         assert state == up.state
     with pytest.raises(Conflict, match=f"pid {up.process.pid}.*{up.state.url}"):
         supervisor.up(embedded)
+    assert end(up) == 0
+
+
+def test_what_happens_is_anchored_outside_and_signed_by_coordinators_alone(
+    embedded: Settings, bring_up: Callable[[], Up]
+) -> None:
+    up = bring_up()
+    # What was installed at the start is sealed as soon as a coordinator is there.
+    wait_until((embedded.home / "anchors" / "local" / "000000000001.json").exists, seconds=60)
+    attached = supervisor.attach(embedded)
+    with platforms.platform(attached) as main:
+        report = verification.verify(main, "local")
+    assert (report.faults, report.notes, report.unsigned) == ([], [], 0)
+    assert report.acts > 0
+    assert report.copies == report.anchors > 0
+    for name, pid in up.children().items():
+        told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        (keys,) = (text for text in told if text.startswith(b"CELERIAC_AUDIT_KEYS="))
+        assert (b":public:" in keys) == (name != "coordinator"), name
     assert end(up) == 0
 
 

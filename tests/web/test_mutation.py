@@ -51,6 +51,7 @@ def places(control: Platform, worker: Platform) -> list[str]:
         f"{below}/steps/a%231",
         f"{below}/steps/a%231/result",
         f"{below}/diagram",
+        f"/api/v1/audit/verify?run={run.run}",
         f"/api/v1/runs/{asking.run}/steps/w%231/answers",
         f"/api/v1/approvals/{request}",
         "/api/v1/workflows/line",

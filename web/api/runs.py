@@ -178,7 +178,7 @@ def retry(run_id: str) -> dict[str, Any]:
     """Take the turn of a run that is stuck now, rather than when its wait is over."""
     here, run = site.current(), named(run_id)
     views.status(here.platform, run)
-    control.retry_stuck(here.platform, run)
+    control.retry_stuck(here.platform, run, by=principal.current().user)
     return standing(run, views.status(here.platform, run))
 
 

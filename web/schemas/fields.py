@@ -8,6 +8,8 @@ from marshmallow import ValidationError, fields
 
 _CHARACTERS = 1024
 _NAMES = 1000
+#: Whole numbers up to here are the same for every reader of JSON.
+_SAFE = 2**53
 
 
 class Choice(fields.Field[Any]):
@@ -44,3 +46,19 @@ class Names(fields.List[str]):
         **_: Any,
     ) -> list[str] | None:
         return None if value is None else sorted(value)
+
+
+class Amount(fields.Float):
+    """A decimal, shown as a number; a whole one as such."""
+
+    def _serialize(
+        self,
+        value: Any,
+        attr: str | None,  # noqa: ARG002  # see above
+        obj: Any,  # noqa: ARG002
+        **_: Any,
+    ) -> float | int | None:
+        if value is None:
+            return None
+        whole = value == int(value) and abs(value) < _SAFE
+        return int(value) if whole else float(value)

@@ -23,6 +23,7 @@ def test_each_role_holds_what_is_said_of_it():
         "run:control",
         "event:send",
         "audit:read",
+        "audit:verify",
         "policy:read",
     }
     assert ROLES["editor"] - ROLES["operator"] == {"definition:write"}

@@ -1,0 +1,464 @@
+"""Policies, budgets and permissions in force: what they stop is stopped, and history says why."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from engine import tools
+from engine.core import messages as msg
+from engine.core.principal import ADMIN, Principal
+from engine.core.values import Json
+from engine.errors import Invalid
+from engine.platform import Platform
+from engine.runs import (
+    answers,
+    attempts,
+    calls,
+    catalogue,
+    control,
+    policies,
+    sweep,
+    users,
+    views,
+    waits,
+)
+from engine.runs.attempts import Succeeded
+from engine.runs.waits import Filter
+from engine.settings import Settings
+from engine.store.ids import RunId
+from tests.support.hands import carry_out
+from tests.support.platforms import (
+    TENANT,
+    chain,
+    finish,
+    lose_leases,
+    publish,
+    register,
+    sql,
+    submit,
+    take,
+    wake,
+)
+from workers.execution import Worker
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+ROOT = Principal(tenant=TENANT, user="root", roles=frozenset({ADMIN}))
+
+SPENDS = (
+    "def spends(state, context):\n    context.use(cost_usd=0.25, tokens_used=100)\n    return 1"
+)
+
+
+def govern(main: Platform, name: str = "p", **document: Json) -> None:
+    policies.apply(main, TENANT, json.dumps({"policy": name, **document}), by="ada")
+
+
+def tool(main: Platform, source: str, **terms: Json) -> None:
+    name = source.removeprefix("def ").partition("(")[0]
+    effect = str(terms.pop("effect", "pure"))
+    asked = tools.terms(terms)
+    catalogue.register(main, TENANT, "tool", name, source, terms=asked, effect=effect, by="ada")
+
+
+def said(main: Platform, run: RunId) -> list[msg.Verdict]:
+    """Whatever was said of a run, in its order."""
+    rows = sql(
+        main,
+        "SELECT body FROM history WHERE run_id = CAST(:run AS uuid) AND kind = 'Judged' ORDER BY seq",
+        run=run.run,
+    )
+    return [msg.Verdict(**verdict) for row in rows for verdict in row.body.get("verdicts", ())]
+
+
+def spent(main: Platform) -> Decimal:
+    """Dollars, by the ledger."""
+    (row,) = sql(main, "SELECT coalesce(sum((usage->>'cost_usd')::numeric), 0) AS sum FROM ledger")
+    found: Decimal = row.sum
+    return found
+
+
+def held(main: Platform) -> list[dict[str, Any]]:
+    return [dict(row.amounts) for row in sql(main, "SELECT amounts FROM reservation ORDER BY at")]
+
+
+def answer(main: Platform, run: RunId, choice: str = "approve", by: str = "eve") -> Any:
+    (asked,) = waits.page(main, TENANT, which=Filter(run=run.run, kinds=["permit"]))
+    step = asked.step
+    return answers.answer(main, run, step, by=by, choice=choice, digest=asked.digest)
+
+
+# --- before a step starts -----------------------------------------------------------------------
+
+
+def test_a_step_that_a_rule_rejects_never_starts(main: Platform, worker: Worker) -> None:
+    govern(
+        main,
+        rules=[
+            "when: $node == 'b', action: deny"
+            if False
+            else {"when": "$node == 'b'", "action": "deny"}
+        ],
+    )
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"}, b={"uses": "f"})))
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "refused")
+    assert [attempt.step for attempt in views.attempts(main, run)] == ["a#1"]
+    (verdict,) = said(main, run)
+    assert (verdict.policy, verdict.version, verdict.action) == ("p", 1, "reject_execution")
+
+
+def test_a_policy_holds_from_the_next_turn_and_until_it_is_withdrawn(
+    main: Platform, worker: Worker
+) -> None:
+    register(main, "f")
+    version = publish(main, chain(a={"uses": "f"}, b={"uses": "f"}))
+    run = submit(main, version)
+    govern(main, rules=["steps > 1 → abort_lifetime"])
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "aborted")
+    (verdict,) = said(main, run)
+    assert (verdict.observed, verdict.limit) == (2, 1)
+    policies.withdraw(main, TENANT, "p", by="ada")
+    assert carry_out(main, worker, submit(main, version)).status == "completed"
+
+
+def test_a_run_that_is_paused_by_a_rule_goes_on_when_somebody_resumes_it(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=["steps > 1 → pause_lifetime"])
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"}, b={"uses": "f"}, c={"uses": "f"})))
+    assert carry_out(main, worker, run).status == "paused"
+    assert len(views.attempts(main, run)) == 1
+    control.resume(main, run, by="eve")
+    # It was let pass at 2: at 3 it holds anew.
+    assert carry_out(main, worker, run).status == "paused"
+    assert len(views.attempts(main, run)) == 2
+
+
+@pytest.mark.parametrize(("choice", "ends"), [("approve", "completed"), ("deny", "failed")])
+def test_a_step_that_asks_is_parked_until_people_say(
+    main: Platform, worker: Worker, choice: str, ends: str
+) -> None:
+    govern(main, rules=[{"when": "$node == 'b'", "action": "ask", "from": ["user:eve"]}])
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"}, b={"uses": "f"})))
+    assert carry_out(main, worker, run).status == "running"
+    assert sql(main, "SELECT FROM step WHERE status = 'leased'") == []
+    answer(main, run, choice)
+    ended = carry_out(main, worker, run)
+    assert ended.status == ends
+    assert len(views.attempts(main, run)) == (2 if choice == "approve" else 1)
+
+
+# --- what it reports ----------------------------------------------------------------------------
+
+
+def test_nothing_follows_from_a_report_that_a_rule_rejects(main: Platform, worker: Worker) -> None:
+    govern(main, rules=["per execution: sum(cost_usd) > 0.10 → reject_execution"])
+    register(main, "spends", SPENDS)
+    run = submit(main, publish(main, chain(a={"uses": "spends", "save": {"n": "$result"}})))
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "rejected")
+    assert ended.variables == {}
+    # It was used, and is charged.
+    assert spent(main) == Decimal("0.25")
+
+
+def test_a_result_that_people_must_accept_counts_when_they_have(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=[{"when": "$result == 1", "action": "ask", "at": ["report"]}])
+    register(main, "spends", SPENDS)
+    run = submit(main, publish(main, chain(a={"uses": "spends", "save": {"n": "$result"}})))
+    waiting = carry_out(main, worker, run)
+    assert (waiting.status, waiting.variables) == ("running", {})
+    answer(main, run)
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.variables) == ("completed", {"n": 1})
+    assert len(views.attempts(main, run)) == 1
+    assert spent(main) == Decimal("0.25")
+
+
+def test_a_result_that_people_do_not_accept_never_counts(main: Platform, worker: Worker) -> None:
+    govern(main, rules=[{"when": "$result == 1", "action": "ask", "at": ["report"]}])
+    register(main, "spends", SPENDS)
+    run = submit(main, publish(main, chain(a={"uses": "spends", "save": {"n": "$result"}})))
+    carry_out(main, worker, run)
+    answer(main, run, "deny")
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason, ended.variables) == ("failed", "denied", {})
+
+
+def test_a_loop_that_makes_no_progress_is_cut_off(main: Platform, worker: Worker) -> None:
+    govern(main, rules=[{"no_progress": {"repeated_state": 3}, "action": "abort_lifetime"}])
+    register(main, "same", "def same(state):\n    return {'n': 1}")
+    document: dict[str, Json] = {
+        "workflow": "loop",
+        "nodes": {"a": {"uses": "same", "max_iterations": 50}},
+        "edges": [{"from": "a", "to": "end", "when": "$n == 2"}, {"from": "a", "to": "a"}],
+    }
+    ended = carry_out(main, worker, submit(main, publish(main, document)))
+    assert (ended.status, ended.reason) == ("failed", "aborted")
+
+
+# --- money --------------------------------------------------------------------------------------
+
+
+def budget(**more: Json) -> Json:
+    return [{"name": "b", "scope": "tenant", "metric": "cost_usd", "limit": 0.3, **more}]
+
+
+def test_a_step_whose_estimate_finds_no_room_is_denied_by_the_name_of_the_budget(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, budgets=budget())
+    register(main, "spends", SPENDS)
+    node = {"uses": "spends", "estimate": {"cost_usd": 0.2}}
+    version = publish(main, chain(a=node))
+    first, second = submit(main, version), submit(main, version)
+    assert (views.run(main, second).status, views.run(main, second).reason) == ("failed", "refused")
+    assert "p:b" in (views.run(main, second).message or "")
+    assert held(main) == [{"cost_usd": 0.2, "steps": 1}]
+    assert carry_out(main, worker, first).status == "completed"
+    assert (spent(main), held(main)) == (Decimal("0.25"), [])
+    (verdict,) = said(main, second)
+    assert (verdict.rule, verdict.observed, verdict.limit) == ("b", 0.4, 0.3)
+
+
+def test_a_budget_may_pause_the_run_until_there_is_room(
+    main: Platform, worker: Worker, settings: Settings
+) -> None:
+    govern(main, budgets=budget(on_shortfall="pause"))
+    register(main, "f")
+    version = publish(main, chain(a={"uses": "f", "estimate": {"cost_usd": 0.2}}))
+    _, second = submit(main, version), submit(main, version)
+    assert views.run(main, second).status == "paused"
+    govern(main, budgets=budget(limit=9))
+    control.resume(main, second, by="eve")
+    wake(settings)
+    sweep.sweep(main)
+    assert carry_out(main, worker, second).status == "completed"
+
+
+def test_above_its_threshold_a_budget_asks(main: Platform, worker: Worker) -> None:
+    govern(main, budgets=budget(ask_above=0.5))
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f", "estimate": {"cost_usd": 0.2}})))
+    assert views.run(main, run).status == "running"
+    answer(main, run)
+    assert carry_out(main, worker, run).status == "completed"
+    assert spent(main) == Decimal("0.2")
+
+
+def test_what_was_told_by_a_lost_attempt_is_charged_as_assumed(
+    main: Platform, worker: Worker, settings: Settings
+) -> None:
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    lease = take(worker.platform, run, "a#1")
+    attempts.beat(worker.platform, [lease.held], {lease.held: {"cost_usd": 0.07}})
+    lose_leases(settings)
+    sweep.sweep(main)
+    rows = sql(main, "SELECT usage, assumed FROM ledger")
+    assert [(row.usage, row.assumed) for row in rows] == [({"cost_usd": 0.07}, True)]
+    assert views.run(main, run).status == "running"
+    # Its worker was only slow: what it says now sets right what was assumed.
+    late = Succeeded(own={"cost_usd": 0.09}, usage={"cost_usd": 0.09})
+    assert not finish(main, worker.platform, lease, late)
+    assert spent(main) == Decimal("0.09")
+
+
+def test_an_attempt_is_stopped_when_what_it_tells_finds_no_room(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, budgets=budget())
+    told = "def f(state, context):\n    for _ in range(100):\n        context.use(cost_usd=0.1)\n"
+    register(main, "f", told)
+    ended = carry_out(main, worker, submit(main, publish(main, chain(a={"uses": "f"}))))
+    assert (ended.status, ended.reason) == ("failed", "over_budget"), ended.message
+    assert "p:b" in (ended.message or "")
+    assert spent(main) == Decimal("0.4")
+
+
+def test_who_claims_to_have_cost_nothing_is_charged_the_estimate(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, budgets=budget())
+    register(main, "f", "def f(state, context):\n    context.use(cost_usd=0)\n    return 1")
+    node = {"uses": "f", "estimate": {"cost_usd": 0.12}}
+    assert carry_out(main, worker, submit(main, publish(main, chain(a=node)))).status == "completed"
+    assert spent(main) == Decimal("0.12")
+
+
+# --- calls --------------------------------------------------------------------------------------
+
+CALLS = "def f(state):\n    return invoke('send', to='x')"
+SEND = "def send(to):\n    return 'sent ' + to"
+
+
+def calling(main: Platform, *, source: str = CALLS, **terms: Json) -> RunId:
+    tool(main, SEND, **terms)
+    register(main, "f", source)
+    return submit(main, publish(main, chain(a={"uses": "f", "save": {"got": "$result"}})))
+
+
+def test_a_call_that_a_rule_denies_reaches_no_handler(main: Platform, worker: Worker) -> None:
+    govern(main, rules=[{"tool": "send", "action": "deny"}])
+    run = calling(main)
+    ended = carry_out(main, worker, run)
+    assert ended.status == "failed"
+    assert views.calls(main, run) == ()
+    assert [verdict.action for verdict in said(main, run)] == ["reject_execution"]
+
+
+def test_arguments_that_a_policy_changes_are_what_is_called_with(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=[{"tool": "send", "action": "modify", "set": {"to": "y"}}])
+    run = calling(main)
+    assert carry_out(main, worker, run).variables == {"got": "sent y"}
+    (call,) = views.calls(main, run)
+    assert call.arguments == {"args": [], "kwargs": {"to": "y"}}
+
+
+def test_a_result_that_a_rule_keeps_back_is_kept_back_for_good(
+    main: Platform, worker: Worker
+) -> None:
+    rule: Json = {
+        "content": {"matches": "sent", "in": ["result"]},
+        "tool": "send",
+        "action": "deny",
+    }
+    govern(main, rules=[rule])
+    run = calling(main)
+    ended = carry_out(main, worker, run)
+    assert ended.status == "failed"
+    (call,) = views.calls(main, run)
+    assert (call.reason, call.value) == ("rejected", None)
+
+
+def test_a_user_needs_the_permissions_of_the_tool(main: Platform, worker: Worker) -> None:
+    run = calling(main, required_permissions=["mail:send"])
+    ended = carry_out(main, worker, run)
+    assert ended.status == "failed"
+    assert "mail:send" in (ended.message or "")
+    assert views.calls(main, run) == ()
+    grant = ["mail:send"]
+    users.create(main, ROOT, "ada", roles=["viewer"], permissions=grant)
+    again = submit(main, views.run(main, run).version_id)
+    assert carry_out(main, worker, again).status == "completed"
+
+
+def test_the_rate_of_a_tool_is_kept_by_user(main: Platform, worker: Worker) -> None:
+    source = (
+        "def f(state):\n    got = []\n    for _ in range(3):\n        try:\n"
+        "            got.append(invoke('send', to='x'))\n"
+        "        except Exception as error:\n            got.append(error.reason)\n    return got"
+    )
+    run = calling(main, source=source, rate_per_hour=2)
+    ended = carry_out(main, worker, run)
+    assert ended.variables == {"got": ["sent x", "sent x", "over_budget"]}
+
+
+@pytest.mark.parametrize("by_rule", [True, False])
+def test_an_approved_call_is_made_once_with_what_was_shown(
+    main: Platform, worker: Worker, by_rule: bool
+) -> None:
+    if by_rule:
+        govern(main, rules=[{"tool": "send", "action": "ask"}])
+    run = calling(main, requires_approval=not by_rule)
+    assert carry_out(main, worker, run).status == "running"
+    assert sql(main, "SELECT FROM step WHERE status = 'leased'") == []
+    (asked,) = waits.page(main, TENANT, which=Filter(run=run.run))
+    assert asked.arguments == {"to": "x"}
+    answer(main, run)
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.variables) == ("completed", {"got": "sent x"})
+    (call,) = views.calls(main, run)
+    assert [row.effect for row in sql(main, "SELECT effect FROM call")] == ["at_most_once"]
+    assert call.reason is None
+
+
+def test_a_call_that_is_denied_by_people_fails_its_step(main: Platform, worker: Worker) -> None:
+    run = calling(main, requires_approval=True)
+    carry_out(main, worker, run)
+    answer(main, run, "deny")
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "denied")
+    assert views.calls(main, run) == ()
+
+
+def test_arguments_that_change_void_an_approval(main: Platform, worker: Worker) -> None:
+    source = "def f(state):\n    import time\n    return invoke('send', to=str(time.time_ns()))"
+    run = calling(main, source=source.replace("    import time\n", ""), requires_approval=True)
+    carry_out(main, worker, run)
+    answer(main, run)
+    carry_out(main, worker, run)
+    # It asks for something else now: nobody has allowed that.
+    assert views.calls(main, run) == ()
+    assert len(waits.page(main, TENANT, which=Filter(run=run.run))) == 1
+
+
+def test_a_call_at_which_a_rule_pauses_the_run_is_made_when_it_goes_on(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=[{"tool": "send", "action": "pause"}])
+    run = calling(main)
+    assert carry_out(main, worker, run).status == "paused"
+    assert views.calls(main, run) == ()
+    control.resume(main, run, by="eve")
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.variables) == ("completed", {"got": "sent x"})
+
+
+@pytest.mark.parametrize(
+    ("form", "got"),
+    [({"happened": True, "result": "sent 9"}, "sent 9"), ({"happened": False}, "sent x")],
+)
+def test_a_call_that_may_have_happened_is_made_again_only_if_somebody_says_that_it_did_not(
+    main: Platform, worker: Worker, settings: Settings, form: Any, got: str
+) -> None:
+    tool(main, SEND, effect="at_most_once", cost_estimate_usd=0.01)
+    govern(main, budgets=budget())
+    node = {"kind": "tool", "tool": "send", "with": {"to": "x"}, "save": {"got": "$result"}}
+    run = submit(main, publish(main, chain(a=node)))
+    step = main.broker.hints[-1].step
+    lease = take(worker.platform, run, "a#1")
+    given: Json = {"args": [], "kwargs": {"to": "x"}}
+    assert isinstance(calls.authorise(worker.platform, lease, 1, "send", given), calls.Authorised)
+    lose_leases(settings)
+    sweep.sweep(main)
+    assert spent(main) == Decimal("0.01")
+    assert carry_out(main, worker, run).status == "running"
+    (asked,) = waits.page(main, TENANT, which=Filter(run=run.run, kinds=["permit"]))
+    assert "What has become of the call of send?" in (asked.title or "")
+    with pytest.raises(Invalid, match="happened"):
+        answers.answer(main, run, step.key, by="eve", choice="approve", digest=asked.digest)
+    answers.answer(main, run, step.key, by="eve", choice="approve", digest=asked.digest, form=form)
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.variables) == ("completed", {"got": got})
+    assert len(sql(main, "SELECT FROM call")) == (1 if form["happened"] else 2)
+    assert spent(main) == Decimal("0.01")
+
+
+def test_a_call_costs_what_it_is_said_to_and_none_passes_the_budget(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, budgets=budget(limit=0.02))
+    source = (
+        "def f(state):\n    got = []\n    for _ in range(4):\n        try:\n"
+        "            got.append(invoke('send', to='x'))\n"
+        "        except Exception as error:\n            got.append(error.reason)\n    return got"
+    )
+    run = calling(main, source=source, cost_estimate_usd=0.01)
+    ended = carry_out(main, worker, run)
+    assert ended.variables == {"got": ["sent x", "sent x", "over_budget", "over_budget"]}
+    assert (spent(main), held(main)) == (Decimal("0.02"), [])
+    assert {verdict.rule for verdict in said(main, run)} == {"b"}
