@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,7 @@ from engine.core import codec
 from engine.core import messages as msg
 from engine.core.values import Json
 from engine.platform import Platform
-from engine.runs import attempts, control, doctor, launch, policies, sweep, turns, views
-from engine.runs.views import Detail
+from engine.runs import control, launch, policies, sweep, turns, views
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import clock
@@ -26,15 +23,14 @@ from tests.support.fleet import wait_until
 from tests.support.hands import beside, carry_out
 from tests.support.platforms import (
     TENANT,
+    Sent,
     chain,
     lose_leases,
     publish,
     register,
     sql,
     submit,
-    take,
     wake,
-    Sent,
 )
 from workers.execution import Worker, execute
 
