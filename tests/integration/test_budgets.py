@@ -349,3 +349,26 @@ def test_who_calls_a_tool_again_and_again_is_let_in_so_often(
     assert charged(main, "calls", ordinal=None) == 3
     (first, *_) = [verdict for moment, verdict in verdicts(main, run) if moment == "call"]
     assert (first.observed, first.limit) == (4, 3)
+
+
+def test_who_asks_on_and_on_whatever_he_is_told_is_not_heard_for_ever(
+    main: Platform, worker: Worker, tmp_path: Path
+) -> None:
+    budget(main, scope="run", metric="calls", limit=1)
+    calls(main, tmp_path / "witness")
+    body = (
+        "def f(state, context):\n"
+        "    while True:\n"
+        "        try:\n"
+        "            context.tools.charge(witness=state['witness'])\n"
+        "        except ToolError:\n"
+        "            pass"
+    )
+    register(main, "f", body)
+    document = {**chain(a={"uses": "f", "timeout": 60}), "inputs": {"witness": {"type": "string"}}}
+    run = submit(main, publish(main, document), witness=str(tmp_path / "witness"))
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "over_budget")
+    assert "100 calls were denied" in (ended.message or "")
+    assert len(verdicts(main, run)) == 100
+    assert len(views.attempts(main, run)) == 1

@@ -27,6 +27,9 @@ from workers.sandbox import Outcome as Ended
 
 #: An attempt whose time is over is told so by the sandbox, not by an error of ours.
 _LEAST_SECONDS = 0.05
+#: Calls that an attempt may be denied. Each is told to history: code that asks on and on, whatever
+#: it is told, would fill that without using anything that a budget counts.
+MOST_DENIED = 100
 
 
 @dataclass(kw_only=True)
@@ -41,6 +44,8 @@ class Execution:
     stopped: threading.Event = field(default_factory=threading.Event)
     #: Calls made so far; the next one's ordinal is one more.
     made: int = 0
+    #: Calls that it was denied.
+    denied: int = 0
     #: Monotonic seconds: when the attempt began.
     began: float = field(default_factory=time.monotonic)
     #: Set by a call that ended the attempt: it cannot succeed, or has to wait for people.
@@ -250,6 +255,12 @@ class Execution:
         return replace(self.limits, seconds=min(own, self.limits.seconds))
 
     def _denied(self, denied: calls.Denied) -> CallAnswer:
+        self.denied += 1
+        if self.denied >= MOST_DENIED and not denied.terminal:
+            message = f"{self.denied} calls were denied, the last: {denied.message}"
+            self.ended = Failed(reason=denied.reason, message=message, terminal=True)
+            # It is not heard any more.
+            return CallAnswer(ok=False, suspend=True)
         if denied.terminal:
             self.ended = Failed(reason=denied.reason, message=denied.message, terminal=True)
         return CallAnswer(ok=False, reason=denied.reason, message=denied.message)
