@@ -43,6 +43,9 @@ that asked.
 what is in force moves one number on, which a turn reads anyway: only another number makes it read
 policies again. On a run as it was recorded (`recorded`) a policy can be tried.
 
+*Usage* (`usage`) is read from the ledger, which whoever settles has written: what was used, of whom and
+for what, what is set aside, and what is left of the budgets in force.
+
 *Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
 from the run's history, sent as an event with the number that it was worked out for, and not taken up
 if another came in between.
