@@ -15,6 +15,8 @@ Three workloads, of steps that read an integer from the state and add one:
 And within us, what the last steps of a long run cost beside its first (`growth`): statements and
 bytes of write-ahead log for each lap of a loop of 10 000.
 
+And what ten rules and a budget cost a step, beside none (`governed`).
+
 The same code of the step is run as a function of an installed library and as source in the
 sandbox, by two workers and a coordinator as an operator starts them, then with
 `CELERIAC_WORKER_TURNS=1`, on a Postgres that syncs every commit.
@@ -28,5 +30,5 @@ ours.
 Stopped early, it shows what it has measured so far.
 
 `raw_celery` is the rival and its whole configuration, `fleet` is us, `servers` what both stand on,
-`workloads` what is measured of either, `growth` what is measured of us alone, `report` what is shown.
+`workloads` what is measured of either, `growth` and `governed` what is measured of us alone, `report` what is shown.
 """

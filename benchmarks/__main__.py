@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import fleet, growth, machine, raw_celery, report, servers, workloads
+from benchmarks import fleet, governed, growth, machine, raw_celery, report, servers, workloads
 from benchmarks.report import RAW, Measured
 from benchmarks.servers import Servers
 from benchmarks.workloads import QUICK, WHOLE, Figures, Size
@@ -39,8 +39,8 @@ _NAMES = {False: "Celeriac", True: "Celeriac, worker turns"}
 )
 @click.option(
     "--only",
-    type=click.Choice(["growth", "rival"]),
-    help="What a step costs as its run grows, or what it costs beside raw Celery.",
+    type=click.Choice(["growth", "governed", "rival"]),
+    help="What a step costs as its run grows, with policies, or beside raw Celery.",
 )
 def main(*, quick: bool, rounds: int, seconds: int, folder: Path, only: str | None) -> None:
     """Measure a durable step beside a raw Celery chain: a table, then one line of JSON."""
@@ -51,6 +51,7 @@ def main(*, quick: bool, rounds: int, seconds: int, folder: Path, only: str | No
     wanted = 1 if quick else rounds
     measured: list[Measured] = []
     grown: dict[str, Figures] = {}
+    under: dict[str, float] = {}
     with servers.started(folder) as both:
         host, configured = machine.describe(both.folder), both.configuration()
         about = {
@@ -66,21 +67,26 @@ def main(*, quick: bool, rounds: int, seconds: int, folder: Path, only: str | No
             console.print(f"{name}: {value}", style="dim")
         whole = False
         try:
-            if only != "rival":
+            if only in (None, "governed"):
+                found = governed.measure(both, governed.QUICK if quick else governed.WHOLE)
+                under.update(found)
+                console.print(f"governed: {found['chain_ms_ratio']:.3f}", style="dim")
+            if only in (None, "growth"):
                 for workload in growth.QUICK if quick else growth.WHOLE:
                     grown[workload.name] = found = growth.measure(both, workload)
                     console.print(
                         f"{workload.name}: last/first {found['wal_bytes_ratio']:.3f}", style="dim"
                     )
-            if only != "growth":
+            if only in (None, "rival"):
                 for one in _rounds(both, QUICK if quick else WHOLE, wanted, seconds, console):
                     measured.append(one)  # noqa: PERF402  # so that what is there can be shown
             whole = True
         finally:
             # Stopped early, it was not for nothing.
             report.show_growth(grown, console)
+            report.show_governed(under, console)
             report.show(measured, console)
-            click.echo(report.line(measured, grown, whole=whole, **about))
+            click.echo(report.line(measured, grown, whole=whole, governed=under, **about))
 
 
 def _rounds(

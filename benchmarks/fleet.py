@@ -25,7 +25,7 @@ from engine.broker import Nudger
 from engine.core.values import Json
 from engine.live import Listener
 from engine.platform import DatabaseRole, Platform, build
-from engine.runs import access, catalogue, launch, views
+from engine.runs import access, catalogue, launch, policies, views
 from engine.settings import Settings
 from engine.store import session
 from engine.store.ids import RunId
@@ -56,11 +56,20 @@ class Fleet:
     def version(self, code: str, steps: int) -> str:
         """The id of a published chain of so many steps."""
         if (code, steps) not in self._versions:
-            found = catalogue.publish(
-                self._platform, access.LOCAL.tenant, _chain(code, steps), by="benchmark"
-            )
-            self._versions[code, steps] = found.id
+            self._versions[code, steps] = self.published(_chain(code, steps))
         return self._versions[code, steps]
+
+    def published(self, document: Json) -> str:
+        """The id of a version of a workflow."""
+        return catalogue.publish(self._platform, access.LOCAL.tenant, document, by="benchmark").id
+
+    def apply(self, policy: str) -> None:
+        """Put a policy in force."""
+        policies.apply(self._platform, access.LOCAL.tenant, policy, by="benchmark")
+
+    def withdraw(self, name: str) -> None:
+        """Take a policy out of force."""
+        policies.withdraw(self._platform, access.LOCAL.tenant, name, by="benchmark")
 
     def submit(self, version: str) -> tuple[float, RunId]:
         submitted = time.time()

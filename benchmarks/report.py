@@ -98,6 +98,20 @@ def show_growth(grown: Mapping[str, Figures], console: Console) -> None:
         console.print(table)
 
 
+def show_governed(figures: Figures, console: Console) -> None:
+    """What a step costs under a policy, beside none."""
+    if not figures:
+        return
+    table = Table(title=f"ten rules and a budget, {figures['pairs']:.0f} pairs: ms a step, medians")
+    for heading in ("", "without", "governed", "governed / without"):
+        table.add_column(heading, justify="right")
+    for name in ("chain_ms", "throughput_ms"):
+        without, governed = (_rounded(figures[f"{name}_{arm}"]) for arm in ("without", "governed"))
+        ratio = f"{figures[f'{name}_ratio']:.3f}x"
+        table.add_row(name.removesuffix("_ms"), without, governed, ratio)
+    console.print(table)
+
+
 def line(rounds: Sequence[Measured], grown: Mapping[str, Figures], **about: object) -> str:
     """Everything, as one line of JSON."""
     systems = {

@@ -303,10 +303,11 @@ def report(
         for lease, outcome in outcomes
     ]
     with session.transaction(platform.database) as connection:
-        for lease, outcome in outcomes:
-            # Before the step is moved: who charges an account waits for who opens it.
-            _settle(connection, lease, outcome)
+        spending = [one for one in outcomes if _spends(*one)]
+        ledger.share(connection, [lease.step.run_id for lease, _ in spending])
         accepted = results.report(connection, reports)
+        for lease, outcome in spending:
+            _settle(connection, lease, outcome)
         for lease, outcome in outcomes:
             if isinstance(outcome, Succeeded) and lease.step in accepted:
                 large.refer(connection, lease.step.run_id, _kept(outcome))
@@ -317,10 +318,13 @@ def report(
     return accepted
 
 
+def _spends(lease: Leased, outcome: Outcome) -> bool:
+    """Whether there is anything to be charged, or to be let go of."""
+    return lease.reserved is not None or ledgers.spends(outcome.own)
+
+
 def _settle(connection: Connection, lease: Leased, outcome: Outcome) -> None:
     """Charge what an attempt has used, whether its report is accepted or not."""
-    if lease.reserved is None and not ledgers.spends(outcome.own):
-        return
     used = dict(outcome.own)
     if budgets.STEPS in (lease.reserved or {}):
         used[budgets.STEPS] = 1

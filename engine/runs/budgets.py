@@ -162,17 +162,19 @@ def totals(
     wanted: Iterable[Total],
     charged: Charged,
     at: datetime,
+    known: dict[Account, Decimal],
 ) -> dict[Total, Decimal]:
-    """What was charged so far, by total. Raises `Unopened`."""
+    """What was charged so far, by total; what is `known` is not asked again. Raises `Unopened`."""
     asked = {
         total: charged.account(total.scope, total.metric, total.window, at) for total in wanted
     }
+    unknown = [account for account in asked.values() if account not in known]
     try:
-        found = ledger.totals(connection, charged.run.tenant, list(asked.values()))
+        known |= ledger.totals(connection, charged.run.tenant, unknown)
     except Unopened as unopened:
         _open_own(connection, unopened)
-        found = ledger.totals(connection, charged.run.tenant, list(asked.values()))
-    return {total: found[account] for total, account in asked.items()}
+        known |= ledger.totals(connection, charged.run.tenant, unknown)
+    return {total: known[account] for total, account in asked.items()}
 
 
 def _reserved(connection: Connection, wanted: Wanted) -> ledger.Short | None:

@@ -7,7 +7,8 @@ step left comes first:
 - recorded with a result: the result is served, nothing runs;
 - a different call at this ordinal: the step is not deterministic, and fails for good;
 - begun, and its outcome never recorded: `unknown`. A tool that may be repeated is called again under
-  the same idempotency key; one that may not, or that people allowed once, is left to a person.
+  the same idempotency key. One that may not, or that people allowed once, is never: the step waits
+  until somebody who looked says whether it happened, and what came of it (`resolve`).
 
 A call that is made anew is asked about in this order: does the tool take calls and these arguments;
 what do the tenant's policies say; has the user the permissions; is there money and is the tool's rate
@@ -23,13 +24,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Row
 
+from engine import asking
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import NodeId
@@ -47,12 +49,15 @@ from engine.runs.budgets import Asking, Rate, Shortfall
 from engine.runs.definitions import Definition
 from engine.runs.guard import Called, Guard
 from engine.store import calls, inbox, ledger, principals, runs, session
+from engine.store.ids import StepId
 from engine.store.ledger import Unopened
 
 #: Effect classes that a crash in the middle may repeat.
 _REPEATABLE = frozenset({"pure", "idempotent"})
 #: That of a call which people have allowed, whatever its tool says: they allowed it once.
 _ONCE = "at_most_once"
+#: How a call ended of which a person says that it did not happen.
+_NOT_MADE = "not_made"
 #: How a call ended whose result a policy does not let through.
 _REJECTED = "rejected"
 
@@ -120,13 +125,10 @@ class _Request:
     def bound(self) -> dict[str, Json]:
         """What exactly people allow: this call of the step, with these arguments, at this price."""
         definition, named = self.definition, dict(self.named)
-        shown: Json = named
-        if len(canonical(named)) > _SHOWN_BYTES:
-            shown = {"too large to be shown, by sha256": digest(named)}
         return {
             "tool": definition.name,
             "version": definition.version,
-            "arguments": shown,
+            "arguments": _shown(named),
             "cost_usd": definition.terms.estimate.get("cost_usd", 0),
             "tokens_used": definition.terms.estimate.get("tokens_used", 0),
             "node": self.lease.node,
@@ -188,6 +190,8 @@ def _asked(
     for earlier in calls.known(connection, lease.step, ordinal):
         if (made := _made(earlier, ordinal, tool, same)) is not None:
             return made, ()
+        if not earlier.ended and earlier.effect not in _REPEATABLE:
+            return _unknown(connection, lease, ordinal, definition, earlier), ()
     if (refused := _unfit(definition, arguments)) is not None:
         return refused, ()
     request = _request(connection, lease, ordinal, definition, arguments)
@@ -234,17 +238,58 @@ def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | D
         return Recorded(value=orjson.loads(earlier.value))
     if earlier.reason == _REJECTED:
         return Denied(reason=_REJECTED, message=earlier.message)
-    if earlier.effect in _REPEATABLE:
+    if earlier.effect in _REPEATABLE or not earlier.ended or earlier.reason == _NOT_MADE:
         return None
-    how = f"ended as {earlier.reason}" if earlier.ended else "its outcome was never recorded"
     return Denied(
         reason="unknown_outcome",
         message=(
-            f"call {ordinal} of {tool} began in attempt {earlier.attempt} and {how}; it may have"
-            " happened"
+            f"call {ordinal} of {tool} began in attempt {earlier.attempt} and ended as"
+            f" {earlier.reason}; it may have happened"
         ),
         terminal=True,
     )
+
+
+def _unknown(
+    connection: Connection, lease: Leased, ordinal: int, definition: Definition, earlier: Row[Any]
+) -> Suspended:
+    """Ask people what has become of a call."""
+    name = definition.name
+    bound: dict[str, Json] = {
+        "tool": name,
+        "version": definition.version,
+        "step": lease.step.key,
+        "call": ordinal,
+        "attempt": earlier.attempt,
+        "arguments": _shown(orjson.loads(earlier.arguments)),
+    }
+    why = (
+        f"it began in attempt {earlier.attempt}, whose worker was lost before its end was recorded"
+    )
+    asks = asking.permit(
+        bound,
+        title=f"What has become of the call of {name}?",
+        policy_id=f"tool:{name}",
+        why=f"{why}; look whether it happened, and say so. It is not made again if it did",
+        four_eyes=False,
+    )
+    asks |= {"form": dict(_HAPPENED), "resolves": {"call": ordinal, "attempt": earlier.attempt}}
+    # However the lease ends, the times of the questions are the database's.
+    until = runs.glance(connection, lease.step.run_id).now + timedelta(seconds=guard.PERMIT_SECONDS)
+    permits = (permit("call", f"unknown:{name}", digest(bound)),)
+    return Suspended(permits=permits, asks=asks, until=until)
+
+
+#: What people fill in who know what has become of a call.
+_HAPPENED: Mapping[str, Json] = {
+    "type": "object",
+    "properties": {
+        "happened": {"type": "boolean"},
+        "result": {"description": "What the tool gave back, if it happened"},
+    },
+    "required": ["happened"],
+    "additionalProperties": False,
+}
 
 
 def _unfit(definition: Definition, arguments: Json) -> Denied | None:
@@ -455,6 +500,13 @@ def _question(request: _Request, asked: Sequence[tuple[str, Verdict | msg.Verdic
 _SHOWN_BYTES = 65_536
 
 
+def _shown(arguments: Json) -> Json:
+    """Arguments as people see them."""
+    if len(canonical(arguments)) <= _SHOWN_BYTES:
+        return arguments
+    return {"too large to be shown, by sha256": digest(arguments)}
+
+
 def _reserve(request: _Request, allowed: frozenset[str]) -> Shortfall | None:
     guarding = request.guard
     asking = _asking(request, allowed)
@@ -562,6 +614,33 @@ def settle(
     if _stops(said):
         platform.broker.nudge([lease.step.run_id])
     return found
+
+
+def resolve(
+    connection: Connection,
+    step: StepId,
+    asks: Mapping[str, Any],
+    form: Mapping[str, Json],
+    *,
+    by: str,
+) -> None:
+    """Record what somebody says has become of a call, where that is what was asked."""
+    if (which := asks.get("resolves")) is None:
+        return
+    happened = bool(form["happened"])
+    calls.end(
+        connection,
+        step,
+        which["call"],
+        which["attempt"],
+        reason=None if happened else _NOT_MADE,
+        message=None if happened else f"{by} says that it did not happen",
+        value=canonical(form.get("result")) if happened else None,
+        usage="{}",
+    )
+    if not happened:
+        # It was taken to have cost what was set aside for it.
+        ledger.settle(connection, step, which["attempt"], which["call"], used={})
 
 
 def _let_through(request: _Request, answer: Answer) -> tuple[Answer, _Request]:

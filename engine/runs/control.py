@@ -14,7 +14,7 @@ from engine.core.problem import Problem
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import abandonment, acts, graphs, ledgers, letters, turns, views
-from engine.store import inbox, results, session, steps
+from engine.store import inbox, ledger, results, session, steps
 from engine.store.ids import RunId, StepId
 
 #: How long an act waits for a turn that somebody else is just taking, and that takes its event.
@@ -109,6 +109,7 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
 
     def take_away(connection: Connection) -> None:
         place = StepId(*run, step)
+        ledger.share(connection, [run])
         found = steps.take_away(connection, place)
         if found is None:
             raise _not_live(run, step)

@@ -11,7 +11,7 @@ Policies are not pinned: a turn goes by those that hold when it begins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -36,6 +36,7 @@ from engine.guardrails.vocabulary import Moment
 from engine.runs import budgets
 from engine.runs.budgets import Charged
 from engine.store.ids import StepId
+from engine.store.ledger import Account
 from engine.store.waits import Wait
 
 #: Seconds for which people may allow something, where no rule says otherwise.
@@ -57,6 +58,8 @@ class Guard:
     #: Reads what lies in blobs.
     read: Read
     started_at: datetime | None
+    #: What was charged by now, as far as it was looked up: nothing that a turn does changes it.
+    charges: dict[Account, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,7 +355,7 @@ def _facts(
         iteration=step.iteration,
         content=content,
         usage=usage,
-        totals=budgets.totals(guard.connection, wanted.totals, charged, now),
+        totals=budgets.totals(guard.connection, wanted.totals, charged, now, guard.charges),
         live={
             "steps": Decimal(state.visited),
             "seconds": Decimal(str(max((now - since).total_seconds(), 0.0))),

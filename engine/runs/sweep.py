@@ -21,7 +21,7 @@ from engine.core import messages as msg
 from engine.platform import Platform
 from engine.runs import escalations, events, ledgers, letters, turns
 from engine.runs.ledgers import Lost
-from engine.store import inbox, results, runs, session, steps, waits
+from engine.store import inbox, ledger, results, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
 from engine.store.waits import End
 
@@ -49,6 +49,7 @@ class Swept:
 def sweep(platform: Platform) -> Swept:
     """Move on whatever is overdue."""
     with session.transaction(platform.database) as connection:
+        ledger.share(connection, steps.expiring(connection, BATCH))
         expired = steps.expire(connection, BATCH)
         over = _over(connection)
         woken = steps.wake(connection, BATCH)

@@ -474,6 +474,8 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
         for entry in one.turn.entries:
             if isinstance(entry.record, msg.Saved):
                 large.refer(connection, one.run, entry.record.patch)
+    letting_go = [one.run for one in turned if _lets_go(one)]
+    ledger.share(connection, letting_go)
     ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
@@ -501,10 +503,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
-    ledger.close(
-        connection,
-        [one.run for one in turned if one.turn.state.governed or one.turn.state.terminal],
-    )
+    ledger.close(connection, letting_go)
     return [
         Hint(
             step=StepId(row.tenant_id, row.run_id, row.key),
@@ -513,6 +512,20 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
         )
         for row in released
     ]
+
+
+def _lets_go(one: _Taken) -> bool:
+    """Whether the turn may have ended attempts that nobody will report: what is set aside for them."""
+    return (
+        one.turn.state.terminal
+        or _began_undoing(one)
+        or one.before.maps.keys() != one.turn.state.maps.keys()
+        or any(isinstance(entry.record, _LETTING_GO) for entry in one.turn.entries)
+    )
+
+
+#: What takes steps away as they stand.
+_LETTING_GO = msg.JoinThreads | msg.CancelRegion | msg.SkipRequested | msg.RetryRequested
 
 
 def _began_undoing(one: _Taken) -> bool:

@@ -19,7 +19,8 @@ _KNOWN = session.Statement(
     name="call_known",
     types="text, text, text, int",
     sql="""
-    SELECT c.attempt, c.tool, c.version, c.digest, c.effect, x.attempt IS NOT NULL AS ended,
+    SELECT c.attempt, c.tool, c.version, c.digest, c.effect, c.arguments::text AS arguments,
+        x.attempt IS NOT NULL AS ended,
         x.reason, x.message, x.value::text AS value
     FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
         AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt

@@ -482,7 +482,7 @@ INVARIANTS = (
     ),
     Invariant(
         name="effect_happens_once",
-        says="An effect that may happen once only is never started again.",
+        says="An effect that may happen once only is never started again, unless it did not happen.",
         sql="""
         SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
             c.tool || ' was started in attempt ' || c.attempt || ' and again in attempt '
@@ -490,6 +490,9 @@ INVARIANTS = (
         FROM call c JOIN call later ON later.tenant_id = c.tenant_id AND later.run_id = c.run_id
             AND later.step = c.step AND later.ordinal = c.ordinal AND later.attempt > c.attempt
         WHERE c.effect IN ('at_most_once', 'compensable') AND $RUNS(c.run_id)
+            AND NOT EXISTS (SELECT FROM call_result x WHERE x.tenant_id = c.tenant_id
+                AND x.run_id = c.run_id AND x.step = c.step AND x.ordinal = c.ordinal
+                AND x.attempt = c.attempt AND x.reason = 'not_made')
         GROUP BY c.tenant_id, c.run_id, c.step, c.ordinal, c.tool, c.attempt
         """,
     ),

@@ -106,6 +106,15 @@ class Unopened(Exception):
         self.accounts = accounts
 
 
+_SHARE = session.Statement(
+    name="ledger_share",
+    types="text[], text[]",
+    sql="""
+    SELECT ledger_share(tenant, run::uuid)
+    FROM (SELECT DISTINCT tenant, run FROM unnest($1, $2) AS w (tenant, run) ORDER BY 1, 2) runs
+    """,
+)
+
 _RESERVE = session.Statement(
     name="ledger_reserve",
     types=("text, text, text, int, int, text, text, text, text, timestamptz, text, text, text[]"),
@@ -183,6 +192,16 @@ def account(scope: str, subject: str, unit: str, span: str, at: datetime) -> Acc
         case _:
             period = _EPOCH
     return Account(scope=scope, subject=subject, unit=unit, span=span, period=period)
+
+
+def share(connection: Connection, runs: Sequence[RunId]) -> None:
+    """Have nobody open accounts of these runs' tenants until the transaction is over.
+
+    Whoever charges them and locks steps, too, calls it before anything else: an opener waits for all
+    who charge, and nobody may wait for him who holds what another of them waits for.
+    """
+    if runs:
+        session.run(connection, _SHARE, [run.tenant for run in runs], [run.run for run in runs])
 
 
 def reserve(connection: Connection, wanted: Wanted) -> Short | None:

@@ -280,6 +280,16 @@ _GIVE_BACK = session.Statement(
     """,  # noqa: S608
 )
 
+_EXPIRING = session.Statement(
+    name="step_expiring",
+    types="int",
+    sql="""
+    SELECT DISTINCT tenant_id, run_id::text FROM (
+        SELECT tenant_id, run_id FROM step WHERE lease_until < clock_timestamp()
+        ORDER BY lease_until LIMIT $1) late
+    """,
+)
+
 # A leased step whose attempt never began is simply ready again; a begun one is lost.
 _EXPIRE = session.Statement(
     name="step_expire",
@@ -502,6 +512,11 @@ def held(connection: Connection, leases: Sequence[Held]) -> frozenset[Held]:
 def give_back(connection: Connection, leases: Sequence[Held]) -> None:
     """Make leased steps ready again whose attempt never began."""
     session.run(connection, _GIVE_BACK, *_held(leases))
+
+
+def expiring(connection: Connection, limit: int) -> Sequence[RunId]:
+    """The runs of leases whose time is over."""
+    return [RunId._make(row) for row in session.run(connection, _EXPIRING, limit)]
 
 
 def expire(connection: Connection, limit: int) -> Sequence[Row[Any]]:

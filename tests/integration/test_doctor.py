@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import InternalError
 
+from celeriac.embedded.processes import wait_until
 from engine import tools
 from engine.blobs import Blobs
 from engine.core.values import Json
@@ -587,6 +588,13 @@ def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -
     services.drop_database(shared_services, url)
 
 
+def _is_sealed(main: Platform) -> bool:
+    """Whether all that is there is sealed: transactions of other tests may be under way beside it."""
+    sealing.seal(main)
+    late = "SELECT FROM history h, sealing s WHERE h.xid >= s.horizon LIMIT 1"
+    return not platforms.sql(main, late)
+
+
 _FETCH = "def fetch(q):\n    return q"
 
 
@@ -637,7 +645,7 @@ def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
     outcome = attempts.moved_out(worker, holding, Succeeded(result="z" * 1_100_000))
     assert finish(main, worker, holding, outcome)
     queued = launch.submit(main, TENANT, line, {}, by="ada").run
-    sealing.seal(main)
+    assert wait_until(lambda: _is_sealed(main), seconds=60)
     assert [views.status(main, run).status for run in (done, cancelled, failed, retrying)] == [
         "completed",
         "cancelled",

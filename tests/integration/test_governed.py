@@ -12,10 +12,12 @@ from engine import tools
 from engine.core import messages as msg
 from engine.core.principal import ADMIN, Principal
 from engine.core.values import Json
+from engine.errors import Invalid
 from engine.platform import Platform
 from engine.runs import (
     answers,
     attempts,
+    calls,
     catalogue,
     control,
     policies,
@@ -58,8 +60,9 @@ def govern(main: Platform, name: str = "p", **document: Json) -> None:
 
 def tool(main: Platform, source: str, **terms: Json) -> None:
     name = source.removeprefix("def ").partition("(")[0]
+    effect = str(terms.pop("effect", "pure"))
     asked = tools.terms(terms)
-    catalogue.register(main, TENANT, "tool", name, source, terms=asked, by="ada")
+    catalogue.register(main, TENANT, "tool", name, source, terms=asked, effect=effect, by="ada")
 
 
 def said(main: Platform, run: RunId) -> list[msg.Verdict]:
@@ -413,6 +416,36 @@ def test_a_call_at_which_a_rule_pauses_the_run_is_made_when_it_goes_on(
     control.resume(main, run, by="eve")
     ended = carry_out(main, worker, run)
     assert (ended.status, ended.variables) == ("completed", {"got": "sent x"})
+
+
+@pytest.mark.parametrize(
+    ("form", "got"),
+    [({"happened": True, "result": "sent 9"}, "sent 9"), ({"happened": False}, "sent x")],
+)
+def test_a_call_that_may_have_happened_is_made_again_only_if_somebody_says_that_it_did_not(
+    main: Platform, worker: Worker, settings: Settings, form: Any, got: str
+) -> None:
+    tool(main, SEND, effect="at_most_once", cost_estimate_usd=0.01)
+    govern(main, budgets=budget())
+    node = {"kind": "tool", "tool": "send", "with": {"to": "x"}, "save": {"got": "$result"}}
+    run = submit(main, publish(main, chain(a=node)))
+    step = main.broker.hints[-1].step
+    lease = take(worker.platform, run, "a#1")
+    given: Json = {"args": [], "kwargs": {"to": "x"}}
+    assert isinstance(calls.authorise(worker.platform, lease, 1, "send", given), calls.Authorised)
+    lose_leases(settings)
+    sweep.sweep(main)
+    assert spent(main) == Decimal("0.01")
+    assert carry_out(main, worker, run).status == "running"
+    (asked,) = waits.page(main, TENANT, which=Filter(run=run.run, kinds=["permit"]))
+    assert "What has become of the call of send?" in (asked.title or "")
+    with pytest.raises(Invalid, match="happened"):
+        answers.answer(main, run, step.key, by="eve", choice="approve", digest=asked.digest)
+    answers.answer(main, run, step.key, by="eve", choice="approve", digest=asked.digest, form=form)
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.variables) == ("completed", {"got": got})
+    assert len(sql(main, "SELECT FROM call")) == (1 if form["happened"] else 2)
+    assert spent(main) == Decimal("0.01")
 
 
 def test_a_call_costs_what_it_is_said_to_and_none_passes_the_budget(

@@ -381,7 +381,7 @@ def test_other_calls_at_the_same_place_fail_the_step_for_good(main, worker):
 
 
 @pytest.mark.parametrize(
-    ("effect", "status"), [("idempotent", "completed"), ("at_most_once", "failed")]
+    ("effect", "status"), [("idempotent", "completed"), ("at_most_once", "running")]
 )
 def test_a_call_whose_outcome_was_never_recorded_is_repeated_only_if_it_may_be(
     main, worker, settings, effect, status
@@ -398,9 +398,8 @@ def test_a_call_whose_outcome_was_never_recorded_is_repeated_only_if_it_may_be(
     main.broker.hints.append(platforms.Hint(step=step, workflow="w"))
     ended = carry_out(main, worker, run)
     assert ended.status == status
-    if status == "failed":
-        assert ended.reason == "unknown_outcome"
-        assert "never recorded" in (ended.message or "")
+    if status == "running":
+        assert views.step(main, run, "a#1").status == "waiting"
 
 
 def test_a_worker_that_was_cut_off_starts_no_call(main, worker, settings):

@@ -771,6 +771,10 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
 #: What the reader finds and no schema can.
 BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("start",), "c", "start", "there is no node 'c'"),
+    (_n("estimate"), 3, "nodes.a.estimate", "a number stands here"),
+    (_n("estimate"), {"cost_usd": -1}, "nodes.a.estimate.cost_usd", "out of bounds"),
+    (_n("estimate"), {"Cost": 1}, "nodes.a.estimate.Cost", "no name of a usage"),
+    (_n("estimate"), {f"u{n}": 1 for n in range(100)}, "nodes.a.estimate", "100 names"),
     (_n("join"), {"timeout": 0}, "nodes.a.join.timeout", "out of bounds"),
     (_n("cancels"), ["b"], "nodes.a.cancels[0]", "no fork leads to both"),
     (("nodes", "b"), {"kind": "milestone", "at": "a"}, "nodes.b.at", "no fork leads to both"),

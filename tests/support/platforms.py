@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
+from engine import tools
 from engine.broker import Broker, Hint
 from engine.core.values import Json
 from engine.keys import Key, Ring
@@ -57,8 +58,10 @@ def register(
     library: str | None = None,
     namespace: Namespace = "function",
     effect: str = "pure",
+    tenant: str = TENANT,
+    **terms: Any,
 ) -> None:
-    """A new version of a function or tool, whatever its source."""
+    """A new version of a function or tool, whatever its source; `terms` are those of a tool."""
     if source is None and library is None:
         source = f"def {name}(state):\n    return state"
     new = NewFunction(
@@ -68,16 +71,17 @@ def register(
         library=library,
         parameters={},
         effect=effect,
-        checksum=f"{source}{library}{effect}",
+        checksum=f"{source}{library}{effect}{terms}",
         created_by="ada",
+        terms=tools.terms(terms),
     )
     with session.transaction(control.database) as connection:
-        functions.register(connection, TENANT, new)
+        functions.register(connection, tenant, new)
 
 
-def publish(control: Platform, document: Json) -> str:
+def publish(control: Platform, document: Json, *, tenant: str = TENANT) -> str:
     """The id of a published workflow version."""
-    return catalogue.publish(control, TENANT, document, by="ada").id
+    return catalogue.publish(control, tenant, document, by="ada").id
 
 
 def submit(control: Platform, version: str, **inputs: Json) -> RunId:

@@ -902,3 +902,16 @@ ANYTHING = st.recursive(
 def test_whatever_is_handed_in_there_is_an_answer(data: Any) -> None:
     found = document.read(data)
     assert isinstance(found, Graph) or found
+
+
+def test_a_tool_and_all_that_it_is_given_may_be_worked_out() -> None:
+    found = graph(
+        {
+            "workflow": "w",
+            "inputs": {"which": {"type": "string"}, "given": {"type": "object"}},
+            "nodes": {"a": {"kind": "tool", "tool": "$which", "with": "$given"}},
+            "edges": ["a -> end"],
+        }
+    ).node(NodeId("a"))
+    assert found.inputs is not None
+    assert found.inputs.evaluate({"given": {"x": 1}}) == {"x": 1}
