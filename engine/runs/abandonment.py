@@ -65,6 +65,7 @@ def _end(connection: Connection, run: RunId, row: Row[Any]) -> list[RunId]:
     history.append(connection, [line for line, _ in lines])
     (ending,) = [finish for _, finish in lines if finish is not None]
     last = lines[-1][0]
+    ledger.share(connection, [run])
     steps.clear(connection, [run])
     state = _folded(connection, run, last.seq)
     runs.save(
