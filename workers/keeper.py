@@ -96,7 +96,7 @@ class Keeper:
 
     def _check(self, kept: list[_Kept]) -> None:
         now = time.monotonic()
-        told = {one.held: one.execution.told for one in kept}
+        told = {one.held: one.execution.known for one in kept}
         due = [
             one
             for one in kept

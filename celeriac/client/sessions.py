@@ -83,10 +83,21 @@ class Sessions:
         )
 
     def answer(
-        self, session: str, step: str, choice: str | None, *, reason: str = "", given: Any = None
+        self,
+        session: str,
+        step: str,
+        choice: str | None,
+        *,
+        reason: str = "",
+        given: Any = None,
+        digest: str | None = None,
     ) -> WorkflowStep:
-        """Answer for a step: `approve`, `deny`, or, without a choice, what it is `given`."""
-        body = {"input": given} if choice is None else {"reason": reason}
+        """Answer for a step: `approve`, `deny`, or, without a choice, what it is `given`.
+
+        `digest` is that of its approval as it was shown: if something else is asked by now, it is
+        refused. Without it the answer is for whatever the session asks.
+        """
+        body = {"input": given} if choice is None else {"reason": reason, "digest": digest}
         place = f"{_place(session)}/steps/{_quoted(step)}/{choice or 'input'}"
         return records.read(WorkflowStep, self._wire.post(place, body))
 

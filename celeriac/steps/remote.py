@@ -27,6 +27,8 @@ class Remote:
 
     def __init__(self, client: Client) -> None:
         self._sessions = client.sessions
+        #: What each step was last shown to ask about, by its digest: an answer is for that alone.
+        self._seen: dict[tuple[str, str], str] = {}
 
     async def begin(
         self,
@@ -46,7 +48,11 @@ class Remote:
         )
 
     async def read(self, workflow_id: str) -> Workflow:
-        return await asyncio.to_thread(self._sessions.get, workflow_id)
+        workflow = await asyncio.to_thread(self._sessions.get, workflow_id)
+        for step in workflow.steps:
+            if step.approval is not None and step.approval.digest is not None:
+                self._seen[workflow_id, step.step_id] = step.approval.digest
+        return workflow
 
     async def workflows(self) -> tuple[Workflow, ...]:
         found = await asyncio.to_thread(self._sessions.ids, _LISTED)
@@ -73,7 +79,13 @@ class Remote:
         by: str,  # noqa: ARG002  # the credential says who it is
     ) -> Workflow:
         await asyncio.to_thread(
-            self._sessions.answer, workflow_id, step_id, choice, reason=reason, given=given
+            self._sessions.answer,
+            workflow_id,
+            step_id,
+            choice,
+            reason=reason,
+            given=given,
+            digest=self._seen.get((workflow_id, step_id)),
         )
         return await self._over(workflow_id, step_id, asked=True)
 

@@ -22,6 +22,11 @@ def rule_of(text: str) -> str:
     return text.partition(":")[2].rpartition("#")[0]
 
 
+def what_of(text: str) -> str:
+    """The digest of the thing that it is about."""
+    return text.rpartition("#")[2]
+
+
 def is_for(text: str, what: str) -> bool:
     """Whether it is about just that thing."""
-    return text.rpartition("#")[2] == what
+    return what_of(text) == what

@@ -68,16 +68,19 @@ class Lost:
 def lose(connection: Connection, lost: Sequence[Lost]) -> Mapping[StepId, Mapping[str, float]]:
     """Charge attempts that were lost, and their calls that are under way, as *assumed*.
 
-    An attempt is charged what it had told, or else all that was set aside for it; a call all that
-    was set aside. What each attempt has come to in all, its calls included, by step.
+    An attempt is charged what it had told, and what was set aside of all that it did not speak of;
+    a call all that was set aside. What each attempt has come to in all, its calls included, by step.
     """
     attempts = [(one.step, one.attempt) for one in lost]
     aside = ledger.open_of(connection, attempts)
-    told = {one.step: one.told for one in lost if one.told is not None}
-    unreserved = told.keys() - {step for step, _, ordinal in aside if ordinal == 0}
+    told = {one.step: orjson.loads(one.told) for one in lost if one.told is not None}
+    unreserved = told.keys() - {step for step, _, ordinal, _ in aside if ordinal == 0}
     numbers = dict(attempts)
-    for step, attempt, ordinal in [*aside, *((step, numbers[step], 0) for step in unreserved)]:
-        used = orjson.loads(told[step]) if ordinal == 0 and step in told else None
+    for step, attempt, ordinal, amounts in [
+        *aside,
+        *((step, numbers[step], 0, {}) for step in unreserved),
+    ]:
+        used = {**amounts, **told[step]} if ordinal == 0 and step in told else None
         ledger.settle(connection, step, attempt, ordinal, used=used, assumed=True)
     return ledger.charged(connection, attempts)
 

@@ -184,16 +184,20 @@ def answer(
     *,
     reason: str = "",
     given: Json = None,
+    digest: str | None = None,
     by: str,
     roles: Sequence[str] = (),
 ) -> WorkflowStep:
     """Answer for a step that waits for somebody: `approve` or `deny`, or what it is `given`.
 
-    Raises `NotFound`; `Conflict` when nobody is asked for it, or any more; `Forbidden` for whoever
-    is not asked.
+    Where the answer is bound to a call, `digest` is that of what was shown with the step; without it
+    the answer is for what the history of the session says is asked, and for nothing that is asked
+    instead by then. Raises `NotFound`; `Conflict` when nobody is asked for it, or any more, or
+    something else is; `Forbidden` for whoever is not asked.
     """
     found = _shown(_story(platform, run), step_id)
-    wait = _asked(platform, run)
+    asked = found.approval.digest if found.approval is not None else None
+    wait = _asked(platform, run, asked)
     if wait is None or found.status is not StepStatus.WAITING_APPROVAL:
         raise Conflict(f"step {step_id} is {found.status}; nobody is asked for it")
     asks_choice = bool(wait.choices)
@@ -205,7 +209,15 @@ def answer(
         fields: Any = (wait.form or {}).get("properties", {}) if isinstance(wait.form, dict) else {}
         form = {"reason": reason} if "reason" in fields else {}
     answers.answer(
-        platform, run, wait.step, by=by, roles=roles, choice=choice, form=form, reason=reason
+        platform,
+        run,
+        wait.step,
+        by=by,
+        roles=roles,
+        choice=choice,
+        form=form,
+        reason=reason,
+        digest=digest or asked,
     )
     return show(platform, run, step_id)
 
@@ -251,9 +263,10 @@ def _offer(platform: Platform, tenant: str, name: str) -> Offer | None:
     return Offer(terms=found.terms, standing=found.standing, takes=tuple(found.parameters))
 
 
-def _asked(platform: Platform, run: RunId) -> Open | None:
-    found = waits.page(platform, run.tenant, kinds=_ASKED, run=run.run, limit=1)
-    return found[0] if found else None
+def _asked(platform: Platform, run: RunId, digest: str | None) -> Open | None:
+    """What a session asks people, about just that call if its answer is bound to one."""
+    found = waits.page(platform, run.tenant, kinds=_ASKED, run=run.run)
+    return next((wait for wait in found if wait.digest == digest), None)
 
 
 def _story(platform: Platform, run: RunId) -> Story:

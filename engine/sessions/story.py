@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.core import messages as msg
-from engine.core.permits import rule_of
+from engine.core.permits import rule_of, what_of
 from engine.core.reasons import REASONS
 from engine.core.transitions import RunStatus
 from engine.core.values import Value, marked, plain
@@ -267,8 +267,11 @@ class _Teller:
         assert approval is not None
         approval.approved_by = ", ".join(name.removeprefix("user:") for name in by)
         approval.approved_at = at
-        form = said.get("form") if isinstance(said, dict) else None
+        told = said if isinstance(said, dict) else {}
+        form = told.get("form")
+        # A permit has no form of its own: its reason is beside it.
         reason = form.get("reason", "") if isinstance(form, dict) else ""
+        reason = reason or told.get("reason", "")
         if choice == graph.APPROVE:
             approval.status, step.status = "approved", StepStatus.RUNNING
             approval.reason = reason or approval.reason
@@ -346,6 +349,7 @@ class _Teller:
                     policy_id=", ".join(map(rule_of, permits)),
                     requested_by=self._asked["by"],
                     expires_at=until,
+                    digest=what_of(permits[0]),
                 )
             case msg.WaitEnded(by=by, result=result, choice=choice):
                 self._answered(at, step, by, self._look(result), choice)

@@ -144,6 +144,8 @@ class Approval:
     approved_at: datetime | None = None
     expires_at: datetime | None = None
     reason: str = ""
+    #: Of exactly what is asked about, where the answer is bound to it: a call, its arguments, its price.
+    digest: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -144,7 +144,8 @@ _OPEN_OF = session.Statement(
     name="ledger_open_of",
     types="text[], text[], text[], int[]",
     sql="""
-    SELECT r.tenant_id, r.run_id::text AS run_id, r.step, r.attempt, r.ordinal
+    SELECT r.tenant_id, r.run_id::text AS run_id, r.step, r.attempt, r.ordinal,
+        r.amounts::text AS amounts
     FROM reservation r JOIN unnest($1, $2, $3, $4) AS w (tenant, run, key, attempt)
         ON r.tenant_id = w.tenant AND r.run_id = w.run::uuid AND r.step = w.key
             AND r.attempt = w.attempt
@@ -301,8 +302,8 @@ def open_accounts(connection: Connection, tenant: str, accounts: Sequence[Accoun
 
 def open_of(
     connection: Connection, attempts: Sequence[tuple[StepId, int]]
-) -> Sequence[tuple[StepId, int, int]]:
-    """What is set aside for attempts and their calls: step, attempt and ordinal of each."""
+) -> Sequence[tuple[StepId, int, int, Mapping[str, float]]]:
+    """What is set aside for attempts and their calls: step, attempt, ordinal and amounts of each."""
     rows = session.run(
         connection,
         _OPEN_OF,
@@ -311,7 +312,15 @@ def open_of(
         [step.key for step, _ in attempts],
         [attempt for _, attempt in attempts],
     )
-    return [(StepId(row.tenant_id, row.run_id, row.step), row.attempt, row.ordinal) for row in rows]
+    return [
+        (
+            StepId(row.tenant_id, row.run_id, row.step),
+            row.attempt,
+            row.ordinal,
+            orjson.loads(row.amounts),
+        )
+        for row in rows
+    ]
 
 
 def charged(

@@ -2,7 +2,7 @@
 
 Statements of ours ask for `clock_timestamp()` by its bare name. A schema that is searched before
 Postgres' own has a function of that name, which is ahead of the real one by as much as a table says.
-What was compiled with the tables (defaults of columns) goes by the real clock still.
+Defaults of columns were looked up when the tables were made, and are looked up anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ GRANT USAGE ON SCHEMA given TO PUBLIC;
 GRANT SELECT ON given.ahead TO PUBLIC;
 INSERT INTO given.ahead SELECT date_trunc('hour', moment) + interval '70 minutes' - moment
     FROM pg_catalog.clock_timestamp() AS moment;
-DO $$ BEGIN
+DO $$ DECLARE it record; BEGIN
+    FOR it IN SELECT d.adrelid::regclass AS place, a.attname AS name FROM pg_attrdef d
+        JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        WHERE pg_get_expr(d.adbin, d.adrelid) = 'clock_timestamp()'
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER %I SET DEFAULT given.clock_timestamp()',
+            it.place, it.name);
+    END LOOP;
     EXECUTE format('ALTER DATABASE %I SET search_path = public, given, pg_catalog',
         current_database());
 END $$;

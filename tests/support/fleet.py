@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.platform import Platform
@@ -51,6 +51,18 @@ class Fleet:
     def kill(self, name: str) -> None:
         """`kill -9`."""
         os.kill(self.pid(name), signal.SIGKILL)
+
+    def kill_whole(self, name: str) -> None:
+        """`kill -9` of a worker and of all that runs user code for it, itself first.
+
+        Else it would still tell that its children were killed.
+        """
+        zygotes = _children(self.pid(name))
+        family = [*zygotes, *(child for zygote in zygotes for child in _children(zygote))]
+        self.kill(name)
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def kill_children(self, name: str) -> int:
         """`kill -9` of every process that runs user code for a worker; how many there were."""

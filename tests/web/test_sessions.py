@@ -492,7 +492,6 @@ def test_a_session_that_takes_too_long_fails(client: Client) -> None:
     played(play)
 
 
-@pytest.mark.skip(reason="authorise lands on main")
 @pytest.mark.usefixtures("workers")
 def test_a_tool_that_wants_an_approval_is_parked_and_then_really_called(
     client: Client, control: Platform
@@ -506,22 +505,42 @@ def test_a_tool_that_wants_an_approval_is_parked_and_then_really_called(
         )
         assert step.status is StepStatus.WAITING_APPROVAL
         assert calls_of(control, workflow.workflow_id) == []
+        (wait,) = client.waits(kind="permit")
+        assert (wait.tool, wait.arguments) == ("rest", {"seconds": 0})
+        assert step.approval.digest == wait.digest
+        answer = client.sessions.answer
+        with pytest.raises(Conflict, match="not what was seen"):
+            answer(workflow.workflow_id, step.step_id, "approve", digest="0" * 64)
+        assert calls_of(control, workflow.workflow_id) == []
         done = await engine.approve_step(workflow.workflow_id, step.step_id)
         assert done.output_data == {"result": 0}
+        # Whoever names no digest answers for what the history of the session says is asked.
+        step = await engine.execute_step(
+            workflow.workflow_id, CALL, "Rest", input_data={"seconds": 1}, tool_name="rest"
+        )
+        answer(workflow.workflow_id, step.step_id, "deny", reason="no")
+        denied = await engine.get_workflow(workflow.workflow_id)
+        assert (denied.steps[-1].status, denied.steps[-1].error) == (
+            StepStatus.FAILED,
+            "denied by ada: no",
+        )
         assert calls_of(control, workflow.workflow_id) == ["rest"]
 
     played(play)
 
 
-@pytest.mark.skip(reason="authorise lands on main")
 @pytest.mark.usefixtures("workers")
 def test_who_lacks_a_permission_or_meets_a_closed_tool_reaches_no_handler(
-    client: Client, control: Platform
+    client: Client, app: Flask, control: Platform
 ) -> None:
     async def play() -> None:
         engine = AgenticWorkflowEngine(client=client)
         needs = ToolDefinition("rest", required_permissions=["read:documents"])
         engine.tool_registry.register(needs, _rest)
+        bob = replace(access.LOCAL, user="bob", roles=frozenset({"operator"}))
+        token = access.create_key(control.database, bob)
+        operator = Client("http://127.0.0.1", token, transport=httpx2.WSGITransport(app=app))
+        engine = AgenticWorkflowEngine(client=operator)
         workflow = await engine.create_workflow("Task")
 
         async def step() -> Any:

@@ -24,6 +24,7 @@ from web.schemas.sessions import (
     NewSessionSchema,
     NewStepSchema,
     RollbackToSchema,
+    SessionAnswerSchema,
     SessionBriefSchema,
     SessionCheckpointSchema,
     SessionCheckpointsSchema,
@@ -117,19 +118,19 @@ def show_step(session_id: str, step_id: str) -> WorkflowStep:
 
 
 @routes.on("POST", "/<session_id>/steps/<step_id>/approve", needs="approval:answer")
-@routes.takes(ReasonSchema, required=False)
+@routes.takes(SessionAnswerSchema, required=False)
 @routes.gives(SessionStepSchema)
 def approve(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
     """Allow a step that waits for it: then its tool is called."""
-    return _answer(session_id, step_id, graph.APPROVE, reason=asked["reason"])
+    return _answer(session_id, step_id, graph.APPROVE, **asked)
 
 
 @routes.on("POST", "/<session_id>/steps/<step_id>/deny", needs="approval:answer")
-@routes.takes(ReasonSchema, required=False)
+@routes.takes(SessionAnswerSchema, required=False)
 @routes.gives(SessionStepSchema)
 def deny(asked: dict[str, Any], session_id: str, step_id: str) -> WorkflowStep:
     """Do not allow a step that waits for it: it has failed."""
-    return _answer(session_id, step_id, graph.DENY, reason=asked["reason"])
+    return _answer(session_id, step_id, graph.DENY, **asked)
 
 
 @routes.on("POST", "/<session_id>/steps/<step_id>/input", needs="approval:answer")
@@ -227,7 +228,13 @@ def resume(asked: dict[str, Any], session_id: str) -> Workflow:
 
 
 def _answer(
-    session_id: str, step_id: str, choice: str | None, *, reason: str = "", given: Any = None
+    session_id: str,
+    step_id: str,
+    choice: str | None,
+    *,
+    reason: str = "",
+    given: Any = None,
+    digest: str | None = None,
 ) -> WorkflowStep:
     who, run = principal.current(), _named(session_id)
     found = sessions.answer(
@@ -237,6 +244,7 @@ def _answer(
         choice,
         reason=reason,
         given=given,
+        digest=digest,
         by=who.user,
         roles=sorted(who.roles),
     )

@@ -6,10 +6,22 @@ from marshmallow import Schema, fields, validate
 
 from engine.sessions.steps import ON_FAILURE, STEP_ID
 from engine.sessions.words import AgentState, StepStatus, StepType, WorkflowStatus
-from web.schemas.runs import REASON_CHARACTERS
+from web.schemas.runs import REASON_CHARACTERS, ReasonSchema
 
 _NAME = validate.Length(min=1, max=200)
 _TEXT = validate.Length(max=REASON_CHARACTERS)
+
+
+class SessionAnswerSchema(ReasonSchema):
+    """Why a step is allowed or not, and what of it was seen."""
+
+    digest = fields.String(
+        load_default=None,
+        allow_none=True,
+        metadata={
+            "description": "That of the approval that was shown; else it is what the session asks now"
+        },
+    )
 
 
 class NewSessionSchema(Schema):
@@ -133,6 +145,9 @@ class SessionApprovalSchema(Schema):
     approved_at = fields.DateTime(allow_none=True)
     expires_at = fields.DateTime(allow_none=True)
     reason = fields.String()
+    digest = fields.String(
+        allow_none=True, metadata={"description": "Of exactly what is asked about, if it is a call"}
+    )
 
 
 class SessionCallSchema(Schema):

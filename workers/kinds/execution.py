@@ -27,6 +27,9 @@ from workers.sandbox import Outcome as Ended
 
 #: An attempt whose time is over is told so by the sandbox, not by an error of ours.
 _LEAST_SECONDS = 0.05
+#: Calls that an attempt may be denied. Each is told to history: code that asks on and on, whatever
+#: it is told, would fill that without using anything that a budget counts.
+MOST_DENIED = 100
 
 
 @dataclass(kw_only=True)
@@ -41,12 +44,16 @@ class Execution:
     stopped: threading.Event = field(default_factory=threading.Event)
     #: Calls made so far; the next one's ordinal is one more.
     made: int = 0
+    #: Calls that it was denied.
+    denied: int = 0
     #: Monotonic seconds: when the attempt began.
     began: float = field(default_factory=time.monotonic)
     #: Set by a call that ended the attempt: it cannot succeed, or has to wait for people.
     ended: Failed | Suspended | None = None
     #: What it told that it used, the tools it called left out.
     told: Mapping[str, float] = field(default_factory=dict)
+    #: What of that it is charged, should it be lost; another object whenever it tells more.
+    known: Mapping[str, float] = field(default_factory=dict)
     #: What was set aside for it beyond what was at its start.
     more: dict[str, Decimal] = field(default_factory=dict)
     #: What the sandbox measured.
@@ -82,8 +89,14 @@ class Execution:
         """What the attempt itself used: what was measured, and what it is charged."""
         if not self.measured:
             return dict(self.told)
+        # Of what is measured nothing is believed.
+        return {**self._believed, **self.measured}
+
+    @property
+    def _believed(self) -> dict[str, float]:
+        """What it is charged of what it told."""
         estimate = {} if self.node.kind == "tool" else self.node.estimate
-        return {**self.measured, **ledgers.believed(self.told, estimate, trusted=self.trusted)}
+        return ledgers.believed(self.told, estimate, trusted=self.trusted)
 
     @property
     def usage(self) -> dict[str, float]:
@@ -123,6 +136,7 @@ class Execution:
 
         def use(used: Mapping[str, float]) -> str | None:
             self.told = added(before, used)
+            self.known = self._believed
             return self._use()
 
         self.trusted = self.trusted and job.trusted
@@ -222,7 +236,7 @@ class Execution:
         )
         estimate = definition.terms.estimate
         told = ledgers.believed(outcome.used, estimate, trusted=job.trusted)
-        used = {**measured(outcome), **told}
+        used = {**told, **measured(outcome)}
         if outcome.ok:
             return calls.Answer(value=outcome.value, usage=used)
         message = outcome.message
@@ -241,6 +255,12 @@ class Execution:
         return replace(self.limits, seconds=min(own, self.limits.seconds))
 
     def _denied(self, denied: calls.Denied) -> CallAnswer:
+        self.denied += 1
+        if self.denied >= MOST_DENIED and not denied.terminal:
+            message = f"{self.denied} calls were denied, the last: {denied.message}"
+            self.ended = Failed(reason=denied.reason, message=message, terminal=True)
+            # It is not heard any more.
+            return CallAnswer(ok=False, suspend=True)
         if denied.terminal:
             self.ended = Failed(reason=denied.reason, message=denied.message, terminal=True)
         return CallAnswer(ok=False, reason=denied.reason, message=denied.message)
