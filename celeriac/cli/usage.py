@@ -68,9 +68,8 @@ def usage(
 ) -> None:
     """Say what was used, of whom and for what, as it is just now.
 
-    It comes to what the attempts of the runs told, to the last digit; what is set aside for what is
-    under way stands beside it, and as much as had to be assumed. `celeriac usage budgets` says what
-    may still be used.
+    What is set aside for what is under way stands beside it, and as much of it as had to be assumed,
+    because nobody has reported it. `celeriac usage budgets` says what may still be used.
     """
     if ctx.invoked_subcommand is not None:
         return

@@ -51,6 +51,9 @@ Money is set aside in the transaction that lets something start (`engine.store.l
 the report, by the sweep for what was lost (`ledgers`), or, of calls, when they end; what is told beyond
 it while code runs is set aside then (`overdraft`).
 
+*Usage* (`usage`) is read from the ledger, which whoever settles has written: what was used, of whom and
+for what, what is set aside, and what is left of the budgets in force.
+
 *Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
 from the run's history, sent as an event with the number that it was worked out for, and not taken up
 if another came in between.

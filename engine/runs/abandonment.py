@@ -24,7 +24,7 @@ from engine.core.values import canonical
 from engine.errors import Conflict
 from engine.platform import Platform
 from engine.runs import children, locks, states, views
-from engine.store import history, inbox, runs, session, steps
+from engine.store import history, inbox, ledger, runs, session, steps
 from engine.store.ids import RunId
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +65,7 @@ def _end(connection: Connection, run: RunId, row: Row[Any]) -> list[RunId]:
     history.append(connection, [line for line, _ in lines])
     (ending,) = [finish for _, finish in lines if finish is not None]
     last = lines[-1][0]
+    ledger.share(connection, [run])
     steps.clear(connection, [run])
     state = _folded(connection, run, last.seq)
     runs.save(
@@ -88,6 +89,7 @@ def _end(connection: Connection, run: RunId, row: Row[Any]) -> list[RunId]:
             )
         ],
     )
+    ledger.close(connection, [run])
     end = Ending(status=ending.status, reason=ending.reason, message=ending.message)
     told = children.ended(row, end)
     return [

@@ -1,9 +1,11 @@
 """What a tenant has used, and what is left of its budgets: told from the ledger, as it is just now.
 
 Whatever is committed is in it. What runs used comes to the same, to the last digit, as what their
-histories say that their attempts used: dollars, tokens and calls, and whatever else code tells. Steps are
-counted where policies are in force. Seconds, processor time and memory are left out: they are measured
-of everything, stand beside every attempt, and are charged only where an account counts them.
+histories say that their attempts used: dollars, tokens and calls, and whatever else code tells. Two
+things the ledger alone knows: what is taken to have been used by attempts that were cut off with their
+run, or with their step, and what workers say that were given up too early. Steps are counted where policies
+are in force. Seconds, processor time and memory are left out: they are measured of everything, stand
+beside every attempt, and are charged only where an account counts them.
 """
 
 from __future__ import annotations

@@ -45,7 +45,22 @@ _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
 UNBOUND = (
     *("inbox", "history", "payload", "attempt", "result", "refusal", "call", "call_result"),
     *("pin", "log", "checkpoint", "idempotency", "blob_reference", "question", "answer", "verdict"),
+    *("reservation", "ledger"),
 )
+
+#: Accounts, each with its run if it is a run's; no run where all runs, or none, are concerned.
+_ACCOUNTS = """(
+            SELECT *, CASE WHEN scope = 'run' AND subject ~ '^[0-9a-f-]{36}$' THEN subject::uuid
+                END AS run_id, NULL::uuid AS no_run
+            FROM account)"""
+#: What the purses of the account `a` hold together.
+_PURSES = """(
+            SELECT coalesce(sum(p.granted), 0) AS granted, coalesce(sum(p.reserved), 0) AS reserved,
+                coalesce(sum(p.spent), 0) AS spent,
+                coalesce(bool_or(p.reserved + p.spent > p.granted), false) AS over
+            FROM purse p WHERE p.tenant_id = a.tenant_id AND p.account = a.key)"""
+#: Purses keep nine digits behind the point: of so many amounts, the rest may add up to this.
+_ROUNDED = "(1 + {count}) * 0.000000001"
 
 #: What the line `h` ends is a permit: its step had asked for one last, and not opened its own wait.
 #: Nothing was done then that could have a result, and it may be asked for many times.
@@ -507,6 +522,109 @@ INVARIANTS = (
             WHERE $RUNS(r.id) AND json_typeof(v.value) = 'object') n
         WHERE n.sha256 IS NOT NULL AND NOT EXISTS (SELECT FROM blob_reference f
             WHERE f.tenant_id = n.tenant_id AND f.run_id = n.run_id AND f.sha256 = n.sha256)
+        """,
+    ),
+    Invariant(
+        name="purses_hold_what_they_were_given",
+        says="What a limited account has handed out is in its purses, and no purse holds more than "
+        "it was given.",
+        sql=f"""
+        SELECT a.tenant_id, a.run_id, a.key AS subject, 'has handed out ' || a.granted
+                || '; its purses were given ' || h.granted || ', and hold ' || h.reserved
+                || ' set aside and ' || h.spent || ' spent' AS detail
+        FROM {_ACCOUNTS} a, LATERAL {_PURSES} h
+        WHERE a.limited AND (h.granted <> a.granted OR h.over) AND $RUNS(a.run_id)
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="account_has_what_was_charged",
+        says="What an account has spent is what the ledger charged to it.",
+        sql=f"""
+        SELECT a.tenant_id, a.run_id, a.key AS subject,
+            'has spent ' || h.spent || ', the ledger says ' || a.amount AS detail
+        FROM (
+            SELECT a.tenant_id, a.key, a.run_id, count(l.part) AS entries,
+                coalesce(sum((l.usage->>a.unit)::numeric), 0) AS amount
+            FROM {_ACCOUNTS} a LEFT JOIN ledger l ON l.tenant_id = a.tenant_id
+                AND l.run_id = a.run_id AND a.period = ledger_period(a.span, l.charged_at)
+            WHERE a.scope = 'run' AND $RUNS(a.run_id) GROUP BY a.tenant_id, a.key, a.run_id
+            UNION ALL
+            SELECT a.tenant_id, a.key, a.no_run, count(e.amount), coalesce(sum(e.amount), 0)
+            FROM {_ACCOUNTS} a LEFT JOIN (
+                SELECT a.tenant_id, a.key, (l.usage->>a.unit)::numeric AS amount
+                FROM ledger l CROSS JOIN LATERAL (VALUES ('workflow', l.workflow),
+                    ('user', l.user_id), ('tenant', l.tenant_id), ('rate', l.tool || ' ' || l.user_id)
+                ) whose (scope, subject)
+                CROSS JOIN (VALUES ('none'), ('minute'), ('hour'), ('day')) windows (span)
+                JOIN account a ON a.tenant_id = l.tenant_id AND a.scope = whose.scope
+                    AND a.subject = whose.subject AND a.span = windows.span
+                    AND a.period = ledger_period(windows.span, l.charged_at)
+            ) e ON e.tenant_id = a.tenant_id AND e.key = a.key
+            WHERE a.scope <> 'run' AND $RUNS(a.no_run) GROUP BY a.tenant_id, a.key, a.no_run) a,
+            LATERAL {_PURSES} h
+        WHERE abs(h.spent - a.amount) > {_ROUNDED.format(count="a.entries")}
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="account_has_what_is_set_aside",
+        says="What is set aside in an account is what the reservations in it come to.",
+        sql=f"""
+        SELECT a.tenant_id, a.run_id, a.key AS subject, h.reserved || ' is set aside in it, its '
+                || coalesce(r.number, 0) || ' reservations come to ' || coalesce(r.amount, 0) AS detail
+        FROM {_ACCOUNTS} a CROSS JOIN LATERAL {_PURSES} h LEFT JOIN (
+            SELECT r.tenant_id, a.key, count(*) AS number,
+                sum(coalesce((r.amounts->>a.unit)::numeric, 0)) AS amount
+            FROM reservation r CROSS JOIN LATERAL unnest(r.accounts) taken (key)
+            JOIN account a ON a.tenant_id = r.tenant_id AND a.key = taken.key
+            GROUP BY r.tenant_id, a.key) r ON r.tenant_id = a.tenant_id AND r.key = a.key
+        WHERE $RUNS(a.run_id) AND abs(h.reserved - coalesce(r.amount, 0))
+            > {_ROUNDED.format(count="coalesce(r.number, 0)")}
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="nothing_is_owed",
+        says="Nothing that is counted is less than nothing: no account, reservation or charge.",
+        sql=f"""
+        SELECT a.tenant_id, a.run_id, a.key AS subject, 'has handed out ' || a.granted || ', '
+                || a.extra || ' beyond its limit, ' || a.beyond || ' unasked; ' || h.reserved
+                || ' is set aside and ' || h.spent || ' spent' AS detail
+        FROM {_ACCOUNTS} a, LATERAL {_PURSES} h
+        WHERE least(a.granted, a.extra, a.beyond, h.reserved, h.spent) < -0.000001
+            AND $RUNS(a.run_id)
+        UNION ALL
+        SELECT r.tenant_id, r.run_id, r.step || '/' || r.attempt || ' call ' || r.ordinal,
+            u.value || ' ' || u.key || ' is set aside'
+        FROM reservation r, json_each_text(r.amounts) u
+        WHERE u.value::numeric < 0 AND $RUNS(r.run_id)
+        UNION ALL
+        SELECT l.tenant_id, l.run_id, l.step || '/' || l.attempt || ' call ' || l.ordinal,
+            sum(u.value::numeric) || ' ' || u.key || ' was charged'
+        FROM ledger l, json_each_text(l.usage) u WHERE $RUNS(l.run_id)
+        GROUP BY l.tenant_id, l.run_id, l.step, l.attempt, l.ordinal, u.key
+        HAVING sum(u.value::numeric) < 0
+        """,  # noqa: S608
+    ),
+    Invariant(
+        name="ended_run_has_nothing_set_aside",
+        says="Nothing is set aside for a run that has ended.",
+        sql="""
+        SELECT r.tenant_id, r.run_id, r.step || '/' || r.attempt || ' call ' || r.ordinal AS subject,
+            r.amounts || ' is set aside although the run is ' || o.status AS detail
+        FROM reservation r JOIN run o ON o.tenant_id = r.tenant_id AND o.id = r.run_id
+        WHERE o.status IN ($TERMINAL) AND $RUNS(r.run_id)
+        """,
+    ),
+    Invariant(
+        name="reservation_has_its_step",
+        says="What is set aside is for an attempt that a live step is to make, makes, or has just made.",
+        sql="""
+        SELECT r.tenant_id, r.run_id, r.step || '/' || r.attempt || ' call ' || r.ordinal AS subject,
+            r.amounts || ' is set aside, and the step ' || coalesce(
+                'is ' || s.status || ' in attempt ' || s.attempt, 'is not live') AS detail
+        FROM reservation r JOIN run o ON o.tenant_id = r.tenant_id AND o.id = r.run_id
+        LEFT JOIN step s ON s.tenant_id = r.tenant_id AND s.run_id = r.run_id AND s.key = r.step
+        WHERE o.status NOT IN ($TERMINAL) AND $RUNS(r.run_id) AND (s.key IS NULL
+            OR s.attempt <> r.attempt OR s.status NOT IN ('ready', 'held', 'leased', 'reported'))
         """,
     ),
     Invariant(

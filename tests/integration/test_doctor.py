@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,17 +14,20 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import InternalError
 
 from celeriac.embedded.processes import wait_until
+from engine import tools
 from engine.blobs import Blobs
 from engine.core.values import Json
 from engine.platform import DatabaseRole, Platform
 from engine.runs import (
     attempts,
     calls,
+    catalogue,
     control,
     doctor,
     events,
     launch,
     logs,
+    policies,
     sealing,
     turns,
     views,
@@ -34,7 +38,17 @@ from engine.store import invariants, reads, session
 from engine.store.ids import RunId
 from tests.integration.test_roles import ROWS, RUN
 from tests.support import platforms, services
-from tests.support.platforms import LINE, TENANT, Sent, finish, publish, register, submit, take
+from tests.support.platforms import (
+    LINE,
+    TENANT,
+    Sent,
+    chain,
+    finish,
+    publish,
+    register,
+    submit,
+    take,
+)
 from tests.support.services import Services
 
 LOOP: dict[str, Json] = {
@@ -102,6 +116,8 @@ _LONG_AGO = "clock_timestamp() - interval '61 seconds'"
 #: No table of the world of roles, and appended to like the others.
 _ANSWER = f"(tenant_id, run_id, step, attempt, said_by) VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')"
 _AN_ACT = "SELECT act_id FROM act_seal ORDER BY position LIMIT 1"
+#: The accounts of the run that pays.
+_OF_RUN = "'run cost\\_usd%' || :run"
 #: As if the step had not waited for what its node says, but for people to let it go on.
 _PARKED = "UPDATE history SET kind = 'Parked' WHERE run_id = :run AND kind = 'OpenWait'"
 _CHILDLESS = "UPDATE run SET parent_attempt = 2 WHERE parent_run = :run"
@@ -416,6 +432,69 @@ PLANTS: Mapping[str, list[Plant]] = {
             "history",
         ),
     ],
+    "purses_hold_what_they_were_given": [
+        Plant(
+            "paying",
+            f"UPDATE purse SET reserved = reserved + 5 WHERE account LIKE {_OF_RUN}",
+            "run cost_usd",
+        ),
+        Plant("paying", f"UPDATE account SET granted = granted + 5 WHERE key LIKE {_OF_RUN}"),
+        Plant("tenant", "UPDATE purse SET granted = granted - 2 WHERE account LIKE 'user cost%'"),
+    ],
+    "account_has_what_was_charged": [
+        Plant(
+            "paying",
+            f"UPDATE purse SET spent = spent + 0.01, granted = granted + 1 WHERE account LIKE {_OF_RUN}",
+            "run cost_usd",
+        ),
+        Plant(
+            "tenant",
+            "UPDATE purse SET spent = spent - 0.01 WHERE account LIKE 'user cost%'",
+            "user",
+        ),
+        Plant("tenant", "DELETE FROM purse WHERE account LIKE 'rate%'", "rate"),
+        Plant("tenant", "UPDATE ledger SET user_id = 'eve'", "user"),
+    ],
+    "account_has_what_is_set_aside": [
+        Plant(
+            "paying",
+            f"UPDATE purse SET reserved = reserved - 0.01 WHERE account LIKE {_OF_RUN}",
+            "run cost_usd",
+        ),
+        Plant("tenant", "UPDATE purse SET reserved = 9 WHERE account LIKE 'rate%'", "rate"),
+    ],
+    "nothing_is_owed": [
+        Plant(
+            "paying", f"UPDATE purse SET spent = -1 WHERE account LIKE {_OF_RUN}", "run cost_usd"
+        ),
+        Plant("tenant", "UPDATE account SET extra = -1 WHERE key LIKE 'user cost%'", "user cost"),
+        Plant(
+            "paying",
+            """UPDATE reservation SET amounts = '{"cost_usd": -1}' WHERE run_id = :run""",
+            "b#1/1 call 0",
+        ),
+        Plant(
+            "paying",
+            """UPDATE ledger SET usage = '{"cost_usd": -1}' WHERE run_id = :run AND ordinal = 1""",
+            "a#1/1 call 1",
+        ),
+    ],
+    "ended_run_has_nothing_set_aside": [
+        Plant(
+            "paying",
+            "UPDATE run SET status = 'cancelled', finished_at = now() WHERE id = :run",
+            "b#1/1 call 0",
+        ),
+    ],
+    "reservation_has_its_step": [
+        Plant("paying", "DELETE FROM step WHERE run_id = :run", "b#1/1 call 0"),
+        Plant("paying", "UPDATE step SET attempt = 2 WHERE run_id = :run", "b#1/1 call 0"),
+        Plant(
+            "paying",
+            "UPDATE reservation SET step = 'a#1' WHERE run_id = :run",
+            "a#1/1 call 0",
+        ),
+    ],
     "acts_are_chained": [
         Plant("tenant", "DELETE FROM act_seal WHERE position = 1", "act"),
         Plant("tenant", f"DELETE FROM admin_act WHERE id = ({_AN_ACT})", "act"),
@@ -516,11 +595,21 @@ def _is_sealed(main: Platform) -> bool:
     return not platforms.sql(main, late)
 
 
-def _call(worker: Platform, lease: Leased, value: Json) -> None:
+_FETCH = "def fetch(q):\n    return q"
+
+
+def _call(
+    worker: Platform,
+    lease: Leased,
+    value: Json,
+    *,
+    tool: str = "lookup",
+    usage: Mapping[str, float] | None = None,
+) -> None:
     given: Json = {"args": [], "kwargs": {"q": 1}}
-    call = calls.authorise(worker, lease, 1, "lookup", given)
+    call = calls.authorise(worker, lease, 1, tool, given)
     assert isinstance(call, calls.Authorised)
-    calls.settle(worker, lease, call, calls.Answer(value=value))
+    calls.settle(worker, lease, call, calls.Answer(value=value, usage=usage or {}))
 
 
 def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
@@ -575,6 +664,7 @@ def _runs(main: Platform, worker: Platform) -> Mapping[str, str]:
         "nobody": RUN,
         "tenant": "",
         **_waiting(main, worker),
+        "paying": _paying(main, worker),
     }
 
 
@@ -593,6 +683,25 @@ def _waiting(main: Platform, worker: Platform) -> Mapping[str, str]:
         "vain": "failed",
     }
     return {"child": child, "ended": ended, **{name: run.run for name, run in runs.items()}}
+
+
+def _paying(main: Platform, worker: Platform) -> str:
+    """A run under budgets: one step and its call are charged, what the next may use is set aside."""
+    spent: Json = {"metric": "cost_usd", "limit": 9}
+    budgets: Json = [
+        {"name": "run", "scope": "run", **spent},
+        {"name": "user", "scope": "user", "window": "hour", **spent},
+    ]
+    policies.apply(main, TENANT, json.dumps({"policy": "p", "budgets": budgets}), by="ada")
+    terms = tools.terms({"cost_estimate_usd": 0.1, "rate_per_minute": 9})
+    catalogue.register(main, TENANT, "tool", "fetch", _FETCH, terms=terms, by="ada")
+    node: Json = {"uses": "noop", "estimate": {"cost_usd": 0.2}}
+    run = submit(main, publish(main, {**chain(a=node, b=node), "workflow": "paying"}))
+    lease = take(worker, run, "a#1")
+    _call(worker, lease, 1, tool="fetch", usage={"cost_usd": 0.1})
+    own = {"cost_usd": 0.25, "seconds": 1.0}
+    assert finish(main, worker, lease, Succeeded(own=own, usage=own))
+    return run.run
 
 
 def _child(main: Platform, parent: RunId) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -26,6 +27,7 @@ from engine.store.usage import Which
 from tests.support.hands import carry_out
 from tests.support.platforms import (
     TENANT,
+    as_owner,
     chain,
     finish,
     lose_leases,
@@ -37,8 +39,6 @@ from tests.support.platforms import (
     wake,
 )
 from workers.execution import Worker
-
-pytestmark = pytest.mark.usefixtures("sound")
 
 #: Dimes, which floats cannot add up.
 SPENDS = """
@@ -117,7 +117,7 @@ def test_what_makes_no_sense_is_refused(main: Platform) -> None:
         with pytest.raises(Invalid, match="window: is a span"):
             usage.page(main, TENANT, which=which, window="hour")
     with pytest.raises(NotFound):
-        usage.budgets(main, TENANT, user="ada", run="0" * 32)
+        usage.budgets(main, TENANT, user="ada", run=str(uuid4()))
 
 
 def test_where_nothing_was_used_there_is_one_sum_of_nothing_and_no_group(main: Platform) -> None:
@@ -131,6 +131,7 @@ def test_where_nothing_was_used_there_is_one_sum_of_nothing_and_no_group(main: P
 # --- equal to what was told -------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("sound")
 @pytest.mark.parametrize("governed", [False, True])
 def test_it_comes_to_what_histories_tell_to_the_last_digit(
     main: Platform, worker: Worker, settings: Settings, spending: str, *, governed: bool
@@ -188,6 +189,7 @@ def test_it_comes_to_what_histories_tell_to_the_last_digit(
     }
 
 
+@pytest.mark.usefixtures("sound")
 def test_what_was_assumed_is_assumed_until_it_is_set_right(
     main: Platform, worker: Worker, settings: Settings
 ) -> None:
@@ -312,6 +314,7 @@ def test_pages_follow_each_other_whatever_they_are_told_by(main: Platform) -> No
 # --- at once ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("sound")
 def test_it_is_told_as_soon_as_it_is_committed(main: Platform, worker: Worker) -> None:
     govern(main, budgets=[{"name": "b", "scope": "user", "metric": "cost_usd", "limit": 1}])
     register(main, "noop")
@@ -324,6 +327,27 @@ def test_it_is_told_as_soon_as_it_is_committed(main: Platform, worker: Worker) -
     attempts.report(worker.platform, "w1", [(lease, Succeeded(own={"cost_usd": 0.05}))])
     (spent,) = used(main, "user")
     assert (spent.used["cost_usd"], spent.reserved, spent.attempts) == (Decimal("0.05"), {}, 1)
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_run_that_is_ended_by_force_keeps_nothing_aside(
+    main: Platform, worker: Worker, settings: Settings
+) -> None:
+    govern(main, budgets=[{"name": "b", "scope": "user", "metric": "cost_usd", "limit": 1}])
+    register(main, "noop")
+    node = {"uses": "noop", "estimate": {"cost_usd": 0.2}}
+    version = publish(main, chain(a=node))
+    waiting, begun = submit(main, version), submit(main, version)
+    take(worker.platform, begun, "a#1")
+    for run in (waiting, begun):
+        spoilt = "UPDATE run SET head = '{\"nonsense\": 1}' WHERE id = :id"
+        as_owner(settings, spoilt, id=run.run)
+        assert control.cancel(main, run, by="ada") == "running"
+        assert control.cancel(main, run, by="ada") == "cancelled"
+    (found,) = used(main)
+    # Nobody knows what the one that had begun used: all that it might have.
+    assert (found.used["cost_usd"], found.assumed["cost_usd"]) == (Decimal("0.2"), Decimal("0.2"))
+    assert found.reserved == {}
 
 
 # --- budgets ------------------------------------------------------------------------------------------
@@ -343,6 +367,7 @@ def standing(main: Platform, **whose: Any) -> dict[str, tuple[str | None, ...]]:
     }
 
 
+@pytest.mark.usefixtures("sound")
 def test_budgets_say_what_is_left_whether_their_accounts_are_open_or_not(
     main: Platform, worker: Worker
 ) -> None:

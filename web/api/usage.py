@@ -31,8 +31,9 @@ _FILTERS = ("user", "workflow", "node", "model", "tool", "since", "until")
 def used(arguments: dict[str, Any]) -> dict[str, Any]:
     """Say what was used, told apart by what is asked for, and what is set aside.
 
-    It comes to what the attempts of the runs reported, to the last digit. An amount counts in the
-    window in which it was set aside, else in that in which it was charged.
+    It comes to what histories tell of attempts, to the last digit; beside that it has what was assumed
+    of attempts that were cut off, and what late reports have set right. An amount counts in the window
+    in which it was set aside, else in that in which it was charged.
     """
     by, limit = tuple(dict.fromkeys(arguments["by"])), arguments["limit"]
     found = usage.page(
