@@ -47,6 +47,8 @@ MAX_SCHEMA = 65_536
 PERMISSION = r"^[a-z][a-z0-9_.-]{0,99}:[a-z][a-z0-9_.-]{0,99}$"
 TAG = r"^[^\x00-\x1f\x7f,]{1,64}$"
 
+#: What is given by position to code that has no name for it; no name of an argument is like it.
+_REST = "*"
 #: What code asks for by this name is the run's, not the caller's.
 _GIVEN = "context"
 _CENTS = Decimal("0.000000001")
@@ -242,7 +244,11 @@ def bound(
     found: dict[str, Json] = dict(arguments.get("kwargs") or {})
     if schema is None:
         names = [name for name in takes if name != _GIVEN]
-        return Bound(arguments={**dict(zip(names, args, strict=False)), **found})
+        named: dict[str, Json] = {**dict(zip(names, args, strict=False)), **found}
+        # What has no name is looked at, too.
+        return Bound(
+            arguments=named | ({_REST: [*args[len(names) :]]} if args[len(names) :] else {})
+        )
     properties: Any = schema.get("properties", {})
     names = [name for name in takes if name != _GIVEN] or [*properties]
     problems: list[Problem] = []
@@ -272,6 +278,13 @@ def bound(
     whole = {**usual, **found}
     problems += documents.argument_problems(dict(schema), whole, path=path)
     return Bound(arguments=whole, problems=tuple(problems))
+
+
+def handed(arguments: Mapping[str, Json]) -> dict[str, Json]:
+    """Arguments by name as they are handed to a tool; those that have none by position."""
+    rest = arguments.get(_REST)
+    named = {name: value for name, value in arguments.items() if name != _REST}
+    return {"args": [*rest] if isinstance(rest, list) else [], "kwargs": named}
 
 
 # --- for models -------------------------------------------------------------------------------

@@ -129,6 +129,23 @@ class AttemptSuspended(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptWithheld(Event):
+    """A worker carried a step out, and its result waits until people let it count.
+
+    What was done is done, and what was used is used: whatever they say, it can be undone.
+    """
+
+    step: StepKey
+    attempt: int
+    fence: int
+    #: What they are asked to allow.
+    permits: tuple[str, ...]
+    until: datetime | None = None
+    result: Value = field(default=Inline(value=None), metadata=_PAYLOAD)
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a rule of the tenant's policies says, and the values that it rests on."""
 
@@ -174,11 +191,9 @@ class Judged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parked(Event):
-    """A step waits until people allow it to start, or its result to count."""
+    """A step waits until people allow it to start."""
 
     step: StepKey
-    #: `start` or `report`.
-    moment: str
     #: What they are asked to allow: each rule that asks, and what exactly it was asked about.
     permits: tuple[str, ...]
     until: datetime | None = None
@@ -230,6 +245,8 @@ class WaitEnded(Event):
     by: tuple[str, ...] = ()
     result: Value = field(default=Inline(value=None), metadata=_PAYLOAD)
     choice: Choice = None
+    #: People were asked to allow something: nothing was done yet.
+    permit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -653,6 +670,7 @@ AnyEvent: TypeAlias = (
     | AttemptFailed
     | AttemptLost
     | AttemptSuspended
+    | AttemptWithheld
     | Governed
     | Judged
     | Parked

@@ -174,6 +174,8 @@ class State:
     governed: int = 0
     #: What its attempts have used, by name.
     spent: Mapping[str, float] = field(default_factory=dict)
+    #: By rule, the value at which it has paused the run; let pass by whoever resumes it.
+    halted: Mapping[str, Json] = field(default_factory=dict)
     #: Rules that paused it, each with the value that it saw: what people let pass at that.
     waived: Mapping[str, Json] = field(default_factory=dict)
     #: What rules about progress remember.

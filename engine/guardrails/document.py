@@ -151,7 +151,7 @@ def _rule(data: Json, path: str, problems: list[Problem]) -> Rule | None:
     conditions = _conditions(section)
     action = _action(section)
     asking, setting = action == "require_approval", action == "modify"
-    for name in ("from", "quorum", "expires"):
+    for name in ("from", "quorum", "four_eyes", "expires"):
         if name in section.fields and not asking and action is not None:
             section.fail(name, "it is for require_approval", f"leave it out, {action} asks nobody")
     if "set" in section.fields and not setting and action is not None:
@@ -166,6 +166,7 @@ def _rule(data: Json, path: str, problems: list[Problem]) -> Rule | None:
         set=_set(section, required=setting),
         asked=_asked(section),
         quorum=section.integer("quorum", 1, graph_words.MAX_QUORUM, 1),
+        four_eyes=section.flag("four_eyes", default=False),
         expires=section.duration("expires", 1, words.MAX_EXPIRES),
     )
     at = _moments(section)

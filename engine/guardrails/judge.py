@@ -103,6 +103,7 @@ def _by_rule(bound: Bound, rule: Rule, look: _Look) -> Verdict | None:
         set=rule.set,
         asked=rule.asked,
         quorum=rule.quorum,
+        four_eyes=rule.four_eyes,
         expires=rule.expires,
     )
 

@@ -123,6 +123,8 @@ class Rule:
     #: REQUIRE_APPROVAL: `role:NAME` and `user:NAME`; empty: whoever may answer.
     asked: tuple[str, ...] = ()
     quorum: int = 1
+    #: Whoever submitted the run may not answer.
+    four_eyes: bool = False
     expires: float | None = None  #: seconds
 
 

@@ -182,6 +182,11 @@ def _rule() -> dict[str, Json]:
                 ],
             },
             "quorum": _integer(1, graph_words.MAX_QUORUM, 1, "require_approval: how many must."),
+            "four_eyes": {
+                "description": "require_approval: whoever submitted the run may not answer.",
+                "type": "boolean",
+                "default": False,
+            },
             "expires": {
                 "description": "require_approval: how long it waits, in seconds or as 90s, 10m, 2h, 3d.",
                 "anyOf": [

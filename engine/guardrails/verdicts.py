@@ -31,6 +31,7 @@ class Verdict:
     set: Mapping[str, Json] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
     quorum: int = 1
+    four_eyes: bool = False
     expires: float | None = None  #: seconds
 
     def as_json(self) -> dict[str, Json]:
@@ -54,6 +55,8 @@ class Verdict:
             found["set"] = dict(self.set)
         if self.action == "require_approval":
             found |= {"from": [*self.asked], "quorum": self.quorum}
+            if self.four_eyes:
+                found["four_eyes"] = True
         if self.expires is not None:
             found["expires"] = self.expires
         return found

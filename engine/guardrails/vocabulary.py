@@ -85,7 +85,7 @@ APPLIES = ("workflows", "users")
 #: What a rule may ask; all that it asks must hold.
 CONDITIONS = ("metric", "tool", "arguments", "content", "when", "no_progress")
 MEASURE = ("metric", "agg", "op", "value", "scope", "window")
-ANSWER = ("action", "set", "from", "quorum", "expires")
+ANSWER = ("action", "set", "from", "quorum", "four_eyes", "expires")
 RULE = ("name", "message", "at", *CONDITIONS, *MEASURE[1:], *ANSWER)
 BUDGET = ("name", "scope", "window", "metric", "limit", "on_shortfall", "ask_above")
 PLUGIN = ("use", "with", "at")

@@ -29,7 +29,7 @@ from engine.guardrails.verdicts import Verdict
 from engine.runs import budgets, guard
 from engine.runs.budgets import Asking, Shortfall
 from engine.runs.guard import Guard
-from engine.store import locks
+from engine.store import ledger, locks
 from engine.store.ids import RunId, StepId
 from engine.store.waits import Wait
 
@@ -72,7 +72,7 @@ def admit(guarding: Guard, run: RunId, state: State, step: Step, *, now: datetim
         return Admission(events=(locked,))
     request = _Request(guard=guarding, run=run, state=state, step=step, now=now, admitted=locked)
     judgement = guard.start(guarding, state, step, now)
-    found = guard.standing(judgement.verdicts, step, "start", guard.of_start(guarding, step))
+    found = guard.standing(judgement.verdicts, step, "start", guard.of_start(guarding, state, step))
     if found:
         judgement = replace(judgement, verdicts=found)
         judged = guard.judged(
@@ -125,7 +125,7 @@ def _lock(
 
 def _charged(request: _Request) -> Admission:
     """Set aside what the step may use, unless people have to be asked first."""
-    step, bound = request.step, guard.of_start(request.guard, request.step)
+    step, bound = request.step, guard.of_start(request.guard, request.state, request.step)
     what = digest(bound)
     short: list[Shortfall] = []
     if not request.asking:
@@ -157,9 +157,7 @@ def _charged(request: _Request) -> Admission:
         title=f"Start {request.guard.graph.node(step.node).title or step.node}?",
         now=request.now,
     )
-    parked = msg.Parked(
-        at=request.now, step=step.key, moment="start", permits=asked.permits, until=asked.until
-    )
+    parked = msg.Parked(at=request.now, step=step.key, permits=asked.permits, until=asked.until)
     told = _told(request, [one.verdict for one in short])
     return Admission(events=(*told, parked), wait=guard.wait(StepId(*request.run, step.key), asked))
 
@@ -187,6 +185,16 @@ def _admitted(request: _Request, notes: Sequence[msg.Verdict]) -> Admission:
     if request.allowed:
         saw["allowed"] = list[Json](sorted(request.allowed))
     told = _told(request, notes) if notes else request.judged
+    node = request.guard.graph.node(request.step.node)
+    if node.wait is not None and governance.number:
+        # No attempt of it will be reported: that it is begun is all that it uses.
+        ledger.settle(
+            request.guard.connection,
+            StepId(*request.run, request.step.key),
+            request.step.attempt,
+            0,
+            used={name: 1 for name in (budgets.STEPS,) if not request.step.errors},
+        )
     return Admission(events=(*told, replace(request.admitted, saw=saw)))
 
 
@@ -222,8 +230,10 @@ def _reserve(request: _Request) -> Shortfall | None:
 def _asking(request: _Request) -> Asking:
     step = request.step
     node = request.guard.graph.node(step.node)
+    undoes = step.of is not None and step.index is None
     amounts = {name: Decimal(str(amount)) for name, amount in node.estimate.items()}
-    if step.attempt == 1:
+    if not step.errors + step.lost:
+        # It is one step however often it is begun; one that gave way to people was not yet.
         amounts[budgets.STEPS] = Decimal(1)
     return Asking(
         step=StepId(*request.run, step.key),
@@ -232,7 +242,10 @@ def _asking(request: _Request) -> Asking:
         node=step.node,
         at=request.now,
         amounts=amounts,
-        # Nothing of what waits runs, and what a tool costs is set aside at its call.
-        known=node.wait is not None or node.kind == "tool",
+        # Nothing of what waits runs, and what a tool costs is set aside at its call. Nor is a step
+        # that goes on kept from hearing what it was told before.
+        known=node.wait is not None or node.kind == "tool" or step.attempt > 1,
         allowed=request.allowed,
+        unasked=undoes,
+        exceed=undoes,
     )

@@ -20,6 +20,7 @@ from engine.asking import Said
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.problem import Problem
+from engine.core.state import PERMIT
 from engine.core.values import Inline, Json, digest
 from engine.errors import CeleriacError, Conflict, Forbidden, Invalid, NotFound, Settled
 from engine.platform import Platform
@@ -419,6 +420,7 @@ def _settle(
     event = msg.WaitEnded(
         at=codec.UNTIMED,
         step=step,
+        permit=row.kind == PERMIT,
         attempt=of.attempt,
         by=people,
         result=Inline(value=asking.result(row.asks, verdict, filled)),

@@ -58,6 +58,8 @@ class Leased:
     undone: Json = None
     #: Who submitted the run: whom it is charged to, and whose permissions it has.
     by: str = ""
+    #: The run that its run was started for in the end, if not for itself.
+    root: str = ""
     #: What people have allowed this step.
     permits: tuple[str, ...] = ()
     #: What is set aside for the attempt, by unit; None: nothing counts what it uses.
@@ -65,7 +67,9 @@ class Leased:
 
     @property
     def charged(self) -> Charged:
-        return Charged(run=self.step.run_id, workflow=self.graph.workflow, user=self.by)
+        return Charged(
+            run=self.step.run_id, root=self.root, workflow=self.graph.workflow, user=self.by
+        )
 
     @property
     def held(self) -> Held:
@@ -159,6 +163,7 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
         visits=orjson.loads(row.visits),
         pins=orjson.loads(row.pins),
         by=row.submitted_by,
+        root=row.root,
         permits=tuple(orjson.loads(row.permits)),
         reserved=None if row.reserved is None else _amounts(row.reserved),
     )
@@ -203,8 +208,13 @@ def _give_up(
         )
         for row, failed in unread
     ]
+    ledger.share(connection, [one.step.run_id for one in reports])
     steps.begin(connection, [Held(step=one.step, fence=one.fence) for one in reports])
     results.report(connection, reports)
+    for row, _ in unread:
+        if row.reserved is not None:
+            place = StepId(row.tenant_id, row.run_id, row.key)
+            ledger.settle(connection, place, row.attempt, 0, used={})
 
 
 def begin(platform: Platform, leases: Sequence[Leased]) -> tuple[Leased, ...]:
@@ -320,15 +330,20 @@ def report(
 
 def _spends(lease: Leased, outcome: Outcome) -> bool:
     """Whether there is anything to be charged, or to be let go of."""
-    return lease.reserved is not None or ledgers.spends(outcome.own)
+    lost = isinstance(outcome, Failed) and outcome.reason == "lost"
+    return lease.reserved is not None or lost or ledgers.spends(outcome.own)
 
 
 def _settle(connection: Connection, lease: Leased, outcome: Outcome) -> None:
     """Charge what an attempt has used, whether its report is accepted or not."""
     used = dict(outcome.own)
-    if budgets.STEPS in (lease.reserved or {}):
+    if budgets.STEPS in (lease.reserved or {}) and not isinstance(outcome, Suspended):
         used[budgets.STEPS] = 1
     ledger.settle(connection, lease.step, lease.attempt, 0, used=used)
+    if isinstance(outcome, Failed) and outcome.reason == "lost":
+        # Calls whose end could not be recorded.
+        for step, attempt, ordinal, _ in ledger.open_of(connection, [(lease.step, lease.attempt)]):
+            ledger.settle(connection, step, attempt, ordinal, used=None, assumed=True)
 
 
 def _kept(outcome: Succeeded) -> Mapping[str, Json]:

@@ -7,8 +7,8 @@ other. A budget of the scope `execution` has no account: it bounds one attempt, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -31,13 +31,17 @@ class Charged:
     """Whom what a run does is charged to."""
 
     run: RunId
+    #: The run that it was started for in the end, if not for itself: they are charged as one.
+    root: str
     workflow: str
     user: str
+    #: It has only just been submitted, and nobody else can be charging it.
+    fresh: bool = False
 
     def account(self, scope: str, unit: str, span: str, at: datetime) -> Account:
         """The account of one of the scopes that the run lies in."""
         subject = {
-            "run": self.run.run,
+            "run": self.root,
             "workflow": self.workflow,
             "user": self.user,
             "tenant": self.run.tenant,
@@ -64,19 +68,25 @@ class Asking:
     node: str
     at: datetime
     amounts: Mapping[str, Decimal]
+    #: What it has set aside already.
+    before: Mapping[str, Decimal] = field(default_factory=dict)
     tool: str = ""
     rates: Sequence[Rate] = ()
     #: It is known to cost just that, nothing included.
     known: bool = False
-    #: Budgets, by id, that people have allowed to be passed.
+    #: What people have allowed to be passed, by id: budgets, and the marks above which they are asked.
     allowed: Collection[str] = frozenset()
+    #: Nobody can be asked any more: it is under way, or it undoes what was done.
+    unasked: bool = False
+    #: Whatever it costs: it undoes what was done.
+    exceed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortfall:
     """A budget, or a rate, has no room for what is asked."""
 
-    #: `policy:budget`, or `rate:tool`.
+    #: `policy:budget`, `policy:budget:mark` where people are asked above a mark, or `rate:tool`.
     id: str
     verdict: msg.Verdict
     #: `deny`, `pause` or `ask`.
@@ -95,11 +105,8 @@ def reserve(
         if applying.budget.scope == "execution" and (short := _too_much(applying, asking)):
             return short
     kept = [applying for applying in budgets if applying.budget.scope != "execution"]
-    held = {
-        _account(applying, charged, asking.at): applying
-        for applying in reversed(_binding(kept, asking))
-    }
-    limits = [_limit(account, applying, asking) for account, applying in held.items()]
+    bounds = _bounds(kept, charged, asking)
+    limits = [_limit(account, found, asking) for account, found in bounds.items()]
     rates = {_rated(rate, charged, asking.at): rate for rate in asking.rates}
     limits += [Limit(account=at, most=Decimal(rate.most)) for at, rate in rates.items()]
     meters = [*accounts(governance, charged, asking.at).values()]
@@ -117,15 +124,15 @@ def reserve(
         at=asking.at,
         amounts=asking.amounts,
         limits=limits,
-        meters=[meter for meter in meters if meter not in held],
+        meters=[meter for meter in meters if meter not in bounds],
     )
-    lacking = _reserved(connection, wanted)
+    lacking = _reserved(connection, charged, wanted)
     if lacking is None:
         return None
-    account = next(one for one in (*held, *rates) if one.key == lacking.account)
+    account = next(one for one in (*bounds, *rates) if one.key == lacking.account)
     if account in rates:
         return _over_rate(rates[account], lacking.used)
-    return _shortfall(held[account], lacking.used, lacking.wanted, asks=lacking.asks)
+    return _lacking(bounds[account], lacking)
 
 
 def notes(
@@ -146,7 +153,8 @@ def notes(
         used = spent[held[applying.id]]
         wanted = asking.amounts.get(applying.budget.metric, Decimal(0))
         if used + wanted > applying.budget.limit:
-            short = _shortfall(applying, used, wanted, asks=False)
+            bound = _Bound(applying=applying, most=applying.budget.limit)
+            short = _shortfall(bound, used, wanted)
             found.append(replace(short.verdict, action="warn"))
     return found
 
@@ -172,36 +180,80 @@ def totals(
     try:
         known |= ledger.totals(connection, charged.run.tenant, unknown)
     except Unopened as unopened:
-        _open_own(connection, unopened)
+        _open_own(connection, charged, unopened)
         known |= ledger.totals(connection, charged.run.tenant, unknown)
     return {total: known[account] for total, account in asked.items()}
 
 
-def _reserved(connection: Connection, wanted: Wanted) -> ledger.Short | None:
+def _reserved(connection: Connection, charged: Charged, wanted: Wanted) -> ledger.Short | None:
     try:
         return ledger.reserve(connection, wanted)
     except Unopened as unopened:
-        _open_own(connection, unopened)
+        _open_own(connection, charged, unopened)
         return ledger.reserve(connection, wanted)
 
 
-def _open_own(connection: Connection, unopened: Unopened) -> None:
-    """Open accounts of a run at once: nobody else charges them. Of others, somebody may be at it."""
-    if any(account.scope != "run" for account in unopened.accounts):
+def _open_own(connection: Connection, charged: Charged, unopened: Unopened) -> None:
+    """Open accounts of a run that is new: nobody else charges them. Of others, somebody may be at it."""
+    if not charged.fresh or any(account.scope != "run" for account in unopened.accounts):
         raise unopened
     ledger.open_accounts(connection, unopened.tenant, unopened.accounts)
 
 
-def _binding(budgets: Sequence[Applying], asking: Asking) -> list[Applying]:
-    """The budgets that bind, the tightest first; those that only note, and those passed, do not.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bound:
+    """How much may be in an account by one budget; a mark, if people are asked above it."""
 
-    If people have allowed all that an account has, the tightest of them still says by how much it
-    was passed.
+    applying: Applying
+    most: Decimal
+    mark: bool = False
+    #: People have allowed it to be passed.
+    passed: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.applying.id}:mark" if self.mark else self.applying.id
+
+
+def _bounds(
+    budgets: Sequence[Applying], charged: Charged, asking: Asking
+) -> dict[Account, list[_Bound]]:
+    """What bounds each account, the tightest first; what was allowed to be passed comes last.
+
+    Budgets that only note bound nothing.
     """
-    enforced = [applying for applying in budgets if applying.enforce]
-    return sorted(
-        enforced, key=lambda applying: (applying.id in asking.allowed, applying.budget.limit)
-    )
+    found: dict[Account, list[_Bound]] = {}
+    for applying in budgets:
+        if applying.enforce:
+            account = _account(applying, charged, asking.at)
+            found.setdefault(account, []).extend(_by_budget(applying, asking))
+    for bounds in found.values():
+        bounds.sort(key=lambda bound: (bound.passed, bound.most))
+    return found
+
+
+def _by_budget(applying: Applying, asking: Asking) -> Iterator[_Bound]:
+    budget = applying.budget
+    passed = asking.exceed or applying.id in asking.allowed
+    yield _Bound(applying=applying, most=budget.limit, passed=passed)
+    if budget.ask_above is None or passed or asking.unasked:
+        return
+    mark = _Bound(applying=applying, most=budget.ask_above * budget.limit, mark=True)
+    # Nobody is asked about what is said to use none of it.
+    if mark.id not in asking.allowed and asking.amounts.get(budget.metric):
+        yield mark
+
+
+def _lacking(bounds: Sequence[_Bound], lacking: ledger.Short) -> Shortfall:
+    """What there is no room for: by a limit rather than by a mark, for nobody is asked in vain."""
+    used, wanted = lacking.used, lacking.wanted
+    passing = [
+        bound
+        for bound in bounds
+        if not bound.passed and (used + wanted > bound.most or (not wanted and used >= bound.most))
+    ]
+    denying = [bound for bound in passing if not bound.mark]
+    return _shortfall((denying or passing or bounds)[0], used, wanted)
 
 
 def _account(applying: Applying, charged: Charged, at: datetime) -> Account:
@@ -209,17 +261,14 @@ def _account(applying: Applying, charged: Charged, at: datetime) -> Account:
     return charged.account(budget.scope, budget.metric, budget.window, at)
 
 
-def _limit(account: Account, applying: Applying, asking: Asking) -> Limit:
-    budget = applying.budget
-    passed = applying.id in asking.allowed
-    ask = None if budget.ask_above is None or passed else budget.ask_above * budget.limit
+def _limit(account: Account, bounds: Sequence[_Bound], asking: Asking) -> Limit:
+    tightest = bounds[0]
     return Limit(
         account=account,
-        most=budget.limit,
-        ask=ask,
-        exceed=passed,
+        most=tightest.most,
+        exceed=tightest.passed,
         # Nothing is used of a unit by whoever is known to use none of it.
-        free=asking.known or budget.metric in (STEPS, CALLS),
+        free=asking.known or account.unit in (STEPS, CALLS),
     )
 
 
@@ -231,17 +280,19 @@ def _too_much(applying: Applying, asking: Asking) -> Shortfall | None:
     """Whether one attempt or call asks for more than any may have."""
     budget = applying.budget
     amount = asking.amounts.get(budget.metric, Decimal(0))
-    if not applying.enforce or amount <= budget.limit or applying.id in asking.allowed:
+    before = asking.before.get(budget.metric, Decimal(0))
+    passed = asking.exceed or applying.id in asking.allowed
+    if not applying.enforce or amount + before <= budget.limit or passed:
         return None
-    return _shortfall(applying, Decimal(0), amount, asks=False)
+    return _shortfall(_Bound(applying=applying, most=budget.limit), before, amount)
 
 
-def _shortfall(applying: Applying, used: Decimal, wanted: Decimal, *, asks: bool) -> Shortfall:
+def _shortfall(bound: _Bound, used: Decimal, wanted: Decimal) -> Shortfall:
+    applying, most = bound.applying, bound.most
     budget = applying.budget
-    then = "ask" if asks else budget.on_shortfall
-    most = budget.limit * budget.ask_above if asks and budget.ask_above else budget.limit
+    then = "ask" if bound.mark else budget.on_shortfall
     window = "" if budget.window == "none" else f" in this {budget.window}"
-    asked = " before a person is asked" if asks else ""
+    asked = " before a person is asked" if bound.mark else ""
     message = f"{budget.metric} of this {budget.scope}: "
     if wanted:
         message += (
@@ -260,7 +311,7 @@ def _shortfall(applying: Applying, used: Decimal, wanted: Decimal, *, asks: bool
         scope=budget.scope,
         window=budget.window,
     )
-    return Shortfall(id=applying.id, verdict=verdict, then=then)
+    return Shortfall(id=bound.id, verdict=verdict, then=then)
 
 
 def _over_rate(rate: Rate, used: Decimal) -> Shortfall:

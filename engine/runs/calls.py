@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine import asking
+from engine import asking, tools
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import NodeId
@@ -194,7 +194,14 @@ def _asked(
             return _unknown(connection, lease, ordinal, definition, earlier), ()
     if (refused := _unfit(definition, arguments)) is not None:
         return refused, ()
-    request = _request(connection, lease, ordinal, definition, arguments)
+    ledger.share(connection, [lease.step.run_id])
+    row = calls.hold(connection, lease.held)
+    if row is None:
+        raise _LeaseEnded
+    request = _request(connection, lease, ordinal, definition, arguments, row=row)
+    if states.state(row, {}).halted:
+        # A rule has paused the run since the step began.
+        return _PAUSED, ()
     answer, request = _judged(request, same)
     _tell(connection, request, "call")
     if not isinstance(answer, Authorised):
@@ -236,9 +243,12 @@ def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | D
         )
     if earlier.ended and earlier.reason is None:
         return Recorded(value=orjson.loads(earlier.value))
-    if earlier.reason == _REJECTED:
-        return Denied(reason=_REJECTED, message=earlier.message)
-    if earlier.effect in _REPEATABLE or not earlier.ended or earlier.reason == _NOT_MADE:
+    if earlier.reason == _NOT_MADE:
+        return None
+    if earlier.reason == _REJECTED or (earlier.ended and earlier.gave_way):
+        # It goes the way that it went: until it gave way to people it knew of that.
+        return Denied(reason=earlier.reason, message=earlier.message)
+    if earlier.effect in _REPEATABLE or not earlier.ended:
         return None
     return Denied(
         reason="unknown_outcome",
@@ -308,9 +318,14 @@ def _unfit(definition: Definition, arguments: Json) -> Denied | None:
 
 
 def _request(
-    connection: Connection, lease: Leased, ordinal: int, definition: Definition, arguments: Json
+    connection: Connection,
+    lease: Leased,
+    ordinal: int,
+    definition: Definition,
+    arguments: Json,
+    *,
+    row: Row[Any],
 ) -> _Request:
-    row = runs.glance(connection, lease.step.run_id)
     return _Request(
         lease=lease,
         ordinal=ordinal,
@@ -404,7 +419,8 @@ def _ruled(request: _Request, same: str) -> tuple[_Request, tuple[Verdict, ...]]
     judgement = guard.called(request.guard, state, _step(lease), called, request.now)
     changed = verdicts.modified(called.arguments, judgement.verdicts)
     if changed != called.arguments:
-        request = replace(request, arguments={"args": [], "kwargs": changed})
+        assert isinstance(changed, dict)
+        request = replace(request, arguments=tools.handed(changed))
     found = guard.standing(judgement.verdicts, _step(lease), "call", request.bound)
     return replace(request, said=tuple(map(guard.recorded, found))), found
 
@@ -582,8 +598,14 @@ def settle(
     kept = plain(large.kept(platform, lease.step.tenant, answer.value))
 
     def record(connection: Connection) -> tuple[Answer | Suspended, Sequence[msg.Verdict]]:
+        ledger.share(connection, [lease.step.run_id])
         request = _request(
-            connection, lease, authorised.ordinal, authorised.definition, authorised.arguments
+            connection,
+            lease,
+            authorised.ordinal,
+            authorised.definition,
+            authorised.arguments,
+            row=runs.glance(connection, lease.step.run_id),
         )
         given, request = _let_through(request, answer)
         value = None if given.reason is not None else kept
@@ -665,5 +687,7 @@ def _let_through(request: _Request, answer: Answer) -> tuple[Answer, _Request]:
 
 
 def _same(definition: Definition, arguments: Json) -> str:
-    """A digest by which two calls are the same."""
-    return digest([definition.name, definition.version, arguments])
+    """A digest by which two calls are the same, however their arguments are handed over."""
+    assert isinstance(arguments, dict)
+    named = dict(definition.bound(arguments).arguments)
+    return digest([definition.name, definition.version, named])

@@ -14,7 +14,10 @@ from sqlalchemy import Connection, Engine
 
 from engine import tools
 from engine.core.values import Json
-from engine.store import calls, functions
+from engine.guardrails import governance
+from engine.guardrails.vocabulary import Moment
+from engine.runs import policies
+from engine.store import calls, functions, runs
 from engine.store.functions import Namespace
 from engine.store.ids import StepId
 from engine.tools import CLOSED, USUAL, USUALLY, Bound, Standing, Terms
@@ -63,7 +66,9 @@ def of_run(
     for known in namespaces if namespace == "function" else namespaces[1:]:
         version = pins.get(f"{known}:{uses}")
         if version is not None and (found := _load(connection, step.tenant, known, name, version)):
-            around = known != namespace and (found.terms.guarded or found.closed)
+            around = known != namespace and (
+                found.terms.guarded or found.closed or _is_judged(connection, step)
+            )
             # Run as a function, nobody would be asked whether it may be called.
             return None if around else found
     if fixed:
@@ -72,6 +77,14 @@ def of_run(
         return _load(connection, step.tenant, namespace, name, int(fixed))
     pinned = calls.pin(connection, step, namespace, name)
     return None if pinned is None else _load(connection, step.tenant, namespace, name, pinned)
+
+
+def _is_judged(connection: Connection, step: StepId) -> bool:
+    """Whether policies look at the calls of a run."""
+    number = runs.glance(connection, step.run_id).governance
+    held = policies.governance(connection, step.tenant, number)
+    moments: tuple[Moment, ...] = ("call", "call_report")
+    return any(governance.wants(held, moment).anything for moment in moments)
 
 
 def _load(

@@ -183,7 +183,7 @@ def hear(
         return None
     if not rules.wants(guard.governance, "report").anything:
         return None
-    if is_set_aside(step):
+    if is_withheld(step):
         # It is judged once more, by what holds now, and what people have allowed stands.
         step = replace(step, permits=(*step.permits, *step.asked))
     judgement = reported(guard, before, step, event, memory)
@@ -212,29 +212,34 @@ def hear(
     return Said(step=step, judged=said, question=asked)
 
 
-def set_aside(guard: Guard, said: Said, letter: Mapping[str, Json]) -> tuple[msg.Parked, Wait]:
+def withhold(
+    guard: Guard, said: Said, event: msg.AttemptSucceeded, letter: Mapping[str, Json]
+) -> tuple[msg.AttemptWithheld, Wait]:
     """Keep a report beside the step that waits until people accept it."""
     asked = said.question
     assert asked is not None
-    parked = msg.Parked(
-        at=said.judged.at,
-        step=said.step.key,
-        moment="report",
+    withheld = msg.AttemptWithheld(
+        at=event.at,
+        step=event.step,
+        attempt=event.attempt,
+        fence=event.fence,
         permits=asked.permits,
         until=asked.until,
+        result=event.result,
+        usage=event.usage,
     )
     here = StepId(*guard.charged.run, said.step.key)
-    return parked, wait(here, asked, letter=dict(letter))
+    return withheld, wait(here, asked, letter=dict(letter))
 
 
-def is_set_aside(step: Step) -> bool:
+def is_withheld(step: Step) -> bool:
     """Whether a step waits for people to accept what it has reported."""
     return bool(step.asked) and moment_of(step.asked[0]) == "report"
 
 
 def _reports(step: Step) -> bool:
     """Whether a report of it is waited for, or was set aside and is folded now."""
-    return step.status is StepStatus.READY or is_set_aside(step)
+    return step.status is StepStatus.READY or is_withheld(step)
 
 
 def judged(
@@ -294,20 +299,24 @@ def question(
     title: str,
     now: datetime,
 ) -> Question:
-    """What people are asked, for all that asks at once: the strictest of the rules' terms hold.
+    """What people are asked.
 
-    `asking` are rules, budgets and tools that ask, by id; `bound` is all that an answer is for.
+    `asking` are rules, budgets and tools that ask, by id; `bound` is all that an answer is for. Those
+    that ask the same people are asked for at once, on the strictest of their terms; of those that ask
+    others the step comes to speak when these have answered.
     """
+    first = _people(asking[0][1])
+    asking = [one for one in asking if _people(one[1]) == first]
     rules = [one for _, one in asking if isinstance(one, verdicts.Verdict)]
     seconds = min((one.expires for one in rules if one.expires), default=PERMIT_SECONDS)
     asks = permits.permit(
         bound,
         title=title,
-        who=sorted({who for one in rules for who in one.asked}),
+        who=sorted(first),
         quorum=max((one.quorum for one in rules), default=1),
         policy_id=", ".join(name for name, _ in asking),
         why="; ".join(one.message for _, one in asking),
-        four_eyes=False,
+        four_eyes=any(one.four_eyes for one in rules),
     )
     what = digest(dict(bound))
     return Question(
@@ -317,15 +326,25 @@ def question(
     )
 
 
+def _people(asking: verdicts.Verdict | msg.Verdict) -> frozenset[str]:
+    """Who is asked; nobody by name: whoever may answer at all."""
+    return frozenset(asking.asked) if isinstance(asking, verdicts.Verdict) else frozenset()
+
+
 def wait(step: StepId, asked: Question, **beside: Json) -> Wait:
     """The row of a step that waits for people who must allow it something."""
     return Wait(step=step, kind=PERMIT, asks=canonical({**asked.asks, **beside}))
 
 
-def of_start(guard: Guard, step: Step) -> dict[str, Json]:
-    """What exactly people allow who let a step start: this visit, at this price."""
+def of_start(guard: Guard, state: State, step: Step) -> dict[str, Json]:
+    """What exactly people allow who let a step start: this visit, with this, at this price."""
     node = guard.graph.node(step.node)
-    return {"node": step.node, "step": step.key, "estimate": dict(node.estimate)}
+    bound: dict[str, Json] = {
+        "node": step.node,
+        "step": step.key,
+        "estimate": dict(node.estimate),
+    }
+    return bound if node.inputs is None else {**bound, **_inputs(guard, state, step)}
 
 
 def _facts(

@@ -15,7 +15,7 @@ from engine.platform import Platform
 from engine.runs import budgets, ledgers, letters, policies
 from engine.runs.attempts import Leased
 from engine.runs.budgets import Asking
-from engine.store import inbox, runs, session
+from engine.store import calls, inbox, ledger, session
 from engine.store.ledger import Unopened
 
 
@@ -31,7 +31,10 @@ def take(platform: Platform, lease: Leased, beyond: Mapping[str, Decimal]) -> st
 def _take(platform: Platform, lease: Leased, beyond: Mapping[str, Decimal]) -> str | None:
     run = lease.step.run_id
     with session.transaction(platform.database) as connection:
-        row = runs.glance(connection, run)
+        ledger.share(connection, [run])
+        row = calls.hold(connection, lease.held)
+        if row is None:
+            return "the lease of this step has ended"
         governance = policies.governance(connection, run.tenant, row.governance)
         asking = Asking(
             step=lease.step,
@@ -40,7 +43,9 @@ def _take(platform: Platform, lease: Leased, beyond: Mapping[str, Decimal]) -> s
             node=lease.node,
             at=row.now,
             amounts=beyond,
-            allowed=frozenset(),
+            before=lease.reserved or {},
+            # What is under way waits for nobody.
+            unasked=True,
         )
         short = budgets.reserve(connection, governance, lease.charged, asking)
         if short is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeGuard
 
 from sqlalchemy import Connection
 
@@ -179,16 +180,27 @@ def _item(desk: Desk, step: Step) -> dict[str, Json]:
 
 def _undo(desk: Desk, before: int | None, sitting: Sitting) -> msg.UndoFound | msg.NothingToUndo:
     nodes = [node.id for node in desk.graph.nodes.values() if node.compensate]
+    seen: set[msg.StepKey] = set()
     for place, entry in reversed([*enumerate(sitting.entries, start=sitting.after + 1)]):
         record = entry.record
-        if before is not None and place >= before:
-            continue
-        if isinstance(record, msg.AttemptSucceeded | msg.WaitEnded):
+        if _is_done(record) and record.step not in seen:
+            seen.add(record.step)
+            if before is not None and place >= before:
+                continue
             node, _, iteration = record.step.rpartition("#")
             # The items of a map have none: what undoes the map undoes them.
             if node in nodes and iteration.isdigit():
                 return msg.UndoFound(at=sitting.now, step=record.step, node=NodeId(node), seq=place)
-    row = undo.last(desk.connection, desk.parent.run, nodes, before)
+    row = undo.last(desk.connection, desk.parent.run, nodes, before, seen)
     if row is None:
         return msg.NothingToUndo(at=sitting.now)
     return msg.UndoFound(at=sitting.now, step=row.step, node=items.node_of(row.step), seq=row.seq)
+
+
+def _is_done(
+    record: msg.Record,
+) -> TypeGuard[msg.AttemptSucceeded | msg.AttemptWithheld | msg.WaitEnded]:
+    """Whether something was done there: what people allow is yet to be."""
+    if isinstance(record, msg.WaitEnded):
+        return not record.permit
+    return isinstance(record, msg.AttemptSucceeded | msg.AttemptWithheld)

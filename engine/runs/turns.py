@@ -317,7 +317,13 @@ def _turn(
     guarding = Guard(
         connection=connection,
         governance=policies.governance(connection, run.tenant, row.governance),
-        charged=Charged(run=run, workflow=graph.workflow, user=row.submitted_by),
+        charged=Charged(
+            run=run,
+            root=row.root,
+            workflow=graph.workflow,
+            user=row.submitted_by,
+            fresh=before.status is RunStatus.QUEUED and row.root == row.id,
+        ),
         graph=graph,
         read=read,
         started_at=row.started_at,
@@ -390,8 +396,9 @@ def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard
             if said.question is None:
                 events.append(event)
             else:
-                parked, wait = guard.set_aside(guarding, said, letter.stored())
-                events.append(parked)
+                assert isinstance(event, msg.AttemptSucceeded)
+                withheld, wait = guard.withhold(guarding, said, event, letter.stored())
+                events.append(withheld)
                 waiting.append(wait)
         if number != before.governed and isinstance(event, msg.RunSubmitted):
             events.append(msg.Governed(at=event.at, number=number))
@@ -405,7 +412,7 @@ def _with_set_aside(guarding: Guard, before: State, letter: _Letter) -> Iterator
     if not isinstance(event, msg.WaitEnded) or event.choice != "approve":
         return
     step = before.steps.get(event.step)
-    if step is None or not guard.is_set_aside(step):
+    if step is None or not guard.is_withheld(step):
         return
     stored = waits.asks(guarding.connection, StepId(*guarding.charged.run, event.step))["letter"]
     named = [(guarding.charged.run, stored["payload_id"])]

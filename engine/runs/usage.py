@@ -22,7 +22,7 @@ from engine.platform import Platform
 from engine.runs import policies as in_force
 from engine.runs.budgets import Charged
 from engine.runs.ledgers import MEASURED
-from engine.store import ledger, policies, reads, session, usage
+from engine.store import ledger, policies, reads, runs, session, usage
 from engine.store.ids import RunId
 from engine.store.ledger import Account
 from engine.store.usage import Standing, Sum, Which
@@ -140,16 +140,20 @@ def budgets(
     With a run, those that apply to it, whosever it is: `user` and `workflow` do not count then. Raises
     `NotFound` for a run that is not there.
     """
+    root = ""
     with reads.reading(platform.database) as connection:
         if run is not None:
             row = reads.summary(connection, RunId(tenant, run))
             if row is None:
                 raise NotFound(f"Run not found: {run}")
             user, workflow = row.submitted_by, row.workflow
+            root = runs.glance(connection, RunId(tenant, run)).root
         now = session.now(connection)
         number = policies.number(connection, tenant)
         governance = in_force.governance(connection, tenant, number)
-        charged = Charged(run=RunId(tenant, run or ""), workflow=workflow or "", user=user)
+        charged = Charged(
+            run=RunId(tenant, run or ""), root=root, workflow=workflow or "", user=user
+        )
         unknown = {
             "execution",
             *(() if workflow is not None else ("workflow",)),

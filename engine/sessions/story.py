@@ -342,6 +342,7 @@ class _Teller:
             case (
                 msg.Parked(permits=permits, until=until)
                 | msg.AttemptSuspended(permits=permits, until=until)
+                | msg.AttemptWithheld(permits=permits, until=until)
             ) if permits:
                 step.status = StepStatus.WAITING_APPROVAL
                 step.approval = Approval(

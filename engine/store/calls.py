@@ -21,7 +21,9 @@ _KNOWN = session.Statement(
     sql="""
     SELECT c.attempt, c.tool, c.version, c.digest, c.effect, c.arguments::text AS arguments,
         x.attempt IS NOT NULL AS ended,
-        x.reason, x.message, x.value::text AS value
+        x.reason, x.message, x.value::text AS value,
+        (SELECT r.outcome = 'suspended' FROM result r WHERE r.tenant_id = c.tenant_id
+            AND r.run_id = c.run_id AND r.step = c.step AND r.attempt = c.attempt) AS gave_way
     FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
         AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
     WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.step = $3 AND c.ordinal = $4
@@ -35,6 +37,21 @@ _REPEATS = session.Statement(
     sql="""
     SELECT count(DISTINCT (step, ordinal)) AS made FROM call
     WHERE tenant_id = $1 AND run_id = $2::uuid AND NOT (step = $3 AND ordinal = $4) AND digest = $5
+    """,
+)
+
+# Until the transaction is over nobody ends the lease.
+_HOLD = session.Statement(
+    name="call_hold",
+    types="text, text, text, bigint",
+    sql="""
+    SELECT r.id::text AS id, r.status, r.head::text AS head, '{}' AS variables, r.reason, r.message,
+        r.ended_step, r.started_at, t.governance, clock_timestamp() AS now
+    FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
+    JOIN tenant t ON t.id = s.tenant_id
+    WHERE s.tenant_id = $1 AND s.run_id = $2::uuid AND s.key = $3 AND s.status = 'leased'
+        AND s.begun AND s.fence = $4
+    FOR SHARE OF s
     """,
 )
 
@@ -87,6 +104,11 @@ _PINNED = session.Statement(
 def known(connection: Connection, step: StepId, ordinal: int) -> Sequence[Row[Any]]:
     """What earlier attempts did at an ordinal, oldest first."""
     return session.run(connection, _KNOWN, *step, ordinal)
+
+
+def hold(connection: Connection, held: Held) -> Row[Any] | None:
+    """Keep a lease from ending; its run at this moment, as `runs.glance`. None when it has ended."""
+    return next(iter(session.run(connection, _HOLD, *held.step, held.fence)), None)
 
 
 def repeats(connection: Connection, step: StepId, ordinal: int, digest: str) -> int:

@@ -67,7 +67,7 @@ _ROUNDED = "(1 + {count}) * 0.000000001"
 _OF_PERMIT = """coalesce(h.kind IN ('WaitEnded', 'WaitFailed') AND (
             SELECT o.kind FROM history o WHERE o.tenant_id = h.tenant_id AND o.run_id = h.run_id
                 AND o.seq < h.seq AND o.body->>'step' = h.body->>'step'
-                AND o.kind IN ('OpenWait', 'Parked', 'AttemptSuspended')
+                AND o.kind IN ('OpenWait', 'Parked', 'AttemptSuspended', 'AttemptWithheld')
             ORDER BY o.seq DESC LIMIT 1) <> 'OpenWait', false)"""
 
 #: Who holds a lock: steps by their rows, threads between steps by their tokens.
@@ -574,7 +574,7 @@ INVARIANTS = (
         FROM {_ACCOUNTS} a CROSS JOIN LATERAL {_PURSES} h LEFT JOIN (
             SELECT r.tenant_id, a.key, count(*) AS number,
                 sum(coalesce((r.amounts->>a.unit)::numeric, 0)) AS amount
-            FROM reservation r CROSS JOIN LATERAL unnest(r.accounts) taken (key)
+            FROM reservation r CROSS JOIN LATERAL json_object_keys(r.accounts) taken (key)
             JOIN account a ON a.tenant_id = r.tenant_id AND a.key = taken.key
             GROUP BY r.tenant_id, a.key) r ON r.tenant_id = a.tenant_id AND r.key = a.key
         WHERE $RUNS(a.run_id) AND abs(h.reserved - coalesce(r.amount, 0))

@@ -60,8 +60,6 @@ class Limit:
 
     account: Account
     most: Decimal
-    #: Above this people are to be asked; None: never.
-    ask: Decimal | None = None
     #: People have allowed it to be passed.
     exceed: bool = False
     #: What asks is known to cost nothing where it sets nothing aside.
@@ -88,13 +86,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Short:
-    """Nothing was set aside: an account would hold more than it may, or than goes without asking."""
+    """Nothing was set aside: an account would hold more than it may."""
 
     account: str
     used: Decimal
     wanted: Decimal
-    #: It would fit, but people are to be asked first.
-    asks: bool
 
 
 class Unopened(Exception):
@@ -233,12 +229,10 @@ def reserve(connection: Connection, wanted: Wanted) -> Short | None:
         raise Unopened(wanted.step.tenant, [known[key] for key in answer["missing"]])
     if not answer:
         return None
-    short = answer.get("short") or answer["ask"]
     return Short(
-        account=short,
+        account=answer["short"],
         used=Decimal(str(answer["used"])),
         wanted=Decimal(str(answer["wanted"])),
-        asks="ask" in answer,
     )
 
 
@@ -368,7 +362,6 @@ def _limit(limit: Limit) -> dict[str, Any]:
         "account": limit.account.key,
         "unit": limit.account.unit,
         "most": str(limit.most),
-        "ask": None if limit.ask is None else str(limit.ask),
         "exceed": limit.exceed,
         "free": limit.free,
     }

@@ -42,8 +42,9 @@ _CREATE = session.Statement(
     types="text, text, text, int, text, text, text, text, int, text, int",
     sql="""
     INSERT INTO run (tenant_id, id, version_id, rules, pins, submitted_by, parent_run, parent_step,
-        parent_attempt, orphan, depth)
-    VALUES ($1, $2::uuid, $3::uuid, $4, $5::json, $6, $7::uuid, $8, $9, $10, $11)
+        parent_attempt, orphan, depth, root)
+    VALUES ($1, $2::uuid, $3::uuid, $4, $5::json, $6, $7::uuid, $8, $9, $10, $11,
+        coalesce((SELECT root FROM run WHERE tenant_id = $1 AND id = $7::uuid), $2::uuid))
     """,
 )
 
@@ -55,7 +56,7 @@ _LOCK = session.Statement(
     SELECT r.tenant_id, r.id::text AS id, r.version_id::text AS version_id, r.status, r.rules,
         r.seq, r.hash, r.head::text AS head, r.variables::text AS variables, r.snapshot_seq,
         r.patched, r.reason, r.message, r.ended_step, r.pins::text AS pins, r.submitted_by, r.depth,
-        r.parent_run::text AS parent_run, r.parent_step, r.parent_attempt, r.stuck_count,
+        r.root::text AS root, r.parent_run::text AS parent_run, r.parent_step, r.parent_attempt, r.stuck_count,
         r.stuck_error, r.started_at, t.governance, clock_timestamp() AS now
     FROM run r JOIN unnest($1, $2) AS wanted (tenant, run)
         ON r.tenant_id = wanted.tenant AND r.id = wanted.run::uuid
@@ -71,7 +72,7 @@ _GLANCE = session.Statement(
     types="text, text",
     sql="""
     SELECT r.id::text AS id, r.status, r.head::text AS head, '{}' AS variables, r.reason, r.message,
-        r.ended_step, r.started_at, t.governance, clock_timestamp() AS now
+        r.ended_step, r.started_at, r.root::text AS root, t.governance, clock_timestamp() AS now
     FROM run r JOIN tenant t ON t.id = r.tenant_id WHERE r.tenant_id = $1 AND r.id = $2::uuid
     """,
 )

@@ -214,7 +214,7 @@ _LEASE = session.Statement(
     RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
         s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
         s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins, s."of", s.item,
-        r.submitted_by, s.permits::text AS permits,
+        r.submitted_by, r.root::text AS root, s.permits::text AS permits,
         (SELECT v.amounts::text FROM reservation v WHERE v.tenant_id = s.tenant_id
             AND v.run_id = s.run_id AND v.step = s.key AND v.attempt = s.attempt
             AND v.ordinal = 0) AS reserved,

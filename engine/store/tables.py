@@ -89,7 +89,7 @@ def _now(name: str) -> Column[Any]:
 
 def _amount(name: str) -> Column[Any]:
     """Money, or whatever else is counted, to nine places."""
-    return Column(name, Numeric(24, 9), nullable=False, server_default=text("0"))
+    return Column(name, Numeric(38, 9), nullable=False, server_default=text("0"))
 
 
 def _transaction() -> Column[int]:
@@ -441,6 +441,7 @@ run = Table(
     _integer("stuck_count", server_default=text("0")),
     _text("stuck_error", nullable=True),
     _time("stuck_until"),
+    _uuid("root"),
     Column("parent_run", Id, nullable=True),
     _text("parent_step", nullable=True),
     _integer("parent_attempt", nullable=True),
@@ -482,6 +483,7 @@ Index(
     run.c.parent_run,
     postgresql_where=run.c.parent_run.is_not(None) & run.c.finished_at.is_(None),
 )
+Index("run_root", run.c.tenant_id, run.c.root, postgresql_where=run.c.root != run.c.id)
 Index("run_wakes", run.c.wake_at, postgresql_where=run.c.wake_at.is_not(None))
 
 step = Table(
@@ -1024,7 +1026,8 @@ reservation = Table(
     _text("node"),
     _text("tool", server_default=text("''")),
     _json("amounts"),
-    Column("accounts", ARRAY(Text), nullable=False),
+    _json("accounts"),
+    _json("exceeds", default="{}"),
     _time("at", nullable=False),
     _key("run_id", "step", "attempt", "ordinal"),
     _check("ordinal >= 0"),

@@ -28,6 +28,16 @@ ALTER TABLE step ADD COLUMN asked json NOT NULL DEFAULT '[]',
     ADD COLUMN permits json NOT NULL DEFAULT '[]', ADD COLUMN used json;
 GRANT UPDATE (used) ON step TO celeriac_worker;
 GRANT SELECT ON principal TO celeriac_worker;
+ALTER TABLE run ADD COLUMN root uuid;
+WITH RECURSIVE tree AS (
+    SELECT tenant_id, id, id AS root FROM run WHERE parent_run IS NULL
+    UNION ALL
+    SELECT r.tenant_id, r.id, t.root FROM run r JOIN tree t
+        ON t.tenant_id = r.tenant_id AND t.id = r.parent_run)
+UPDATE run r SET root = t.root FROM tree t WHERE t.tenant_id = r.tenant_id AND t.id = r.id;
+UPDATE run SET root = id WHERE root IS NULL;
+ALTER TABLE run ALTER COLUMN root SET NOT NULL;
+CREATE INDEX run_root ON run (tenant_id, root) WHERE root <> id;
 ALTER TABLE result DROP CONSTRAINT result_outcome_check,
     ADD CONSTRAINT result_outcome_check
         CHECK (outcome IN ('succeeded', 'failed', 'lost', 'suspended'));
@@ -43,9 +53,9 @@ CREATE TABLE account (
     span text NOT NULL CHECK (span IN ('none', 'minute', 'hour', 'day')),
     period timestamptz NOT NULL,
     limited boolean NOT NULL DEFAULT false,
-    granted numeric(24, 9) NOT NULL DEFAULT 0,
-    extra numeric(24, 9) NOT NULL DEFAULT 0,
-    beyond numeric(24, 9) NOT NULL DEFAULT 0,
+    granted numeric(38, 9) NOT NULL DEFAULT 0,
+    extra numeric(38, 9) NOT NULL DEFAULT 0,
+    beyond numeric(38, 9) NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, key)
 ) WITH (fillfactor = 50);
 CREATE INDEX account_subject ON account (tenant_id, scope, subject, period);
@@ -53,9 +63,9 @@ CREATE TABLE purse (
     tenant_id text NOT NULL,
     account text NOT NULL,
     slice integer NOT NULL,
-    granted numeric(24, 9) NOT NULL DEFAULT 0,
-    reserved numeric(24, 9) NOT NULL DEFAULT 0,
-    spent numeric(24, 9) NOT NULL DEFAULT 0,
+    granted numeric(38, 9) NOT NULL DEFAULT 0,
+    reserved numeric(38, 9) NOT NULL DEFAULT 0,
+    spent numeric(38, 9) NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, account, slice),
     FOREIGN KEY (tenant_id, account) REFERENCES account (tenant_id, key) ON DELETE CASCADE
 ) WITH (fillfactor = 50);
@@ -70,7 +80,8 @@ CREATE TABLE reservation (
     node text NOT NULL,
     tool text NOT NULL DEFAULT '',
     amounts json NOT NULL,
-    accounts text[] NOT NULL,
+    accounts json NOT NULL,
+    exceeds json NOT NULL DEFAULT '{}',
     at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, run_id, step, attempt, ordinal)
 ) WITH (fillfactor = 70);
@@ -103,16 +114,18 @@ $$;
 
 CREATE FUNCTION ledger_sum(one jsonb, other jsonb, sign integer) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT coalesce(jsonb_object_agg(name, coalesce((one->>name)::numeric, 0)
-        + sign * coalesce((other->>name)::numeric, 0)), '{}')
+    SELECT coalesce(jsonb_object_agg(name, round(coalesce((one->>name)::numeric, 0)
+        + sign * coalesce((other->>name)::numeric, 0), 9)), '{}')
     FROM (SELECT jsonb_object_keys(one) AS name UNION SELECT jsonb_object_keys(other)) names
 $$;
 
--- Held by whoever charges accounts of a tenant, and of a run, until the end of the transaction.
-CREATE FUNCTION ledger_share(tenant text, run uuid) RETURNS void LANGUAGE plpgsql AS $$
+-- Held by whoever charges accounts of a tenant, and of a run with all that it starts, until the end of
+-- the transaction.
+CREATE FUNCTION ledger_share(of_tenant text, of_run uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(hashtextextended('ledger ' || tenant, 0));
-    PERFORM pg_advisory_xact_lock_shared(hashtextextended('ledger ' || run, 0));
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('ledger ' || of_tenant, 0));
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('ledger ' || root, 0))
+    FROM run WHERE tenant_id = of_tenant AND id = of_run;
 END $$;
 
 -- A purse that nobody holds, or a new one, or else one that has to be waited for.
@@ -153,12 +166,14 @@ BEGIN
     RETURN used;
 END $$;
 
--- Set an amount aside; null, or what was used already when there was no room for it.
+-- Set an amount aside. `short`: what was used already where there was no room; `over`: by how much the
+-- limit was passed, where people have allowed that.
 CREATE FUNCTION ledger_take(of_tenant text, of_account text, wanted numeric, most numeric,
-    exceed boolean) RETURNS numeric LANGUAGE plpgsql AS $$
+    exceed boolean, OUT short numeric, OUT over numeric) LANGUAGE plpgsql AS $$
 DECLARE
     place integer; known account; used numeric; free numeric; chunk numeric;
 BEGIN
+    over := 0;
     -- A purse that proves too small once it is locked stays locked until this block is rolled back,
     -- and whoever calls the purses back would wait for it. What was handed out under a higher limit
     -- is called back first.
@@ -171,7 +186,7 @@ BEGIN
         IF NOT FOUND THEN RAISE no_data_found; END IF;
         UPDATE purse SET reserved = reserved + wanted
         WHERE tenant_id = of_tenant AND account = of_account AND slice = place;
-        RETURN NULL;
+        RETURN;
     EXCEPTION WHEN no_data_found THEN NULL;
     END;
     SELECT * INTO known FROM account WHERE tenant_id = of_tenant AND key = of_account
@@ -181,8 +196,9 @@ BEGIN
         used := ledger_call_back(of_tenant, of_account);
         free := most + known.extra - used;
         IF free < wanted THEN
-            IF NOT exceed THEN RETURN used; END IF;
-            UPDATE account SET extra = extra + wanted - free
+            IF NOT exceed THEN short := used; RETURN; END IF;
+            over := wanted - free;
+            UPDATE account SET extra = extra + over
             WHERE tenant_id = of_tenant AND key = of_account;
             free := wanted;
         END IF;
@@ -192,16 +208,19 @@ BEGIN
     UPDATE purse SET granted = granted + chunk, reserved = reserved + wanted
     WHERE tenant_id = of_tenant AND account = of_account AND slice = place;
     UPDATE account SET granted = granted + chunk WHERE tenant_id = of_tenant AND key = of_account;
-    RETURN NULL;
 END $$;
 
--- Hand back what was set aside and charge what was used, in the purses of one account.
-CREATE FUNCTION ledger_book(of_tenant text, of_account text, back numeric, charge numeric)
-RETURNS void LANGUAGE plpgsql AS $$
+-- Hand back what was set aside and charge what was used, in the purses of one account. `less`: by how
+-- much the limit is passed no more.
+CREATE FUNCTION ledger_book(of_tenant text, of_account text, back numeric, charge numeric,
+    less numeric) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     place integer; more numeric := greatest(charge - back, 0); bound boolean;
 BEGIN
-    IF back = 0 AND charge = 0 THEN RETURN; END IF;
+    IF back = 0 AND charge = 0 AND less = 0 THEN RETURN; END IF;
+    IF less > 0 THEN
+        UPDATE account SET extra = extra - less WHERE tenant_id = of_tenant AND key = of_account;
+    END IF;
     IF more > 0 THEN
         SELECT limited INTO bound FROM account WHERE tenant_id = of_tenant AND key = of_account;
         IF bound THEN
@@ -229,7 +248,8 @@ CREATE FUNCTION ledger_reserve(of_tenant text, of_run uuid, of_step text, of_att
     of_ordinal integer, by_user text, of_workflow text, of_node text, of_tool text, now timestamptz,
     wanted jsonb, limits jsonb, meters text[]) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-    one record; used numeric; amount numeric; taken text[] := '{}'; done text; missing text[];
+    one record; took record; used numeric; amount numeric; missing text[]; said jsonb;
+    taken jsonb := '{}'; passed jsonb := '{}';
 BEGIN
     PERFORM ledger_share(of_tenant, of_run);
     SELECT array_agg(key) INTO missing FROM (
@@ -237,99 +257,101 @@ BEGIN
         UNION SELECT unnest(meters)) named
     WHERE NOT EXISTS (SELECT FROM account a WHERE a.tenant_id = of_tenant AND a.key = named.key);
     IF missing IS NOT NULL THEN RETURN jsonb_build_object('missing', missing); END IF;
-    FOR one IN SELECT * FROM jsonb_to_recordset(limits) AS l
-        (account text, unit text, most numeric, ask numeric, exceed boolean, free boolean)
-        ORDER BY account
-    LOOP
-        amount := coalesce((wanted->>one.unit)::numeric, 0);
-        SELECT coalesce(sum(reserved + spent), 0) INTO used FROM purse
-        WHERE tenant_id = of_tenant AND account = one.account;
-        IF amount = 0 AND NOT one.free AND NOT one.exceed AND used >= one.most THEN
-            RETURN jsonb_build_object('short', one.account, 'used', used, 'wanted', amount);
-        END IF;
-        IF one.ask IS NOT NULL AND NOT one.exceed AND used + amount > one.ask
-            AND used + amount <= one.most AND amount > 0 THEN
-            RETURN jsonb_build_object('ask', one.account, 'used', used, 'wanted', amount);
-        END IF;
-    END LOOP;
-    FOR one IN SELECT * FROM jsonb_to_recordset(limits) AS l
-        (account text, unit text, most numeric, exceed boolean) ORDER BY account
-    LOOP
-        amount := coalesce((wanted->>one.unit)::numeric, 0);
-        CONTINUE WHEN amount = 0;
-        used := ledger_take(of_tenant, one.account, amount, one.most, one.exceed);
-        IF used IS NOT NULL THEN
-            FOREACH done IN ARRAY taken LOOP
-                PERFORM ledger_book(of_tenant, done, coalesce((wanted->>(
-                    SELECT unit FROM account WHERE tenant_id = of_tenant AND key = done
-                ))::numeric, 0), 0);
-            END LOOP;
-            RETURN jsonb_build_object('short', one.account, 'used', used, 'wanted', amount);
-        END IF;
-        taken := taken || one.account;
-    END LOOP;
+    BEGIN
+        FOR one IN SELECT * FROM jsonb_to_recordset(limits) AS l
+            (account text, unit text, most numeric, exceed boolean, free boolean) ORDER BY account
+        LOOP
+            amount := coalesce((wanted->>one.unit)::numeric, 0);
+            IF amount = 0 THEN
+                -- What it uses is not said: there must be something left.
+                CONTINUE WHEN one.free OR one.exceed;
+                SELECT coalesce(sum(reserved + spent), 0) INTO used FROM purse
+                WHERE tenant_id = of_tenant AND account = one.account;
+                CONTINUE WHEN used < one.most;
+            ELSE
+                SELECT * INTO took
+                FROM ledger_take(of_tenant, one.account, amount, one.most, one.exceed);
+                used := took.short;
+                IF used IS NULL THEN
+                    taken := taken || jsonb_build_object(one.account, amount);
+                    IF took.over > 0 THEN
+                        passed := passed || jsonb_build_object(one.account, took.over);
+                    END IF;
+                    CONTINUE;
+                END IF;
+            END IF;
+            said := jsonb_build_object('short', one.account, 'used', used, 'wanted', amount);
+            -- Nothing of what was taken before stands.
+            RAISE EXCEPTION SQLSTATE 'CL001';
+        END LOOP;
+    EXCEPTION WHEN SQLSTATE 'CL001' THEN RETURN said;
+    END;
     INSERT INTO reservation AS r (tenant_id, run_id, step, attempt, ordinal, user_id, workflow,
-        node, tool, amounts, accounts, at)
+        node, tool, amounts, accounts, exceeds, at)
     VALUES (of_tenant, of_run, of_step, of_attempt, of_ordinal, by_user, of_workflow, of_node,
-        of_tool, wanted, taken, now)
+        of_tool, wanted, taken, passed, now)
     ON CONFLICT (tenant_id, run_id, step, attempt, ordinal) DO UPDATE SET
         amounts = ledger_sum(r.amounts::jsonb, excluded.amounts::jsonb, 1),
-        accounts = (SELECT array_agg(DISTINCT a) FROM unnest(r.accounts || excluded.accounts) a);
+        accounts = ledger_sum(r.accounts::jsonb, excluded.accounts::jsonb, 1),
+        exceeds = ledger_sum(r.exceeds::jsonb, excluded.exceeds::jsonb, 1);
     RETURN '{}';
 END $$;
 
--- Charge what an attempt or call has used, once, and let go of the rest of what was set aside.
--- `used` null: all that was set aside for it.
+-- Charge what an attempt or call has used, once, and let go of what was set aside. `used` null: all that
+-- was. What was assumed is set right once; whatever comes later only lets go.
 CREATE FUNCTION ledger_settle(of_tenant text, of_run uuid, of_step text, of_attempt integer,
     of_ordinal integer, used jsonb, is_assumed boolean, of_tool text, of_model text)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-    held reservation; entry ledger; charge jsonb; place integer := 1; one record; back numeric;
+    held reservation; entry ledger; charge jsonb := '{}'; place integer := 1; one record;
 BEGIN
     PERFORM ledger_share(of_tenant, of_run);
     DELETE FROM reservation WHERE tenant_id = of_tenant AND run_id = of_run AND step = of_step
         AND attempt = of_attempt AND ordinal = of_ordinal RETURNING * INTO held;
-    IF held.run_id IS NOT NULL THEN
-        charge := coalesce(used, held.amounts::jsonb);
+    SELECT * INTO entry FROM ledger WHERE tenant_id = of_tenant AND run_id = of_run
+        AND step = of_step AND attempt = of_attempt AND ordinal = of_ordinal AND part = 1;
+    IF FOUND THEN
+        place := 0;
+        IF entry.assumed AND NOT is_assumed AND used IS NOT NULL THEN
+            charge := ledger_sum(used, entry.usage::jsonb, -1);
+            place := 2;
+        END IF;
+    ELSIF held.run_id IS NOT NULL THEN
+        charge := ledger_sum(coalesce(used, held.amounts::jsonb), '{}', 1);
         entry.user_id := held.user_id; entry.workflow := held.workflow; entry.node := held.node;
         entry.tool := held.tool; entry.charged_at := held.at;
     ELSE
-        SELECT * INTO entry FROM ledger WHERE tenant_id = of_tenant AND run_id = of_run
-            AND step = of_step AND attempt = of_attempt AND ordinal = of_ordinal AND part = 1;
-        IF FOUND THEN
-            IF NOT entry.assumed OR used IS NULL THEN RETURN NULL; END IF;
-            charge := ledger_sum(used, entry.usage::jsonb, -1);
-            place := 2;
-        ELSE
-            charge := coalesce(used, '{}');
-            SELECT r.submitted_by, v.workflow, split_part(of_step, '#', 1), of_tool,
-                clock_timestamp()
-            INTO entry.user_id, entry.workflow, entry.node, entry.tool, entry.charged_at
-            FROM run r JOIN workflow_version v ON v.tenant_id = r.tenant_id AND v.id = r.version_id
-            WHERE r.tenant_id = of_tenant AND r.id = of_run;
-        END IF;
+        charge := ledger_sum(coalesce(used, '{}'), '{}', 1);
+        SELECT r.submitted_by, v.workflow, split_part(of_step, '#', 1), of_tool,
+            clock_timestamp()
+        INTO entry.user_id, entry.workflow, entry.node, entry.tool, entry.charged_at
+        FROM run r JOIN workflow_version v ON v.tenant_id = r.tenant_id AND v.id = r.version_id
+        WHERE r.tenant_id = of_tenant AND r.id = of_run;
     END IF;
-    INSERT INTO ledger (tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow, node,
-        tool, model, usage, assumed, charged_at)
-    VALUES (of_tenant, of_run, of_step, of_attempt, of_ordinal, place, entry.user_id,
-        entry.workflow, entry.node, entry.tool, of_model, charge, is_assumed, entry.charged_at)
-    ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN RETURN NULL; END IF;
-    FOR one IN SELECT key, unit FROM account WHERE tenant_id = of_tenant
-        AND (scope, subject) IN (('run', of_run::text), ('workflow', entry.workflow),
-            ('user', entry.user_id), ('tenant', of_tenant),
-            ('rate', entry.tool || ' ' || entry.user_id))
-        AND period = ledger_period(span, entry.charged_at)
-        ORDER BY key
+    IF place > 0 THEN
+        INSERT INTO ledger (tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow,
+            node, tool, model, usage, assumed, charged_at)
+        VALUES (of_tenant, of_run, of_step, of_attempt, of_ordinal, place, entry.user_id,
+            entry.workflow, entry.node, entry.tool, of_model, charge, is_assumed, entry.charged_at)
+        ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN place := 0; END IF;
+    END IF;
+    FOR one IN SELECT a.key, a.unit, place > 0 AND a.period = ledger_period(a.span, entry.charged_at)
+            AND (a.scope, a.subject) IN (('run', r.root::text), ('workflow', entry.workflow),
+                ('user', entry.user_id), ('tenant', of_tenant),
+                ('rate', entry.tool || ' ' || entry.user_id)) AS due
+        FROM account a JOIN run r ON r.tenant_id = of_tenant AND r.id = of_run
+        WHERE a.tenant_id = of_tenant AND ((a.scope, a.subject) IN (('run', r.root::text),
+                ('workflow', entry.workflow), ('user', entry.user_id), ('tenant', of_tenant),
+                ('rate', entry.tool || ' ' || entry.user_id))
+            OR a.key = ANY (ARRAY(SELECT json_object_keys(held.accounts))))
+        ORDER BY a.key
     LOOP
-        back := 0;
-        IF one.key = ANY (held.accounts) THEN
-            back := coalesce((held.amounts->>one.unit)::numeric, 0);
-        END IF;
-        PERFORM ledger_book(of_tenant, one.key, back,
-            coalesce((charge->>one.unit)::numeric, 0));
+        PERFORM ledger_book(of_tenant, one.key, coalesce((held.accounts->>one.key)::numeric, 0),
+            CASE WHEN one.due THEN coalesce((charge->>one.unit)::numeric, 0) ELSE 0 END,
+            coalesce((held.exceeds->>one.key)::numeric, 0));
     END LOOP;
-    RETURN charge;
+    RETURN CASE WHEN place > 0 THEN charge END;
 END $$;
 
 -- Let go of what was set aside for what will not happen, and charge what nobody will report.
@@ -354,9 +376,9 @@ BEGIN
         PERFORM ledger_share(one.tenant_id, one.run_id);
         DELETE FROM reservation WHERE tenant_id = one.tenant_id AND run_id = one.run_id
             AND step = one.step AND attempt = one.attempt AND ordinal = one.ordinal;
-        FOREACH place IN ARRAY one.accounts LOOP
-            PERFORM ledger_book(one.tenant_id, place, coalesce((one.amounts->>a.unit)::numeric, 0), 0)
-            FROM account a WHERE a.tenant_id = one.tenant_id AND a.key = place;
+        FOR place IN SELECT json_object_keys(one.accounts) ORDER BY 1 LOOP
+            PERFORM ledger_book(one.tenant_id, place, (one.accounts->>place)::numeric, 0,
+                coalesce((one.exceeds->>place)::numeric, 0));
         END LOOP;
     END LOOP;
 END $$;
@@ -378,18 +400,28 @@ BEGIN
         CONTINUE WHEN NOT FOUND;
         ends := CASE one.span WHEN 'none' THEN 'infinity'
             ELSE one.period + ('1 ' || one.span)::interval END;
-        SELECT coalesce(sum((usage->>one.unit)::numeric), 0) INTO charged FROM ledger l
-        WHERE l.tenant_id = of_tenant AND l.charged_at >= one.period AND l.charged_at < ends
-            AND CASE one.scope WHEN 'run' THEN l.run_id::text WHEN 'workflow' THEN l.workflow
-                WHEN 'user' THEN l.user_id WHEN 'rate' THEN l.tool || ' ' || l.user_id
-                ELSE l.tenant_id END = one.subject;
+        IF one.scope = 'run' THEN
+            SELECT coalesce(sum(round((l.usage->>one.unit)::numeric, 9)), 0) INTO charged
+            FROM run r JOIN ledger l ON l.tenant_id = r.tenant_id AND l.run_id = r.id
+            WHERE r.tenant_id = of_tenant AND l.charged_at >= one.period AND l.charged_at < ends
+                AND (r.id = one.subject::uuid OR (r.root = one.subject::uuid AND r.root <> r.id));
+        ELSE
+            SELECT coalesce(sum(round((l.usage->>one.unit)::numeric, 9)), 0) INTO charged
+            FROM ledger l
+            WHERE l.tenant_id = of_tenant AND l.charged_at >= one.period AND l.charged_at < ends
+                AND CASE one.scope WHEN 'workflow' THEN l.workflow WHEN 'user' THEN l.user_id
+                    WHEN 'rate' THEN l.tool || ' ' || l.user_id ELSE l.tenant_id END = one.subject;
+        END IF;
         WITH open AS (
-            UPDATE reservation r SET accounts = r.accounts || one.key
+            UPDATE reservation r SET accounts = r.accounts::jsonb
+                || jsonb_build_object(one.key, coalesce((r.amounts->>one.unit)::numeric, 0))
             WHERE r.tenant_id = of_tenant AND r.at >= one.period AND r.at < ends
-                AND CASE one.scope WHEN 'run' THEN r.run_id::text WHEN 'workflow' THEN r.workflow
+                AND CASE one.scope WHEN 'run' THEN (SELECT o.root::text FROM run o
+                        WHERE o.tenant_id = r.tenant_id AND o.id = r.run_id)
+                    WHEN 'workflow' THEN r.workflow
                     WHEN 'user' THEN r.user_id WHEN 'rate' THEN r.tool || ' ' || r.user_id
                     ELSE r.tenant_id END = one.subject
-            RETURNING (r.amounts->>one.unit)::numeric AS amount)
+            RETURNING coalesce((r.amounts->>one.unit)::numeric, 0) AS amount)
         SELECT coalesce(sum(amount), 0) INTO aside FROM open;
         INSERT INTO purse (tenant_id, account, slice, reserved, spent)
         VALUES (of_tenant, one.key, 0, aside, charged);
@@ -426,6 +458,7 @@ def downgrade() -> None:
         REVOKE SELECT ON principal FROM celeriac_worker;
         ALTER TABLE result DROP CONSTRAINT result_outcome_check,
             ADD CONSTRAINT result_outcome_check CHECK (outcome IN ('succeeded', 'failed', 'lost'));
+        ALTER TABLE run DROP COLUMN root;
         ALTER TABLE step DROP COLUMN used, DROP COLUMN permits, DROP COLUMN asked;
         """
     )

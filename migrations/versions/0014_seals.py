@@ -107,6 +107,7 @@ BEGIN
                 AND h.run_id = run AND h.payload_id = p.id)
             WHEN 'RunSubmitted' THEN json_build_object('inputs', mark)
             WHEN 'AttemptSucceeded' THEN json_build_object('result', json_build_object('inline', mark))
+            WHEN 'AttemptWithheld' THEN json_build_object('result', json_build_object('inline', mark))
             WHEN 'WaitEnded' THEN json_build_object('result', json_build_object('inline', mark))
             WHEN 'ItemsAdded' THEN json_build_object('items', coalesce(
                 (SELECT json_agg(mark) FROM json_array_elements(p.body->'items')), '[]'))

@@ -98,7 +98,7 @@ def _plant_a_run_without_history(settings: Settings) -> None:
     dsn = settings.database_url.replace("+psycopg2", "")
     with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO run (tenant_id, id, version_id, submitted_by, status, rules, seq)"
-            " SELECT tenant_id, %s, id, 'ada', 'running', 1, 3 FROM workflow_version LIMIT 1",
-            (_RUN,),
+            "INSERT INTO run (tenant_id, id, root, version_id, submitted_by, status, rules, seq)"
+            " SELECT tenant_id, %s, %s, id, 'ada', 'running', 1, 3 FROM workflow_version LIMIT 1",
+            (_RUN, _RUN),
         )

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from engine.runs import access, identity
 from engine.store import ledger, session
@@ -20,12 +21,22 @@ from engine.store.ledger import Account, Limit, Short, Unopened, Wanted
 
 NOW = datetime(2026, 5, 4, 10, 59, 59, tzinfo=UTC)
 DIME = Decimal("0.10")
+VERSION = "01890000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture
 def control(database: str) -> Iterator[Engine]:
     engine = session.connect(database, role="celeriac_control", size=16)
     access.ensure_local(engine)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO workflow (tenant_id, name) VALUES ('local', 'shop')"))
+        connection.execute(
+            text(
+                "INSERT INTO workflow_version (tenant_id, id, workflow, version, document, checksum,"
+                " created_by) VALUES ('local', :id, 'shop', '1.0.0', '{}', 'c', 'ada')"
+            ),
+            {"id": VERSION},
+        )
     yield engine
     engine.dispose()
 
@@ -55,7 +66,20 @@ def _wanted(
     )
 
 
+def _submitted(connection: Connection, run: str) -> None:
+    """A run that there is, whose ever it is."""
+    connection.execute(
+        text(
+            "INSERT INTO run (tenant_id, id, version_id, root, rules, submitted_by)"
+            " VALUES ('local', :run, :version, :run, 1, 'ada') ON CONFLICT DO NOTHING"
+        ),
+        {"run": run, "version": VERSION},
+    )
+
+
 def _ask(control: Engine, wanted: Wanted) -> Short | None:
+    with session.transaction(control) as connection:
+        _submitted(connection, wanted.step.run)
     try:
         with session.transaction(control) as connection:
             return ledger.reserve(connection, wanted)
@@ -84,7 +108,7 @@ def test_exactly_as_many_are_let_in_as_the_limit_has_room_for(control: Engine) -
     with ThreadPoolExecutor(16) as threads:
         said = list(threads.map(lambda _: _ask(control, _wanted("0.01", limit)), range(50)))
     assert said.count(None) == 10
-    assert {(one.used, one.asks) for one in said if one is not None} == {(DIME, False)}
+    assert {one.used for one in said if one is not None} == {DIME}
     assert _held(control, _account()) == (DIME, 0)
 
 
@@ -179,17 +203,57 @@ def test_nothing_more_starts_that_may_cost_something_once_a_limit_is_reached(
     assert _ask(control, _wanted("0", free)) is None
 
 
-def test_people_are_asked_above_a_share_and_may_let_it_be_passed(control: Engine) -> None:
-    limit = Limit(account=_account(), most=DIME, ask=Decimal("0.08"))
+def test_what_people_let_pass_a_limit_gives_nobody_else_room(control: Engine) -> None:
+    limit = Limit(account=_account(), most=DIME)
+    passing = Limit(account=_account(), most=DIME, exceed=True)
     assert _ask(control, _wanted("0.08", limit)) is None
-    asked = _ask(control, _wanted("0.01", limit))
-    assert asked is not None
-    assert asked.asks
-    allowed = Limit(account=_account(), most=DIME, exceed=True)
-    assert _ask(control, _wanted("0.05", allowed)) is None
-    denied = _ask(control, _wanted("0.01", Limit(account=_account(), most=DIME)))
+    allowed, dropped = (_wanted(amount, passing) for amount in ("0.05", "0.50"))
+    assert [_ask(control, one) for one in (allowed, dropped)] == [None, None]
+    denied = _ask(control, _wanted("0.01", limit))
     assert denied is not None
-    assert denied.used == Decimal("0.13")
+    assert denied.used == Decimal("0.63")
+    # It came to less, or to nothing: what was let pass goes with it.
+    _settle(control, allowed, {"cost_usd": 0.01})
+    _settle(control, dropped, {})
+    assert _ask(control, _wanted("0.02", limit)) is not None
+    assert _ask(control, _wanted("0.01", limit)) is None
+    assert _held(control, _account()) == (Decimal("0.09"), Decimal("0.01"))
+
+
+def test_nothing_of_a_request_stands_that_finds_room_in_some_accounts_alone(
+    control: Engine,
+) -> None:
+    wide = Limit(account=_account("tenant", "local"), most=DIME, exceed=True)
+    tight = Limit(account=_account(), most=Decimal("0.01"))
+    assert _ask(control, _wanted("0.50", wide, tight)) is not None
+    assert _held(control, _account("tenant", "local")) == (0, 0)
+    assert _ask(control, _wanted("0.20", Limit(account=wide.account, most=DIME))) is not None
+
+
+def test_who_sets_aside_more_after_it_was_charged_leaves_nothing_behind(control: Engine) -> None:
+    limit = Limit(account=_account(), most=Decimal(1))
+    wanted = _wanted("0.10", limit)
+    assert _ask(control, wanted) is None
+    with session.transaction(control) as connection:
+        ledger.settle(connection, wanted.step, 1, 1, used=None, assumed=True)
+    # Its worker was only slow.
+    assert _ask(control, replace(wanted, amounts={"cost_usd": Decimal("0.40")})) is None
+    _settle(control, wanted, {"cost_usd": 0.5})
+    assert _held(control, _account()) == (0, Decimal("0.5"))
+
+
+def test_what_is_set_aside_in_two_windows_is_handed_back_to_both(control: Engine) -> None:
+    after = NOW + timedelta(seconds=2)
+    later = ledger.account("user", "ada", "cost_usd", "hour", after)
+    wanted = _wanted("0.10", Limit(account=_account(), most=Decimal(1)))
+    assert _ask(control, wanted) is None
+    more = replace(wanted, at=after, limits=[Limit(account=later, most=Decimal(1))])
+    assert _ask(control, more) is None
+    assert (_held(control, _account())[0], _held(control, later)[0]) == (DIME, DIME)
+    _settle(control, wanted, {"cost_usd": 0.15})
+    # It is charged where it was begun.
+    assert _held(control, _account()) == (0, Decimal("0.15"))
+    assert _held(control, later) == (0, 0)
 
 
 def test_a_lower_limit_holds_at_once_though_room_was_handed_out_under_the_higher(

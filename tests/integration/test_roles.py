@@ -29,7 +29,8 @@ ROWS: Mapping[str, str] = {
     "workflow": "(tenant_id, name) VALUES ('acme', 'w')",
     "workflow_version": "(tenant_id, id, workflow, version, document, checksum, created_by)"
     f" VALUES ('acme', '{RUN}', 'w', '1.0.0', '{{}}', 'c', 'me')",
-    "run": f"(tenant_id, id, version_id, rules, submitted_by) VALUES ('acme', '{RUN}', '{RUN}', 1, 'me')",
+    "run": "(tenant_id, id, version_id, root, rules, submitted_by)"
+    f" VALUES ('acme', '{RUN}', '{RUN}', '{RUN}', 1, 'me')",
     "step": "(tenant_id, run_id, key, node, iteration, status, attempt, wake_at)"
     f" VALUES ('acme', '{RUN}', 'a#1', 'a', 1, 'ready', 1, now())",
     "inbox": f"(tenant_id, run_id, kind, format, body) VALUES ('acme', '{RUN}', 'Woke', 1, '{{}}')",

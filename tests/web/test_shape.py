@@ -248,7 +248,10 @@ RECORDS: list[msg.Record] = [
     msg.AttemptSuspended(
         at=NOW, step=msg.StepKey("a#1"), attempt=1, fence=1, permits=("call:p:r#w",)
     ),
-    msg.Parked(at=NOW, step=msg.StepKey("a#1"), moment="start", permits=("call:p:r#w",)),
+    msg.Parked(at=NOW, step=msg.StepKey("a#1"), permits=("start:p:r#w",)),
+    msg.AttemptWithheld(
+        at=NOW, step=msg.StepKey("a#1"), attempt=1, fence=1, permits=("report:p:r#w",)
+    ),
     msg.SettleUndo(step=msg.StepKey("undo a#1")),
     *(msg.FinishRun(status=status, reason="end") for status in sorted(TERMINAL)),
 ]

@@ -95,7 +95,9 @@ class Execution:
     @property
     def _believed(self) -> dict[str, float]:
         """What it is charged of what it told."""
-        estimate = {} if self.node.kind == "tool" else self.node.estimate
+        # An attempt that gives way is made anew: what it was said to use is charged then.
+        unsaid = self.node.kind == "tool" or isinstance(self.ended, Suspended)
+        estimate = {} if unsaid else self.node.estimate
         return ledgers.believed(self.told, estimate, trusted=self.trusted)
 
     @property
@@ -234,6 +236,9 @@ class Execution:
         outcome = self.sandbox.run(
             job, on_log=self.log.add, on_call=_no_calls, cancelled=self.stopped
         )
+        if self.node.kind == "tool":
+            # There is nothing else that takes its time.
+            self.measured = measured(outcome)
         estimate = definition.terms.estimate
         told = ledgers.believed(outcome.used, estimate, trusted=job.trusted)
         used = {**told, **measured(outcome)}

@@ -314,6 +314,8 @@ class Execution:
         for name, amount in amounts.items():
             total = Decimal(str(self._used.get(name, 0))) + Decimal(str(amount))
             self._used[name] = float(total)
+            if total > MOST_USED:
+                raise _Forged("a usage that cannot be")
         if len(self._used) > _USAGES:
             raise _Forged("too many names of usages")
         if (why := self._on_use(dict(self._used))) is not None:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import transitions
-from engine.core.fold.guard import judged, used
+from engine.core.fold.guard import judged, resumed, used
 from engine.core.fold.orders import ordered
 from engine.core.fold.steps import expected, reported
 from engine.core.fold.threads import passed, requested, settled, threaded
@@ -124,7 +124,7 @@ def _controlled(state: State, event: _Control) -> State:
         case msg.PauseRequested():
             return _became(state, RunStatus.RUNNING, RunStatus.PAUSED)
         case msg.ResumeRequested():
-            return _became(state, RunStatus.PAUSED, RunStatus.RUNNING)
+            return _became(resumed(state), RunStatus.PAUSED, RunStatus.RUNNING)
         case _:  # its clock: what has been waited for for long enough follows from the state
             return state
 

@@ -13,7 +13,7 @@ from engine.core.permits import moment_of
 from engine.core.state import ABORTED, PERMIT, Ending, Failure, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 
-_Asking: TypeAlias = msg.Parked | msg.AttemptSuspended
+_Asking: TypeAlias = msg.Parked | msg.AttemptSuspended | msg.AttemptWithheld
 
 
 def judged(state: State, event: msg.Judged) -> State:
@@ -34,10 +34,10 @@ def _obeyed(state: State, event: msg.Judged, verdict: msg.Verdict) -> State:
             )
             return replace(state, stopping=ending)
         case "pause_lifetime":
-            waived = {**state.waived, _id(verdict): verdict.observed}
+            halted = {**state.halted, _id(verdict): verdict.observed}
             paused = state.status is RunStatus.RUNNING
             status = RunStatus.PAUSED if paused else state.status
-            return replace(state, waived=waived, status=status)
+            return replace(state, halted=halted, status=status)
         case "reject_execution" if event.moment == "report" and event.step in state.steps:
             step = state.steps[event.step]
             why = step.rejected or f"{_id(verdict)}: {verdict.message}"
@@ -56,7 +56,7 @@ def asked(state: State, step: Step, event: _Asking) -> State:
     attempt = step.attempt
     if not event.permits:
         return standing(state, replace(step.to(StepStatus.DUE), attempt=attempt + 1))
-    if isinstance(event, msg.Parked) and event.moment == "start" and step.permits:
+    if isinstance(event, msg.Parked) and step.permits:
         # Answers are kept by attempt: whoever allowed something else may be asked again.
         attempt += 1
     waiting = replace(
@@ -84,6 +84,11 @@ def answered(state: State, step: Step, event: msg.WaitEnded) -> State:
             return standing(state, allowed.to(StepStatus.DUE))
 
 
+def resumed(state: State) -> State:
+    """Whoever resumes a run lets pass what rules have paused it for, at the values they saw."""
+    return replace(state, waived={**state.waived, **state.halted}, halted={})
+
+
 def used(state: State, record: msg.Record) -> State:
     """What an attempt used counts, whatever became of its report."""
     match record:
@@ -92,6 +97,7 @@ def used(state: State, record: msg.Record) -> State:
             | msg.AttemptFailed(usage=usage)
             | msg.AttemptLost(usage=usage)
             | msg.AttemptSuspended(usage=usage)
+            | msg.AttemptWithheld(usage=usage)
             | msg.RetryRequested(usage=usage)
         ) if usage:
             return replace(state, spent=added(state.spent, usage))

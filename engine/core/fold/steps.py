@@ -11,6 +11,7 @@ from engine.core.fold.guard import answered, asked
 from engine.core.fold.maps import without_items
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing, waited, written
+from engine.core.permits import moment_of
 from engine.core.state import PERMIT, Failure, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 
@@ -19,6 +20,7 @@ _StepEvent: TypeAlias = (
     | msg.AttemptFailed
     | msg.AttemptLost
     | msg.AttemptSuspended
+    | msg.AttemptWithheld
     | msg.Parked
     | msg.Woke
     | msg.Opened
@@ -48,11 +50,11 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
             | msg.AttemptFailed()
             | msg.AttemptLost()
             | msg.AttemptSuspended()
+            | msg.AttemptWithheld()
         ):
             return step.status is StepStatus.READY and step.attempt == event.attempt
-        case msg.Parked(moment=moment):
-            expects = StepStatus.READY if moment == "report" else StepStatus.REQUESTED
-            return step.status is expects
+        case msg.Parked():
+            return step.status is StepStatus.REQUESTED
         case msg.Woke():
             if step.status is StepStatus.WAITING:
                 return not event.again
@@ -91,11 +93,12 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
             return written(standing(state, done), step.thread, left, event.removed)
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
             failure = Failure(reason=reason, message=message, terminal=terminal)
-            return standing(state, failing(step, failure))
+            # What it would have reported is no concern of the next attempt's.
+            return standing(state, failing(replace(step, rejected=None), failure))
         case msg.AttemptLost(worker=worker):
             failure = Failure(reason="lost", message=f"worker {worker} stopped answering")
             return standing(state, failing(step, failure))
-        case msg.AttemptSuspended() | msg.Parked():
+        case msg.AttemptSuspended() | msg.AttemptWithheld() | msg.Parked():
             return asked(state, step, event)
         case msg.WaitEnded() if step.wait == PERMIT:
             return answered(state, step, event)
@@ -120,7 +123,9 @@ def _answered(step: Step, answer: msg.Admitted | msg.Refused | msg.Deferred) -> 
         case msg.Admitted(lock=lock, kept_until=until):
             holds = step.holds if lock is None else (*step.holds, (lock, until))
             status = StepStatus.OPENING if step.opens else StepStatus.READY
-            return replace(step.to(status), holds=holds)
+            # Who allowed it to start has allowed that once.
+            permits = tuple(one for one in step.permits if moment_of(one) != "start")
+            return replace(step.to(status), holds=holds, permits=permits)
         case msg.Refused(rule=rule, message=message):
             failure = Failure(reason="refused", message=f"{rule}: {message}", terminal=True)
             return failing(step, failure)

@@ -10,12 +10,25 @@ import pytest
 from engine.core import messages as msg
 from engine.core.decide import advance
 from engine.core.fold.guard import added
+from engine.core.graph import Retry
 from engine.core.permits import is_for, moment_of, permit, rule_of
 from engine.core.policy import DEFAULT
 from engine.core.state import ABORTED, PERMIT, State
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Inline
-from tests.support.play import at, edge, fold, graph, lost, submitted, succeeded, turn
+from tests.support.play import (
+    at,
+    edge,
+    failed,
+    fold,
+    graph,
+    lost,
+    node,
+    submitted,
+    succeeded,
+    turn,
+    woke,
+)
 
 LINE = graph(edge("a -> b"), edge("b -> end"))
 A = msg.StepKey("a#1")
@@ -37,9 +50,19 @@ def judged(moment: str, *verdicts: msg.Verdict, step: str = "a#1", **more: Any) 
     )
 
 
-def parked(moment: str) -> msg.Parked:
-    return msg.Parked(
-        at=at(1), step=A, moment=moment, permits=(permit(moment, "p:r", "w"),), until=at(9)
+def parked() -> msg.Parked:
+    return msg.Parked(at=at(1), step=A, permits=(permit("start", "p:r", "w"),), until=at(9))
+
+
+def withheld(**usage: float) -> msg.AttemptWithheld:
+    return msg.AttemptWithheld(
+        at=at(1),
+        step=A,
+        attempt=1,
+        fence=1,
+        permits=(permit("report", "p:r", "w"),),
+        until=at(9),
+        usage=usage,
     )
 
 
@@ -84,11 +107,13 @@ def test_what_has_ended_is_not_ended_again() -> None:
     assert turn(LINE, ended, judged("call", verdict("abort_lifetime"))).state == ended
 
 
-def test_a_pause_holds_the_run_and_is_kept_as_let_pass() -> None:
+def test_a_pause_holds_the_run_until_somebody_lets_pass_what_it_was_for() -> None:
     paused = turn(LINE, ready(), judged("start", verdict("pause_lifetime", observed=3))).state
-    assert (paused.status, paused.waived) == (RunStatus.PAUSED, {"p:r": 3})
+    assert (paused.status, paused.halted, paused.waived) == (RunStatus.PAUSED, {"p:r": 3}, {})
     again = turn(LINE, paused, judged("start", verdict("pause_lifetime", observed=4))).state
-    assert (again.status, again.waived) == (RunStatus.PAUSED, {"p:r": 4})
+    assert (again.status, again.halted) == (RunStatus.PAUSED, {"p:r": 4})
+    resumed = turn(LINE, again, msg.ResumeRequested(at=at(2), by="eve")).state
+    assert (resumed.status, resumed.halted, resumed.waived) == (RunStatus.RUNNING, {}, {"p:r": 4})
 
 
 def test_nothing_follows_from_a_report_that_is_rejected() -> None:
@@ -97,6 +122,16 @@ def test_nothing_follows_from_a_report_that_is_rejected() -> None:
     assert ended.ending is not None
     assert (ended.ending.reason, ended.ending.message) == ("rejected", "p:r: so")
     assert ended.variables == {}
+
+
+def test_a_report_that_fails_after_it_was_rejected_is_made_again_and_counts() -> None:
+    template = graph(edge("a -> end"), nodes=[node("a", retry=Retry(attempts=2))])
+    state = turn(template, State(run="r1"), submitted()).state
+    failing = (judged("report", verdict("reject_execution")), failed("a#1"))
+    state = turn(template, state, *failing).state
+    state = turn(template, state, woke("a#1", seconds=99)).state
+    ended = turn(template, state, succeeded("a#1", attempt=2, patch={"x": 1})).state
+    assert (ended.status, ended.variables) == (RunStatus.COMPLETED, {"x": 1})
 
 
 @pytest.mark.parametrize(
@@ -123,7 +158,7 @@ def test_what_rules_remember_is_kept_until_they_remember_otherwise() -> None:
 
 
 def test_a_step_that_is_parked_asks_for_its_start_again_once_it_is_allowed() -> None:
-    state = advance(LINE, DEFAULT, asking(), [parked("start")]).state
+    state = advance(LINE, DEFAULT, asking(), [parked()]).state
     step = state.steps[A]
     assert (step.status, step.wait, step.wake) == (StepStatus.WAITING, PERMIT, at(9))
     state = advance(LINE, DEFAULT, state, [answered("approve")]).state
@@ -134,19 +169,23 @@ def test_a_step_that_is_parked_asks_for_its_start_again_once_it_is_allowed() -> 
         (),
     )
     # Asked for something else, it is asked under another number: answers are kept by it.
-    again = replace(parked("start"), permits=(permit("start", "p:other", "w"),))
+    assert (
+        advance(LINE, DEFAULT, state, [msg.Admitted(at=at(3), step=A)]).state.steps[A].permits == ()
+    )
+    again = replace(parked(), permits=(permit("start", "p:other", "w"),))
     state = advance(LINE, DEFAULT, state, [again]).state
     assert state.steps[A].attempt == 2
 
 
 def test_a_step_that_people_deny_fails_for_good() -> None:
-    state = advance(LINE, DEFAULT, asking(), [parked("start"), answered("deny")]).state
+    state = advance(LINE, DEFAULT, asking(), [parked(), answered("deny")]).state
     assert state.ending is not None
     assert (state.ending.reason, state.ending.message) == ("denied", "denied by eve")
 
 
 def test_a_report_that_was_set_aside_counts_when_it_follows_its_answer() -> None:
-    state = turn(LINE, ready(), parked("report")).state
+    state = turn(LINE, ready(), withheld(cost_usd=0.5)).state
+    assert state.spent == {"cost_usd": 0.5}
     assert state.steps[A].status is StepStatus.WAITING
     state = turn(LINE, state, answered("approve"), succeeded("a#1", patch={"x": 1})).state
     assert (state.variables, [*state.steps]) == ({"x": 1}, ["b#1"])
@@ -165,9 +204,9 @@ def test_an_attempt_that_gives_way_to_a_pause_is_made_anew() -> None:
     assert (step.status, step.attempt, step.asked) == (StepStatus.READY, 2, ())
 
 
-@pytest.mark.parametrize("event", [parked("start"), parked("report"), suspended("call:p:r#w")])
+@pytest.mark.parametrize("event", [parked(), withheld(), suspended("call:p:r#w")])
 def test_who_is_asked_about_a_step_that_went_on_changes_nothing(
-    event: msg.Parked | msg.AttemptSuspended,
+    event: msg.Parked | msg.AttemptSuspended | msg.AttemptWithheld,
 ) -> None:
     state = turn(LINE, ready(), succeeded("a#1")).state
     assert turn(LINE, state, replace(event, step=msg.StepKey("a#1"))).state.steps == state.steps
@@ -178,7 +217,7 @@ def test_a_history_of_all_that_tells_the_same_state() -> None:
     taken = first.entries
     state = first.state
     for events in (
-        [judged("report", verdict("require_approval"), memory={"n": 1}), parked("report")],
+        [judged("report", verdict("require_approval"), memory={"n": 1}), withheld()],
         [answered("approve"), judged("report"), succeeded("a#1", patch={"x": 1})],
     ):
         found = turn(LINE, state, *events)

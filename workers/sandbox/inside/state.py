@@ -111,8 +111,8 @@ class Changes:
         return [key for key in self._before if key not in self._state]
 
 
-#: The most that can be told at once.
-MOST_USED = 1e12
+#: The most that one attempt can tell of a unit.
+MOST_USED = 1e9
 
 
 class Context:
