@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -278,6 +278,22 @@ def bound(
     whole = {**usual, **found}
     problems += documents.argument_problems(dict(schema), whole, path=path)
     return Bound(arguments=whole, problems=tuple(problems))
+
+
+def guarded(terms: Terms, newest: Terms) -> Terms:
+    """The terms of a version, with the guards of the newest one beside its own."""
+
+    def fewer(one: int | None, other: int | None) -> int | None:
+        return min((most for most in (one, other) if most is not None), default=None)
+
+    wanted = dict.fromkeys((*terms.required_permissions, *newest.required_permissions))
+    return replace(
+        terms,
+        required_permissions=tuple(wanted),
+        requires_approval=terms.requires_approval or newest.requires_approval,
+        rate_per_minute=fewer(terms.rate_per_minute, newest.rate_per_minute),
+        rate_per_hour=fewer(terms.rate_per_hour, newest.rate_per_hour),
+    )
 
 
 def handed(arguments: Mapping[str, Json]) -> dict[str, Json]:

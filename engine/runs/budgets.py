@@ -111,7 +111,8 @@ def reserve(
     limits += [Limit(account=at, most=Decimal(rate.most)) for at, rate in rates.items()]
     meters = [*accounts(governance, charged, asking.at).values()]
     meters += [_account(applying, charged, asking.at) for applying in kept if not applying.enforce]
-    if not limits and not meters:
+    if not limits and not meters and len(kept) == len(budgets):
+        # Nothing looks at what is used.
         return None
     wanted = Wanted(
         step=asking.step,

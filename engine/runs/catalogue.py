@@ -133,7 +133,7 @@ def stand(
 def _stand(
     connection: Connection, tenant: str, name: str, change: Mapping[str, Any], *, by: str, why: str
 ) -> Standing:
-    before = functions.standing(connection, tenant, name)
+    before, _ = functions.standing(connection, tenant, name)
     after = tools.standing(change, before)
     if after == before:
         return before

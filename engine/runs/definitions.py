@@ -65,7 +65,9 @@ def of_run(
     namespaces: tuple[Namespace, ...] = ("function", "tool")
     for known in namespaces if namespace == "function" else namespaces[1:]:
         version = pins.get(f"{known}:{uses}")
-        if version is not None and (found := _load(connection, step.tenant, known, name, version)):
+        if version is not None and (
+            found := _version(connection, step.tenant, known, name, version)
+        ):
             around = known != namespace and (
                 found.terms.guarded or found.closed or _is_judged(connection, step)
             )
@@ -74,9 +76,9 @@ def of_run(
     if fixed:
         if namespace != "tool" or not _VERSION.fullmatch(fixed):
             return None
-        return _load(connection, step.tenant, namespace, name, int(fixed))
+        return _version(connection, step.tenant, namespace, name, int(fixed))
     pinned = calls.pin(connection, step, namespace, name)
-    return None if pinned is None else _load(connection, step.tenant, namespace, name, pinned)
+    return None if pinned is None else _version(connection, step.tenant, namespace, name, pinned)
 
 
 def _is_judged(connection: Connection, step: StepId) -> bool:
@@ -85,6 +87,15 @@ def _is_judged(connection: Connection, step: StepId) -> bool:
     held = policies.governance(connection, step.tenant, number)
     moments: tuple[Moment, ...] = ("call", "call_report")
     return any(governance.wants(held, moment).anything for moment in moments)
+
+
+def _version(
+    connection: Connection, tenant: str, namespace: Namespace, name: str, version: int
+) -> Definition | None:
+    found = _load(connection, tenant, namespace, name, version)
+    if found is None or namespace == "function":
+        return found
+    return _as_it_stands(connection, tenant, found)
 
 
 def _load(
@@ -108,10 +119,18 @@ def _load(
             takes=tuple(row.parameters),
             terms=row.terms,
         )
-    found = known[key]
-    if namespace == "function":
-        return found
-    return replace(found, standing=functions.standing(connection, tenant, name))
+    return known[key]
+
+
+def _as_it_stands(connection: Connection, tenant: str, found: Definition) -> Definition:
+    """A tool as it may be called now: nobody gets around what it asks for by an older version."""
+    standing, newest = functions.standing(connection, tenant, found.name)
+    terms = found.terms
+    if newest != found.version:
+        latest = _load(connection, tenant, "tool", found.name, newest)
+        assert latest is not None
+        terms = tools.guarded(terms, latest.terms)
+    return replace(found, standing=standing, terms=terms)
 
 
 #: By database: a process may know several.

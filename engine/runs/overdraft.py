@@ -19,16 +19,20 @@ from engine.store import calls, inbox, ledger, session
 from engine.store.ledger import Unopened
 
 
-def take(platform: Platform, lease: Leased, beyond: Mapping[str, Decimal]) -> str | None:
-    """Set aside more for an attempt, by unit; why it must not go on where there is no room."""
+def take(
+    platform: Platform, lease: Leased, aside: Mapping[str, Decimal], beyond: Mapping[str, Decimal]
+) -> str | None:
+    """Set aside more for an attempt than is, by unit; why it must not go on where there is no room."""
     while True:
         try:
-            return _take(platform, lease, beyond)
+            return _take(platform, lease, aside, beyond)
         except Unopened as unopened:
             ledgers.open_accounts(platform, unopened)
 
 
-def _take(platform: Platform, lease: Leased, beyond: Mapping[str, Decimal]) -> str | None:
+def _take(
+    platform: Platform, lease: Leased, aside: Mapping[str, Decimal], beyond: Mapping[str, Decimal]
+) -> str | None:
     run = lease.step.run_id
     with session.transaction(platform.database) as connection:
         ledger.share(connection, [run])
@@ -43,7 +47,7 @@ def _take(platform: Platform, lease: Leased, beyond: Mapping[str, Decimal]) -> s
             node=lease.node,
             at=row.now,
             amounts=beyond,
-            before=lease.reserved or {},
+            before=aside,
             # What is under way waits for nobody.
             unasked=True,
         )

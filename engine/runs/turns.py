@@ -499,6 +499,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
     steps.delete(connection, [step for one in going for step in _settled(one)])
     steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
+    waits.drop(connection, [step for one in going for step in _allowed(one)])
     waits.put(connection, [wait for one in going for wait in one.waits])
     # Every time, not only when it becomes paused: somebody may ask for a step of it anew.
     paused = [one.run for one in turned if one.turn.state.status is RunStatus.PAUSED]
@@ -678,6 +679,17 @@ def _withdrawn(one: _Taken) -> list[str]:
             for node in entry.record.steps
         }
     )
+
+
+def _allowed(one: _Taken) -> list[StepId]:
+    """Steps that go on since people have said whether they may."""
+    return [
+        StepId(*one.run, key)
+        for key, step in one.before.steps.items()
+        if step.wait == PERMIT
+        and (now := one.turn.state.steps.get(key)) is not None
+        and now.wait != PERMIT
+    ]
 
 
 def _moved(one: _Taken) -> list[steps.StepRow]:

@@ -52,7 +52,12 @@ class Function(NewFunction):
 _STANDING = session.Statement(
     name="tool_standing",
     types="text, text",
-    sql="SELECT status, tags FROM tool WHERE tenant_id = $1 AND name = $2",
+    sql="""
+    SELECT t.status, t.tags, n.version AS newest
+    FROM (SELECT max(version) AS version FROM function
+        WHERE tenant_id = $1 AND namespace = 'tool' AND name = $2) n
+    LEFT JOIN tool t ON t.tenant_id = $1 AND t.name = $2
+    """,
 )
 
 
@@ -189,10 +194,11 @@ def versions(
     return tuple(_function(row) for row in rows)
 
 
-def standing(connection: Connection, tenant: str, name: str) -> Standing:
-    """How a tool stands now, in all of its versions."""
-    rows = session.run(connection, _STANDING, tenant, name)
-    return Standing(status=rows[0].status, tags=tuple(rows[0].tags)) if rows else USUALLY
+def standing(connection: Connection, tenant: str, name: str) -> tuple[Standing, int]:
+    """How a tool stands now, in all of its versions; and the newest of these."""
+    row = session.run(connection, _STANDING, tenant, name)[0]
+    found = USUALLY if row.status is None else Standing(status=row.status, tags=tuple(row.tags))
+    return found, row.newest
 
 
 def put_standing(connection: Connection, tenant: str, name: str, new: Standing, *, by: str) -> None:

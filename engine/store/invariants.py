@@ -545,8 +545,9 @@ INVARIANTS = (
         FROM (
             SELECT a.tenant_id, a.key, a.run_id, count(l.part) AS entries,
                 coalesce(sum((l.usage->>a.unit)::numeric), 0) AS amount
-            FROM {_ACCOUNTS} a LEFT JOIN ledger l ON l.tenant_id = a.tenant_id
-                AND l.run_id = a.run_id AND a.period = ledger_period(a.span, l.charged_at)
+            FROM {_ACCOUNTS} a LEFT JOIN (ledger l JOIN run o
+                    ON o.tenant_id = l.tenant_id AND o.id = l.run_id) ON l.tenant_id = a.tenant_id
+                AND o.root = a.run_id AND a.period = ledger_period(a.span, l.charged_at)
             WHERE a.scope = 'run' AND $RUNS(a.run_id) GROUP BY a.tenant_id, a.key, a.run_id
             UNION ALL
             SELECT a.tenant_id, a.key, a.no_run, count(e.amount), coalesce(sum(e.amount), 0)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     and_,
     cast,
+    delete,
     exists,
     false,
     func,
@@ -311,6 +312,18 @@ def asks(connection: Connection, of: StepId) -> Any:
         wait.c.tenant_id == of.tenant, wait.c.run_id == of.run, wait.c.step == of.key
     )
     return connection.execute(statement).scalar_one()
+
+
+def drop(connection: Connection, steps: Sequence[StepId]) -> None:
+    """Forget what steps waited for that go on."""
+    for one in steps:
+        connection.execute(
+            delete(wait).where(
+                wait.c.tenant_id == one.tenant,
+                wait.c.run_id == one.run,
+                wait.c.step == one.key,
+            )
+        )
 
 
 def escalate(connection: Connection, limit: int) -> Sequence[Row[Any]]:

@@ -12,7 +12,7 @@ from engine import tools
 from engine.core import messages as msg
 from engine.core.principal import ADMIN, Principal
 from engine.core.values import Json
-from engine.errors import Invalid
+from engine.errors import Forbidden, Invalid
 from engine.platform import Platform
 from engine.runs import (
     answers,
@@ -22,11 +22,12 @@ from engine.runs import (
     control,
     policies,
     sweep,
+    turns,
     users,
     views,
     waits,
 )
-from engine.runs.attempts import Succeeded
+from engine.runs.attempts import Succeeded, Suspended
 from engine.runs.waits import Filter
 from engine.settings import Settings
 from engine.store.ids import RunId
@@ -462,3 +463,183 @@ def test_a_call_costs_what_it_is_said_to_and_none_passes_the_budget(
     assert ended.variables == {"got": ["sent x", "sent x", "over_budget", "over_budget"]}
     assert (spent(main), held(main)) == (Decimal("0.02"), [])
     assert {verdict.rule for verdict in said(main, run)} == {"b"}
+
+
+# --- what somebody may try ----------------------------------------------------------------------
+
+
+def test_what_rules_add_up_is_counted_where_no_budget_limits_it(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=["sum(tokens_used) > 150 → abort_lifetime"])
+    register(main, "spends", SPENDS)
+    node = {"uses": "spends"}
+    run = submit(main, publish(main, chain(a=node, b=node, c=node)))
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "aborted")
+    (verdict,) = said(main, run)
+    assert (verdict.observed, verdict.limit) == (200, 150)
+
+
+def test_a_request_is_not_passed_in_small_steps(main: Platform, worker: Worker) -> None:
+    govern(main, budgets=budget(scope="execution", limit=1))
+    told = "def f(state, context):\n    for _ in range(20):\n        context.use(cost_usd=0.3)\n"
+    register(main, "f", told)
+    node = {"uses": "f", "estimate": {"cost_usd": 0.1}}
+    ended = carry_out(main, worker, submit(main, publish(main, chain(a=node))))
+    assert (ended.status, ended.reason) == ("failed", "over_budget")
+    assert spent(main) <= Decimal("1.2")
+
+
+def test_runs_that_a_run_starts_are_charged_to_it(main: Platform, worker: Worker) -> None:
+    govern(main, budgets=budget(scope="run", limit=1))
+    register(main, "f")
+    inner = chain(a={"uses": "f", "estimate": {"cost_usd": 0.6}})
+    publish(main, {**inner, "workflow": "inner"})
+    calls_it: Json = {"kind": "workflow", "workflow": "inner"}
+    run = submit(main, publish(main, chain(x=calls_it, y=calls_it)))
+    ended = carry_out(main, worker, run)
+    while ended.status == "running":
+        sweep.sweep(main)
+        ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "child_failed")
+    assert spent(main) == Decimal("0.6")
+
+
+def test_who_allowed_a_start_allowed_it_once(
+    main: Platform, worker: Worker, settings: Settings
+) -> None:
+    govern(main, rules=[{"when": "$node == 'a'", "action": "ask"}])
+    register(main, "f", "def f(state):\n    return 1 / 0")
+    node = {"uses": "f", "retry": {"attempts": 3}}
+    run = submit(main, publish(main, chain(a=node)))
+    answer(main, run)
+    carry_out(main, worker, run)
+    wake(settings)
+    sweep.sweep(main)
+    carry_out(main, worker, run)
+    assert len(views.attempts(main, run)) == 1
+    answer(main, run)
+    carry_out(main, worker, run)
+    assert len(views.attempts(main, run)) == 2
+
+
+def test_those_that_ask_different_people_are_each_asked_for(main: Platform, worker: Worker) -> None:
+    when: Json = {"when": "$node == 'a'", "action": "ask"}
+    govern(
+        main,
+        rules=[
+            {**when, "name": "finance", "from": ["user:eve"]},
+            {**when, "name": "security", "from": ["user:bob"], "four_eyes": True},
+        ],
+    )
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    answer(main, run, by="eve")
+    assert carry_out(main, worker, run).status == "running"
+    assert views.attempts(main, run) == ()
+    with pytest.raises(Forbidden):
+        answer(main, run, by="eve")
+    answer(main, run, by="bob")
+    assert carry_out(main, worker, run).status == "completed"
+
+
+def test_a_policy_about_a_tool_is_not_avoided_by_running_it_as_a_function(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=[{"tool": "send", "action": "deny"}])
+    tool(main, SEND)
+    node = {"uses": "send", "with": {"to": "x"}}
+    ended = carry_out(main, worker, submit(main, publish(main, chain(a=node))))
+    assert (ended.status, ended.reason) == ("failed", "no_such_function")
+
+
+def test_what_is_given_without_a_name_is_looked_at_too(main: Platform, worker: Worker) -> None:
+    govern(
+        main,
+        rules=[
+            {"content": {"matches": "evil", "in": ["arguments"]}, "tool": "say", "action": "deny"}
+        ],
+    )
+    tool(main, "def say(*what):\n    return what")
+    register(main, "f", "def f(state):\n    return invoke('say', 'good', 'evil')")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    assert carry_out(main, worker, run).status == "failed"
+    assert views.calls(main, run) == ()
+
+
+def test_an_older_version_of_a_tool_asks_for_what_the_newest_does(
+    main: Platform, worker: Worker
+) -> None:
+    tool(main, SEND)
+    tool(main, SEND, requires_approval=True)
+    register(main, "f", "def f(state):\n    return invoke('send@1', to='x')")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    assert carry_out(main, worker, run).status == "running"
+    assert views.calls(main, run) == ()
+    assert len(waits.page(main, TENANT, which=Filter(run=run.run))) == 1
+
+
+def test_nothing_is_called_in_a_run_that_a_rule_has_paused(main: Platform, worker: Worker) -> None:
+    govern(main, rules=[{"tool": "send", "action": "pause"}])
+    tool(main, SEND)
+    tool(main, "def other():\n    return 1")
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    lease = take(worker.platform, run, "a#1")
+    given: Json = {"args": [], "kwargs": {"to": "x"}}
+    assert isinstance(calls.authorise(worker.platform, lease, 1, "send", given), Suspended)
+    turns.take_turns(main, [run])
+    nothing: Json = {"args": [], "kwargs": {}}
+    # Another step that is under way, say.
+    assert isinstance(calls.authorise(worker.platform, lease, 2, "other", nothing), Suspended)
+    control.resume(main, run, by="eve")
+    assert isinstance(calls.authorise(worker.platform, lease, 3, "send", given), calls.Authorised)
+    calls.settle(
+        worker.platform,
+        lease,
+        calls.authorise(worker.platform, lease, 4, "other", nothing),  # type: ignore[arg-type]
+        calls.Answer(value=1),
+    )
+
+
+def test_what_was_withheld_is_undone_and_what_was_only_allowed_is_not(
+    main: Platform, worker: Worker
+) -> None:
+    register(main, "spends", SPENDS)
+    register(main, "refund")
+    node = {"uses": "spends", "compensate": {"uses": "refund"}}
+    version = publish(main, chain(pay=node))
+
+    def undone(run: RunId) -> int:
+        while carry_out(main, worker, run).status == "running":
+            turns.take_turns(main, [run])
+        return sum(one.step.startswith("undo") for one in views.attempts(main, run))
+
+    govern(main, rules=[{"when": "$node == 'pay'", "action": "ask", "at": ["start"]}])
+    denied = submit(main, version)
+    answer(main, denied, "deny")
+    assert undone(denied) == 0
+    govern(main, rules=[{"when": "$result == 1", "action": "ask", "at": ["report"]}])
+    withheld = submit(main, version)
+    carry_out(main, worker, withheld)
+    control.cancel(main, withheld, by="eve", compensate=True)
+    assert undone(withheld) == 1
+
+
+def test_a_failure_that_code_has_met_is_met_again_when_it_goes_on(
+    main: Platform, worker: Worker
+) -> None:
+    tool(main, SEND, requires_approval=True)
+    tool(main, "def fails():\n    return 1 / 0", effect="at_most_once")
+    source = (
+        "def f(state):\n    try:\n        invoke('fails')\n    except Exception:\n"
+        "        return invoke('send', to='x')"
+    )
+    register(main, "f", source)
+    run = submit(main, publish(main, chain(a={"uses": "f", "save": {"got": "$result"}})))
+    carry_out(main, worker, run)
+    answer(main, run)
+    ended = carry_out(main, worker, run)
+    assert (ended.status, ended.variables) == ("completed", {"got": "sent x"})
+    assert len([call for call in views.calls(main, run) if call.tool == "fails"]) == 1

@@ -201,7 +201,7 @@ class Execution:
         if not beyond:
             return None
         why = session.insist(
-            partial(overdraft.take, self.platform, self.lease, beyond),
+            partial(overdraft.take, self.platform, self.lease, aside, beyond),
             seconds=self.platform.settings.lease_seconds,
         )
         if why is None:
