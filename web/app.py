@@ -15,6 +15,7 @@ from engine.platform import Platform
 from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
     approvals,
+    backtests,
     blobs,
     bundles,
     checkpoints,
@@ -98,6 +99,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         bundles.routes,
         bundles.check_routes,
         policies.routes,
+        backtests.routes,
         schema.routes,
         health.routes,
         users.me_routes,

@@ -43,6 +43,10 @@ that asked.
 what is in force moves one number on, which a turn reads anyway: only another number makes it read
 policies again. On a run as it was recorded (`recorded`) a policy can be tried.
 
+*Backtests* (`backtests`) hold a policy, or a version of a workflow, against what has happened. Records
+are read in transactions that cannot write (`records`); a policy sees them told once more, with all that
+rules look at (`retold`, `engine.guardrails.backtest`), a version hears their events (`engine.retrace`).
+
 *Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
 from the run's history, sent as an event with the number that it was worked out for, and not taken up
 if another came in between.
