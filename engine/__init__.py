@@ -1,8 +1,9 @@
 """The engine: Postgres is the truth, the core decides, Celery carries.
 
 `core` decides, purely. `guardrails` judges by a tenant's policies, `tools` says what a tool asks of
-its callers, `sessions` what a run is that a client drives step by step; none does I/O. `store` is the
-only SQL. `platform` is what a process stands on: settings, database, broker, live hints. `runs` is
-the shell around the core: it launches runs, takes turns, leases steps, authorises calls, sweeps.
+its callers, `sessions` what a run is that a client drives step by step, `retrace` leads a recorded run
+through another graph; none does I/O. `store` is the only SQL. `platform` is what a process stands on:
+settings, database, broker, live hints. `runs` is the shell around the core: it launches runs, takes
+turns, leases steps, authorises calls, sweeps.
 Imports go in that order, downward only.
 """

@@ -18,7 +18,7 @@ Every route parses, calls one function and renders. What they share:
 request causes to be sent go out behind its back (`background`, `engine.broker.Nudger`), and if
 they cannot, the sweeper finds the rows.
 
-**Streams cannot starve the rest.** WebSockets, event streams, `/graph/run` and `/wait` take one
+**Streams cannot starve the rest.** WebSockets, event streams, `/graph/run`, `/wait` and backtests take one
 of `settings.streams` places (`places`); the server has more threads than that (`server`), and who
 finds no place is turned away with 503 and `Retry-After`. A stream reads history by `seq`; the
 live channel only rings its bell (`streams`). It is taken up again after any entry, because each

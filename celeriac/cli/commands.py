@@ -62,6 +62,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "revoke": Entry("delegations", "Take your say back."),
         "send": Entry("waits", "Send an event to whoever waits for it."),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
+        "backtest": Entry(
+            "backtests", "Lead recorded runs of a workflow through another version of it."
+        ),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),
         "stand": Entry(
@@ -75,7 +78,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "key": Entry("keys", "List, make, rotate and revoke API keys."),
     },
     "Guardrails": {
-        "policy": Entry("policies", "Apply, lint, try, list, show and withdraw policies."),
+        "policy": Entry(
+            "policies", "Apply, lint, try, backtest, list, show and withdraw policies."
+        ),
         "usage": Entry("usage", "Say what was used, of whom and for what, as it is just now."),
     },
     "Documents": {

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from celeriac.cli import api, files, printing
+from celeriac.cli import api, backtests, files, printing
 from celeriac.cli.failures import FAILED, Misused
 from celeriac.client import Policy
 from engine.core import values
@@ -29,7 +29,7 @@ _REASON = click.option("--reason", default="", help="Why, for the record.")
 
 @click.group()
 def policy() -> None:
-    """Apply, lint, try, list, show and withdraw policies.
+    """Apply, lint, try, backtest, list, show and withdraw policies.
 
     A policy is YAML or JSON: rules such as `sum(tokens_used) > 10 000 → abort_lifetime`, budgets,
     plug-ins. It holds from the next turn of every run on. FILE may be `-`, stdin.
@@ -135,6 +135,41 @@ def try_out(
 
 
 _HARMLESS = frozenset({"allow", "allow_with_audit", "warn"})
+
+
+@policy.command()
+@click.argument("file", type=_FILE)
+@click.option(
+    "--beside", is_flag=True, help="Beside the policies in force, not in place of all of them."
+)
+@click.option("--exit-code", is_flag=True, help="Exit code 1 if any run would have been blocked.")
+@backtests.chosen
+@printing.json_option
+@click.pass_context
+def backtest(
+    ctx: click.Context,
+    /,
+    *,
+    file: str,
+    beside: bool,
+    exit_code: bool,
+    as_json: bool,
+    **which: Any,
+) -> None:
+    """Say what a policy would have made of recorded runs; nothing is carried out or changed.
+
+    Which runs it would have blocked that were not, and at which step; how many approvals it would
+    have asked for; what would not have been spent. The newest runs of those that all options hold of.
+    """
+    text = files.text_of(file)
+    with api.connected() as client:
+        found = client.backtest(text, beside=beside, **backtests.given(which))
+    if as_json:
+        printing.document(found)
+    else:
+        backtests.show_policy(found)
+    if exit_code and found["totals"]["blocked"]:
+        ctx.exit(FAILED)
 
 
 @policy.command(name="list")

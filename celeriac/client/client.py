@@ -319,6 +319,51 @@ class Client:
         found: Mapping[str, Any] = self._wire.post("/api/v1/policies/test", given)
         return found
 
+    def backtest(
+        self,
+        policy: Document | None = None,
+        *,
+        version: str | None = None,
+        beside: bool = False,
+        runs: Sequence[str] = (),
+        workflow: str | None = None,
+        user: str | None = None,
+        status: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Mapping[str, Any]:
+        """Hold a policy, or a version of a workflow (`NAME@VERSION`), against recorded runs.
+
+        The runs are the newest of those that everything given holds of. Nothing is carried out or
+        changed. Of a policy it says which runs it would have blocked, in place of those in force or
+        `beside` them; of a version, which would come to the same end on the same path. Dollars are
+        text, every digit of them. Raises `Invalid` and `NotFound`.
+        """
+        if (policy is None) == (version is None):
+            raise ValueError("give a policy or a version")
+        chosen = {
+            "ids": list(runs),
+            "workflow": workflow,
+            "user": user,
+            "status": list(status),
+            "since": since and since.isoformat(),
+            "until": until and until.isoformat(),
+            "limit": limit,
+        }
+        which = {name: value for name, value in chosen.items() if value}
+        found: Mapping[str, Any]
+        if policy is not None:
+            text, _ = _written(policy)
+            body = {"policy": text, "beside": beside, "runs": which}
+            found = self._wire.post("/api/v1/backtests/policy", body)
+            return found
+        name, _, number = (version or "").partition("@")
+        led = {"workflow": name, "version": number or None, "runs": which}
+        given = {field: value for field, value in led.items() if value is not None}
+        found = self._wire.post("/api/v1/backtests/version", given)
+        return found
+
     def policies(self) -> Iterator[Policy]:
         """Policies by name: of each the version in force, else the newest."""
         return self._pages(Policy, "/api/v1/policies")

@@ -54,6 +54,10 @@ it while code runs is set aside then (`overdraft`).
 *Usage* (`usage`) is read from the ledger, which whoever settles has written: what was used, of whom and
 for what, what is set aside, and what is left of the budgets in force.
 
+*Backtests* (`backtests`) hold a policy, or a version of a workflow, against what has happened. Records
+are read in transactions that cannot write (`records`); a policy sees them told once more, with all that
+rules look at (`retold`, `engine.guardrails.backtest`), a version hears their events (`engine.retrace`).
+
 *Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
 from the run's history, sent as an event with the number that it was worked out for, and not taken up
 if another came in between.

@@ -69,7 +69,7 @@ def apply(platform: Platform, tenant: str, text: str | bytes, *, by: str, why: s
 
     What says the same as the newest version is that version, however it is written.
     """
-    policy = _read(text)
+    policy = read(text)
     written = text.decode() if isinstance(text, bytes) else text
     checksum = _checksum(written)
     with session.transaction(platform.database) as connection:
@@ -178,7 +178,7 @@ def versions(
 def linted(platform: Platform, tenant: str, text: str | bytes) -> Linted:
     """What is wrong with a policy, and what is most likely not meant; nothing is changed."""
     try:
-        policy = _read(text)
+        policy = read(text)
     except Invalid as invalid:
         return Linted(problems=invalid.problems, warnings=())
     with session.transaction(platform.database) as connection:
@@ -198,7 +198,7 @@ def try_out(
 
     Raises `Invalid`, and `NotFound` for a run that is not there.
     """
-    policy = _read(text)
+    policy = read(text)
     if run is not None:
         facts = recorded.moments(platform, RunId(tenant, run))
     return trial.attempt(policy, facts or (), installed())
@@ -217,12 +217,21 @@ def governance(connection: Connection, tenant: str, number: int) -> Governance:
     kept = _KEPT.get(connection.engine.url, tenant, number)
     if kept is not None:
         return kept
-    read, rows = policies.in_force(connection, tenant)
-    found = guardrails.govern(read, map(_stored, rows), installed())
+    now, rows = policies.in_force(connection, tenant)
+    found = guardrails.govern(now, map(_stored, rows), installed())
     # A plug-in that could not be set up denies; perhaps it can be the next time.
     if not any(use.broken for use in found.plugins):
         _KEPT.put(connection.engine.url, tenant, found)
     return found
+
+
+def proposed(
+    connection: Connection, tenant: str, policy: Policy, *, beside: bool = False
+) -> Governance:
+    """A policy as if it were in force: alone, or beside the others that are. Raises `Damaged`."""
+    number, rows = policies.in_force(connection, tenant) if beside else (0, ())
+    others = [_stored(row) for row in rows if row.name != policy.name]
+    return guardrails.govern(number, [*others, Active(policy=policy, version=0)], installed())
 
 
 class _Kept:
@@ -276,7 +285,7 @@ def _loaded(entry: metadata.EntryPoint) -> Callable[..., Any]:
 # --- parts ------------------------------------------------------------------------------------
 
 
-def _read(text: str | bytes) -> Policy:
+def read(text: str | bytes) -> Policy:
     """A policy whose plug-ins are there. Raises `Invalid`."""
     policy = document.read(text)
     problems = []

@@ -26,6 +26,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
 )
 
 from engine.store import session
@@ -105,11 +106,13 @@ def chosen_runs(
     after: datetime | None = None,
     before_id: str | None = None,
     stuck: bool = False,
+    by: str | None = None,
     limit: int,
 ) -> Sequence[Row[Any]]:
     """The ids of the runs of a tenant that all of this holds of, newest first, older than an id.
 
-    `before` and `after` are times of submission; `stuck` names those whose turn fails.
+    `before` and `after` are times of submission; `stuck` names those whose turn fails, `by` is who
+    has submitted them.
     """
     statement = _of_version(select(t.run.c.id)).where(t.run.c.tenant_id == tenant)
     if workflow is not None:
@@ -128,6 +131,8 @@ def chosen_runs(
         statement = statement.where(t.run.c.id < before_id)
     if stuck:
         statement = statement.where(t.run.c.stuck_error.is_not(None))
+    if by is not None:
+        statement = statement.where(t.run.c.submitted_by == by)
     return connection.execute(statement.order_by(t.run.c.id.desc()).limit(limit)).all()
 
 
@@ -320,6 +325,23 @@ def calls(connection: Connection, run: RunId, step: str | None = None) -> Sequen
     )
     if step is not None:
         statement = statement.where(t.call.c.step == step)
+    return connection.execute(statement).all()
+
+
+def charges(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
+    """What the attempts (ordinal 0) and calls of a run were charged, by unit, every digit of it."""
+    used = func.json_each_text(t.ledger.c.usage).table_valued("key", "value").render_derived("used")
+    statement: Select[Any] = (
+        select(
+            t.ledger.c.step,
+            t.ledger.c.attempt,
+            t.ledger.c.ordinal,
+            used.c.key.label("unit"),
+            used.c.value.label("amount"),
+        )
+        .select_from(t.ledger.join(used, true()))
+        .where(_in(t.ledger, run))
+    )
     return connection.execute(statement).all()
 
 

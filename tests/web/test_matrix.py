@@ -373,6 +373,10 @@ def _bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "policies.apply": {"json": {**POLICY, "policy": "g"}},
         "policies.lint": {"json": POLICY},
         "policies.test": {"json": {"policy": POLICY, "run": things["run_id"]}},
+        "backtests.policy": {"json": {"policy": POLICY, "runs": {"ids": [things["run_id"]]}}},
+        "backtests.version": {
+            "json": {"workflow": things["name"], "runs": {"ids": [things["run_id"]]}}
+        },
         "sessions.begin": {"json": {"name": "g"}},
         "sessions.step": {"json": {"step_type": "reasoning", "name": "g"}},
         "sessions.give": {"json": {"input": 1}},

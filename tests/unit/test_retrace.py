@@ -1,0 +1,157 @@
+"""Recorded runs led through graphs: through their own they go where they went, whatever happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from celeriac.testing import EPOCH, Fault
+from celeriac.testing import run as run_in_memory
+from engine import documents, retrace
+from engine.core import messages as msg
+from engine.core.graph import Graph
+from engine.core.policy import DEFAULT
+from engine.core.values import Json, Ref
+from engine.retrace import Retraced
+from tests.simulator.graphs import GRAPHS as SIMULATED
+from tests.simulator.play import live
+from tests.support.patterns import ACTS, FUNCTIONS, GRAPHS, INPUTS, WORKFLOWS, read
+
+#: Worlds that are lived through; they are those of the simulator.
+SEEDS = 400
+
+
+class Inlined:
+    """Nothing lies anywhere else here."""
+
+    def __call__(self, ref: Ref) -> Json:
+        raise AssertionError(ref)
+
+    def whole(self, value: Json) -> Json:
+        return value
+
+    def know(self, ref: Ref, value: Json) -> None:
+        raise AssertionError((ref, value))
+
+
+def again(
+    graph: Graph, run: str, lines: Sequence[msg.Entry], other: Graph | None = None
+) -> Retraced:
+    return retrace.retrace(graph, other or graph, run, lines, policy=DEFAULT, read=Inlined())
+
+
+def test_runs_that_lived_through_trouble_go_where_they_went() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        for name, run in live(seed).runs.items():
+            found = again(run.graph, name, run.history)
+            told = (found.first, found.same_path, found.same_end, found.missing)
+            assert told == (None, True, True, ()), (seed, name, run.graph.workflow, found)
+            seen[str(found.status)] += 1
+    assert min(seen[status] for status in ("completed", "failed", "cancelled")) > 5, seen
+
+
+@pytest.mark.parametrize("name", sorted(GRAPHS))
+def test_every_pattern_goes_where_it_went(name: str) -> None:
+    graph = read(name)
+    record = run_in_memory(
+        graph,
+        INPUTS.get(name, {}),
+        functions=FUNCTIONS,
+        workflows=WORKFLOWS,
+        acts=ACTS.get(name, ()),
+    )
+    found = again(graph, record.state.run, record.history)
+    assert (found.first, found.same_path, found.same_end) == (None, True, True)
+
+
+def test_any_run_can_be_led_through_any_graph_and_comes_to_an_end_of_its_record() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(40):
+        for name, run in live(seed).runs.items():
+            for other in SIMULATED:
+                found = again(run.graph, name, run.history, other)
+                same = found.same_path and found.same_end and found.first is None
+                assert same or found.first is not None or found.status is None, (seed, found)
+                assert found.same_path or found.first is not None
+                seen["" if found.first is None else found.first.kind] += 1
+    assert {"", "edges", "step", "items", "end"} <= seen.keys(), seen
+
+
+def parted(one: str, other: str, results: dict[str, Json], **inputs: Json) -> Retraced:
+    """A run of one document, led through another."""
+    graph = documents.read_graph(one)
+    functions = {name: (lambda _, given=given: given) for name, given in results.items()}
+    record = run_in_memory(graph, inputs, functions=functions)
+    return again(graph, record.state.run, record.history, documents.read_graph(other))
+
+
+MAPPED = """
+workflow: w
+variables: {all: {default: [1, 2, 3]}, got: {}}
+nodes:
+  m: {kind: map, over: $all, do: {uses: f}, save: {got: $result}}
+edges: [m -> end]
+"""
+
+
+def test_other_items_are_other_work() -> None:
+    assert parted(MAPPED, MAPPED, {"f": 1}).first is None
+    found = parted(MAPPED, MAPPED.replace("[1, 2, 3]", "[1, 2]"), {"f": 1})
+    assert found.first is not None
+    assert (found.first.kind, found.first.recorded, found.first.would) == ("items", 3, 2)
+    assert found.status == "completed"
+    more = parted(MAPPED, MAPPED.replace("[1, 2, 3]", "[1, 2, 3, 4]"), {"f": 1})
+    assert (more.status, len(more.missing)) == (None, 1)
+
+
+SAVED = """
+workflow: w
+variables: {n: {default: 1}, m: {default: 0}}
+nodes:
+  a: {uses: f, save: {n: $result}}
+  b: {uses: f, save: {m: $n + 1}}
+edges: [a -> b -> end]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "would", "changed"),
+    [
+        (("{n: $result}", "{n: $result + 5}"), "variables", ["m", "n"], ()),
+        (("save: {m: $n + 1}", "save: {m: $n + 1}, with: {x: $n}"), None, None, ("b",)),
+        (("{m: $n + 1}", "{m: $n.at.all}"), "end", None, ()),
+        (("edges: [a -> b -> end]", "outputs: {n: $n}\nedges: [a -> b -> end]"), "variables",
+         ["outputs.m"], ()),
+    ],
+)  # fmt: skip
+def test_what_a_result_leaves_is_worked_out_by_the_other_graph(
+    change: tuple[str, str], kind: str | None, would: Json, changed: tuple[str, ...]
+) -> None:
+    found = parted(SAVED, SAVED.replace(*change), {"f": 4})
+    assert (found.first and found.first.kind, found.changed) == (kind, changed), found
+    if would is not None:
+        assert found.first is not None
+        assert found.first.would == would
+
+
+def test_what_came_at_once_and_has_to_be_waited_for_is_waited_for() -> None:
+    flaky = (
+        "workflow: w\nnodes: {a: {uses: f, retry: {attempts: 2, backoff: %s}}}\nedges: [a -> end]"
+    )
+    graph = documents.read_graph(flaky % "0")
+    record = run_in_memory(graph, {}, functions={"f": lambda _: 1}, faults=[Fault(node="a")])
+    assert record.status == "completed"
+    for pause in ("0", "9"):
+        found = again(graph, record.state.run, record.history, documents.read_graph(flaky % pause))
+        assert (found.first, found.same_end, found.made) == (None, True, {("a#1", 1), ("a#1", 2)})
+    paused = [
+        *record.history[:3],
+        msg.Entry(at=record.history[2].at, record=msg.PauseRequested(at=EPOCH, by="x")),
+        *record.history[3:],
+    ]
+    # A run that is paused for good wakes nobody.
+    found = again(graph, record.state.run, paused, documents.read_graph(flaky % "9"))
+    assert (found.status, found.first and found.first.kind) == (None, "end")
