@@ -110,8 +110,8 @@ def step(
     """Send a step; how far it has come. The same step, sent again, is one.
 
     Raises `NotFound`, `Invalid` for a step that is wrong in itself, `Forbidden` for who has not begun
-    the session (unless `anyway`: who may everything), and `Conflict` when it has ended, is at another
-    step, or another came first.
+    the session (unless `anyway`: who may everything), and `Conflict` when it has ended, is paused or
+    at another step, or another came first.
     """
     _check_own(platform, run, by, anyway=anyway)
     known = _story(platform, run)

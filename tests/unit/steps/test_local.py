@@ -634,8 +634,12 @@ def test_a_workflow_is_paused_resumed_and_cancelled_while_a_step_is_under_way() 
 
         desk.engine.tool_registry.register(ToolDefinition("slow"), slow)
         await desk.begin()
-        await desk.engine.pause_workflow(desk.workflow.workflow_id)
+        workflow_id = desk.workflow.workflow_id
+        await desk.engine.pause_workflow(workflow_id)
         assert desk.workflow.state is AgentState.PAUSED
+        for refused in (desk.step("Slow", "slow"), desk.engine.complete_workflow(workflow_id)):
+            with pytest.raises(Conflict, match="is paused; resume it first"):
+                await refused
         await desk.engine.resume_workflow(desk.workflow.workflow_id)
         under_way = asyncio.create_task(desk.step("Slow", "slow"))
         await begun.wait()
