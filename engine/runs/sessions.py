@@ -33,6 +33,8 @@ from engine.store.ids import RunId
 
 #: Lines of history that are read at a time.
 _BATCH = 1000
+#: What the act of an event tells of it: nothing that may have to be shredded.
+_TOLD = ("step_id", "step_type", "tool_name", "checkpoint_id")
 #: Kinds of waits that a person ends.
 _ASKED = PEOPLE
 
@@ -230,8 +232,10 @@ def _send(platform: Platform, run: RunId, event: Mapping[str, Json], *, by: str)
     """Send an event and take the turn; the session afterwards. Raises `Conflict` if it came late."""
     step_id = str(event["step_id"])
     key = f"session:{run.run}:{step_id}"
+    told = {name: event[name] for name in _TOLD if event.get(name) is not None}
+    own = events.Own(action=f"session.{event['kind']}", detail=told)
     events.send(
-        platform, run.tenant, graph.EVENT, dict(event), by=by, run=run.run, key=key, own=True
+        platform, run.tenant, graph.EVENT, dict(event), by=by, run=run.run, key=key, own=own
     )
     control.fold(platform, run)
     after = _story(platform, run)
