@@ -191,13 +191,21 @@ def answer(
 ) -> WorkflowStep:
     """Answer for a step that waits for somebody: `approve` or `deny`, or what it is `given`.
 
-    Raises `NotFound`; `Conflict` when nobody is asked for it, or any more; `Forbidden` for whoever
-    is not asked.
+    A call that the platform's own rules ask about is allowed as its step shows it. Raises `NotFound`;
+    `Conflict` when nobody is asked for it, or any more, and where what would be called is not what
+    the step shows; `Forbidden` for whoever is not asked.
     """
-    found = _shown(_story(platform, run), step_id)
-    wait = _asked(platform, run)
+    known = _story(platform, run)
+    found = _shown(known, step_id)
+    wait = _asked(platform, run, known.workflow.place(step_id))
     if wait is None or found.status is not StepStatus.WAITING_APPROVAL:
-        raise Conflict(f"step {step_id} is {found.status}; nobody is asked for it")
+        of = " as a whole: answer for its child_steps" if found.child_steps else ""
+        raise Conflict(f"step {step_id} is {found.status}; nobody is asked for it{of}")
+    if choice == graph.APPROVE and not _shows(found, wait):
+        raise Conflict(
+            f"more is asked than step {step_id} shows; look at {wait.request_id} among what people"
+            " are asked, and answer it there"
+        )
     asks_choice = bool(wait.choices)
     if asks_choice is (choice is None):
         what = "to be allowed or denied" if asks_choice else "for an input"
@@ -207,7 +215,15 @@ def answer(
         fields: Any = (wait.form or {}).get("properties", {}) if isinstance(wait.form, dict) else {}
         form = {"reason": reason} if "reason" in fields else {}
     answers.answer(
-        platform, run, wait.step, by=by, roles=roles, choice=choice, form=form, reason=reason
+        platform,
+        run,
+        wait.step,
+        by=by,
+        roles=roles,
+        choice=choice,
+        form=form,
+        reason=reason,
+        digest=wait.digest,
     )
     return show(platform, run, step_id)
 
@@ -255,9 +271,24 @@ def _offer(platform: Platform, tenant: str, name: str) -> Offer | None:
     return Offer(terms=found.terms, standing=found.standing, takes=tuple(found.parameters))
 
 
-def _asked(platform: Platform, run: RunId) -> Open | None:
-    found = waits.page(platform, run.tenant, kinds=_ASKED, run=run.run, limit=1)
-    return found[0] if found else None
+def _asked(platform: Platform, run: RunId, place: int | None) -> Open | None:
+    """What people are asked for the step under way; for one of its calls side by side, of that."""
+    found = waits.page(platform, run.tenant, kinds=_ASKED, run=run.run, limit=config.MAX_STEPS)
+    if place is None:
+        return next((wait for wait in found if "." not in wait.step), None)
+    return next((wait for wait in found if wait.step.endswith(f".{place}")), None)
+
+
+def _shows(step: WorkflowStep, wait: Open) -> bool:
+    """Whether a step shows all that somebody allows by it.
+
+    A policy may have changed the arguments of a call, or ask about its result.
+    """
+    if wait.digest is None:
+        return True
+    if wait.tool is None:
+        return isinstance(wait.show, dict) and "result" not in wait.show
+    return wait.arguments == step.input_data
 
 
 def _story(platform: Platform, run: RunId) -> Story:

@@ -292,7 +292,9 @@ class _Event:
             said = "; ".join(f"{each.path}: {each.message}" for each in bound.problems)
             raise _Refused("arguments_refused", f"arguments of {name}: {said}")
         settings = self._config
-        if settings.require_approval_for_sensitive and name in settings.sensitive_tools:
+        sensitive = settings.require_approval_for_sensitive and name in settings.sensitive_tools
+        # Where the tool itself asks when it is called, nobody is asked twice.
+        if sensitive and (self._sender.asks or not offer.terms.requires_approval):
             self._ask = self._ask or ("sensitive_tools", f"{name} is a sensitive tool")
         if offer.terms.requires_approval and self._sender.asks:
             self._ask = self._ask or ("requires_approval", f"{name} wants an approval")
