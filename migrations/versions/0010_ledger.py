@@ -274,7 +274,7 @@ BEGIN
         of_tool, wanted, taken, now)
     ON CONFLICT (tenant_id, run_id, step, attempt, ordinal) DO UPDATE SET
         amounts = ledger_sum(r.amounts::jsonb, excluded.amounts::jsonb, 1),
-        accounts = (SELECT array_agg(DISTINCT a) FROM unnest(r.accounts || excluded.accounts) a);
+        accounts = ARRAY(SELECT DISTINCT a FROM unnest(r.accounts || excluded.accounts) a);
     RETURN '{}';
 END $$;
 
