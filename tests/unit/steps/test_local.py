@@ -191,6 +191,12 @@ def test_who_calls_too_often_reaches_no_handler() -> None:
         assert "2 times a minute" in (steps[2].error or "")
         assert "1 times a hour" in (steps[4].error or "")
         assert len(desk.calls) == 3
+        often = Desk({"max_steps": 100})
+        often.tool("look", rate_per_minute=60)
+        await often.begin()
+        told = [(await often.step("Look", "look")).status for _ in range(61)]
+        assert told == [StepStatus.COMPLETED] * 60 + [StepStatus.FAILED]
+        assert len(often.calls) == 60
 
     played(play)
 
