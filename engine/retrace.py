@@ -553,7 +553,7 @@ def _told(lines: Sequence[msg.Entry]) -> _Told:
 
 def _of_report(event: _ADMISSIONS) -> bool:
     """Whether a step was parked for what it has reported, rather than for its start."""
-    return isinstance(event, msg.Parked) and event.moment == "report"
+    return isinstance(event, msg.AttemptWithheld)
 
 
 def _folded(run: str, lines: Sequence[msg.Entry]) -> State:

@@ -9,7 +9,7 @@ ends one wait, and a wait is ended by one event.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -65,6 +65,14 @@ class Event:
     replayed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """An event that is the platform's way to tell a run something: the act that is kept of it."""
+
+    action: str
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
 def send(
     platform: Platform,
     tenant: str,
@@ -77,16 +85,17 @@ def send(
     key: str | None = None,
     transient: bool = False,
     seconds: float = KEPT_SECONDS,
-    own: bool = False,
+    own: Own | None = None,
 ) -> tuple[Event, tuple[RunId, ...]]:
     """Send an event; what became of it, and the runs that have something to fold by it.
 
     To a run, or to whoever waits for the name with the same match. A transient one is dropped
-    if nobody waits for it now. `own`: it is one of the platform's own. Under a key it may be sent again: the first one counts. Raises
-    `NotFound` for a run that there is not, `Conflict` for one that has ended, `KeyUsed`, and
-    `Invalid` where the step that waits for it cannot take its payload.
+    if nobody waits for it now. `own`: it is one of the platform's own. Under a key it may be sent
+    again: the first one counts. Raises `NotFound` for a run that there is not, `Conflict` for
+    one that has ended, `KeyUsed`, and `Invalid` where the step that waits for it cannot take its
+    payload.
     """
-    _check_name(name, own=own)
+    _check_name(name, own=own is not None)
     event_id = identity.new_run()
     said = digest([name, run, dict(match or {}), payload, transient])
     if key is not None:
@@ -119,9 +128,9 @@ def send(
                 connection,
                 tenant,
                 by=by,
-                action="event.send",
-                subject=f"event:{event_id}",
-                detail={"name": name, "run": run},
+                action="event.send" if own is None else own.action,
+                subject=f"event:{event_id}" if own is None else f"run:{run}",
+                detail={"name": name, "run": run, **({} if own is None else own.detail)},
             )
         if known is None and transient:
             # Nobody else ever sees it waiting: it is taken here and now, or not at all.

@@ -127,14 +127,11 @@ def _set_aside(
     connection: Connection, run: RunId, lines: Sequence[Told]
 ) -> dict[Key, msg.AttemptSucceeded]:
     """Reports that were put to people and have not come to count, as far as they are kept."""
-    judged: dict[str, int] = {}
     parked: dict[Key, datetime] = {}
     for line in lines:
         match line.record:
-            case msg.Judged(step=step, attempt=attempt, moment="report"):
-                judged[step] = attempt
-            case msg.Parked(step=step, moment="report") if step in judged:
-                parked[Key(step, judged[step])] = line.at
+            case msg.AttemptWithheld(step=step, attempt=attempt):
+                parked[Key(step, attempt)] = line.at
             case msg.AttemptSucceeded(step=step, attempt=attempt):
                 parked.pop(Key(step, attempt), None)
             case _:

@@ -149,10 +149,10 @@ class _Telling:
                 yield self._unknown(Key("", 0), at, "its inputs are shredded")
             case msg.Judged():
                 yield from self._judged(record, at)
-            case msg.Admitted() | msg.Refused() | msg.Deferred() | msg.Parked(moment="start"):
+            case msg.Admitted() | msg.Refused() | msg.Deferred() | msg.Parked():
                 yield from self._start(line, record, at)
-            case msg.Parked(step=key) if line.seq in self._before.denied:
-                about = Key(key, self._state.steps[key].attempt)
+            case msg.AttemptWithheld(step=key, attempt=attempt) if line.seq in self._before.denied:
+                about = Key(key, attempt)
                 if (report := self._record.set_aside.get(about)) is not None:
                     yield replace(self._report(report, at), denied=True)
                 else:

@@ -33,6 +33,8 @@ from engine.store.ids import RunId
 
 #: Lines of history that are read at a time.
 _BATCH = 1000
+#: What the act of an event tells of it: nothing that may have to be shredded.
+_TOLD = ("step_id", "step_type", "tool_name", "checkpoint_id")
 #: Kinds of waits that a person ends.
 _ASKED = PEOPLE
 
@@ -110,8 +112,8 @@ def step(
     """Send a step; how far it has come. The same step, sent again, is one.
 
     Raises `NotFound`, `Invalid` for a step that is wrong in itself, `Forbidden` for who has not begun
-    the session (unless `anyway`: who may everything), and `Conflict` when it has ended, is at another
-    step, or another came first.
+    the session (unless `anyway`: who may everything), and `Conflict` when it has ended, is paused or
+    at another step, or another came first.
     """
     _check_own(platform, run, by, anyway=anyway)
     known = _story(platform, run)
@@ -191,15 +193,21 @@ def answer(
     """Answer for a step that waits for somebody: `approve` or `deny`, or what it is `given`.
 
     Where the answer is bound to a call, `digest` is that of what was shown with the step; without it
-    the answer is for what the history of the session says is asked, and for nothing that is asked
-    instead by then. Raises `NotFound`; `Conflict` when nobody is asked for it, or any more, or
-    something else is; `Forbidden` for whoever is not asked.
+    a call that the platform's own rules ask about is allowed as its step shows it. Raises `NotFound`;
+    `Conflict` when nobody is asked for it, or any more, and where what would be called is not what
+    was shown; `Forbidden` for whoever is not asked.
     """
-    found = _shown(_story(platform, run), step_id)
-    asked = found.approval.digest if found.approval is not None else None
-    wait = _asked(platform, run, asked)
+    known = _story(platform, run)
+    found = _shown(known, step_id)
+    wait = _asked(platform, run, known.workflow.place(step_id))
     if wait is None or found.status is not StepStatus.WAITING_APPROVAL:
-        raise Conflict(f"step {step_id} is {found.status}; nobody is asked for it")
+        of = " as a whole: answer for its child_steps" if found.child_steps else ""
+        raise Conflict(f"step {step_id} is {found.status}; nobody is asked for it{of}")
+    if choice == graph.APPROVE and digest is None and not _shows(found, wait):
+        raise Conflict(
+            f"more is asked than step {step_id} shows; look at {wait.request_id} among what people"
+            " are asked, and answer it there"
+        )
     asks_choice = bool(wait.choices)
     if asks_choice is (choice is None):
         what = "to be allowed or denied" if asks_choice else "for an input"
@@ -217,7 +225,7 @@ def answer(
         choice=choice,
         form=form,
         reason=reason,
-        digest=digest or asked,
+        digest=digest or wait.digest,
     )
     return show(platform, run, step_id)
 
@@ -242,8 +250,10 @@ def _send(platform: Platform, run: RunId, event: Mapping[str, Json], *, by: str)
     """Send an event and take the turn; the session afterwards. Raises `Conflict` if it came late."""
     step_id = str(event["step_id"])
     key = f"session:{run.run}:{step_id}"
+    told = {name: event[name] for name in _TOLD if event.get(name) is not None}
+    own = events.Own(action=f"session.{event['kind']}", detail=told)
     events.send(
-        platform, run.tenant, graph.EVENT, dict(event), by=by, run=run.run, key=key, own=True
+        platform, run.tenant, graph.EVENT, dict(event), by=by, run=run.run, key=key, own=own
     )
     control.fold(platform, run)
     after = _story(platform, run)
@@ -263,10 +273,24 @@ def _offer(platform: Platform, tenant: str, name: str) -> Offer | None:
     return Offer(terms=found.terms, standing=found.standing, takes=tuple(found.parameters))
 
 
-def _asked(platform: Platform, run: RunId, digest: str | None) -> Open | None:
-    """What a session asks people, about just that call if its answer is bound to one."""
-    found = waits.page(platform, run.tenant, kinds=_ASKED, run=run.run)
-    return next((wait for wait in found if wait.digest == digest), None)
+def _asked(platform: Platform, run: RunId, place: int | None) -> Open | None:
+    """What people are asked for the step under way; for one of its calls side by side, of that."""
+    found = waits.page(platform, run.tenant, kinds=_ASKED, run=run.run, limit=config.MAX_STEPS)
+    if place is None:
+        return next((wait for wait in found if "." not in wait.step), None)
+    return next((wait for wait in found if wait.step.endswith(f".{place}")), None)
+
+
+def _shows(step: WorkflowStep, wait: Open) -> bool:
+    """Whether a step shows all that somebody allows by it.
+
+    A policy may have changed the arguments of a call, or ask about its result.
+    """
+    if wait.digest is None:
+        return True
+    if wait.tool is None:
+        return isinstance(wait.show, dict) and "result" not in wait.show
+    return wait.arguments == step.input_data
 
 
 def _story(platform: Platform, run: RunId) -> Story:

@@ -19,7 +19,7 @@ from engine.errors import Conflict, Invalid, NotFound
 from engine.sessions import graph
 from engine.sessions.config import MAX_STEPS
 from engine.sessions.story import Story, named
-from engine.sessions.words import PolicyDecision, StepStatus, StepType
+from engine.sessions.words import AgentState, PolicyDecision, StepStatus, StepType
 from engine.tools import Standing, Terms
 
 #: What may come of a failed step: the session fails, goes on, or it is tried again and then fails.
@@ -99,8 +99,8 @@ class Sender:
 def event(story: Story, wanted: Wanted, sender: Sender) -> dict[str, Json]:
     """The event that brings a step.
 
-    Raises `Invalid` for a step that is wrong in itself, `Conflict` for a session that has ended or
-    whose last step is not over.
+    Raises `Invalid` for a step that is wrong in itself, `Conflict` for a session that has ended, is
+    paused, or whose last step is not over.
     """
     _check_free(story)
     problems = [*_problems(wanted)]
@@ -135,6 +135,8 @@ def _check_free(story: Story) -> None:
         raise Conflict(
             f"workflow {workflow.workflow_id} is {workflow.state}; it takes no more steps"
         )
+    if workflow.state is AgentState.PAUSED:
+        raise Conflict(f"workflow {workflow.workflow_id} is paused; resume it first")
     if (step := story.open) is not None:
         raise Conflict(f"step {step.step_id} is {step.status}; send the next one when it is over")
 
@@ -290,7 +292,9 @@ class _Event:
             said = "; ".join(f"{each.path}: {each.message}" for each in bound.problems)
             raise _Refused("arguments_refused", f"arguments of {name}: {said}")
         settings = self._config
-        if settings.require_approval_for_sensitive and name in settings.sensitive_tools:
+        sensitive = settings.require_approval_for_sensitive and name in settings.sensitive_tools
+        # Where the tool itself asks when it is called, nobody is asked twice.
+        if sensitive and (self._sender.asks or not offer.terms.requires_approval):
             self._ask = self._ask or ("sensitive_tools", f"{name} is a sensitive tool")
         if offer.terms.requires_approval and self._sender.asks:
             self._ask = self._ask or ("requires_approval", f"{name} wants an approval")

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.core import messages as msg
-from engine.core.permits import rule_of, what_of
+from engine.core.permits import moment_of, rule_of, what_of
 from engine.core.reasons import REASONS
 from engine.core.transitions import RunStatus
 from engine.core.values import Value, marked, plain
@@ -239,6 +239,9 @@ class _Teller:
                 child.status = StepStatus.COMPLETED
                 child.output_data = {"result": child.tool_invocation.result}
             _time(child, at)
+            asked = any(each.status is StepStatus.WAITING_APPROVAL for each in step.child_steps)
+            if step.status not in SETTLED:
+                step.status = StepStatus.WAITING_APPROVAL if asked else StepStatus.RUNNING
         elif node == graph.PARALLEL:
             self._parallel(at, step, record)
 
@@ -267,11 +270,11 @@ class _Teller:
         assert approval is not None
         approval.approved_by = ", ".join(name.removeprefix("user:") for name in by)
         approval.approved_at = at
-        told = said if isinstance(said, dict) else {}
-        form = told.get("form")
-        # A permit has no form of its own: its reason is beside it.
-        reason = form.get("reason", "") if isinstance(form, dict) else ""
-        reason = reason or told.get("reason", "")
+        found = said if isinstance(said, dict) else {}
+        form = found.get("form")
+        # Who is asked for a session fills it in; who is asked by a policy says it beside the form.
+        filled = form.get("reason") if isinstance(form, dict) else None
+        reason = filled or found.get("reason", "")
         if choice == graph.APPROVE:
             approval.status, step.status = "approved", StepStatus.RUNNING
             approval.reason = reason or approval.reason
@@ -345,6 +348,9 @@ class _Teller:
                 | msg.AttemptWithheld(permits=permits, until=until)
             ) if permits:
                 step.status = StepStatus.WAITING_APPROVAL
+                if any(moment_of(one) == "call" for one in permits):
+                    # Nothing has been called yet: what follows an approval is an attempt of its own.
+                    step.tool_invocation = None
                 step.approval = Approval(
                     request_id=named("apr", self._run, key, at),
                     policy_id=", ".join(map(rule_of, permits)),
@@ -373,7 +379,8 @@ class _Teller:
         passed = tried.ended_at - invocation.timestamp
         invocation.duration_ms = round(passed.total_seconds() * 1000)
         invocation.error_message = tried.message
-        self.story.workflow.total_tool_calls += 1
+        if tried.reason is None or tried.reason in _CALLED:
+            self.story.workflow.total_tool_calls += 1
 
     def _charge(self, step: WorkflowStep, cost: float) -> None:
         amount = Decimal(str(cost))

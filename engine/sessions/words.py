@@ -237,5 +237,11 @@ class Workflow:
         return self.state in ENDED
 
     def step(self, step_id: str) -> WorkflowStep | None:
-        """A step by its id."""
-        return next((step for step in self.steps if step.step_id == step_id), None)
+        """A step by its id, be it a call of a parallel one."""
+        steps = (one for step in self.steps for one in (step, *step.child_steps))
+        return next((step for step in steps if step.step_id == step_id), None)
+
+    def place(self, step_id: str) -> int | None:
+        """Which call of its parallel step a step is, from 0; None of a step that is none."""
+        calls = (each for step in self.steps for each in enumerate(step.child_steps))
+        return next((place for place, call in calls if call.step_id == step_id), None)

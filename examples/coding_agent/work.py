@@ -26,7 +26,7 @@ You review one part of a Python program against its task. Answer with one JSON o
 else: {"valid": true, "findings": []}, or false with every reason why it does not do its task."""
 
 
-def submit_to_llm(state: Mapping[str, Any]) -> dict[str, Any]:
+def submit_to_llm(state: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """A plan of the program (`parts`), or what is to be asked first (`unclear`, `question`)."""
     prompt = _sections(
         goal=state["goal"],
@@ -34,6 +34,7 @@ def submit_to_llm(state: Mapping[str, Any]) -> dict[str, Any]:
         notes=[f"{each['title']}: {each['text']}" for each in state["documents"]],
     )
     answer = model.asked(state, system=_PLANNER, prompt=prompt)
+    context.use(tokens_used=answer["tokens_used"])
     said = model.object_in(answer["text"], "unclear")
     spent = {"model": answer["model"], "tokens_used": answer["tokens_used"]}
     if said["unclear"]:
@@ -53,7 +54,7 @@ def submit_to_llm(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"unclear": False, "question": "", "parts": named, **spent}
 
 
-def write_code(state: Mapping[str, Any]) -> dict[str, Any]:
+def write_code(state: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The code of a part, or the next attempt at it where findings or remarks are there."""
     task, before = state["draft"]["parts"][state["part"] - 1], state.get("before") or {}
     prompt = _sections(
@@ -65,6 +66,7 @@ def write_code(state: Mapping[str, Any]) -> dict[str, Any]:
         remarks=state.get("remarks"),
     )
     answer = model.asked(state, system=_WRITER, prompt=prompt)
+    context.use(tokens_used=answer["tokens_used"])
     return {
         "name": task["name"],
         "task": task["task"],
@@ -74,7 +76,7 @@ def write_code(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def validate_code(state: Mapping[str, Any]) -> dict[str, Any]:
+def validate_code(state: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The part with what is wrong with it: what Python says, else what a reviewer does."""
     part = state["part"]
     try:
@@ -84,6 +86,7 @@ def validate_code(state: Mapping[str, Any]) -> dict[str, Any]:
         return {**part, "valid": False, "findings": [finding]}
     prompt = _sections(part=part["name"], task=part["task"], code=part["code"])
     answer = model.asked(state, system=_REVIEWER, prompt=prompt)
+    context.use(tokens_used=answer["tokens_used"])
     said = model.object_in(answer["text"], "valid")
     findings = [str(each) for each in said.get("findings") or ()]
     return {

@@ -168,6 +168,7 @@ def test_it_asks_back_refines_is_rejected_and_accepted(
         assert _codes(shown["show"]) == (MENDED.strip("\n"), TOTAL.strip("\n"))
         assert _codes(again["show"]) == (NAMED.strip("\n"), TOTAL.strip("\n"))
         _check_questions(model)
+        _check_telemetry(stage, run, model)
         lines = _history(stage, run)
         _check_visits(lines)
         _check_overlap(stage, run)
@@ -238,6 +239,26 @@ def _fenced(code: str) -> str:
 
 def _codes(shown: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(shown[part]["code"] for part in ("part_1", "part_2"))
+
+
+def _check_telemetry(stage: Stage, run: RunId, model: Model) -> None:
+    """What the model said that it used is what executions and the usage of the run tell."""
+    told: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        query = {"cursor": cursor} if cursor else {}
+        page = stage.api.get(f"/api/v1/runs/{run.run}/executions", params=query).json()
+        told += page["items"]
+        cursor = page["next"]
+    worked = [one["policy_telemetry"] for one in told if one["policy_telemetry"]["memory_bytes"]]
+    assert len(worked) > 10
+    assert all(one["latency_ms"] > 0 for one in worked)
+    assert all(isinstance(amount, int | float) for one in worked for amount in one.values()
+               if not isinstance(amount, dict))  # fmt: skip
+    assert model.tokens > 0
+    assert sum(one["tokens_used"] for one in worked) == model.tokens
+    (used,) = stage.api.get("/api/v1/usage", params={"run": run.run}).json()["items"]
+    assert used["used"]["tokens_used"] == model.tokens
 
 
 def _check_questions(model: Model) -> None:

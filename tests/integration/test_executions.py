@@ -349,3 +349,33 @@ def test_a_timeline_tells_what_happened_in_order(main, worker, done):
     assert first.page.following == Place(*first.page.following)
     rest = executions.timeline(main, done, since=first.page.following)
     assert first.page.items + rest.page.items == told.page.items
+
+
+def test_what_was_recorded_of_an_attempt_stays_whatever_comes_after_it(main, worker, settings):
+    """S1-15: each attempt is a line of its own, and no line is ever another."""
+    register(main, "noop")
+    retried = {"uses": "noop", "retry": {"attempts": 3, "backoff": "0s"}}
+    run = submit(main, publish(main, chain(a=retried, b={"uses": "noop"})))
+    at = worker.platform
+
+    def lines() -> list[tuple[Any, ...]]:
+        told = "SELECT seq, kind, body::text, hash FROM history WHERE run_id = CAST(:run AS uuid)"
+        return [tuple(row) for row in platforms.sql(main, f"{told} ORDER BY seq", run=run.run)]
+
+    before = lines()
+    outcomes = [("a#1", None), ("a#1", Failed(reason="error", message="boom"))]
+    outcomes += [("a#1", Succeeded(result=1)), ("b#1", Succeeded(result=2))]
+    for key, outcome in outcomes:
+        lease = take(at, run, key)
+        if outcome is None:
+            lose_leases(settings)
+        else:
+            platforms.finish(main, at, lease, outcome)
+        sweep.sweep(main)
+        after = lines()
+        assert after[: len(before)] == before
+        before = after
+    kinds = [kind for _, kind, *_ in before if kind.startswith("Attempt")]
+    assert kinds == ["AttemptLost", "AttemptFailed", *["AttemptSucceeded"] * 2]
+    shown = [e for e in every(main, run) if e["header"]["name"] in "ab"]
+    assert [e["header"]["attempt"] for e in shown] == [1, 2, 3, 1]

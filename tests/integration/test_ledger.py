@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -51,6 +51,7 @@ def _wanted(
     step: StepId | None = None,
     ordinal: int = 1,
     at: datetime = NOW,
+    meters: Sequence[Account] = (),
 ) -> Wanted:
     return Wanted(
         step=step or StepId("local", identity.new_run(), "pay#1"),
@@ -63,6 +64,7 @@ def _wanted(
         at=at,
         amounts={"cost_usd": Decimal(amount)},
         limits=limits,
+        meters=meters,
     )
 
 
@@ -343,3 +345,38 @@ def test_what_will_not_be_made_is_let_go_of_and_what_began_is_charged_as_assumed
     with control.connect() as connection:
         rows = connection.execute(text("SELECT step, assumed FROM ledger")).all()
     assert [tuple(row) for row in rows] == [("b#1", True)]
+
+
+def test_what_no_limit_is_about_is_added_up_as_often_as_it_is_told(control: Engine) -> None:
+    first = _wanted("0.01", meters=[_account()])
+    for told in (first, replace(first, amounts={"cost_usd": Decimal("0.02")})):
+        assert _ask(control, told) is None
+    _settle(control, first, {"cost_usd": 0.03})
+    assert _held(control, _account()) == (0, Decimal("0.03"))
+
+
+@pytest.mark.parametrize(
+    ("span", "most", "moment", "after"),
+    [
+        ("minute", 60, "2026-05-04T10:59:59+00:00", "2026-05-04T11:00:00+00:00"),
+        ("hour", 1000, "2026-05-04T10:59:59+00:00", "2026-05-04T11:00:00+00:00"),
+        # The day is that of UTC, wherever whoever asks may be.
+        ("day", 3, "2026-05-04T23:59:59+00:00", "2026-05-05T02:00:00+02:00"),
+    ],
+)
+def test_a_window_takes_as_much_as_it_may_and_the_next_one_anew(
+    control: Engine, span: str, most: int, moment: str, after: str
+) -> None:
+    """S3-C5, S3-11, S3-12."""
+
+    def ask(at: datetime) -> Short | None:
+        account = ledger.account("user", "ada", "calls", span, at)
+        wanted = _wanted("0", Limit(account=account, most=Decimal(most)), at=at)
+        return _ask(control, replace(wanted, amounts={"calls": Decimal(1)}))
+
+    now = datetime.fromisoformat(moment)
+    assert [ask(now) for _ in range(most)] == [None] * most
+    denied = ask(now)
+    assert denied is not None
+    assert denied.used == most
+    assert ask(datetime.fromisoformat(after)) is None

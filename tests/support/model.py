@@ -26,6 +26,8 @@ class Model:
 
     base_url: str
     asked: list[tuple[str, Asked]] = field(default_factory=list)
+    #: What it said that it used.
+    tokens: int = 0
 
     @property
     def counts(self) -> Counter[str]:
@@ -66,6 +68,8 @@ def serving(
                 return
             message = {"role": "assistant", "content": said}
             tokens = len((one.system + one.prompt + said).split())
+            with lock:
+                model.tokens += tokens
             self._send(
                 200,
                 {

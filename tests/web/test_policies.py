@@ -8,8 +8,12 @@ import pytest
 from flask import Flask
 
 from engine.core.principal import Principal
+from engine.guardrails import judge, verdicts
+from engine.guardrails.facts import Facts
+from engine.guardrails.vocabulary import OPERATORS
 from engine.platform import Platform
 from engine.runs import access, policies
+from engine.store import session
 from tests.support import platforms
 from tests.support.site import Api
 from tests.web.test_openapi import fits
@@ -233,6 +237,67 @@ def test_a_policy_is_tried_on_facts(app: Flask, api: Api) -> None:
     fits(app, spec, response)
     (verdict,) = response.json["moments"][0]["verdicts"]
     assert (verdict["from"], verdict["quorum"]) == (["role:approver"], 2)
+
+
+LATER = """
+policy: later
+priority: 9
+rules:
+  - {tool: look, action: allow}
+  - {tool: pay, action: allow_with_audit}
+  - {name: eve, tool: pay, arguments: {path: to.name, eq: eve}, action: require_approval}
+"""
+EARLIER = """
+policy: earlier
+priority: 1
+rules:
+  - {name: ne, tool: pay, arguments: {path: to.name, ne: eve}, action: warn}
+  - {name: in, tool: pay, arguments: {path: to.name, in: [mallory]}, action: deny}
+  - {name: not_in, tool: pay, arguments: {path: to.name, not_in: [eve, mallory]}, action: warn}
+  - {name: contains, tool: pay, arguments: {path: tags, contains: gift}, action: warn}
+  - {name: regex, tool: pay, arguments: {path: to.name, regex: "^mal"}, action: warn}
+  - {name: gt, tool: pay, arguments: {path: sum, gt: 10}, action: warn}
+  - {name: gte, tool: pay, arguments: {path: sum, gte: 10}, action: warn}
+  - {name: lt, tool: pay, arguments: {path: sum, lt: 10}, action: warn}
+  - {name: lte, tool: pay, arguments: {path: sum, lte: 10}, action: warn}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "action", "fired"),
+    [
+        (
+            {"to": {"name": "eve"}, "sum": 10, "tags": ["gift"]},
+            "require_approval",
+            {"contains", "gte", "lte", "eve"},
+        ),
+        (
+            {"to": {"name": "mallory"}, "sum": 11, "tags": []},
+            "reject_execution",
+            {"ne", "in", "regex", "gt", "gte"},
+        ),
+        (
+            {"to": {"name": "bob"}, "sum": 9, "tags": []},
+            "warn",
+            {"ne", "not_in", "lt", "lte"},
+        ),
+    ],
+)
+def test_a_set_of_rules_decides_by_fields_and_a_denial_wins(
+    api: Api, control: Platform, arguments: Any, action: str, fired: set[str]
+) -> None:
+    """S3-C6: put in force over REST, and asked in the order of their priority."""
+    for text in (LATER, EARLIER):
+        assert apply(api, text).status_code == 201
+    facts = Facts(moment="call", tool="pay", arguments=arguments)
+    with session.transaction(control.database) as connection:
+        held = policies.governance(connection, "local", 2)
+    found = judge.judge(held, facts, {}).verdicts
+    assert {each.rule for each in found if each.rule in ("eve", *OPERATORS)} == fired
+    assert [each.policy for each in found] == sorted(each.policy for each in found)
+    strongest = verdicts.strongest(found)
+    assert strongest is not None
+    assert strongest.action == action
 
 
 def test_a_policy_is_tried_on_a_run(api: Api, stranger: Api, control: Platform) -> None:

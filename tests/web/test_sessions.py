@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import operator
+import random
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx2
@@ -23,12 +27,14 @@ from celeriac.steps import (
     StepStatus,
     StepType,
     ToolDefinition,
+    Workflow,
 )
 from engine.platform import Platform
-from engine.runs import access, catalogue, definitions, sweep, views
+from engine.runs import access, catalogue, definitions, policies, sweep, views
 from engine.sessions import story
 from engine.store.ids import RunId
 from tests.support import platforms, site
+from tests.support.hands import carry_out
 from tests.support.platforms import LINE, TENANT, Sent
 from tests.support.site import Api
 from workers.execution import Worker, execute
@@ -493,70 +499,377 @@ def test_a_session_that_takes_too_long_fails(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("name", ["rest", "send_email"])
 def test_a_tool_that_wants_an_approval_is_parked_and_then_really_called(
-    client: Client, control: Platform
+    client: Client, control: Platform, name: str
 ) -> None:
+    async def play() -> None:
+        engine = AgenticWorkflowEngine(client=client)
+        # A sensitive one is asked about once, too.
+        engine.tool_registry.register(ToolDefinition(name, requires_approval=True), _rest)
+        workflow = await engine.create_workflow("Task")
+
+        async def ask() -> Any:
+            return await engine.execute_step(
+                workflow.workflow_id, CALL, "Rest", input_data={"seconds": 0}, tool_name=name
+            )
+
+        step = await ask()
+        assert (step.status, workflow.state) == (
+            StepStatus.WAITING_APPROVAL,
+            AgentState.WAITING_APPROVAL,
+        )
+        assert calls_of(control, workflow.workflow_id) == []
+        done = await engine.approve_step(workflow.workflow_id, step.step_id)
+        assert (done.status, done.output_data) == (StepStatus.COMPLETED, {"result": 0})
+        assert (done.approval.status, done.approval.approved_by) == ("approved", "ada")
+        assert calls_of(control, workflow.workflow_id) == [name]
+        step = await ask()
+        denied = await engine.deny_step(workflow.workflow_id, step.step_id, reason="no")
+        assert (denied.status, denied.error) == (StepStatus.FAILED, "denied by ada: no")
+        assert calls_of(control, workflow.workflow_id) == [name]
+
+    played(play)
+
+
+@pytest.mark.usefixtures("workers")
+def test_calls_side_by_side_are_allowed_one_by_one(client: Client, control: Platform) -> None:
     async def play() -> None:
         engine = AgenticWorkflowEngine(client=client)
         engine.tool_registry.register(ToolDefinition("rest", requires_approval=True), _rest)
         workflow = await engine.create_workflow("Task")
+        children = [
+            {"name": f"r{n}", "tool_name": "rest", "input_data": {"seconds": n}} for n in range(2)
+        ]
         step = await engine.execute_step(
-            workflow.workflow_id, CALL, "Rest", input_data={"seconds": 0}, tool_name="rest"
+            workflow.workflow_id, StepType.PARALLEL, "Both", child_steps=children
         )
         assert step.status is StepStatus.WAITING_APPROVAL
-        assert calls_of(control, workflow.workflow_id) == []
-        (wait,) = client.waits(kind="permit")
-        assert (wait.tool, wait.arguments) == ("rest", {"seconds": 0})
-        assert step.approval.digest == wait.digest
-        answer = client.sessions.answer
-        with pytest.raises(Conflict, match="not what was seen"):
-            answer(workflow.workflow_id, step.step_id, "approve", digest="0" * 64)
-        assert calls_of(control, workflow.workflow_id) == []
-        done = await engine.approve_step(workflow.workflow_id, step.step_id)
-        assert done.output_data == {"result": 0}
-        # Whoever names no digest answers for what the history of the session says is asked.
-        step = await engine.execute_step(
-            workflow.workflow_id, CALL, "Rest", input_data={"seconds": 1}, tool_name="rest"
-        )
-        answer(workflow.workflow_id, step.step_id, "deny", reason="no")
-        denied = await engine.get_workflow(workflow.workflow_id)
-        assert (denied.steps[-1].status, denied.steps[-1].error) == (
+        await until(engine, workflow, lambda: len([*client.waits(kind="permit")]) == 2)
+        first, second = step.child_steps
+        with pytest.raises(Conflict, match="child_steps"):
+            await engine.approve_step(workflow.workflow_id, step.step_id)
+        await engine.approve_step(workflow.workflow_id, first.step_id)
+        assert workflow.steps[0].status is StepStatus.WAITING_APPROVAL
+        await engine.deny_step(workflow.workflow_id, second.step_id)
+        await until(engine, workflow, lambda: workflow.steps[0].completed_at is not None)
+        assert workflow.steps[0].status is StepStatus.FAILED
+        assert [each.status for each in workflow.steps[0].child_steps] == [
+            StepStatus.COMPLETED,
             StepStatus.FAILED,
-            "denied by ada: no",
-        )
+        ]
         assert calls_of(control, workflow.workflow_id) == ["rest"]
+
+    played(play)
+
+
+async def until(
+    engine: AgenticWorkflowEngine, workflow: Workflow, holds: Callable[[], bool]
+) -> None:
+    """Look at a workflow until something holds that others bring about."""
+    while not holds():
+        await asyncio.sleep(0.02)
+        await engine.get_workflow(workflow.workflow_id)
+
+
+@pytest.mark.usefixtures("workers")
+def test_what_a_step_does_not_show_is_not_allowed_by_it(client: Client, control: Platform) -> None:
+    rules = [
+        {"tool": "rest", "action": "modify", "set": {"seconds": 0.01}},
+        {"tool": "rest", "action": "ask"},
+    ]
+    policies.apply(control, TENANT, json.dumps({"policy": "p", "rules": rules}), by="ada")
+
+    async def play() -> None:
+        engine = AgenticWorkflowEngine(client=client)
+        engine.tool_registry.register(ToolDefinition("rest"), _rest)
+        workflow = await engine.create_workflow("Task")
+        step = await engine.execute_step(
+            workflow.workflow_id, CALL, "Rest", input_data={"seconds": 5}, tool_name="rest"
+        )
+        with pytest.raises(Conflict, match="more is asked than step"):
+            await engine.approve_step(workflow.workflow_id, step.step_id)
+        assert calls_of(control, workflow.workflow_id) == []
+        denied = await engine.deny_step(workflow.workflow_id, step.step_id)
+        assert denied.status is StepStatus.FAILED
 
     played(play)
 
 
 @pytest.mark.usefixtures("workers")
 def test_who_lacks_a_permission_or_meets_a_closed_tool_reaches_no_handler(
-    client: Client, app: Flask, control: Platform
+    app: Flask, api: Api, control: Platform
 ) -> None:
+    bob = replace(access.LOCAL, user="bob", roles=frozenset({"operator"}))
+    operator = Api(client=app.test_client(), token=access.create_key(control.database, bob))
+    tool = {"name": "rest", "code": REST, "required_permissions": ["read:documents"]}
+    assert api.post("/api/v1/tools", json=tool).status_code == 201
+    place = operator.post("/api/v1/sessions", json={"name": "Task"}).headers["Location"]
+    run = operator.get(place).json["run_id"]
+
+    def step() -> Any:
+        asked = {"step_type": "tool_call", "name": "Rest", "tool_name": "rest"}
+        made = operator.post(f"{place}/steps", json={**asked, "input_data": {"seconds": 0}})
+        assert made.status_code == 201
+        return settled(operator, made.headers["Location"])
+
+    denied = step()
+    assert (denied["status"], denied["reason"]) == ("failed", "forbidden")
+    assert "read:documents, which bob lacks" in denied["error"]
+    told = api.get("/api/v1/audit", query_string={"run": run, "action": "AttemptFailed"}).json
+    (line,) = told["items"]
+    assert "read:documents, which bob lacks" in json.dumps(line)
+    api.send("PATCH", "/api/v1/users/bob", json={"permissions": ["read:documents"]})
+    assert step()["status"] == "completed"
+    catalogue.stand(control, TENANT, "rest", {"status": "disabled"}, by="ada")
+    assert "disabled" in step()["error"]
+    assert calls_of(control, run) == ["rest"]
+
+
+REST = "def rest(seconds):\n    return seconds"
+
+
+def settled(api: Api, place: str) -> dict[str, Any]:
+    """A step, once it is over or waits for somebody."""
+    while True:
+        found: dict[str, Any] = api.get(place).json
+        if found["status"] not in ("pending", "running"):
+            return found
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("workers")
+def test_an_approval_that_nobody_gives_expires(client: Client, control: Platform) -> None:
     async def play() -> None:
-        engine = AgenticWorkflowEngine(client=client)
-        needs = ToolDefinition("rest", required_permissions=["read:documents"])
-        engine.tool_registry.register(needs, _rest)
-        bob = replace(access.LOCAL, user="bob", roles=frozenset({"operator"}))
-        token = access.create_key(control.database, bob)
-        operator = Client("http://127.0.0.1", token, transport=httpx2.WSGITransport(app=app))
-        engine = AgenticWorkflowEngine(client=operator)
+        engine = AgenticWorkflowEngine({"approval_expiry_hours": 0.0001}, client=client)
+        engine.tool_registry.register(ToolDefinition("send_email"), _rest)
         workflow = await engine.create_workflow("Task")
-
-        async def step() -> Any:
-            return await engine.execute_step(
-                workflow.workflow_id, CALL, "Rest", input_data={"seconds": 0}, tool_name="rest"
-            )
-
-        denied = await step()
-        assert (denied.status, "read:documents" in (denied.error or "")) == (
-            StepStatus.FAILED,
-            True,
+        step = await engine.execute_step(
+            workflow.workflow_id, CALL, "Mail", input_data={"seconds": 0}, tool_name="send_email"
         )
-        catalogue.stand(control, TENANT, "rest", {"status": "disabled"}, by="ada")
-        closed = await step()
-        assert "disabled" in (closed.error or "")
-        made = views.calls(control, RunId(TENANT, story.run_of(workflow.workflow_id)))
-        assert [call for call in made if call.outcome == "succeeded"] == []
+        approval = step.approval
+        assert approval.request_id.startswith("apr_")
+        assert (approval.policy_id, approval.requested_by) == ("sensitive_tools", "ada")
+        assert approval.status == "pending"
+        await until(engine, workflow, lambda: workflow.steps[0].completed_at is not None)
+        (late,) = workflow.steps
+        assert (late.status, late.reason) == (StepStatus.FAILED, "expired")
+        assert late.approval is not None
+        assert late.approval.status == "expired"
+        with pytest.raises(Conflict):
+            await engine.approve_step(workflow.workflow_id, step.step_id)
+        assert calls_of(control, workflow.workflow_id) == []
 
     played(play)
+
+
+def test_a_call_that_comes_near_the_most_is_asked_about_and_one_beyond_it_is_denied(
+    api: Api, control: Platform
+) -> None:
+    for name, cost in (("near", 8.01), ("below", 8), ("beyond", 10.01)):
+        platforms.register(control, name, namespace="tool", cost_estimate_usd=cost)
+    for name, status in (
+        ("near", "waiting_approval"),
+        ("below", "running"),
+        ("beyond", "failed"),
+    ):
+        place = api.post("/api/v1/sessions", json={"name": "Task"}).headers["Location"]
+        step = {"step_type": "tool_call", "name": "Call", "tool_name": name}
+        made = api.post(f"{place}/steps", json={**step, "input_data": {"state": 1}}).json
+        assert made["status"] == status, made
+        if name == "near":
+            assert "8.01, over 80% of 10" in made["approval"]["reason"]
+
+
+# --- both engines ---------------------------------------------------------------------------------
+
+
+def work(n: int) -> int:
+    if n < 0:
+        raise ValueError("below nothing")
+    return n + 1
+
+
+async def script(engine: AgenticWorkflowEngine) -> Workflow:
+    """Something of everything."""
+    engine.tool_registry.register(
+        ToolDefinition("work", parameters={"n": {"type": "integer"}}, cost_estimate_usd=0.5), work
+    )
+    engine.tool_registry.register(ToolDefinition("send_email", cost_estimate_usd=0.25), work)
+    engine.tool_registry.register(ToolDefinition("ask_first", requires_approval=True), work)
+    workflow = await engine.create_workflow("Task", "To do", "ada", context={"start": 4})
+    number = workflow.workflow_id
+
+    async def step(name: str, tool: str | None = None, n: Any = 1, **more: Any) -> Any:
+        given = {"n": n} if tool else {"reasoning": name}
+        kind = more.pop("step_type", CALL if tool else StepType.REASONING)
+        return await engine.execute_step(
+            number, kind, name, "Why", input_data=given, tool_name=tool, **more
+        )
+
+    await step("Think")
+    await step("Work", "work", n="$context.start")
+    await step("More", "work", n="$context.Work.result")
+    await step("Never", "work", condition="$context.Work.result > 9")
+    await step("Wrong", "work", n="one")
+    await step("Fails", "work", n=-1)
+    await step("Skipped", "work", n=-1, on_failure="skip")
+    await step("Tried", "work", n=-1)
+    await step("Unknown", "unknown", on_failure="skip")
+    for name in ("send_email", "ask_first"):
+        asked = await step("Ask", name)
+        await engine.approve_step(number, asked.step_id, "ada", reason="why not")
+        asked = await step("Ask again", name)
+        await engine.deny_step(number, asked.step_id, "ada")
+    asked = await step("Age", step_type=StepType.HUMAN_INPUT)
+    await engine.provide_input(number, asked.step_id, {"age": 42}, "ada")
+    children = [{"name": f"c{n}", "tool_name": "work", "input_data": {"n": n}} for n in (-1, 2)]
+    await step("Both", step_type=StepType.PARALLEL, child_steps=children)
+    kept = await engine.create_checkpoint(number, "here")
+    await step("Undone", "work")
+    await engine.rollback(number, kept.checkpoint_id)
+    await step("Instead", "work", n=7)
+    await engine.pause_workflow(number)
+    await engine.resume_workflow(number)
+    await step("Tried", "work", n=-2, on_failure="retry")
+    return workflow
+
+
+#: What differs whenever it is played. A call that people allow is there an attempt that begins anew.
+CHANGING = re.compile(r"(_at|_id|_ids|_ms|^at|^timestamp|^attempt)$")
+#: Where the code of a handler lies: here in its file, there as it was registered.
+PLACE = re.compile(r" \((test_sessions\.py, )?line \d+( of \w+)?: ")
+
+
+def lasting(value: Any) -> Any:
+    """What is the same whenever a workflow is played."""
+    match value:
+        case dict():
+            return {
+                name: lasting(each) for name, each in value.items() if not CHANGING.search(name)
+            }
+        case list() | tuple():
+            return [lasting(each) for each in value]
+        case str():
+            return PLACE.sub(" (", value)
+        case _:
+            return value
+
+
+@pytest.mark.usefixtures("workers")
+def test_both_engines_tell_the_same_of_the_same_steps(client: Client) -> None:
+    settings = {"max_retries": 1, "retry_backoff_seconds": 0.01, "checkpoint_interval_steps": 4}
+
+    async def play() -> None:
+        here = await script(AgenticWorkflowEngine(settings))
+        there = await script(AgenticWorkflowEngine(settings, client=client))
+        for one, other in zip(here.steps, there.steps, strict=True):
+            assert lasting(asdict(one)) == lasting(asdict(other))
+        assert lasting(asdict(here)) == lasting(asdict(there))
+        assert here.state is AgentState.FAILED
+        assert len(here.checkpoints) > 3
+
+    played(play)
+
+
+# --- what is left of it ---------------------------------------------------------------------------
+
+
+def test_the_audit_of_a_session_tells_all_that_became_of_it_in_order(
+    api: Api, control: Platform, worker: Platform
+) -> None:
+    rule = {"tool": "look", "action": "allow_with_audit"}
+    policies.apply(control, TENANT, json.dumps({"policy": "p", "rules": [rule]}), by="ada")
+    platforms.register(control, "look", "def look(n):\n    return n", namespace="tool")
+    platforms.register(control, "send_email", "def send_email(n):\n    return n", namespace="tool")
+    made = api.post("/api/v1/sessions", json={"name": "Task"})
+    place, run = made.headers["Location"], made.json["run_id"]
+
+    def post(what: str, **body: Any) -> Any:
+        answer = api.post(f"{place}/{what}", json=body)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json
+
+    post("steps", step_type="reasoning", name="Think", step_id="step_00000000000a")
+    call = {"step_type": "tool_call", "input_data": {"n": 1}}
+    post("steps", **call, name="Look", tool_name="look", step_id="step_00000000000b")
+    with Sandbox() as sandbox:
+        keeper = Keeper(worker)
+        keeper.start()
+        own = Worker(name="w", platform=worker, sandbox=sandbox, keeper=keeper)
+        carry_out(control, own, RunId(TENANT, run))
+        keeper.close()
+    asked = post("steps", **call, name="Mail", tool_name="send_email", step_id="step_00000000000c")
+    post(f"steps/{asked['step_id']}/deny", reason="no")
+    kept = post("checkpoints", name="here")
+    post("rollback", checkpoint_id=kept["checkpoint_id"])
+    post("complete")
+    found = api.get("/api/v1/audit", query_string={"run": run, "limit": 500}).json["items"]
+    lines = [entry for entry in found if entry["seq"] is not None]
+    assert [entry["seq"] for entry in lines] == [*range(1, len(lines) + 1)]
+    found.sort(key=operator.itemgetter("at"))
+    words = [f"{entry['action']} {entry['by']} {json.dumps(entry['detail'])}" for entry in found]
+    told = (
+        ("RunSubmitted ada",),
+        ("session.step ada", "reasoning", "step_00000000000a"),
+        ("session.step ada", "look", "step_00000000000b"),
+        ("Judged", "allow_with_audit"),
+        ("AttemptSucceeded", "call#1"),
+        ("session.step ada", "send_email", "step_00000000000c"),
+        ("Opened", "ask#1"),
+        ("WaitEnded user:ada", "ask#1", "deny"),
+        ("session.step ada", '"checkpoint"'),
+        ("session.rollback ada", kept["checkpoint_id"]),
+        ("session.complete ada",),
+        ("FinishRun", "completed"),
+    )
+    places = [
+        next((at for at, line in enumerate(words) if all(part in line for part in parts)), parts)
+        for parts in told
+    ]
+    assert all(isinstance(place, int) for place in places), places
+    assert places == sorted(places)  # type: ignore[type-var]  # numbers, as was seen
+    assert api.get("/api/v1/audit/verify", query_string={"run": run}).json["sound"] is True
+
+
+def test_whatever_a_client_does_to_sessions_is_told_once(api: Api, control: Platform) -> None:
+    platforms.register(control, "send_email", namespace="tool")
+    drawn = random.Random(7)  # the same chances every time
+    places = [
+        api.post("/api/v1/sessions", json={"name": f"s{n}"}).headers["Location"] for n in "ab"
+    ]
+    done = len(places)
+    before = 0
+    for _ in range(60):
+        place = drawn.choice(places)
+        workflow = api.get(place).json
+        body: dict[str, Any] = {}
+        match drawn.randrange(8):
+            case 0 | 1 | 2:
+                what, body = "steps", {"step_type": "reasoning", "name": "T"}
+            case 3:
+                what = "steps"
+                body = {"step_type": "tool_call", "name": "M", "tool_name": "send_email"}
+                body["input_data"] = {"state": 1}
+            case 4:
+                last = workflow["steps"][-1]["step_id"] if workflow["steps"] else "step_x"
+                what = f"steps/{last}/deny"
+            case 5:
+                what, body = "checkpoints", {"name": "c"}
+            case 6:
+                kept = [each["checkpoint_id"] for each in workflow["checkpoints"]]
+                what, body = "rollback", {"checkpoint_id": drawn.choice([*kept, "ckpt_x"])}
+            case _:
+                what = drawn.choice(["pause", "resume"])
+        answer = api.post(f"{place}/{what}", json=body)
+        assert answer.status_code in (200, 201, 404, 409), answer.text
+        done += answer.status_code < 300
+        before += answer.status_code >= 400
+    assert done > 20
+    assert before > 5
+    (counted,) = platforms.sql(
+        control,
+        "SELECT (SELECT count(*) FROM admin_act WHERE by = 'ada' AND starts_with(action, 'session.'))"
+        " + (SELECT count(*) FROM history WHERE body->>'by' IN ('ada', '[\"user:ada\"]')) AS told",
+    )
+    assert counted.told == done

@@ -191,6 +191,12 @@ def test_who_calls_too_often_reaches_no_handler() -> None:
         assert "2 times a minute" in (steps[2].error or "")
         assert "1 times a hour" in (steps[4].error or "")
         assert len(desk.calls) == 3
+        often = Desk({"max_steps": 100})
+        often.tool("look", rate_per_minute=60)
+        await often.begin()
+        told = [(await often.step("Look", "look")).status for _ in range(61)]
+        assert told == [StepStatus.COMPLETED] * 60 + [StepStatus.FAILED]
+        assert len(often.calls) == 60
 
     played(play)
 
@@ -634,8 +640,12 @@ def test_a_workflow_is_paused_resumed_and_cancelled_while_a_step_is_under_way() 
 
         desk.engine.tool_registry.register(ToolDefinition("slow"), slow)
         await desk.begin()
-        await desk.engine.pause_workflow(desk.workflow.workflow_id)
+        workflow_id = desk.workflow.workflow_id
+        await desk.engine.pause_workflow(workflow_id)
         assert desk.workflow.state is AgentState.PAUSED
+        for refused in (desk.step("Slow", "slow"), desk.engine.complete_workflow(workflow_id)):
+            with pytest.raises(Conflict, match="is paused; resume it first"):
+                await refused
         await desk.engine.resume_workflow(desk.workflow.workflow_id)
         under_way = asyncio.create_task(desk.step("Slow", "slow"))
         await begun.wait()

@@ -65,7 +65,12 @@ def answer(report: msg.Entry, choice: str) -> msg.Entry:
 def test_a_call_that_people_must_allow_says_so(choice: str | None) -> None:
     lines, report = suspended(history())
     if choice == "approve":
-        lines += [answer(report, choice), report]
+        again = next(
+            line
+            for line in lines
+            if isinstance(line.record, msg.Admitted) and line.record.step == report.record.step  # type: ignore[union-attr]  # see above
+        )
+        lines += [answer(report, choice), again, report]
     elif choice is not None:
         key = report.record.step  # type: ignore[union-attr]  # see above
         lines += [answer(report, choice), replace(report, record=msg.TakeEdges(step=key))]
