@@ -203,7 +203,7 @@ def answer(
     if wait is None or found.status is not StepStatus.WAITING_APPROVAL:
         of = " as a whole: answer for its child_steps" if found.child_steps else ""
         raise Conflict(f"step {step_id} is {found.status}; nobody is asked for it{of}")
-    if choice == graph.APPROVE and digest is None and not _shows(found, wait):
+    if choice == graph.APPROVE and not _shows(found, wait):
         raise Conflict(
             f"more is asked than step {step_id} shows; look at {wait.request_id} among what people"
             " are asked, and answer it there"

@@ -736,7 +736,7 @@ async def script(engine: AgenticWorkflowEngine) -> Workflow:
 
 
 #: What differs whenever it is played. A call that people allow is there an attempt that begins anew.
-CHANGING = re.compile(r"(_at|_id|_ids|_ms|^at|^timestamp|^attempt)$")
+CHANGING = re.compile(r"(_at|_id|_ids|_ms|^at|^timestamp|^attempt)$|^digest$")
 #: Where the code of a handler lies: here in its file, there as it was registered.
 PLACE = re.compile(r" \((test_sessions\.py, )?line \d+( of \w+)?: ")
 
