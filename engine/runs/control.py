@@ -11,6 +11,7 @@ from engine.core import codec, transitions
 from engine.core import messages as msg
 from engine.core.graph import Graph, NodeId, Role
 from engine.core.problem import Problem
+from engine.core.values import canonical
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import abandonment, acts, graphs, ledgers, letters, turns, views
@@ -120,9 +121,12 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
         charged: Mapping[str, float] = {}
         if found.begun:
             why = f"{by} had it begun anew" + (f": {reason}" if reason else "")
-            results.take_away(connection, place, found.attempt, found.fence, message=why)
             lost = ledgers.Lost(step=place, attempt=found.attempt, told=found.used)
             charged = ledgers.lose(connection, [lost]).get(place, {})
+            usage = canonical(dict(charged))
+            results.take_away(
+                connection, place, found.attempt, found.fence, message=why, usage=usage
+            )
         event = msg.RetryRequested(
             at=codec.UNTIMED,
             step=msg.StepKey(step),

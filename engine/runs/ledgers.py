@@ -14,8 +14,9 @@ import orjson
 from sqlalchemy import Connection
 
 from engine.platform import Platform
-from engine.store import ledger, session
-from engine.store.ids import StepId
+from engine.runs.budgets import STEPS
+from engine.store import ledger, session, steps
+from engine.store.ids import RunId, StepId
 from engine.store.ledger import Unopened
 
 #: What the sandbox measures, whoever asks for it or not.
@@ -82,7 +83,28 @@ def lose(connection: Connection, lost: Sequence[Lost]) -> Mapping[StepId, Mappin
     ]:
         used = {**amounts, **told[step]} if ordinal == 0 and step in told else None
         ledger.settle(connection, step, attempt, ordinal, used=used, assumed=True)
-    return ledger.charged(connection, attempts)
+    # Steps are counted by accounts alone: they are no usage of an attempt.
+    return {
+        step: {name: amount for name, amount in usage.items() if name != STEPS}
+        for step, usage in ledger.charged(connection, attempts).items()
+    }
+
+
+def underway(connection: Connection, runs: Sequence[RunId]) -> Sequence[Lost]:
+    """The attempts of runs that are under way, with what they have told."""
+    return [
+        Lost(step=StepId(row.tenant_id, row.run_id, row.key), attempt=row.attempt, told=row.used)
+        for row in steps.underway(connection, runs)
+    ]
+
+
+def let_go(connection: Connection, runs: Sequence[RunId], underway: Sequence[Lost]) -> None:
+    """Charge attempts that were under way and whose steps are gone; let go of what is left of them."""
+    if underway:
+        rows = steps.load(connection, [one.step for one in underway])
+        live = {(StepId(row.tenant_id, row.run_id, row.key), row.attempt) for row in rows}
+        lose(connection, [one for one in underway if (one.step, one.attempt) not in live])
+    ledger.close(connection, runs)
 
 
 def more(told: Mapping[str, float], reserved: Mapping[str, Decimal]) -> dict[str, Decimal]:

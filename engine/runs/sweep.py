@@ -18,6 +18,7 @@ from engine import faults
 from engine.broker import Hint
 from engine.core import codec
 from engine.core import messages as msg
+from engine.core.values import canonical
 from engine.platform import Platform
 from engine.runs import escalations, events, ledgers, letters, turns
 from engine.runs.ledgers import Lost
@@ -88,16 +89,19 @@ def _lose(connection: Connection, rows: list[Row[Any]]) -> None:
     """The attempts of expired leases have ended: their workers are gone, or cut off."""
     if not rows:
         return
-    results.lose(
-        connection,
-        [StepId(row.tenant_id, row.run_id, row.key) for row in rows],
-        [(row.attempt, row.fence, row.worker) for row in rows],
-    )
     steps_of = {(row.tenant_id, row.run_id, row.key): row for row in rows}
     charged = ledgers.lose(
         connection,
         [
             Lost(step=StepId(*key), attempt=row.attempt, told=row.used)
+            for key, row in steps_of.items()
+        ],
+    )
+    results.lose(
+        connection,
+        [StepId(*key) for key in steps_of],
+        [
+            (row.attempt, row.fence, row.worker, canonical(dict(charged.get(StepId(*key), {}))))
             for key, row in steps_of.items()
         ],
     )

@@ -176,7 +176,7 @@ def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = Fa
     )
 
 
-def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, again: bool = False) -> int:
+def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, tries: int = 5) -> int:
     taken = 0
     at_hand = _AtHand()
     while waiting:
@@ -197,9 +197,9 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, again: b
         except Exception as error:  # whatever it is, it must hold up one run alone
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
                 raise
-            if isinstance(error, StoodInTheWay) and not again:
+            if isinstance(error, StoodInTheWay) and tries:
                 # Two runs that hand each other their locks, say: the other one is past it now.
-                return taken + _take(platform, waiting, force=force, again=True)
+                return taken + _take(platform, waiting, force=force, tries=tries - 1)
             if len(waiting) == 1:
                 _stick(platform, waiting[0], error)
                 return taken
@@ -483,6 +483,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
                 large.refer(connection, one.run, entry.record.patch)
     letting_go = [one.run for one in turned if _lets_go(one)]
     ledger.share(connection, letting_go)
+    underway = ledgers.underway(connection, letting_go) if letting_go else ()
     ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
@@ -511,7 +512,7 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
-    ledger.close(connection, letting_go)
+    ledgers.let_go(connection, letting_go, underway)
     return [
         Hint(
             step=StepId(row.tenant_id, row.run_id, row.key),

@@ -7,7 +7,7 @@ import structlog
 from engine.errors import OutOfReach
 from engine.platform import Platform
 from engine.runs import large
-from engine.store import batches, idempotency, partitions, session
+from engine.store import batches, idempotency, ledger, partitions, session
 
 _log = structlog.get_logger(__name__)
 
@@ -19,12 +19,14 @@ _BATCH = 10_000
 
 
 def upkeep(platform: Platform) -> None:
-    """Make the partitions of the months ahead; forget old keys, and old blobs."""
+    """Make the partitions of the months ahead; forget old keys, accounts and blobs."""
     with session.transaction(platform.database) as connection:
         partitions.ensure(connection, session.today(connection))
     with session.transaction(platform.database) as connection:
         idempotency.forget(connection, older_than=KEYS_KEPT, limit=_BATCH)
         batches.forget(connection, older_than=KEYS_KEPT, limit=_BATCH)
+    with session.transaction(platform.database) as connection:
+        ledger.forget(connection, _BATCH)
     try:
         large.collect(platform)
     except OutOfReach as error:

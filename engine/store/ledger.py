@@ -111,6 +111,21 @@ _SHARE = session.Statement(
     """,
 )
 
+# A charge that comes later yet is in the ledger, from which an account is opened anew.
+_FORGET = session.Statement(
+    name="ledger_forget",
+    types="int",
+    sql="""
+    DELETE FROM account WHERE (tenant_id, key) IN (
+        SELECT a.tenant_id, a.key FROM account a
+        WHERE a.span <> 'none' AND a.period < clock_timestamp() - interval '3 days'
+            OR a.scope = 'run' AND EXISTS (SELECT FROM run r WHERE r.tenant_id = a.tenant_id
+                AND r.id::text = a.subject AND r.finished_at < clock_timestamp() - interval '1 day')
+        LIMIT $1)
+    RETURNING key
+    """,
+)
+
 _RESERVE = session.Statement(
     name="ledger_reserve",
     types=("text, text, text, int, int, text, text, text, text, timestamptz, text, text, text[]"),
@@ -199,6 +214,11 @@ def share(connection: Connection, runs: Sequence[RunId]) -> None:
     """
     if runs:
         session.run(connection, _SHARE, [run.tenant for run in runs], [run.run for run in runs])
+
+
+def forget(connection: Connection, limit: int) -> int:
+    """Remove accounts of windows and runs that are long over; how many."""
+    return len(session.run(connection, _FORGET, limit))
 
 
 def reserve(connection: Connection, wanted: Wanted) -> Short | None:

@@ -78,21 +78,22 @@ _REPORT = session.Statement(
 
 _LOSE = session.Statement(
     name="result_lose",
-    types="text[], text[], text[], int[], bigint[], text[]",
+    types="text[], text[], text[], int[], bigint[], text[], text[]",
     sql="""
-    INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message)
+    INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message, usage)
     SELECT tenant, run::uuid, key, attempt, fence, 'lost', 'lost',
-        'worker ' || worker || ' stopped answering'
-    FROM unnest($1, $2, $3, $4, $5, $6) AS t (tenant, run, key, attempt, fence, worker)
+        'worker ' || worker || ' stopped answering', usage::json
+    FROM unnest($1, $2, $3, $4, $5, $6, $7) AS t
+        (tenant, run, key, attempt, fence, worker, usage)
     """,
 )
 
 _TAKE_AWAY = session.Statement(
     name="result_take_away",
-    types="text, text, text, int, bigint, text",
+    types="text, text, text, int, bigint, text, text",
     sql="""
-    INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message)
-    VALUES ($1, $2::uuid, $3, $4, $5, 'lost', 'retried', $6)
+    INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message, usage)
+    VALUES ($1, $2::uuid, $3, $4, $5, 'lost', 'retried', $6, $7::json)
     """,
 )
 
@@ -151,23 +152,24 @@ def refuse(connection: Connection, reports: Sequence[Report]) -> None:
 
 
 def lose(
-    connection: Connection, steps: Sequence[StepId], attempts: Sequence[tuple[int, int, str]]
+    connection: Connection, steps: Sequence[StepId], attempts: Sequence[tuple[int, int, str, str]]
 ) -> None:
-    """End attempts whose lease ran out; of each its number, fence and worker."""
+    """End attempts whose lease ran out; of each its number, fence, worker and, as JSON, its usage."""
     session.run(
         connection,
         _LOSE,
         [s.tenant for s in steps],
         [s.run for s in steps],
         [s.key for s in steps],
-        [number for number, _, _ in attempts],
-        [fence for _, fence, _ in attempts],
-        [worker for _, _, worker in attempts],
+        [number for number, _, _, _ in attempts],
+        [fence for _, fence, _, _ in attempts],
+        [worker for _, _, worker, _ in attempts],
+        [usage for _, _, _, usage in attempts],
     )
 
 
 def take_away(
-    connection: Connection, step: StepId, attempt: int, fence: int, *, message: str
+    connection: Connection, step: StepId, attempt: int, fence: int, *, message: str, usage: str
 ) -> None:
     """End an attempt that somebody took from its worker."""
-    session.run(connection, _TAKE_AWAY, *step, attempt, fence, message)
+    session.run(connection, _TAKE_AWAY, *step, attempt, fence, message, usage)

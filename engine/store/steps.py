@@ -280,6 +280,17 @@ _GIVE_BACK = session.Statement(
     """,  # noqa: S608
 )
 
+_UNDERWAY = session.Statement(
+    name="step_underway",
+    types="text[], text[]",
+    sql="""
+    SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.attempt, s.used::text AS used
+    FROM step s JOIN unnest($1, $2) AS w (tenant, run)
+        ON s.tenant_id = w.tenant AND s.run_id = w.run::uuid
+    WHERE s.status = 'leased' AND s.begun
+    """,
+)
+
 _EXPIRING = session.Statement(
     name="step_expiring",
     types="int",
@@ -512,6 +523,13 @@ def held(connection: Connection, leases: Sequence[Held]) -> frozenset[Held]:
 def give_back(connection: Connection, leases: Sequence[Held]) -> None:
     """Make leased steps ready again whose attempt never began."""
     session.run(connection, _GIVE_BACK, *_held(leases))
+
+
+def underway(connection: Connection, runs: Sequence[RunId]) -> Sequence[Row[Any]]:
+    """The attempts of runs that have begun, with what they have told that they used."""
+    return session.run(
+        connection, _UNDERWAY, [run.tenant for run in runs], [run.run for run in runs]
+    )
 
 
 def expiring(connection: Connection, limit: int) -> Sequence[RunId]:

@@ -643,3 +643,16 @@ def test_a_failure_that_code_has_met_is_met_again_when_it_goes_on(
     ended = carry_out(main, worker, run)
     assert (ended.status, ended.variables) == ("completed", {"got": "sent x"})
     assert len([call for call in views.calls(main, run) if call.tool == "fails"]) == 1
+
+
+def test_what_was_told_by_an_attempt_that_is_cancelled_is_charged(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, budgets=budget())
+    register(main, "f")
+    node = {"uses": "f", "estimate": {"cost_usd": 0.2}}
+    run = submit(main, publish(main, chain(a=node)))
+    lease = take(worker.platform, run, "a#1")
+    attempts.beat(worker.platform, [lease.held], {lease.held: {"cost_usd": 0.05}})
+    control.cancel(main, run, by="eve")
+    assert (spent(main), held(main)) == (Decimal("0.05"), [])

@@ -380,3 +380,22 @@ def test_a_window_takes_as_much_as_it_may_and_the_next_one_anew(
     assert denied is not None
     assert denied.used == most
     assert ask(datetime.fromisoformat(after)) is None
+
+
+def test_accounts_of_windows_that_are_long_over_are_forgotten_and_nothing_else(
+    control: Engine,
+) -> None:
+    now = datetime.now(UTC)
+    here = ledger.account("user", "ada", "cost_usd", "hour", now)
+    old, young = (
+        _wanted("0.10", Limit(account=account, most=Decimal(1)), at=at)
+        for account, at in ((_account(), NOW), (here, now))
+    )
+    assert [_ask(control, one) for one in (old, young)] == [None, None]
+    with session.transaction(control) as connection:
+        assert ledger.forget(connection, 10) == 1
+    # Whoever was begun then is charged then, all the same.
+    _settle(control, old, {"cost_usd": 0.05})
+    assert _held(control, here) == (DIME, 0)
+    assert _ask(control, _wanted("0.95", Limit(account=_account(), most=Decimal(1)))) is None
+    assert _held(control, _account()) == (Decimal("0.95"), Decimal("0.05"))
