@@ -24,6 +24,12 @@ to be set up (OPENING), for what a wait leaves to be worked out (SAVING), for th
 undo, and the shell answers each by an event, in the same turn; the answers are history like
 anything else. A lock is given with the start, held by steps and tokens, and gone with them.
 
+*What policies say.* The core knows no rule. What was said of a step, a report or a call comes as an
+event beside it (`Judged`, `fold.guard`): a run is cut off, or paused until somebody resumes it and so
+lets pass what it was paused for. What people must allow first has a name (`permits`): a step is
+`Parked` before it starts, its report is `AttemptWithheld`, an attempt is `AttemptSuspended` at a call
+and made anew. What was used counts whatever becomes of it.
+
 *Waiting for the world.* A step that waits is one without a worker: what it waits for ends it by
 one event, or its time does; the core never asks which came first.
 
