@@ -30,13 +30,14 @@ from celeriac.steps import (
     Workflow,
 )
 from engine.platform import Platform
-from engine.runs import access, catalogue, definitions, policies, sweep, views
+from engine.runs import access, catalogue, definitions, doctor, policies, sweep, views
 from engine.sessions import story
 from engine.store.ids import RunId
 from tests.support import platforms, site
 from tests.support.hands import carry_out
 from tests.support.platforms import LINE, TENANT, Sent
 from tests.support.site import Api
+from tests.unit.steps import test_quick_start as quick_start
 from workers.execution import Worker, execute
 from workers.keeper import Keeper
 from workers.sandbox import Sandbox
@@ -266,36 +267,26 @@ def test_nobody_else_says_what_a_session_does(api: Api, app: Flask, control: Pla
 # --- with the engine of the SDK -------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("workers")
-def test_the_quick_start_runs_on_the_platform(client: Client, control: Platform) -> None:
-    async def play() -> None:
-        engine = AgenticWorkflowEngine(client=client)
-        engine.tool_registry.register(
-            ToolDefinition(
-                name="search_documents",
-                description="Search internal documents",
-                parameters={"query": {"type": "string"}},
-                cost_estimate_usd=0.01,
-            ),
-            handler=search,
-        )
-        workflow = await engine.create_workflow("Research Task", "Find", "user_123")
-        step = await engine.execute_step(
-            workflow_id=workflow.workflow_id,
-            step_type=StepType.TOOL_CALL,
-            name="Search",
-            description="Search for relevant documents",
-            input_data={"query": "diabetes guidelines"},
-            tool_name="search_documents",
-        )
-        await engine.complete_workflow(workflow.workflow_id)
-        assert step.status is StepStatus.COMPLETED
-        assert step.output_data == {"result": {"found": ["diabetes guidelines"], "count": 1}}
-        assert workflow.state is AgentState.COMPLETED
-        assert (workflow.total_cost_usd, workflow.total_tool_calls) == (0.01, 1)
-        assert calls_of(control, workflow.workflow_id) == ["search_documents"]
+def search_documents_handler(query: str) -> list[str]:
+    return [query, "ADA Standards of Care"]
 
-    played(play)
+
+@pytest.mark.usefixtures("workers")
+def test_the_quick_start_runs_on_the_platform_as_it_is_printed(
+    client: Client, control: Platform
+) -> None:
+    found = quick_start.played(search_documents_handler, client=client)
+    step, workflow = found["step"], found["workflow"]
+    assert step.status is StepStatus.COMPLETED
+    assert step.output_data == {"result": ["diabetes guidelines", "ADA Standards of Care"]}
+    assert (workflow.state, workflow.user_id) == (AgentState.COMPLETED, "user_123")
+    assert (workflow.total_cost_usd, workflow.total_tool_calls) == (0.01, 1)
+    assert workflow.total_duration_ms is not None
+    (call,) = views.calls(control, RunId(TENANT, workflow.run_id))
+    assert (call.tool, call.arguments) == (
+        "search_documents",
+        {"args": [], "kwargs": {"query": "diabetes guidelines"}},
+    )
 
 
 @pytest.mark.usefixtures("workers")
@@ -873,3 +864,5 @@ def test_whatever_a_client_does_to_sessions_is_told_once(api: Api, control: Plat
         " + (SELECT count(*) FROM history WHERE body->>'by' IN ('ada', '[\"user:ada\"]')) AS told",
     )
     assert counted.told == done
+    # What is told is what is: each run folds to what is stored of it.
+    assert doctor.examine(control.database) == ()

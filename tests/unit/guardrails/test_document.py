@@ -528,7 +528,7 @@ BOMBS = {
     "a million bytes": (b"policy: p\n#" + b"x" * 1_000_000, "more than 65536 bytes"),
     "deep lists": ("rules: " + "[" * 60_000, "nested deeper than 64 levels (line 1, column 71)"),
     "deep lines": ("- " * 30_000, "nested deeper than 64 levels (line 1, column 129)"),
-    "deep JSON": ('{"rules": ' + "[" * 7_000, "deeper than 64"),
+    "deep JSON": ('{"rules": ' + "[" * 3_500 + "]" * 3_500 + "}", "deeper than 64"),
     "many values": ("rules: [" + "1," * 30_000 + "]", "more than 8000 values (line 1, column 16"),
     "many values of JSON": ('{"rules": [' + "1," * 30_000 + "1]}", "more than 8000 values"),
     "a long key": ("? " + "k" * 60_000 + "\n: 1", "there is no field"),

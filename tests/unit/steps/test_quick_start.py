@@ -54,7 +54,7 @@ def test_the_quick_start_runs_as_it_is_printed() -> None:
         calls.append(given)
         return ["ADA Standards of Care"]
 
-    found = _run(search_documents_handler)
+    found = played(search_documents_handler)
 
     assert calls == [{"query": "diabetes guidelines"}]
     step, workflow = found["step"], found["workflow"]
@@ -70,9 +70,12 @@ def test_the_quick_start_runs_as_it_is_printed() -> None:
     assert [each.name for each in workflow.steps] == ["Search"]
 
 
-def _run(handler: Any) -> dict[str, Any]:
+def played(handler: Any, **engine: Any) -> dict[str, Any]:
+    """The names that the Quick Start leaves; `engine` is what its engine is made with."""
     body = "\n".join(f"    {line}" for line in QUICK_START.splitlines())
-    scope: dict[str, Any] = {"search_documents_handler": handler}
+    if engine:
+        body = body.replace("AgenticWorkflowEngine()", "AgenticWorkflowEngine(**engine_options)")
+    scope: dict[str, Any] = {"search_documents_handler": handler, "engine_options": engine}
     exec(f"async def main():\n{body}\n    return locals()", scope)  # the text of the seed
     found: dict[str, Any] = asyncio.run(scope["main"]())
     return found
