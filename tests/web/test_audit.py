@@ -44,7 +44,10 @@ __all__ = ["spec"]
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 #: What is asked by POST, because the question is a body, and changes nothing.
 ASKING = frozenset(
-    {"validation.check_graph", "validation.check_node_name", "policies.lint", "policies.test"}
+    {
+        *("validation.check_graph", "validation.check_node_name"),
+        *("policies.lint", "policies.test", "backtests.policy", "backtests.version"),
+    }
 )
 
 SOURCE = "def f(state):\n    return state"
