@@ -434,11 +434,14 @@ def _forbidden(request: _Request) -> Denied | None:
     user = principals.find(request.guard.connection, lease.step.tenant, lease.by)
     held = granted(user.roles, user.permissions) if user is not None and user.active else ()
     missing = [one for one in wanted if not covers(held, one)]
+    who = lease.by
+    if not missing and request.row.scopes is not None:
+        # What a credential was not to be used for is not done by what was started with it.
+        missing = [one for one in wanted if not covers(request.row.scopes, one)]
+        who = f"the credential that {lease.by} started the run with"
     if not missing:
         return None
-    message = (
-        f"tool {request.definition.name} asks for {', '.join(missing)}, which {lease.by} lacks"
-    )
+    message = f"tool {request.definition.name} asks for {', '.join(missing)}, which {who} lacks"
     return Denied(reason="forbidden", message=message)
 
 

@@ -6,7 +6,7 @@ background, and may be lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from engine import faults
@@ -34,10 +34,13 @@ def submit(
     inputs: Mapping[str, Json],
     *,
     by: str,
+    scopes: Collection[str] | None = None,
     idempotency_key: str | None = None,
     asked: Json = None,
 ) -> Submitted:
     """Accept a run of a workflow version.
+
+    `scopes` are those of the credential, if it narrows what `by` may do: the run is narrowed likewise.
 
     `asked` is what the key stands for, where that is not the version itself: who asks for the
     latest version, and asks again, gets the run there is, although another is the latest by
@@ -55,6 +58,7 @@ def submit(
                 inputs,
                 kept,
                 by=by,
+                scopes=scopes,
                 idempotency_key=idempotency_key,
                 asked=asked,
             )
@@ -74,6 +78,7 @@ def _submit(
     kept: Mapping[str, Json],
     *,
     by: str,
+    scopes: Collection[str] | None,
     idempotency_key: str | None,
     asked: Json,
 ) -> Submitted:
@@ -86,7 +91,17 @@ def _submit(
             known = idempotency.claim(connection, idempotency_key, said, run)
             if known is not None:
                 return _replayed(tenant, known.run_id, same=known.digest == said)
-        submission.enter(connection, tenant, version_id, graph, inputs, by=by, run=run, kept=kept)
+        submission.enter(
+            connection,
+            tenant,
+            version_id,
+            graph,
+            inputs,
+            by=by,
+            scopes=scopes,
+            run=run,
+            kept=kept,
+        )
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=run, replayed=False)
 

@@ -7,7 +7,7 @@ step came first is told so by a `Conflict`, and nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ def begin(
     settings: Mapping[str, Any] | None = None,
     context: Mapping[str, Json] | None = None,
     by: str,
+    scopes: Collection[str] | None = None,
     idempotency_key: str | None = None,
 ) -> Workflow:
     """Begin a session. Raises `Invalid` with every problem of its configuration.
@@ -77,7 +78,13 @@ def begin(
         "context": dict(context or {}),
     }
     run = launch.submit(
-        platform, tenant, version.id, inputs, by=by, idempotency_key=idempotency_key
+        platform,
+        tenant,
+        version.id,
+        inputs,
+        by=by,
+        scopes=scopes,
+        idempotency_key=idempotency_key,
     ).run
     control.fold(platform, run)
     return read(platform, run)

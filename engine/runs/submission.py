@@ -6,7 +6,7 @@ transaction of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -43,6 +43,7 @@ def enter(
     inputs: Mapping[str, Json],
     *,
     by: str,
+    scopes: Collection[str] | None = None,
     run: RunId | None = None,
     origin: Origin | None = None,
     kept: Mapping[str, Json],
@@ -62,6 +63,7 @@ def enter(
         rules=RULES,
         pins=canonical(pins),
         by=by,
+        scopes=scopes,
         origin=None if origin is None else (origin.step, origin.attempt, origin.orphan),
         depth=0 if origin is None else origin.depth,
     )

@@ -46,7 +46,7 @@ _HOLD = session.Statement(
     types="text, text, text, bigint",
     sql="""
     SELECT r.id::text AS id, r.status, r.head::text AS head, '{}' AS variables, r.reason, r.message,
-        r.ended_step, r.started_at, t.governance, clock_timestamp() AS now
+        r.ended_step, r.started_at, r.scopes, t.governance, clock_timestamp() AS now
     FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
     JOIN tenant t ON t.id = s.tenant_id
     WHERE s.tenant_id = $1 AND s.run_id = $2::uuid AND s.key = $3 AND s.status = 'leased'

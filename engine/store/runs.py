@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,12 +39,14 @@ class Head:
 
 _CREATE = session.Statement(
     name="run_create",
-    types="text, text, text, int, text, text, text, text, int, text, int",
+    types="text, text, text, int, text, text, text, text, int, text, int, text[]",
     sql="""
     INSERT INTO run (tenant_id, id, version_id, rules, pins, submitted_by, parent_run, parent_step,
-        parent_attempt, orphan, depth, root)
+        parent_attempt, orphan, depth, root, scopes)
     VALUES ($1, $2::uuid, $3::uuid, $4, $5::json, $6, $7::uuid, $8, $9, $10, $11,
-        coalesce((SELECT root FROM run WHERE tenant_id = $1 AND id = $7::uuid), $2::uuid))
+        coalesce((SELECT root FROM run WHERE tenant_id = $1 AND id = $7::uuid), $2::uuid),
+        CASE WHEN $7 IS NULL THEN $12
+            ELSE (SELECT scopes FROM run WHERE tenant_id = $1 AND id = $7::uuid) END)
     """,
 )
 
@@ -150,12 +152,14 @@ def create(
     rules: int,
     pins: str,
     by: str,
+    scopes: Collection[str] | None = None,
     origin: tuple[StepId, int, str] | None = None,
     depth: int = 0,
 ) -> None:
     """A new run, queued. `pins` is JSON text.
 
-    `origin`: the step that starts it, its attempt, and what becomes of the run without it.
+    `scopes`: to what the credential narrowed whoever submitted it. `origin`: the step that starts it,
+    its attempt, and what becomes of the run without it; it is narrowed as that step's run is.
     """
     step, attempt, orphan = origin or (None, None, None)
     session.run(
@@ -172,6 +176,7 @@ def create(
         attempt,
         orphan,
         depth,
+        None if scopes is None else sorted(scopes),
     )
 
 

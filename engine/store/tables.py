@@ -442,6 +442,7 @@ run = Table(
     _text("stuck_error", nullable=True),
     _time("stuck_until"),
     _uuid("root"),
+    Column("scopes", ARRAY(Text), nullable=True),
     Column("parent_run", Id, nullable=True),
     _text("parent_step", nullable=True),
     _integer("parent_attempt", nullable=True),

@@ -28,7 +28,7 @@ ALTER TABLE step ADD COLUMN asked json NOT NULL DEFAULT '[]',
     ADD COLUMN permits json NOT NULL DEFAULT '[]', ADD COLUMN used json;
 GRANT UPDATE (used) ON step TO celeriac_worker;
 GRANT SELECT ON principal TO celeriac_worker;
-ALTER TABLE run ADD COLUMN root uuid;
+ALTER TABLE run ADD COLUMN root uuid, ADD COLUMN scopes text[];
 WITH RECURSIVE tree AS (
     SELECT tenant_id, id, id AS root FROM run WHERE parent_run IS NULL
     UNION ALL
@@ -458,7 +458,7 @@ def downgrade() -> None:
         REVOKE SELECT ON principal FROM celeriac_worker;
         ALTER TABLE result DROP CONSTRAINT result_outcome_check,
             ADD CONSTRAINT result_outcome_check CHECK (outcome IN ('succeeded', 'failed', 'lost'));
-        ALTER TABLE run DROP COLUMN root;
+        ALTER TABLE run DROP COLUMN scopes, DROP COLUMN root;
         ALTER TABLE step DROP COLUMN used, DROP COLUMN permits, DROP COLUMN asked;
         """
     )

@@ -20,6 +20,7 @@ from engine.runs import (
     calls,
     catalogue,
     control,
+    launch,
     policies,
     sweep,
     turns,
@@ -649,3 +650,25 @@ def test_what_was_told_by_an_attempt_that_is_cancelled_is_charged(
     attempts.beat(worker.platform, [lease.held], {lease.held: {"cost_usd": 0.05}})
     control.cancel(main, run, by="eve")
     assert (spent(main), held(main)) == (Decimal("0.05"), [])
+
+
+def test_what_a_credential_was_not_for_is_not_done_by_what_it_started(
+    main: Platform, worker: Worker
+) -> None:
+    users.create(main, ROOT, "ada", roles=["admin"])
+    tool(main, SEND, required_permissions=["mail:send"])
+    inner = chain(a={"kind": "tool", "tool": "send", "with": {"to": "x"}})
+    publish(main, {**inner, "workflow": "inner"})
+    outer = publish(main, chain(x={"kind": "workflow", "workflow": "inner"}))
+    for scopes, status in (
+        (["run:start"], "failed"),
+        (["mail:*"], "completed"),
+        (None, "completed"),
+    ):
+        run = launch.submit(main, TENANT, outer, {}, by="ada", scopes=scopes).run
+        turns.take_turns(main, [run])
+        ended = carry_out(main, worker, run)
+        while ended.status == "running":
+            sweep.sweep(main)
+            ended = carry_out(main, worker, run)
+        assert ended.status == status

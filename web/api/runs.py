@@ -273,6 +273,7 @@ def _submit(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> 
             found,
             inputs,
             by=who.user,
+            scopes=who.scopes,
             idempotency_key=key,
             asked=named,
         )

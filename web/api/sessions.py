@@ -63,6 +63,7 @@ def begin(asked: dict[str, Any]) -> tuple[Workflow, int, dict[str, str]]:
         settings=asked["config"],
         context=asked["context"],
         by=who.user,
+        scopes=who.scopes,
         idempotency_key=body.idempotency_key(request),
     )
     place = f"/api/v1/sessions/{found.workflow_id}"

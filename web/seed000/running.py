@@ -135,6 +135,7 @@ def _submit(asked: dict[str, Any]) -> RunId:
             version.id,
             asked["initial_state"],
             by=who.user,
+            scopes=who.scopes,
             idempotency_key=key,
         )
     except Conflict as conflict:
