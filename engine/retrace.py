@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeGuard
 
 from engine import documents, waiting
 from engine.core import codec, remembered
@@ -276,7 +276,7 @@ class _Retrace:
         events = self._told.events.get(step.key, deque())
         while events:
             seq, event = events[0]
-            if isinstance(event, _ADMISSIONS) and not _of_report(event):
+            if isinstance(event, _ADMISSIONS):
                 if step.status in _ASLEEP:
                     if self._state.status is not RunStatus.RUNNING:
                         return None
@@ -298,18 +298,18 @@ class _Retrace:
 
     def _as_here(self, event: msg.AnyEvent) -> msg.AnyEvent:
         """An event as the other graph hears it."""
-        if isinstance(event, msg.AttemptSucceeded):
-            step = self._state.steps.get(event.step)
-            if step is not None and step.attempt == event.attempt:
-                return self._left(step, event)
-        if isinstance(event, msg.WaitEnded) and event.step in self._state.steps:
-            self._note(self._state.steps[event.step])
+        if not _is_done(event) or (step := self._state.steps.get(event.step)) is None:
+            return event
+        if isinstance(event, msg.WaitEnded):
+            self._note(step)
+        elif step.attempt == event.attempt:
+            return self._left(step, event)
         return event
 
     def _left(
-        self, step: Step, event: msg.AttemptSucceeded
-    ) -> msg.AttemptSucceeded | msg.AttemptFailed:
-        """A report, with what its result leaves by the other graph."""
+        self, step: Step, event: msg.AttemptSucceeded | msg.AttemptWithheld
+    ) -> msg.AttemptSucceeded | msg.AttemptWithheld | msg.AttemptFailed:
+        """A report, with what its result leaves by the other graph; or would, if it is withheld."""
         self._note(step)
         before, node = self._before(step.node), self._other.node(step.node)
         same = before is not None and before.save == node.save and not self._apart
@@ -323,7 +323,7 @@ class _Retrace:
         if not node.save:
             # What its code has set itself was not kept: the `save` of that time stood for it.
             self._apart = True
-            return replace(event, patch={}, removed=())
+            return _leaving(event, {})
         result: Json = event.result.value if isinstance(event.result, Inline) else None
         names = waiting.scope_of(self._state, step, result, read=self._read)
         if not isinstance(event.result, Inline):
@@ -343,8 +343,9 @@ class _Retrace:
                 terminal=True,
                 usage=event.usage,
             )
-        self._apart = self._apart or digest(found) != digest(dict(event.patch))
-        return replace(event, patch=found, removed=())
+        if isinstance(event, msg.AttemptSucceeded):
+            self._apart = self._apart or digest(found) != digest(dict(event.patch))
+        return _leaving(event, found)
 
     def _note(self, step: Step) -> None:
         """Take note of a result that other work has left."""
@@ -391,8 +392,7 @@ class _Retrace:
         while events:
             seq, event = events[0]
             # What was said of the request comes first: the run may have been cut off by it.
-            judged = isinstance(event, msg.Judged)
-            if judged or (isinstance(event, _ADMISSIONS) and not _of_report(event)):
+            if isinstance(event, msg.Judged | _ADMISSIONS):
                 return seq, lambda: self._admitted(step, events.popleft()[1])
             events.popleft()
         if (step.key, step.attempt) not in self._told.attempts:
@@ -457,11 +457,14 @@ class _Retrace:
         self._told.undone.answered()
         nodes = {node.id for node in self._other.nodes.values() if node.compensate}
         last = len(self._entries) + 1 if before is None else before
-        for seq in range(last - 1, 0, -1):
+        seen: set[msg.StepKey] = set()
+        for seq in range(len(self._entries), 0, -1):
             record = self._entries[seq - 1].record
-            if isinstance(record, msg.AttemptSucceeded | msg.WaitEnded):
+            # A step was done where it was done last.
+            if _is_done(record) and record.step not in seen:
+                seen.add(record.step)
                 node, _, iteration = record.step.rpartition("#")
-                if node in nodes and iteration.isdigit():
+                if seq < last and node in nodes and iteration.isdigit():
                     return msg.UndoFound(at=self._now, step=record.step, node=NodeId(node), seq=seq)
         return msg.NothingToUndo(at=self._now)
 
@@ -551,9 +554,22 @@ def _told(lines: Sequence[msg.Entry]) -> _Told:
     return found
 
 
-def _of_report(event: _ADMISSIONS) -> bool:
-    """Whether a step was parked for what it has reported, rather than for its start."""
-    return isinstance(event, msg.AttemptWithheld)
+def _is_done(
+    record: msg.Record,
+) -> TypeGuard[msg.AttemptSucceeded | msg.AttemptWithheld | msg.WaitEnded]:
+    """Whether something was done there: what people allow is yet to be."""
+    if isinstance(record, msg.WaitEnded):
+        return not record.permit
+    return isinstance(record, msg.AttemptSucceeded | msg.AttemptWithheld)
+
+
+def _leaving(
+    event: msg.AttemptSucceeded | msg.AttemptWithheld, patch: Mapping[str, Json]
+) -> msg.AttemptSucceeded | msg.AttemptWithheld:
+    """A report that leaves just that; what is withheld leaves nothing yet."""
+    if isinstance(event, msg.AttemptWithheld):
+        return event
+    return replace(event, patch=patch, removed=())
 
 
 def _folded(run: str, lines: Sequence[msg.Entry]) -> State:

@@ -10,7 +10,7 @@ Whoever would have been asked is taken to have said yes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -33,6 +33,8 @@ BLOCKING = frozenset[Consequence]({"rejected", "paused", "aborted"})
 COST = "cost_usd"
 #: Things that cannot be known which are told of one run.
 MAX_UNKNOWN = 20
+#: What asks where a tool wants each call of it allowed.
+_TOOL = "tool"
 
 _BEFORE: Mapping[str, Consequence] = {
     "abort_lifetime": "aborted",
@@ -67,13 +69,19 @@ class Moment:
     amounts: Mapping[str, Decimal] = field(default_factory=dict)
     #: It is known to cost just that, nothing included.
     known: bool = False
-    #: What is set aside for it is let go of at once: nothing of it runs.
+    #: It is charged at once, and nothing stays aside: nothing of it runs.
     waits: bool = False
+    #: It undoes what was done: it starts whatever it costs, and nobody is asked first.
+    undoes: bool = False
+    #: The same before people were asked: nothing is judged where they would not have been.
+    again: Execution | None = None
     charge: Mapping[str, Decimal] = field(default_factory=dict)
     #: Whether an execution is over here.
     ends: bool = False
     #: Whether the run is.
     last: bool = False
+    #: Somebody let the run go on, whatever had paused it.
+    resumes: bool = False
     #: A report, or the result of a call, of what has failed: there is nothing to hold back.
     failed: bool = False
     #: What became of it.
@@ -156,15 +164,28 @@ class Course:
             self.untold += 1
 
 
+class _Permit(NamedTuple):
+    """That one thing is passed once, at a moment of a step, for exactly what it was asked about."""
+
+    step: str
+    moment: str
+    id: str
+    bound: str
+
+
 @dataclass(slots=True, kw_only=True)
 class _Going:
     """A run while it is gone through."""
 
     course: Course = field(default_factory=Course)
     memory: Memory = field(default_factory=dict)
+    #: Rules that have paused it, each with the value that it saw, and those that were let pass since.
+    halted: dict[str, Json] = field(default_factory=dict)
     waived: dict[str, Json] = field(default_factory=dict)
     #: Step, moment, what asks, and about what.
-    permits: set[tuple[str, str, str, str]] = field(default_factory=set)
+    permits: set[_Permit] = field(default_factory=set)
+    #: What people were asked about, and what comes of it is recorded: by moment.
+    asked: set[tuple[str, Execution]] = field(default_factory=set)
     begun: set[Execution] = field(default_factory=set)
     #: What follows is not what was recorded.
     parted: bool = False
@@ -211,6 +232,12 @@ class _Judge:
         going = self._going.setdefault(moment.whom.run, _Going())
         cost = moment.charge.get(COST, Decimal(0))
         going.course.cost += cost
+        if moment.resumes:
+            going.waived |= going.halted
+            going.halted.clear()
+        if moment.again is not None and moment.again in going.begun:
+            self._spending.move(moment.again, moment.execution)
+            going.begun.add(moment.execution)
         if going.parted:
             self._after(going, moment, cost)
         else:
@@ -234,6 +261,14 @@ class _Judge:
             if moment.ends:
                 self._settle(moment)
             return
+        if moment.again is not None:
+            before = (facts.moment, moment.again)
+            if before not in going.asked:
+                # It has gone on already.
+                self._charge_waiting(moment)
+                self._compare(going, moment, facts, Met("passed"))
+                return
+            going.asked.remove(before)
         going.course.moments += 1
         if facts.moment == "report":
             self._beyond(going, moment)
@@ -241,19 +276,30 @@ class _Judge:
         met = self._met(going, moment, facts)
         if facts.moment == "call_report":
             self._settle(moment)
-        if facts.moment in {"start", "call"} and met.consequence not in BLOCKING:
+        if met.consequence == "asked" and moment.recorded == "asked":
+            going.asked.add((facts.moment, moment.execution))
+        elif facts.moment in {"start", "call"} and met.consequence not in BLOCKING:
             going.begun.add(moment.execution)
+        if facts.moment == "start" and (facts.moment, moment.execution) not in going.asked:
+            # Who allowed it to start has allowed that once.
+            going.permits = {
+                one for one in going.permits if (one.step, one.moment) != (facts.step, "start")
+            }
         self._compare(going, moment, facts, met)
+
+    def _charge_waiting(self, moment: Moment) -> None:
+        """Of what waits no attempt will be reported: that it is begun is all that it uses."""
+        if moment.waits:
+            self._settle(moment)
 
     def _settle(self, moment: Moment) -> None:
         self._spending.settle(moment.whom, moment.execution, moment.charge, moment.at)
 
     def _beyond(self, going: _Going, moment: Moment) -> None:
         """What was used beyond what was set aside may have been stopped while it ran."""
-        more = self._spending.beyond(moment.execution, moment.charge)
-        if not more:
+        asking = self._spending.more(moment.execution, moment.charge, moment.at)
+        if asking is None:
             return
-        asking = replace(self._asking(moment), amounts=more)
         short = self._spending.room(asking, self._budgets(moment.whom))
         if short is not None:
             going.course.tell(
@@ -266,9 +312,6 @@ class _Judge:
         course, would = going.course, met.consequence
         if would in BLOCKING and course.would == "passed":
             course.would = would
-        if would == "paused" and met.verdict is not None:
-            # Whoever resumes the run has seen it, and lets it pass at that.
-            going.waived[met.verdict.id] = met.verdict.observed
         if would == moment.recorded:
             return
         found = Divergence(
@@ -302,24 +345,58 @@ class _Judge:
         found = self._verdicts(going, moment, facts)
         decides = strongest(found)
         said = _said(moment, facts, decides)
-        if said in BLOCKING:
+        going.halted |= {one.id: one.observed for one in found if one.action == "pause_lifetime"}
+        # A start that a rule pauses the run for is held with all that is set aside for it.
+        if said in BLOCKING and (said, facts.moment) != ("paused", "start"):
             return Met(said, decides)
-        asking = [one for one in found if _said(moment, facts, one) == "asked"]
-        questions = 1 if asking or moment.asks else 0
-        if facts.moment in {"start", "call"}:
-            short = self._afford(going, moment, facts)
-            if short is not None and short.action != "require_approval":
-                return Met(consequence(facts.moment, short.action), short)
-            if short is not None:
-                # Of a step people are asked about rules first, then about budgets; of a call at once.
-                questions += 1 if facts.moment == "start" or not questions else 0
-                decides = decides if asking else short
-        for one in asking:
-            going.permits.add((facts.step, facts.moment, one.id, moment.bound))
+        asking = [(one.id, one.asked) for one in found if _said(moment, facts, one) == "asked"]
+        short: Verdict | None = None
+        if facts.moment == "start":
+            questions = self._put(going, moment, facts, asking)
+            if not (questions and moment.recorded == "asked"):
+                short, shorts = self._afford(going, moment, facts)
+                questions += len(shorts)
+        else:
+            if moment.asks and self._permit(moment, facts, _TOOL) not in going.permits:
+                asking.append((_TOOL, ()))
+            if facts.moment == "call":
+                short, shorts = self._afford(going, moment, facts)
+                asking += [(one, ()) for one in shorts]
+            blocked = short is not None and short.action != "require_approval"
+            questions = 0 if blocked else self._put(going, moment, facts, asking)
         going.course.approvals += questions
-        return Met(
-            "asked" if questions else said, decides if questions or said != "passed" else None
-        )
+        if short is not None and short.action != "require_approval":
+            going.halted |= {short.id: short.observed} if short.action == "pause_lifetime" else {}
+            return Met(stronger(consequence(facts.moment, short.action), said), short)
+        if questions and moment.recorded == "asked":
+            self._spending.release(moment.execution)
+        else:
+            self._charge_waiting(moment)
+        if questions and said not in BLOCKING:
+            return Met("asked", decides if said == "asked" else short)
+        return Met(said, decides if said != "passed" else None)
+
+    def _put(
+        self,
+        going: _Going,
+        moment: Moment,
+        facts: Facts,
+        asking: Sequence[tuple[str, Sequence[str]]],
+    ) -> int:
+        """Ask people, each of whom says yes: how often. `asking` is what asks, and whom.
+
+        Those that ask the same people are asked for at once. Where a question is recorded, the next
+        one comes when that is answered.
+        """
+        first: list[frozenset[str]] = list(dict.fromkeys(frozenset(whom) for _, whom in asking))
+        rounds = first[:1] if moment.recorded == "asked" else first
+        going.permits |= {
+            self._permit(moment, facts, one) for one, whom in asking if frozenset(whom) in rounds
+        }
+        return len(rounds)
+
+    def _permit(self, moment: Moment, facts: Facts, what: str) -> _Permit:
+        return _Permit(facts.step, facts.moment, what, moment.bound)
 
     def _verdicts(self, going: _Going, moment: Moment, facts: Facts) -> list[Verdict]:
         wanted = rules.wants(self._governance, facts.moment)
@@ -336,7 +413,7 @@ class _Judge:
             one
             for one in judgement.verdicts
             if one.action != "require_approval"
-            or (facts.step, facts.moment, one.id, moment.bound) not in going.permits
+            or self._permit(moment, facts, one.id) not in going.permits
         ]
 
     def _count(self, going: _Going, verdict: Verdict) -> None:
@@ -344,32 +421,40 @@ class _Judge:
         course.fired[verdict.id] = course.fired.get(verdict.id, 0) + 1
         course.warnings += verdict.action in {"warn", "allow_with_audit"}
 
-    def _afford(self, going: _Going, moment: Moment, facts: Facts) -> Verdict | None:
-        """Set aside what is asked for; the budget in the way, or the first that asks people."""
-        budgets = self._budgets(moment.whom)
-        asking = self._asking(moment)
-        asked: Verdict | None = None
-        while (short := self._spending.reserve(asking, budgets)) is not None:
-            self._count(going, short.verdict)
-            if short.then != ASK:
-                return short.verdict
-            permit = (facts.step, facts.moment, short.verdict.id, moment.bound)
-            if permit not in going.permits:
-                asked = asked or short.verdict
-                going.permits.add(permit)
-            asking = replace(asking, allowed={*asking.allowed, short.verdict.id})
-        if moment.waits:
-            self._spending.release(moment.execution)
-        return asked
+    def _afford(
+        self, going: _Going, moment: Moment, facts: Facts
+    ) -> tuple[Verdict | None, list[str]]:
+        """Set aside what is asked for; the budget in the way, or the first that asks people.
 
-    def _asking(self, moment: Moment) -> Asking:
-        return Asking(
+        Beside it all that ask. Of a start they are asked about one budget after the other.
+        """
+        budgets = self._budgets(moment.whom)
+        asking = Asking(
             whom=moment.whom,
             execution=moment.execution,
             at=moment.at,
             amounts=moment.amounts,
             known=moment.known,
+            unasked=moment.undoes,
+            exceed=moment.undoes,
         )
+        first: Verdict | None = None
+        asked: list[str] = []
+        while (short := self._spending.reserve(asking, budgets)) is not None:
+            if short.then != ASK:
+                self._count(going, short.verdict)
+                return short.verdict, asked
+            permit = self._permit(moment, facts, short.verdict.id)
+            if permit not in going.permits:
+                self._count(going, short.verdict)
+                first = first or short.verdict
+                asked.append(permit.id)
+                if facts.moment == "start":
+                    going.permits.add(permit)
+                    if moment.recorded == "asked":
+                        break
+            asking = replace(asking, allowed={*asking.allowed, permit.id})
+        return first, asked
 
     def _budgets(self, whom: Whom) -> tuple[rules.Applying, ...]:
         return self._governance.budgets(whom.workflow, whom.user)

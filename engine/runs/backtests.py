@@ -237,7 +237,7 @@ def of_policy(
     ]
     notes = [
         "whoever would be asked is taken to say yes",
-        "sums of users, workflows and the tenant are of the chosen runs alone",
+        "sums of users, workflows, the tenant and runs with all they start are of the chosen runs alone",
     ]
     if not policy.enforce:
         notes.append("the policy is not enforced; it is judged here as if it were")

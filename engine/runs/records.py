@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import Graph
 from engine.core.values import Json, Ref, marked
 from engine.errors import Damaged, OutOfReach
 from engine.platform import Platform
 from engine.runs import graphs, large, ledgers, views
-from engine.store import history, reads
+from engine.store import history, reads, runs
 from engine.store.ids import RunId
 
 #: Bytes up to which a value that lies in a blob is read, and those of one backtest together.
@@ -67,8 +66,8 @@ class Record:
     lines: Sequence[Told]
     calls: Sequence[Row[Any]]
     charges: Mapping[Key, Mapping[str, Decimal]]
-    #: Reports that people have not accepted: they are not in the history.
-    set_aside: Mapping[Key, msg.AttemptSucceeded]
+    #: The run that it was started for in the end, if not for itself: they are charged as one.
+    root: str
 
     @property
     def cost(self) -> Decimal:
@@ -119,44 +118,8 @@ def read(connection: Connection, run: RunId, room: Room) -> Record | None:
         lines=lines,
         calls=calls,
         charges=_charges(reads.charges(connection, run), lines, calls),
-        set_aside=_set_aside(connection, run, lines),
+        root=runs.glance(connection, run).root,
     )
-
-
-def _set_aside(
-    connection: Connection, run: RunId, lines: Sequence[Told]
-) -> dict[Key, msg.AttemptSucceeded]:
-    """Reports that were put to people and have not come to count, as far as they are kept."""
-    parked: dict[Key, datetime] = {}
-    for line in lines:
-        match line.record:
-            case msg.AttemptWithheld(step=step, attempt=attempt):
-                parked[Key(step, attempt)] = line.at
-            case msg.AttemptSucceeded(step=step, attempt=attempt):
-                parked.pop(Key(step, attempt), None)
-            case _:
-                pass
-    if not parked:
-        return {}
-    told = {
-        Key(row.step, row.attempt): row
-        for row in reads.attempts(connection, run, sorted({key.step for key in parked}))
-    }
-    found: dict[Key, msg.AttemptSucceeded] = {}
-    for key, at in parked.items():
-        payload = reads.payload(connection, run, f"{key.step}/{key.attempt}")
-        if payload is not None and key in told:
-            row = told[key]
-            body = {
-                "step": key.step,
-                "attempt": key.attempt,
-                "fence": row.fence,
-                "usage": row.usage or {},
-            }
-            report = codec.read("AttemptSucceeded", body, payload, at=at)
-            assert isinstance(report, msg.AttemptSucceeded)
-            found[key] = report
-    return found
 
 
 def _charges(
@@ -167,7 +130,6 @@ def _charges(
     for row in rows:
         used = found.setdefault(Key(row.step, row.attempt, row.ordinal), {})
         used[row.unit] = used.get(row.unit, Decimal(0)) + Decimal(row.amount)
-    known = set(found)
     called: dict[Key, dict[str, Decimal]] = {}
     for call in calls:
         usage = ledgers.charges(call.usage or {})
@@ -175,7 +137,7 @@ def _charges(
         for name, amount in usage.items():
             attempt[name] = attempt.get(name, Decimal(0)) + Decimal(str(amount))
         key = Key(call.step, call.attempt, call.ordinal)
-        if key not in known and usage:
+        if key not in found and usage:
             found[key] = {name: Decimal(str(amount)) for name, amount in usage.items()}
     for line in lines:
         match line.record:
@@ -184,9 +146,9 @@ def _charges(
                 | msg.AttemptFailed(step=step, attempt=attempt_, usage=told)
                 | msg.AttemptLost(step=step, attempt=attempt_, usage=told)
                 | msg.AttemptSuspended(step=step, attempt=attempt_, usage=told)
-            ) if Key(step, attempt_) not in known:
-                key = Key(step, attempt_)
-                # What an attempt tells includes its calls.
+                | msg.AttemptWithheld(step=step, attempt=attempt_, usage=told)
+            ) if (key := Key(step, attempt_)) not in found:
+                # What an attempt tells includes its calls; what was withheld was told before it counts.
                 found[key] = {
                     name: max(
                         Decimal(str(amount)) - called.get(key, {}).get(name, Decimal(0)), Decimal(0)

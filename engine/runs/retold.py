@@ -21,7 +21,7 @@ from engine.core import expressions
 from engine.core import messages as msg
 from engine.core.fold import evolve
 from engine.core.fold.steps import expected
-from engine.core.permits import moment_of, rule_of
+from engine.core.permits import rule_of
 from engine.core.references import CONDITION_BYTES, Readable, TooLarge
 from engine.core.state import State, Step
 from engine.core.values import Inline, Json, digest, plain
@@ -38,8 +38,8 @@ from engine.store.functions import Function
 #: Gives a version of a tool by name and number.
 Tools = Callable[[str, int], Function | None]
 
-_REPORTS = msg.AttemptSucceeded | msg.AttemptFailed
-_ENDS = msg.AttemptSucceeded | msg.AttemptFailed | msg.AttemptLost | msg.AttemptSuspended
+_REPORTS = msg.AttemptSucceeded | msg.AttemptFailed | msg.AttemptWithheld
+_QUESTIONS = msg.Parked | msg.AttemptSuspended | msg.AttemptWithheld
 _STARTS = msg.Admitted | msg.Refused | msg.Deferred | msg.Parked
 _ONE = Decimal(1)
 
@@ -63,8 +63,8 @@ def happened(record: Record) -> Happened:
             case msg.Judged() as judged:
                 came = _came(judged)
                 was = came if was == "passed" and came in backtest.BLOCKING else was
-            case msg.Parked(permits=permits) | msg.AttemptSuspended(permits=permits) if permits:
-                approvals += 1
+            case msg.Parked() | msg.AttemptSuspended() | msg.AttemptWithheld() as question:
+                approvals += _by_rules(question)
             case _:
                 pass
     return Happened(was=was, approvals=approvals)
@@ -81,13 +81,14 @@ def moments(
 class _Beforehand:
     """What later lines tell of earlier ones."""
 
-    #: By attempt, what came of its report, and the report.
-    reports: dict[Key, Consequence] = field(default_factory=dict)
-    told: dict[Key, tuple[_REPORTS, bool]] = field(default_factory=dict)
+    #: By attempt, the report that was folded in the end, and whether it is shredded.
+    told: dict[Key, tuple[msg.AttemptSucceeded | msg.AttemptFailed, bool]] = field(
+        default_factory=dict
+    )
     #: Lines at which people were asked and said no, or nothing.
     denied: set[int] = field(default_factory=set)
-    #: Calls, by step and ordinal, that people were asked about, and what was asked.
-    asked: dict[tuple[str, int], msg.AttemptSuspended] = field(default_factory=dict)
+    #: Calls, by step and ordinal, that tools wanted people asked about.
+    by_tools: set[tuple[str, int]] = field(default_factory=set)
     #: Of steps, what was said of results of calls and when.
     kept_back: dict[Key, list[tuple[datetime, Consequence]]] = field(default_factory=dict)
 
@@ -103,6 +104,7 @@ class _Telling:
         head = record.head
         self._whom = Whom(
             run=record.run.run,
+            root=record.root,
             workflow=head.workflow,
             user=head.submitted_by,
             tenant=record.run.tenant,
@@ -113,7 +115,10 @@ class _Telling:
         self._left = {key: dict(used) for key, used in record.charges.items()}
         self._settled: set[Key] = set()
         self._before = _beforehand(record)
-        self._said: dict[str, Consequence] = {}
+        #: What was said of what comes next, by step and moment.
+        self._said: dict[tuple[str, When], Consequence] = {}
+        #: What people were asked about, by what comes again when they have answered.
+        self._asked: dict[tuple[str, When, int], Execution] = {}
         self._made: Counter[str] = Counter()
         self._seen: set[tuple[str, int]] = set()
 
@@ -151,20 +156,19 @@ class _Telling:
                 yield from self._judged(record, at)
             case msg.Admitted() | msg.Refused() | msg.Deferred() | msg.Parked():
                 yield from self._start(line, record, at)
-            case msg.AttemptWithheld(step=key, attempt=attempt) if line.seq in self._before.denied:
-                about = Key(key, attempt)
-                if (report := self._record.set_aside.get(about)) is not None:
-                    yield replace(self._report(report, at), denied=True)
-                else:
-                    unknown = f"what step {key} reported was not accepted, and is not kept"
-                    yield self._unknown(about, at, unknown, ends=True)
+            case msg.AttemptWithheld():
+                denied = line.seq in self._before.denied
+                yield replace(self._report(record, at, shredded=line.shredded), denied=denied)
             case msg.AttemptSucceeded() | msg.AttemptFailed():
                 yield self._report(record, at, shredded=line.shredded)
             case msg.AttemptLost(step=key, attempt=attempt):
                 yield self._charged(Key(key, attempt), at)
             case msg.AttemptSuspended(step=key, attempt=attempt):
-                yield from self._suspended(record, at)
-                yield self._charged(Key(key, attempt), at)
+                yield from self._suspended(record, at, denied=line.seq in self._before.denied)
+                yield self._charged(Key(key, attempt), at, suspended=True)
+            case msg.ResumeRequested():
+                run = self._execution(Key("", 0))
+                yield Moment(at=at, whom=self._whom, execution=run, resumes=True)
             case msg.RetryRequested(step=key, attempt=int(attempt)):
                 yield self._charged(Key(key, attempt), at)
             case _:
@@ -179,11 +183,13 @@ class _Telling:
                     # Nothing else is said of what is asked for in a run that is cut off.
                     yield self._started(self._state.steps[judged.step], at, recorded=came)
                 else:
-                    self._said[judged.step] = came
-            case "report" if came == "aborted" and key in self._before.told:
-                # The run ends of it before its report is folded.
-                report, shredded = self._before.told[key]
-                yield self._report(report, at, shredded=shredded)
+                    self._said[judged.step, "start"] = came
+            case "report":
+                self._said[judged.step, "report"] = came
+                if came == "aborted" and key in self._before.told:
+                    # The run ends of it before its report is folded.
+                    report, shredded = self._before.told[key]
+                    yield self._report(report, at, shredded=shredded)
             case "call" if came in backtest.BLOCKING:
                 names = ", ".join(f"{one.policy}:{one.rule}" for one in judged.verdicts)
                 unknown = f"a call of step {judged.step} was stopped by {names}; which it was, is not recorded"
@@ -212,24 +218,40 @@ class _Telling:
                 came = "asked"
             case _:
                 pass
-        came = backtest.stronger(came, self._said.pop(step.key, "passed"))
-        yield self._started(step, at, recorded=came, denied=line.seq in self._before.denied)
+        came = backtest.stronger(came, self._said.pop((step.key, "start"), "passed"))
+        parked, denied = isinstance(answer, msg.Parked), line.seq in self._before.denied
+        moment = self._started(step, at, recorded=came, denied=denied, parked=parked)
+        if isinstance(answer, msg.Admitted) and moment.waits:
+            moment = replace(moment, charge=self._charge(Key(step.key, step.attempt)))
+        yield moment
 
     def _started(
-        self, step: Step, at: datetime, *, recorded: Consequence, denied: bool = False
+        self,
+        step: Step,
+        at: datetime,
+        *,
+        recorded: Consequence,
+        denied: bool = False,
+        parked: bool = False,
     ) -> Moment:
         node = self._record.graph.node(step.node)
+        execution = self._execution(Key(step.key, step.attempt))
+        again = self._again((step.key, "start", 0), execution, asked=parked)
         estimate = {name: Decimal(str(amount)) for name, amount in node.estimate.items()}
         content, unknown = self._inputs(step, "start")
         bound: dict[str, Json] = {"node": step.node, "step": step.key}
+        if node.inputs is not None and (parked or again is not None):
+            bound |= self._given(step, node.inputs)[0]
         return Moment(
             at=at,
             whom=self._whom,
-            execution=self._execution(Key(step.key, step.attempt)),
+            execution=execution,
             facts=self._facts(step, "start", at, usage=estimate, content=content),
-            amounts={**estimate, "steps": _ONE} if step.attempt == 1 else estimate,
-            known=node.wait is not None or node.kind == "tool",
-            waits=step.opens or (node.wait is not None and step.index is None),
+            amounts={**estimate, "steps": _ONE} if _first(step) else estimate,
+            known=node.wait is not None or node.kind == "tool" or step.attempt > 1,
+            waits=node.wait is not None,
+            undoes=step.of is not None and step.index is None,
+            again=again,
             recorded=recorded,
             denied=denied,
             bound=digest({**bound, "estimate": dict(node.estimate)}),
@@ -241,68 +263,106 @@ class _Telling:
         step = self._state.steps.get(report.step)
         if step is None or not expected(self._state, step, report):
             return self._charged(key, at)
+        came = self._said.pop((step.key, "report"), "passed")
         wanted = rules.wants(self._governance, "report")
         looks = bool(wanted.places) or wanted.memory
         if shredded and looks:
             unknown = f"what step {step.key} reported is shredded"
             return self._unknown(key, at, unknown, ends=True)
+        execution, withheld = self._execution(key), isinstance(report, msg.AttemptWithheld)
         content: dict[str, Json] = {}
         unknown, leaves, result = "", None, None
-        if isinstance(report, msg.AttemptSucceeded) and looks:
+        if not isinstance(report, msg.AttemptFailed) and looks:
             inline = isinstance(report.result, Inline)
             result = report.result.value if isinstance(report.result, Inline) else None
             content["result"] = result if inline else plain(report.result)
             more, unknown = self._inputs(step, "report")
             content |= more
-            if report.patch and wanted.memory:
-                leaves = digest({**self._state.view(step.thread), **report.patch})
+            patch = self._patch(report)
+            if patch is None and self._governance.remembering:
+                unknown = unknown or f"what step {step.key} would have left was not accepted"
+            if patch and wanted.memory:
+                leaves = digest({**self._state.view(step.thread), **patch})
         usage = {name: Decimal(str(amount)) for name, amount in report.usage.items()}
         bound: dict[str, Json] = {"node": step.node, "step": step.key, "attempt": report.attempt}
         return Moment(
             at=at,
             whom=self._whom,
-            execution=self._execution(key),
+            execution=execution,
             facts=replace(
                 self._facts(step, "report", at, usage=usage, content=content), state=leaves
             ),
+            again=self._again((step.key, "report", 0), execution, asked=withheld),
             charge=self._charge(key),
             ends=True,
             failed=isinstance(report, msg.AttemptFailed),
-            recorded=self._before.reports.get(key, "passed"),
+            recorded=came,
             bound=digest(bound),
             unknown=unknown,
         )
 
-    def _suspended(self, event: msg.AttemptSuspended, at: datetime) -> Iterator[Moment]:
-        """A call that people were asked about and that was never made: the question tells of it."""
+    def _patch(
+        self, report: msg.AttemptSucceeded | msg.AttemptWithheld
+    ) -> Mapping[str, Json] | None:
+        """What a report leaves in the variables; None: that is kept only if it came to count."""
+        if isinstance(report, msg.AttemptSucceeded):
+            return report.patch
+        told, _ = self._before.told.get(Key(report.step, report.attempt), (None, False))
+        return told.patch if isinstance(told, msg.AttemptSucceeded) else None
+
+    def _again(
+        self, about: tuple[str, When, int], execution: Execution, *, asked: bool
+    ) -> Execution | None:
+        """The same before people were asked, if they were; take note if they are `asked` now."""
+        before = self._asked.pop(about, None)
+        if asked:
+            self._asked[about] = execution
+        return before
+
+    def _suspended(
+        self, event: msg.AttemptSuspended, at: datetime, *, denied: bool
+    ) -> Iterator[Moment]:
+        """A call that people are asked about: the question tells of it, and its record if it was made."""
         place = _place(event)
-        made = {(call.step, call.ordinal) for call in self._record.calls}
-        if place is None or place in made or place in self._seen:
-            return
         step = self._steps.get(event.step)
         tool, arguments = event.asks.get("tool"), event.asks.get("arguments")
-        if step is None or not isinstance(tool, str):
+        if place is None or step is None or not isinstance(tool, str):
             return
-        self._seen.add(place)
         shown = event.asks.get("show")
         version = shown.get("version") if isinstance(shown, dict) else None
         known = self._tool(tool, version) if isinstance(version, int) else None
+        made = next(
+            (call for call in self._record.calls if (call.step, call.ordinal) == place), None
+        )
+        unknown, repeats = "", 0
+        if made is not None:
+            arguments, unknown = self._arguments(made, known)
+            repeats = self._made[made.digest]
+        facts = replace(
+            self._facts(replace(step, attempt=event.attempt), "call", at, usage={}, content={}),
+            tool=tool,
+            arguments=arguments,
+            repeats=repeats,
+        )
+        key = Key(event.step, event.attempt, place[1])
+        asking = self._asking(key, at, facts, known, asked=True)
+        yield replace(asking, recorded="asked", denied=denied, unknown=unknown)
+
+    def _asking(
+        self, key: Key, at: datetime, facts: Facts, known: Function | None, *, asked: bool
+    ) -> Moment:
+        """A call that asks to be made."""
         estimate = {} if known is None else _estimate(known)
-        yield Moment(
+        execution, place = self._execution(key), (key.step, key.ordinal)
+        return Moment(
             at=at,
             whom=self._whom,
-            execution=self._execution(Key(event.step, event.attempt, place[1])),
-            facts=replace(
-                self._facts(step, "call", at, usage=estimate, content={}),
-                tool=tool,
-                arguments=arguments,
-            ),
+            execution=execution,
+            facts=replace(facts, usage=estimate),
             amounts={"calls": _ONE, **estimate},
-            waits=True,
-            recorded="asked",
-            denied=True,
-            asks=_by_tool(event),
-            bound=digest([tool, arguments, event.step, place[1]]),
+            again=self._again((key.step, "call", key.ordinal), execution, asked=asked),
+            asks=place in self._before.by_tools,
+            bound=digest([facts.tool, facts.arguments, *place]),
         )
 
     # --- calls --------------------------------------------------------------------------------
@@ -327,17 +387,8 @@ class _Telling:
         if (call.step, call.ordinal) not in self._seen:
             self._seen.add((call.step, call.ordinal))
             self._made[call.digest] += 1
-        asked = self._before.asked.get((call.step, call.ordinal))
-        estimate = {} if known is None else _estimate(known)
-        yield Moment(
-            at=at,
-            whom=self._whom,
-            execution=self._execution(key),
-            facts=replace(facts, usage=estimate),
-            amounts={"calls": _ONE, **estimate},
-            recorded="passed" if asked is None else "asked",
-            asks=asked is not None and _by_tool(asked),
-            bound=digest([call.tool, arguments, call.step, call.ordinal]),
+        yield replace(
+            self._asking(key, at, facts, known, asked=False),
             unknown=unknown or ("" if known else f"tool {call.tool}@{call.version} is not known"),
         )
 
@@ -437,9 +488,13 @@ class _Telling:
         node = self._record.graph.node(step.node)
         if node.inputs is None:
             return {"inputs": dict(self._state.view(step.thread))}, ""
+        return self._given(step, node.inputs)
+
+    def _given(self, step: Step, inputs: expressions.Template) -> tuple[dict[str, Json], str]:
+        """What a step was given by its own inputs; and why it is not known."""
         scope = waiting.scope_of(self._state, step, read=self._reader)
         try:
-            found = node.inputs.evaluate(Readable(scope, self._reader, limit=CONDITION_BYTES))
+            found = inputs.evaluate(Readable(scope, self._reader, limit=CONDITION_BYTES))
         except (expressions.EvaluationError, TooLarge):
             # It had none then, either: the attempt failed for it.
             return {}, ""
@@ -449,21 +504,25 @@ class _Telling:
 
     # --- what is charged ----------------------------------------------------------------------
 
-    def _charge(self, key: Key) -> dict[str, Decimal]:
+    def _charge(self, key: Key, *, suspended: bool = False) -> dict[str, Decimal]:
         if key in self._settled:
             return {}
         self._settled.add(key)
         used = self._left.pop(key, {})
         if key.ordinal:
             return {**used, "calls": _ONE}
-        return {**used, "steps": _ONE} if key.attempt == 1 else used
+        # It is one step however often it is begun; one that gave way to people was not yet.
+        used.pop("steps", None)
+        step = self._steps.get(key.step)
+        begun = step is not None and _first(step) and not suspended
+        return {**used, "steps": _ONE} if begun else used
 
-    def _charged(self, key: Key, at: datetime) -> Moment:
+    def _charged(self, key: Key, at: datetime, *, suspended: bool = False) -> Moment:
         return Moment(
             at=at,
             whom=self._whom,
             execution=self._execution(key),
-            charge=self._charge(key),
+            charge=self._charge(key, suspended=suspended),
             ends=True,
         )
 
@@ -486,22 +545,19 @@ def _beforehand(record: Record) -> _Beforehand:
     parked: dict[str, Told] = {}
     for line in record.lines:
         match line.record:
-            case msg.Parked(step=key):
+            case msg.Parked() | msg.AttemptSuspended() | msg.AttemptWithheld() as question:
                 found.denied.add(line.seq)
-                parked[key] = line
-            case msg.WaitEnded(step=key, choice="approve") if key in parked:
+                parked[question.step] = line
+                if isinstance(question, msg.AttemptSuspended) and _by_tool(question):
+                    place = _place(question)
+                    found.by_tools |= set() if place is None else {place}
+            case msg.WaitEnded(step=key, choice="approve", permit=True) if key in parked:
                 found.denied.discard(parked.pop(key).seq)
             case (
                 msg.AttemptSucceeded(step=key, attempt=attempt)
                 | msg.AttemptFailed(step=key, attempt=attempt)
             ) as report:
                 found.told[Key(key, attempt)] = (report, line.shredded)
-            case msg.AttemptSuspended() as event if (place := _place(event)) is not None:
-                found.asked.setdefault(place, event)
-            case msg.Judged(moment="report", step=key, attempt=attempt) as judged:
-                about = Key(key, attempt)
-                came = backtest.stronger(found.reports.get(about, "passed"), _came(judged))
-                found.reports[about] = came
             case msg.Judged(moment="call_report", step=key, attempt=attempt) as judged:
                 about = Key(key, attempt)
                 found.kept_back.setdefault(about, []).append((line.at, _came(judged)))
@@ -524,9 +580,19 @@ def _place(event: msg.AttemptSuspended) -> tuple[str, int] | None:
     """The step and the ordinal of the call that people are asked about."""
     shown = event.asks.get("show")
     ordinal = shown.get("call") if isinstance(shown, dict) else None
-    if not event.permits or moment_of(event.permits[0]) != "call" or not isinstance(ordinal, int):
+    if not _by_rules(event) or not isinstance(ordinal, int):
         return None
     return event.step, ordinal
+
+
+def _by_rules(question: _QUESTIONS) -> bool:
+    """Whether people are asked by rules, budgets or tools, rather than what has become of a call."""
+    return any(not rule_of(permit).startswith("unknown:") for permit in question.permits)
+
+
+def _first(step: Step) -> bool:
+    """Whether a step has not been carried out yet, and failed or was lost."""
+    return not step.errors + step.lost
 
 
 def _by_tool(event: msg.AttemptSuspended) -> bool:

@@ -346,6 +346,126 @@ budgets:
     assert [run.was for run in found.runs] == [run.would for run in found.runs]
 
 
+def test_who_is_asked_one_after_the_other_would_be_asked_so(
+    main: Platform, worker: Platform
+) -> None:
+    """Of a start, of a call and of a report: two rules that ask others, and budgets and tools."""
+    register(main, "noop")
+    source = "def mail(to):\n    return to"
+    register(main, "mail", source, namespace="tool", requires_approval=True)
+    rule = "  - {name: %s, when: '%s', at: [%s], action: require_approval, from: ['user:%s']}\n"
+    start, report = '$node == "a"', "$result == 9"
+    text = "policy: p\nrules:\n" + "".join(
+        rule % (f"{at}{who}", when, at, who)
+        for at, when in (("start", start), ("report", report))
+        for who in ("bob", "eve")
+    )
+    text += "  - {name: call, tool: mail, action: require_approval, from: ['user:bob']}\n"
+    text += "  - {name: often, when: '$result == 9', action: warn}\n"
+    text += "budgets:\n  - {name: cost, scope: run, metric: cost_usd, limit: 10, ask_above: 0.05}\n"
+    policies.apply(main, TENANT, text, by="ada")
+    graph = line("a", "b")
+    graph["nodes"]["a"] |= {"compensate": {"uses": "noop"}, "with": {"x": "$n"}}
+    version = publish(main, {**graph, "variables": {"n": {"default": 1}}})
+
+    def ask(run: RunId, *people: str, last: str = "approve") -> None:
+        for place, by in enumerate(people, start=1):
+            choice = last if place == len(people) else "approve"
+            answered(main, run, "a#1", choice=choice, by=by)
+
+    done, denied, undone = (submit(main, version) for _ in range(3))
+    for run in (done, denied, undone):
+        ask(run, "bob", "eve", "bob")
+    for by in ("bob", "eve"):
+        lease = take(worker, done, "a#1")
+        said = calls.authorise(worker, lease, 1, "mail", {"args": ["x"], "kwargs": {}})
+        assert isinstance(said, Suspended)
+        platforms.finish(main, worker, lease, said)
+        answered(main, done, "a#1", by=by)
+        # Whoever allowed it to start has allowed that once.
+        ask(done, "bob", "eve", "bob")
+    lease = take(worker, done, "a#1")
+    call = calls.authorise(worker, lease, 1, "mail", {"args": ["x"], "kwargs": {}})
+    assert isinstance(call, calls.Authorised)
+    calls.settle(worker, lease, call, calls.Answer(value=None))
+    platforms.finish(main, worker, lease, cost(0.25, 9))
+    for run in (denied, undone):
+        do(main, worker, run, a=cost(0.25, 9))
+    ask(done, "bob", "eve")
+    ask(denied, "bob", "eve", last="deny")
+    answered(main, done, "b#1")
+    do(main, worker, done, b=cost(0.5))
+    assert platforms.status(main, done) == "completed"
+    control.cancel(main, undone, by="ada", compensate=True)
+    turns.take_turns(main, [undone])
+    for run in (denied, undone):
+        # What was withheld was done, whatever people say of it.
+        do(main, worker, run, **{"undo a": cost(0.125)})
+    assert [platforms.status(main, run) for run in (denied, undone)] == ["failed", "cancelled"]
+    found = held(main, text)
+    assert [(run.first, run.unknown) for run in found.runs] == [(None, ())] * 3
+    # Of the first: thrice three of its start, two of its call and its report, one of the next.
+    assert [run.asked for run in found.runs] == [4, 5, 14]
+    assert [run.would_ask for run in found.runs] == [4, 5, 14]
+    # What nobody would have been asked about is looked at once, however often it was asked for.
+    once = held(main, "policy: p\nrules: [{name: often, when: '$result == 9', action: warn}]")
+    assert [run.warnings for run in once.runs] == [1, 1, 1]
+    # The tool itself wants its call allowed, whatever policies say.
+    assert (once.totals.would_ask, once.totals.cost_usd) == (1, Decimal("1.5"))
+    assert "not allowed by people" in once.runs[1].unknown[0]
+    assert [(run.outcome, run.first, run.would_end) for run in led(main).runs] == [
+        ("same", None, "cancelled"),
+        ("same", None, "failed"),
+        ("same", None, "completed"),
+    ]
+
+
+def test_what_undoes_passes_budgets_and_what_is_tried_again_is_asked_again(
+    main: Platform, worker: Platform
+) -> None:
+    register(main, "noop")
+    text = """
+policy: p
+rules: [{name: ask, when: "$node == 'b'", at: [start], action: require_approval}]
+budgets: [{name: low, scope: run, metric: cost_usd, limit: 3}, {name: steps, scope: run, metric: steps, limit: 2}]
+"""
+    policies.apply(main, TENANT, text, by="ada")
+    graph = line("a", "b", "c")
+    graph["nodes"]["a"] |= {"compensate": {"uses": "noop"}}
+    graph["nodes"]["b"] |= {"retry": {"attempts": 2, "backoff": 0}}
+    run = submit(main, publish(main, graph))
+    used = {"cost_usd": 0.5}
+    do(main, worker, run, a=cost(1.5))
+    answered(main, run, "b#1")
+    do(main, worker, run, b=Failed(reason="error", message="no", usage=used, own=used))
+    # Who allowed it to start has allowed that once.
+    answered(main, run, "b#1")
+    do(main, worker, run, b=cost(0.75))
+    # There is no room for c; what was done is undone all the same.
+    do(main, worker, run, **{"undo a": cost(0)})
+    assert platforms.status(main, run) == "failed"
+    (found,) = held(main, text).runs
+    assert (found.first, found.unknown, found.was, found.would) == (
+        *(None, (), "rejected", "rejected"),
+    )
+    assert (found.asked, found.would_ask, found.cost_usd) == (2, 2, Decimal("2.75"))
+    (same,) = led(main).runs
+    assert (same.outcome, same.first, same.unknown) == ("same", None, ())
+
+
+def test_questions_that_there_were_not_are_all_counted(main: Platform, worker: Platform) -> None:
+    register(main, "noop")
+    run = submit(main, publish(main, line("a")))
+    do(main, worker, run, a=cost(1, 9))
+    rule = "  - {name: %s, when: '$node == \"a\"', at: [%s], action: require_approval, from: ['user:%s']}\n"
+    text = "policy: p\nrules:\n" + "".join(
+        rule % (f"{at}{who}", at, who) for at in ("start", "report") for who in ("bob", "eve")
+    )
+    budgets = "budgets:\n  - {name: cost, scope: run, metric: cost_usd, limit: 2, ask_above: 0.1}\n"
+    (found,) = held(main, text + budgets).runs
+    assert (found.asked, found.would_ask, found.would, found.block) == (0, 5, "passed", None)
+
+
 def asks(main: Platform, run: RunId) -> list[str]:
     statement = "SELECT step FROM wait WHERE run_id = CAST(:run AS uuid)"
     return [row.step for row in sql(main, statement, run=run.run)]
@@ -521,13 +641,26 @@ budgets:
         }
         if drawn.random() < 0.5:
             amounts["tokens_used"] = Decimal(drawn.randrange(30))
-        allowed = frozenset(drawn.sample(["p:user", "p:tokens", "p:run"], drawn.randrange(3)))
+        allowed = frozenset(
+            drawn.sample(["p:user", "p:tokens", "p:run", "p:tighter:mark"], drawn.randrange(3))
+        )
+        before = {"cost_usd": Decimal(drawn.choice(["0", "0", "2"]))}
+        undoes = drawn.random() < 0.1
         known = drawn.random() < 0.5
-        step, whom = f"s#{number}", Whom(run=run.run, workflow="line", user="ada", tenant=TENANT)
+        whom = Whom(run=run.run, root=run.run, workflow="line", user="ada", tenant=TENANT)
+        step = f"s#{number}"
         execution = Execution(run.run, step, 1, 0)
         mine = kept.reserve(
             Wanting(
-                whom=whom, execution=execution, at=at, amounts=amounts, known=known, allowed=allowed
+                whom=whom,
+                execution=execution,
+                at=at,
+                amounts=amounts,
+                before=before,
+                known=known,
+                allowed=allowed,
+                unasked=undoes,
+                exceed=undoes,
             ),
             governance.budgets("line", "ada"),
         )
@@ -538,8 +671,11 @@ budgets:
             node="s",
             at=at,
             amounts=amounts,
+            before=before,
             known=known,
             allowed=allowed,
+            unasked=undoes,
+            exceed=undoes,
         )
         theirs = reserved(main, governance, run, asking)
         assert (None if mine is None else (mine.verdict.id, mine.then)) == (
@@ -561,7 +697,7 @@ budgets:
 
 
 def reserved(main: Platform, governance: Any, run: RunId, asking: Asking) -> Any:
-    charged = Charged(run=run, workflow="line", user="ada")
+    charged = Charged(run=run, root=run.run, workflow="line", user="ada")
     while True:
         try:
             with session.transaction(main.database) as connection:
@@ -570,10 +706,12 @@ def reserved(main: Platform, governance: Any, run: RunId, asking: Asking) -> Any
             ledgers.open_accounts(main, unopened)
 
 
-def answered(main: Platform, run: RunId, key: str, choice: str = "approve") -> None:
+def answered(
+    main: Platform, run: RunId, key: str, choice: str = "approve", by: str = "bob"
+) -> None:
     """People say what becomes of a step that waits for them."""
     (asked,) = waits.page(main, TENANT, which=Open(run=run.run))
-    answers.answer(main, run, key, by="bob", choice=choice, digest=asked.digest)
+    answers.answer(main, run, key, by=by, choice=choice, digest=asked.digest)
     turns.take_turns(main, [run])
 
 
