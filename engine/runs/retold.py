@@ -260,10 +260,10 @@ class _Telling:
 
     def _report(self, report: _REPORTS, at: datetime, *, shredded: bool = False) -> Moment:
         key = Key(report.step, report.attempt)
+        came = self._said.pop((report.step, "report"), "passed")
         step = self._state.steps.get(report.step)
         if step is None or not expected(self._state, step, report):
             return self._charged(key, at)
-        came = self._said.pop((step.key, "report"), "passed")
         wanted = rules.wants(self._governance, "report")
         looks = bool(wanted.places) or wanted.memory
         if shredded and looks:
@@ -591,7 +591,7 @@ def _by_rules(question: _QUESTIONS) -> bool:
 
 
 def _first(step: Step) -> bool:
-    """Whether a step has not been carried out yet, and failed or was lost."""
+    """Whether no attempt of a step has failed or was lost."""
     return not step.errors + step.lost
 
 

@@ -137,6 +137,48 @@ def test_what_a_result_leaves_is_worked_out_by_the_other_graph(
         assert found.first.would == would
 
 
+def withheld(lines: Sequence[msg.Entry], choice: str = "approve") -> list[msg.Entry]:
+    """A record, as if people had been asked about every result."""
+    found: list[msg.Entry] = []
+    for line in lines:
+        record = line.record
+        if isinstance(record, msg.AttemptSucceeded):
+            at, step, attempt = record.at, record.step, record.attempt
+            asked = msg.AttemptWithheld(
+                at=at,
+                step=step,
+                attempt=attempt,
+                fence=record.fence,
+                permits=("report:p:r#w",),
+                result=record.result,
+            )
+            said = msg.WaitEnded(at=at, step=step, attempt=attempt, choice=choice, permit=True)
+            found += [msg.Entry(at=line.at, record=asked), msg.Entry(at=line.at, record=said)]
+        found.append(line)
+    return found
+
+
+def test_what_people_let_count_counts_as_it_would_in_the_other_graph() -> None:
+    graph = documents.read_graph(SAVED)
+    record = run_in_memory(graph, {}, functions={"f": lambda _: 4})
+    name, history = record.state.run, withheld(record.history)
+    found = again(graph, name, history)
+    assert (found.first, found.status, found.changed) == (None, "completed", ())
+    other = documents.read_graph(SAVED.replace("{n: $result}", "{n: $result + 5}, with: {x: 1}"))
+    found = again(graph, name, history, other)
+    assert (found.first and found.first.would, found.changed) == (["m", "n"], ("a",))
+    # What would not fit is not put to people: the attempt has failed.
+    unfit = documents.read_graph(SAVED.replace("{n: $result}", "{n: $result.x.y}"))
+    plain_ = again(graph, name, record.history, unfit)
+    found = again(graph, name, history, unfit)
+    assert (
+        (found.status, found.reason) == (plain_.status, plain_.reason) == ("failed", "save_failed")
+    )
+    # What they do not let count was done all the same, by other work here.
+    found = again(graph, name, withheld(record.history, "deny"), other)
+    assert (found.status, found.reason, found.changed) == ("failed", "denied", ("a",))
+
+
 def test_what_came_at_once_and_has_to_be_waited_for_is_waited_for() -> None:
     flaky = (
         "workflow: w\nnodes: {a: {uses: f, retry: {attempts: 2, backoff: %s}}}\nedges: [a -> end]"
