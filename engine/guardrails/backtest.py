@@ -406,15 +406,20 @@ class _Judge:
         judgement = judge(
             self._governance, replace(facts, totals=totals, waived=going.waived), going.memory
         )
-        going.memory = judgement.memory
         for one in judgement.verdicts:
             self._count(going, one)
-        return [
+        left = [
             one
             for one in judgement.verdicts
             if one.action != "require_approval"
             or self._permit(moment, facts, one.id) not in going.permits
         ]
+        decides = strongest(left)
+        withheld = decides is not None and decides.action == "require_approval"
+        if not (facts.moment == "report" and moment.recorded == "asked" and withheld):
+            # A lap is remembered when its report counts.
+            going.memory = judgement.memory
+        return left
 
     def _count(self, going: _Going, verdict: Verdict) -> None:
         course = going.course

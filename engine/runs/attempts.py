@@ -54,8 +54,9 @@ class Leased:
     pins: Mapping[str, int]
     #: Of a map whose items are gathered: how many there are.
     items: int | None = None
-    #: The result of the step that it undoes.
+    #: The result of the step that it undoes, if it undoes one.
     undone: Json = None
+    undoes: bool = False
     #: Who submitted the run: whom it is charged to, and whose permissions it has.
     by: str = ""
     #: The run that its run was started for in the end, if not for itself.
@@ -171,7 +172,7 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
         return lease if row.item is None else replace(lease, items=row.item)
     if row.item is None:
         undone = gathered.values(connection, lease.step.run_id, [row.of])
-        return replace(lease, undone=undone.get(row.of))
+        return replace(lease, undone=undone.get(row.of), undoes=True)
     names = items.names(connection, lease.step.run_id, graph, row.of, row.item)
     return replace(lease, variables=lease.variables.beside(names))
 

@@ -191,16 +191,22 @@ def hear(
     if isinstance(event, msg.AttemptSucceeded):
         bound["result"] = _value(event)
     found = standing(judgement.verdicts, step, "report", bound)
+    strongest = verdicts.strongest(found)
+    withheld = (
+        isinstance(event, msg.AttemptSucceeded)
+        and strongest is not None
+        and strongest.action == ASK
+    )
     said = judged(
         step,
         "report",
-        Judgement(verdicts=found, memory=judgement.memory),
+        # A lap is remembered when its report counts.
+        Judgement(verdicts=found, memory=memory if withheld else judgement.memory),
         memory,
         at=event.at,
         rules=len(guard.governance.bound["report"]),
     )
-    strongest = verdicts.strongest(found)
-    if strongest is None or strongest.action != ASK or isinstance(event, msg.AttemptFailed):
+    if not withheld:
         return Said(step=step, judged=said)
     asked = question(
         "report",

@@ -50,6 +50,8 @@ def _take(
             before=aside,
             # What is under way waits for nobody.
             unasked=True,
+            # What undoes what was done is not stopped half way.
+            exceed=lease.undoes,
         )
         short = budgets.reserve(connection, governance, lease.charged, asking)
         if short is None:

@@ -375,7 +375,8 @@ class _Heard:
 def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard:
     """Have the policies judge what was reported, before anything follows from it."""
     number = guarding.governance.number
-    received = [one for letter in letters for one in _with_set_aside(guarding, before, letter)]
+    received = [one for letter in letters for one in _with_withheld(guarding, before, letter)]
+    fresh = {id(letter.event) for letter in letters}
     events: list[msg.AnyEvent] = []
     waiting: list[Wait] = []
     memory = before.memory
@@ -387,6 +388,9 @@ def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard
             step = StepId(*guarding.charged.run, event.step)
             waiting.append(Wait(step=step, kind=PERMIT, asks=canonical(dict(event.asks))))
         said = guard.hear(guarding, before, event, memory) if number else None
+        if isinstance(event, msg.AttemptSucceeded) and id(event) not in fresh:
+            # What it used was counted when it was withheld.
+            event = replace(event, usage={})
         if said is None:
             events.append(event)
         else:
@@ -402,10 +406,10 @@ def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard
                 waiting.append(wait)
         if number != before.governed and isinstance(event, msg.RunSubmitted):
             events.append(msg.Governed(at=event.at, number=number))
-    return _Heard(events=tuple(events), letters=tuple(received), waits=tuple(waiting))
+    return _Heard(events=tuple(events), letters=tuple(letters), waits=tuple(waiting))
 
 
-def _with_set_aside(guarding: Guard, before: State, letter: _Letter) -> Iterator[_Letter]:
+def _with_withheld(guarding: Guard, before: State, letter: _Letter) -> Iterator[_Letter]:
     """A letter, and the report after it that people have let count with it."""
     yield letter
     event = letter.event

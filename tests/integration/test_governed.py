@@ -11,6 +11,7 @@ import pytest
 from engine import tools
 from engine.core import messages as msg
 from engine.core.principal import ADMIN, Principal
+from engine.core.state import State
 from engine.core.values import Json
 from engine.errors import Forbidden, Invalid
 from engine.platform import Platform
@@ -82,6 +83,11 @@ def spent(main: Platform) -> Decimal:
     (row,) = sql(main, "SELECT coalesce(sum((usage->>'cost_usd')::numeric), 0) AS sum FROM ledger")
     found: Decimal = row.sum
     return found
+
+
+def folded(main: Platform, run: RunId) -> State:
+    """The state that the history of a run tells."""
+    return views.state_at(main, run, len(views.history(main, run, limit=1000)))
 
 
 def held(main: Platform) -> list[dict[str, Any]]:
@@ -179,6 +185,24 @@ def test_a_result_that_people_must_accept_counts_when_they_have(
     assert (ended.status, ended.variables) == ("completed", {"n": 1})
     assert len(views.attempts(main, run)) == 1
     assert spent(main) == Decimal("0.25")
+    assert folded(main, run).spent["cost_usd"] == 0.25
+
+
+def test_a_lap_is_counted_once_though_people_accept_it_later(
+    main: Platform, worker: Worker
+) -> None:
+    govern(
+        main,
+        rules=[
+            {"when": "$result == 1", "action": "ask", "at": ["report"]},
+            {"no_progress": {"repeated_state": 2}, "action": "abort_lifetime"},
+        ],
+    )
+    register(main, "spends", SPENDS)
+    run = submit(main, publish(main, chain(a={"uses": "spends", "save": {"n": "$result"}})))
+    carry_out(main, worker, run)
+    answer(main, run)
+    assert carry_out(main, worker, run).status == "completed"
 
 
 def test_a_result_that_people_do_not_accept_never_counts(main: Platform, worker: Worker) -> None:
