@@ -44,9 +44,10 @@ what is in force moves one number on, which a turn reads anyway: only another nu
 policies again. On a run as it was recorded (`recorded`) a policy can be tried.
 
 *What is asked before anything happens.* A step passes `admission`: its lock, the rules (`guard`), the
-budgets (`budgets`), people. What it reports is judged in the turn, before the core folds it; a result
-that people must accept lies beside the step until they have. A call passes `calls.authorise`, which
-asks the same of it and the terms of its tool besides. Whatever is said goes into history as an event.
+budgets (`budgets`), people. What it reports is judged in the turn, before the core folds it (`hearing`); a
+result that people must accept lies beside the step until they have. A call passes `calls.authorise`, which
+asks the same of it and the terms of its tool besides; what became of one that may have happened a
+person says (`outcomes`). Whatever is said goes into history as an event.
 Money is set aside in the transaction that lets something start (`engine.store.ledger`), and charged by
 the report, by the sweep for what was lost (`ledgers`), or, of calls, when they end; what is told beyond
 it while code runs is set aside then (`overdraft`).

@@ -24,7 +24,7 @@ from engine.core.state import PERMIT
 from engine.core.values import Inline, Json, digest
 from engine.errors import CeleriacError, Conflict, Forbidden, Invalid, NotFound, Settled
 from engine.platform import Platform
-from engine.runs import acts, calls, control, identity, letters, says, views, waits
+from engine.runs import acts, control, identity, letters, outcomes, says, views, waits
 from engine.runs.waits import PEOPLE, Filter, Person
 from engine.store import answers as rows
 from engine.store import batches, history, inbox, payloads, session
@@ -306,7 +306,7 @@ def _heard(
         return Answered(settled=False, said=same, quorum=quorum)
     _settle(connection, of, row, verdict, filled, by=by)
     if asking.approves(verdict.choice):
-        calls.resolve(connection, here, asks, filled, by=by)
+        outcomes.resolve(connection, here, asks, filled, by=by)
     return Answered(settled=True, said=same, quorum=quorum, verdict=verdict.choice)
 
 

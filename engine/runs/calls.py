@@ -8,7 +8,7 @@ step left comes first:
 - a different call at this ordinal: the step is not deterministic, and fails for good;
 - begun, and its outcome never recorded: `unknown`. A tool that may be repeated is called again under
   the same idempotency key. One that may not, or that people allowed once, is never: the step waits
-  until somebody who looked says whether it happened, and what came of it (`resolve`).
+  until somebody who looked says whether it happened, and what came of it (`outcomes`).
 
 A call that is made anew is asked about in this order: does the tool take calls and these arguments;
 what do the tenant's policies say; has the user the permissions; is there money and is the tool's rate
@@ -24,14 +24,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine import asking, tools
+from engine import tools
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import NodeId
@@ -43,21 +43,28 @@ from engine.core.values import INLINE_BYTES, Json, canonical, digest, plain
 from engine.guardrails import verdicts
 from engine.guardrails.verdicts import Verdict
 from engine.platform import Platform
-from engine.runs import budgets, definitions, guard, large, ledgers, letters, policies, states
+from engine.runs import (
+    budgets,
+    definitions,
+    guard,
+    large,
+    ledgers,
+    letters,
+    outcomes,
+    policies,
+    states,
+)
 from engine.runs.attempts import Leased, Suspended
 from engine.runs.budgets import Asking, Rate, Shortfall
 from engine.runs.definitions import Definition
 from engine.runs.guard import Called, Guard
 from engine.store import calls, inbox, ledger, principals, runs, session
-from engine.store.ids import StepId
 from engine.store.ledger import Unopened
 
 #: Effect classes that a crash in the middle may repeat.
 _REPEATABLE = frozenset({"pure", "idempotent"})
 #: That of a call which people have allowed, whatever its tool says: they allowed it once.
 _ONCE = "at_most_once"
-#: How a call ended of which a person says that it did not happen.
-_NOT_MADE = "not_made"
 #: How a call ended whose result a policy does not let through.
 _REJECTED = "rejected"
 
@@ -128,7 +135,7 @@ class _Request:
         return {
             "tool": definition.name,
             "version": definition.version,
-            "arguments": _shown(named),
+            "arguments": outcomes.shown(named),
             "cost_usd": definition.terms.estimate.get("cost_usd", 0),
             "tokens_used": definition.terms.estimate.get("tokens_used", 0),
             "node": self.lease.node,
@@ -191,7 +198,7 @@ def _asked(
         if (made := _made(earlier, ordinal, tool, same)) is not None:
             return made, ()
         if not earlier.ended and earlier.effect not in _REPEATABLE:
-            return _unknown(connection, lease, ordinal, definition, earlier), ()
+            return outcomes.ask(connection, lease, ordinal, definition, earlier), ()
     if (refused := _unfit(definition, arguments)) is not None:
         return refused, ()
     ledger.share(connection, [lease.step.run_id])
@@ -243,7 +250,7 @@ def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | D
         )
     if earlier.ended and earlier.reason is None:
         return Recorded(value=orjson.loads(earlier.value))
-    if earlier.reason == _NOT_MADE:
+    if earlier.reason == outcomes.NOT_MADE:
         return None
     if earlier.reason == _REJECTED or (earlier.ended and earlier.gave_way):
         # It goes the way that it went: until it gave way to people it knew of that.
@@ -258,48 +265,6 @@ def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | D
         ),
         terminal=True,
     )
-
-
-def _unknown(
-    connection: Connection, lease: Leased, ordinal: int, definition: Definition, earlier: Row[Any]
-) -> Suspended:
-    """Ask people what has become of a call."""
-    name = definition.name
-    bound: dict[str, Json] = {
-        "tool": name,
-        "version": definition.version,
-        "step": lease.step.key,
-        "call": ordinal,
-        "attempt": earlier.attempt,
-        "arguments": _shown(orjson.loads(earlier.arguments)),
-    }
-    why = (
-        f"it began in attempt {earlier.attempt}, whose worker was lost before its end was recorded"
-    )
-    asks = asking.permit(
-        bound,
-        title=f"What has become of the call of {name}?",
-        policy_id=f"tool:{name}",
-        why=f"{why}; look whether it happened, and say so. It is not made again if it did",
-        four_eyes=False,
-    )
-    asks |= {"form": dict(_HAPPENED), "resolves": {"call": ordinal, "attempt": earlier.attempt}}
-    # However the lease ends, the times of the questions are the database's.
-    until = runs.glance(connection, lease.step.run_id).now + timedelta(seconds=guard.PERMIT_SECONDS)
-    permits = (permit("call", f"unknown:{name}", digest(bound)),)
-    return Suspended(permits=permits, asks=asks, until=until)
-
-
-#: What people fill in who know what has become of a call.
-_HAPPENED: Mapping[str, Json] = {
-    "type": "object",
-    "properties": {
-        "happened": {"type": "boolean"},
-        "result": {"description": "What the tool gave back, if it happened"},
-    },
-    "required": ["happened"],
-    "additionalProperties": False,
-}
 
 
 def _unfit(definition: Definition, arguments: Json) -> Denied | None:
@@ -515,17 +480,6 @@ def _question(request: _Request, asked: Sequence[tuple[str, Verdict | msg.Verdic
     return Suspended(permits=question.permits, asks=question.asks, until=question.until)
 
 
-#: Bytes of arguments, as JSON, up to which people are shown them.
-_SHOWN_BYTES = 65_536
-
-
-def _shown(arguments: Json) -> Json:
-    """Arguments as people see them."""
-    if len(canonical(arguments)) <= _SHOWN_BYTES:
-        return arguments
-    return {"too large to be shown, by sha256": digest(arguments)}
-
-
 def _reserve(request: _Request, allowed: frozenset[str]) -> Shortfall | None:
     guarding = request.guard
     asking = _asking(request, allowed)
@@ -639,33 +593,6 @@ def settle(
     if _stops(said):
         platform.broker.nudge([lease.step.run_id])
     return found
-
-
-def resolve(
-    connection: Connection,
-    step: StepId,
-    asks: Mapping[str, Any],
-    form: Mapping[str, Json],
-    *,
-    by: str,
-) -> None:
-    """Record what somebody says has become of a call, where that is what was asked."""
-    if (which := asks.get("resolves")) is None:
-        return
-    happened = bool(form["happened"])
-    calls.end(
-        connection,
-        step,
-        which["call"],
-        which["attempt"],
-        reason=None if happened else _NOT_MADE,
-        message=None if happened else f"{by} says that it did not happen",
-        value=canonical(form.get("result")) if happened else None,
-        usage="{}",
-    )
-    if not happened:
-        # It was taken to have cost what was set aside for it.
-        ledger.settle(connection, step, which["attempt"], which["call"], used={})
 
 
 def _let_through(request: _Request, answer: Answer) -> tuple[Answer, _Request]:

@@ -42,7 +42,7 @@ from engine.runs import (
     children,
     events,
     graphs,
-    guard,
+    hearing,
     items,
     large,
     ledgers,
@@ -54,6 +54,7 @@ from engine.runs import (
 from engine.runs.budgets import Charged
 from engine.runs.children import Parent
 from engine.runs.guard import Guard
+from engine.runs.hearing import Letter
 from engine.runs.letters import ticked
 from engine.runs.requests import Desk, Sitting
 from engine.store import (
@@ -96,26 +97,6 @@ SNAPSHOT_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Letter:
-    """An event as it was received: what is folded, and the texts that history keeps of it."""
-
-    event: msg.AnyEvent
-    kind: str
-    format: int
-    body: str
-    payload_id: str | None
-
-    def stored(self) -> dict[str, Json]:
-        """What is kept of it while people make up their minds."""
-        return {
-            "kind": self.kind,
-            "format": self.format,
-            "body": self.body,
-            "payload_id": self.payload_id,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _AtHand:
     """What was fetched from the blob store for a turn, or brought there, by sha256."""
 
@@ -143,7 +124,7 @@ class _Taken:
     graph: Graph
     before: State
     turn: Turn
-    letters: Sequence[_Letter]
+    letters: Sequence[Letter]
     #: What its steps wait for from now on.
     waits: Sequence[Wait]
     #: Runs that it has started.
@@ -256,9 +237,9 @@ def _commit(
     return _Committed(held=held, turned=turned, hints=hints, told=told)
 
 
-def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[_Letter]]:
+def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[Letter]]:
     """What waits for each locked run, oldest first."""
-    found: dict[RunId, list[_Letter]] = {}
+    found: dict[RunId, list[Letter]] = {}
     if not rows:
         return found
     for letter in inbox.take(connection, [RunId(row.tenant_id, row.id) for row in rows]):
@@ -270,7 +251,7 @@ def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId,
             number=letter.format,
         )
         found.setdefault(RunId(letter.tenant_id, letter.run_id), []).append(
-            _Letter(
+            Letter(
                 event=event,  # type: ignore[arg-type]  # only events are ever put into an inbox
                 kind=letter.kind,
                 format=letter.format,
@@ -282,7 +263,7 @@ def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId,
 
 
 def _named_steps(
-    connection: Connection, letters: Mapping[RunId, Sequence[_Letter]], rows: Sequence[Row[Any]]
+    connection: Connection, letters: Mapping[RunId, Sequence[Letter]], rows: Sequence[Row[Any]]
 ) -> Mapping[RunId, Mapping[msg.StepKey, Step]]:
     """The live steps that the events speak of, and the maps of their runs."""
     wanted = {
@@ -304,7 +285,7 @@ def _turn(
     connection: Connection,
     policy: Policy,
     row: Row[Any],
-    letters: Mapping[RunId, Sequence[_Letter]],
+    letters: Mapping[RunId, Sequence[Letter]],
     named: Mapping[RunId, Mapping[msg.StepKey, Step]],
     *,
     at_hand: _AtHand,
@@ -328,7 +309,7 @@ def _turn(
         read=read,
         started_at=row.started_at,
     )
-    heard = _heard(guarding, before, letters[run])
+    heard = hearing.hear(guarding, before, letters[run])
     turn = advance(graph, policy, before, heard.events, read=read)
     _keep_items(connection, run, _added(turn.entries))
     # What is answered here was said last, though the lock is older than the last letter.
@@ -360,79 +341,6 @@ def _turn(
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
         started=started,
         outputs=_outputs(graph, turn.state, read),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Heard:
-    """What a turn folds: what was received, judged, and in its order."""
-
-    events: tuple[msg.AnyEvent, ...]
-    letters: tuple[_Letter, ...]
-    waits: tuple[Wait, ...] = ()
-
-
-def _heard(guarding: Guard, before: State, letters: Sequence[_Letter]) -> _Heard:
-    """Have the policies judge what was reported, before anything follows from it."""
-    number = guarding.governance.number
-    received = [one for letter in letters for one in _with_withheld(guarding, before, letter)]
-    fresh = {id(letter.event) for letter in letters}
-    events: list[msg.AnyEvent] = []
-    waiting: list[Wait] = []
-    memory = before.memory
-    for letter in received:
-        event = letter.event
-        if number != before.governed and not events and not isinstance(event, msg.RunSubmitted):
-            events.append(msg.Governed(at=event.at, number=number))
-        if isinstance(event, msg.AttemptSuspended) and event.permits:
-            step = StepId(*guarding.charged.run, event.step)
-            waiting.append(Wait(step=step, kind=PERMIT, asks=canonical(dict(event.asks))))
-        said = guard.hear(guarding, before, event, memory) if number else None
-        if isinstance(event, msg.AttemptSucceeded) and id(event) not in fresh:
-            # What it used was counted when it was withheld.
-            event = replace(event, usage={})
-        if said is None:
-            events.append(event)
-        else:
-            if said.judged.verdicts or said.judged.memory is not None:
-                events.append(said.judged)
-            memory = memory if said.judged.memory is None else said.judged.memory
-            if said.question is None:
-                events.append(event)
-            else:
-                assert isinstance(event, msg.AttemptSucceeded)
-                withheld, wait = guard.withhold(guarding, said, event, letter.stored())
-                events.append(withheld)
-                waiting.append(wait)
-        if number != before.governed and isinstance(event, msg.RunSubmitted):
-            events.append(msg.Governed(at=event.at, number=number))
-    return _Heard(events=tuple(events), letters=tuple(letters), waits=tuple(waiting))
-
-
-def _with_withheld(guarding: Guard, before: State, letter: _Letter) -> Iterator[_Letter]:
-    """A letter, and the report after it that people have let count with it."""
-    yield letter
-    event = letter.event
-    if not isinstance(event, msg.WaitEnded) or event.choice != "approve":
-        return
-    step = before.steps.get(event.step)
-    if step is None or not guard.is_withheld(step):
-        return
-    stored = waits.asks(guarding.connection, StepId(*guarding.charged.run, event.step))["letter"]
-    named = [(guarding.charged.run, stored["payload_id"])]
-    payload = payloads.get(guarding.connection, named)[0].body
-    yield _Letter(
-        event=codec.read(  # type: ignore[arg-type]  # it came as an event
-            stored["kind"],
-            orjson.loads(stored["body"]),
-            orjson.loads(payload),
-            at=event.at,
-            number=stored["format"],
-        ),
-        kind=stored["kind"],
-        format=stored["format"],
-        body=stored["body"],
-        payload_id=stored["payload_id"],
     )
 
 
