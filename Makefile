@@ -50,6 +50,10 @@ contracts: $(STAMP) ## Check that imports go downward only
 coverage: $(STAMP) ## Check that the tests of the core reach every branch of it
 	@$(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 -m "not long" tests/unit/core --cov --cov-report=term
 
+.PHONY: pythons
+pythons: ## Run the unit tests on the other Pythons that are here (3.12, 3.13)
+	@.ci/pythons
+
 .PHONY: check
 check: lint types contracts test ## Everything above: what a change must pass
 
