@@ -246,9 +246,9 @@ def bound(
         names = [name for name in takes if name != _GIVEN]
         named: dict[str, Json] = {**dict(zip(names, args, strict=False)), **found}
         # What has no name is looked at, too.
-        return Bound(
-            arguments=named | ({_REST: [*args[len(names) :]]} if args[len(names) :] else {})
-        )
+        rest: dict[str, Json] = {_REST: [*args[len(names) :]]} if len(args) > len(names) else {}
+        twice = [_given_twice(path, name) for name in names[: len(args)] if name in found]
+        return Bound(arguments={**named, **rest}, problems=tuple(twice))
     properties: Any = schema.get("properties", {})
     names = [name for name in takes if name != _GIVEN] or [*properties]
     problems: list[Problem] = []
@@ -262,13 +262,7 @@ def bound(
         )
     for name, value in zip(names, args, strict=False):
         if name in found:
-            problems.append(
-                Problem(
-                    path=below(path, name),
-                    message="it is given twice, by position and by name",
-                    remedy="give it once",
-                )
-            )
+            problems.append(_given_twice(path, name))
         found[name] = value
     usual = {
         name: each["default"]
@@ -291,16 +285,31 @@ def guarded(terms: Terms, newest: Terms) -> Terms:
         terms,
         required_permissions=tuple(wanted),
         requires_approval=terms.requires_approval or newest.requires_approval,
+        cost_estimate_usd=max(terms.cost_estimate_usd, newest.cost_estimate_usd),
+        tokens_estimate=max(terms.tokens_estimate, newest.tokens_estimate),
         rate_per_minute=fewer(terms.rate_per_minute, newest.rate_per_minute),
         rate_per_hour=fewer(terms.rate_per_hour, newest.rate_per_hour),
     )
 
 
-def handed(arguments: Mapping[str, Json]) -> dict[str, Json]:
-    """Arguments by name as they are handed to a tool; those that have none by position."""
-    rest = arguments.get(_REST)
-    named = {name: value for name, value in arguments.items() if name != _REST}
-    return {"args": [*rest] if isinstance(rest, list) else [], "kwargs": named}
+def handed(
+    takes: Sequence[str], before: Mapping[str, Any], named: Mapping[str, Json]
+) -> dict[str, Json]:
+    """Arguments by name as they are handed to a tool, in the form in which they were `before`."""
+    names = [name for name in takes if name != _GIVEN][: len(before.get("args") or [])]
+    kept = [name for name in names if name in named]
+    rest = named.get(_REST)
+    args: list[Json] = [*(named[name] for name in kept), *(rest if isinstance(rest, list) else [])]
+    given = {name: value for name, value in named.items() if name not in {*kept, _REST}}
+    return {"args": args, "kwargs": given}
+
+
+def _given_twice(path: str, name: str) -> Problem:
+    return Problem(
+        path=below(path, name),
+        message="it is given twice, by position and by name",
+        remedy="give it once",
+    )
 
 
 # --- for models -------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def check(
 def parameters(source: str, name: str) -> dict[str, dict[str, Json]]:
     """What the function of checked source takes: annotation, default, required, by name.
 
-    Defaults that are no JSON values are null.
+    Defaults that are no JSON values are null. `keyword`: it is not taken by position.
     """
     function = _function(source, name)
     if function is None:
@@ -146,6 +146,7 @@ def parameters(source: str, name: str) -> dict[str, dict[str, Json]]:
             "annotation": ast.unparse(argument.annotation) if argument.annotation else "Any",
             "default": _constant(default),
             "required": default is None,
+            **({"keyword": True} if argument in arguments.kwonlyargs else {}),
         }
         for argument, default in pairs
     }

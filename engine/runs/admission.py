@@ -24,7 +24,6 @@ from engine.core import messages as msg
 from engine.core.permits import permit
 from engine.core.state import State, Step
 from engine.core.values import Json, digest
-from engine.guardrails import verdicts
 from engine.guardrails.verdicts import Verdict
 from engine.runs import budgets, guard
 from engine.runs.budgets import Asking, Shortfall
@@ -84,15 +83,14 @@ def admit(guarding: Guard, run: RunId, state: State, step: Step, *, now: datetim
             rules=len(guarding.governance.bound["start"]),
         )
         request = replace(request, judged=(judged,))
-    strongest = verdicts.strongest(found)
+    strongest = guard.decisive(found)
     match strongest.action if strongest else "":
         case guard.ABORT:
             return Admission(events=request.judged)
         case guard.REJECT | guard.MODIFY:
             assert strongest is not None
             return _refused(request, strongest.id, strongest.message)
-        case guard.ASK | guard.PAUSE:
-            # Of a step that is held by a pause people are asked nothing beside.
+        case guard.ASK:
             asking = tuple(one for one in found if one.action == guard.ASK)
             return _charged(replace(request, asking=asking))
         case _:
@@ -231,6 +229,8 @@ def _asking(request: _Request) -> Asking:
     step = request.step
     node = request.guard.graph.node(step.node)
     undoes = step.of is not None and step.index is None
+    # It has had attempts that neither failed nor were lost.
+    gave_way = step.attempt - 1 > step.errors + step.lost
     amounts = {name: Decimal(str(amount)) for name, amount in node.estimate.items()}
     if not step.errors + step.lost:
         # It is one step however often it is begun; one that gave way to people was not yet.
@@ -244,7 +244,7 @@ def _asking(request: _Request) -> Asking:
         amounts=amounts,
         # Nothing of what waits runs, and what a tool costs is set aside at its call. Nor is a step
         # that goes on kept from hearing what it was told before.
-        known=node.wait is not None or node.kind == "tool" or step.attempt > 1,
+        known=node.wait is not None or node.kind == "tool" or gave_way,
         allowed=request.allowed,
         unasked=undoes,
         exceed=undoes,

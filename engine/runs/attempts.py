@@ -341,7 +341,7 @@ def _settle(connection: Connection, lease: Leased, outcome: Outcome) -> None:
     if budgets.STEPS in (lease.reserved or {}) and not isinstance(outcome, Suspended):
         used[budgets.STEPS] = 1
     ledger.settle(connection, lease.step, lease.attempt, 0, used=used)
-    if isinstance(outcome, Failed) and outcome.reason == "lost":
+    if isinstance(outcome, Failed):
         # Calls whose end could not be recorded.
         for step, attempt, ordinal, _ in ledger.open_of(connection, [(lease.step, lease.attempt)]):
             ledger.settle(connection, step, attempt, ordinal, used=None, assumed=True)
@@ -369,7 +369,7 @@ def _report(
         worker=worker,
         outcome=outcomes[type(outcome)],
         reason="suspended" if isinstance(outcome, Suspended) else failed.reason if failed else None,
-        message=failed.message[:MESSAGE_CHARACTERS] if failed else None,
+        message=_message(outcome),
         usage=canonical(dict(outcome.usage)),
         kind=sealed.kind,
         format=codec.FORMAT,
@@ -377,6 +377,16 @@ def _report(
         payload=sealed.payload,
         salt=sealed.salt,
     )
+
+
+def _message(outcome: Outcome) -> str | None:
+    match outcome:
+        case Failed(message=message):
+            return message[:MESSAGE_CHARACTERS]
+        case Suspended(permits=permits):
+            return "people are asked first" if permits else "a rule has paused the run"
+        case _:
+            return None
 
 
 def _event(

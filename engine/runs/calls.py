@@ -38,8 +38,9 @@ from engine.core.graph import NodeId
 from engine.core.permits import is_for, permit
 from engine.core.principal import covers, granted
 from engine.core.state import Step
-from engine.core.transitions import StepStatus
+from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import INLINE_BYTES, Json, canonical, digest, plain
+from engine.errors import StoodInTheWay
 from engine.guardrails import verdicts
 from engine.guardrails.verdicts import Verdict
 from engine.platform import Platform
@@ -67,6 +68,9 @@ _REPEATABLE = frozenset({"pure", "idempotent"})
 _ONCE = "at_most_once"
 #: How a call ended whose result a policy does not let through.
 _REJECTED = "rejected"
+
+#: How often it is asked again where others stood in the way.
+_TRIES = 5
 
 T = TypeVar("T")
 
@@ -172,12 +176,18 @@ def authorise(
 
 def _transacted(platform: Platform, ask: Callable[[Connection], T]) -> T:
     """Ask in one transaction; accounts that must be open first are opened in one of their own."""
+    tries = _TRIES
     while True:
         try:
             with session.transaction(platform.database) as connection:
                 return ask(connection)
         except Unopened as unopened:
             ledgers.open_accounts(platform, unopened)
+        except StoodInTheWay:
+            # Two that charge the same accounts: the other one is past it now.
+            if not tries:
+                raise
+            tries -= 1
 
 
 def _asked(
@@ -206,7 +216,7 @@ def _asked(
     if row is None:
         raise _LeaseEnded
     request = _request(connection, lease, ordinal, definition, arguments, row=row)
-    if states.state(row, {}).halted:
+    if row.status == RunStatus.PAUSED and states.state(row, {}).halted:
         # A rule has paused the run since the step began.
         return _PAUSED, ()
     answer, request = _judged(request, same)
@@ -328,19 +338,19 @@ def _judged(request: _Request, same: str) -> tuple[Answered, _Request]:
     """Ask rules, permissions, budgets and people about a call, and set aside what it may cost."""
     arguments = request.arguments
     request, found = _ruled(request, same)
-    strongest = verdicts.strongest(found)
+    strongest = guard.decisive(found)
     match strongest.action if strongest else "":
         case guard.ABORT:
             assert strongest is not None
             message = f"{strongest.id}: {strongest.message}"
             return Denied(reason="aborted", message=message, terminal=True), request
-        case guard.PAUSE:
-            return _PAUSED, request
         case guard.REJECT:
             assert strongest is not None
             return Denied(reason=_REJECTED, message=f"{strongest.id}: {strongest.message}"), request
         case _:
             pass
+    if any(one.action == guard.PAUSE for one in found):
+        return _PAUSED, request
     if found and (unfit := _unfit(request.definition, request.arguments)) is not None:
         # What a policy has made of the arguments is held to the same.
         return unfit, request
@@ -385,7 +395,9 @@ def _ruled(request: _Request, same: str) -> tuple[_Request, tuple[Verdict, ...]]
     changed = verdicts.modified(called.arguments, judgement.verdicts)
     if changed != called.arguments:
         assert isinstance(changed, dict)
-        request = replace(request, arguments=tools.handed(changed))
+        assert isinstance(request.arguments, dict)
+        handed = tools.handed(request.definition.takes, request.arguments, changed)
+        request = replace(request, arguments=handed)
     found = guard.standing(judgement.verdicts, _step(lease), "call", request.bound)
     return replace(request, said=tuple(map(guard.recorded, found))), found
 
@@ -505,6 +517,8 @@ def _asking(request: _Request, allowed: frozenset[str]) -> Asking:
             if most is not None
         ],
         allowed=allowed,
+        unasked=lease.undoes,
+        exceed=lease.undoes,
     )
 
 
@@ -609,7 +623,7 @@ def _let_through(request: _Request, answer: Answer) -> tuple[Answer, _Request]:
     state = states.state(request.row, {})
     judgement = guard.called(request.guard, state, _step(request.lease), called, request.now)
     request = replace(request, said=tuple(map(guard.recorded, judgement.verdicts)))
-    strongest = verdicts.strongest(judgement.verdicts)
+    strongest = guard.decisive(judgement.verdicts)
     if strongest is None or strongest.action not in (guard.ABORT, guard.REJECT):
         return answer, request
     message = f"{strongest.id}: {strongest.message}"

@@ -36,7 +36,7 @@ class Definition:
     source: str | None
     library: str | None
     effect: str
-    #: The names of what the code takes, in order.
+    #: The names of what the code takes by position, in order.
     takes: tuple[str, ...] = ()
     #: Of a tool: what it asks of its callers.
     terms: Terms = USUAL
@@ -116,7 +116,11 @@ def _load(
             source=row.source,
             library=row.library,
             effect=row.effect,
-            takes=tuple(row.parameters),
+            takes=tuple(
+                taken
+                for taken, each in row.parameters.items()
+                if not (isinstance(each, dict) and each.get("keyword"))
+            ),
             terms=row.terms,
         )
     return known[key]

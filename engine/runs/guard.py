@@ -33,7 +33,7 @@ from engine.guardrails.facts import Facts
 from engine.guardrails.governance import Governance, Wants
 from engine.guardrails.verdicts import Judgement
 from engine.guardrails.vocabulary import Moment
-from engine.runs import budgets
+from engine.runs import budgets, items
 from engine.runs.budgets import Charged
 from engine.store.ids import StepId
 from engine.store.ledger import Account
@@ -163,6 +163,11 @@ def called(guard: Guard, state: State, step: Step, call: Called, now: datetime) 
     return judge.judge(guard.governance, told, state.memory)
 
 
+def decisive(found: Iterable[verdicts.Verdict]) -> verdicts.Verdict | None:
+    """The verdict that decides what becomes of a thing; a pause is of the run, beside it."""
+    return verdicts.strongest(one for one in found if one.action != PAUSE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """What was said of a report, and what people are to be asked before it counts."""
@@ -191,7 +196,7 @@ def hear(
     if isinstance(event, msg.AttemptSucceeded):
         bound["result"] = _value(event)
     found = standing(judgement.verdicts, step, "report", bound)
-    strongest = verdicts.strongest(found)
+    strongest = decisive(found)
     withheld = (
         isinstance(event, msg.AttemptSucceeded)
         and strongest is not None
@@ -393,7 +398,7 @@ def _facts(
 
 def _parallel(state: State) -> int:
     """Steps that are at work or wait, items of maps with them."""
-    return state.live + sum(items.running for items in state.maps.values())
+    return state.live + sum(one.running for one in state.maps.values())
 
 
 def _inputs(guard: Guard, state: State, step: Step) -> dict[str, Json]:
@@ -402,8 +407,13 @@ def _inputs(guard: Guard, state: State, step: Step) -> dict[str, Json]:
     scope = Readable(
         waiting.scope_of(state, step, read=guard.read), guard.read, limit=CONDITION_BYTES
     )
+    item: dict[str, Json] = {}
+    if step.of is not None and step.index is not None:
+        run = guard.charged.run
+        item = items.names(guard.connection, run, guard.graph, step.of, step.index)
+        scope = scope.beside(item)
     if node.inputs is None:
-        return {"inputs": dict(state.view(step.thread))}
+        return {"inputs": {**state.view(step.thread), **item}}
     try:
         return {"inputs": node.inputs.evaluate(scope)}
     except (expressions.EvaluationError, TooLarge):

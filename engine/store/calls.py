@@ -23,7 +23,10 @@ _KNOWN = session.Statement(
         x.attempt IS NOT NULL AS ended,
         x.reason, x.message, x.value::text AS value,
         (SELECT r.outcome = 'suspended' FROM result r WHERE r.tenant_id = c.tenant_id
-            AND r.run_id = c.run_id AND r.step = c.step AND r.attempt = c.attempt) AS gave_way
+            AND r.run_id = c.run_id AND r.step = c.step AND r.attempt = c.attempt)
+            AND NOT EXISTS (SELECT FROM result f WHERE f.tenant_id = c.tenant_id
+                AND f.run_id = c.run_id AND f.step = c.step AND f.attempt > c.attempt
+                AND f.outcome = 'failed') AS gave_way
     FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
         AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
     WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.step = $3 AND c.ordinal = $4

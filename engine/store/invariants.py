@@ -574,7 +574,7 @@ INVARIANTS = (
                 || coalesce(r.number, 0) || ' reservations come to ' || coalesce(r.amount, 0) AS detail
         FROM {_ACCOUNTS} a CROSS JOIN LATERAL {_PURSES} h LEFT JOIN (
             SELECT r.tenant_id, a.key, count(*) AS number,
-                sum(coalesce((r.amounts->>a.unit)::numeric, 0)) AS amount
+                sum(coalesce((r.accounts->>a.key)::numeric, 0)) AS amount
             FROM reservation r CROSS JOIN LATERAL json_object_keys(r.accounts) taken (key)
             JOIN account a ON a.tenant_id = r.tenant_id AND a.key = taken.key
             GROUP BY r.tenant_id, a.key) r ON r.tenant_id = a.tenant_id AND r.key = a.key

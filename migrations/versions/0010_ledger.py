@@ -197,7 +197,8 @@ BEGIN
         free := most + known.extra - used;
         IF free < wanted THEN
             IF NOT exceed THEN short := used; RETURN; END IF;
-            over := wanted - free;
+            -- Others may be over it already, by what they used beyond what was set aside.
+            over := least(wanted, wanted - free);
             UPDATE account SET extra = extra + over
             WHERE tenant_id = of_tenant AND key = of_account;
             free := wanted;
@@ -376,7 +377,9 @@ BEGIN
         PERFORM ledger_share(one.tenant_id, one.run_id);
         DELETE FROM reservation WHERE tenant_id = one.tenant_id AND run_id = one.run_id
             AND step = one.step AND attempt = one.attempt AND ordinal = one.ordinal;
-        FOR place IN SELECT json_object_keys(one.accounts) ORDER BY 1 LOOP
+        FOR place IN SELECT a.key FROM account a WHERE a.tenant_id = one.tenant_id
+            AND a.key = ANY (ARRAY(SELECT json_object_keys(one.accounts))) ORDER BY 1
+        LOOP
             PERFORM ledger_book(one.tenant_id, place, (one.accounts->>place)::numeric, 0,
                 coalesce((one.exceeds->>place)::numeric, 0));
         END LOOP;
@@ -386,14 +389,21 @@ END $$;
 -- Open accounts with what was charged to them so far. Waits for whoever is charging.
 CREATE FUNCTION ledger_open(of_tenant text, wanted jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    one record; charged numeric; aside numeric; ends timestamptz;
+    one record; charged numeric; aside numeric; ends timestamptz; root text;
 BEGIN
+    -- In the order in which those who charge take their share: the tenant, then runs.
+    IF EXISTS (SELECT FROM jsonb_to_recordset(wanted) AS w (scope text) WHERE scope <> 'run') THEN
+        PERFORM pg_advisory_xact_lock(hashtextextended('ledger ' || of_tenant, 0));
+    END IF;
+    FOR root IN SELECT DISTINCT subject FROM jsonb_to_recordset(wanted)
+        AS w (scope text, subject text) WHERE scope = 'run' ORDER BY 1
+    LOOP
+        PERFORM pg_advisory_xact_lock(hashtextextended('ledger ' || root, 0));
+    END LOOP;
     FOR one IN SELECT * FROM jsonb_to_recordset(wanted) AS w
         (key text, scope text, subject text, unit text, span text, period timestamptz)
         ORDER BY key
     LOOP
-        PERFORM pg_advisory_xact_lock(hashtextextended('ledger '
-            || CASE one.scope WHEN 'run' THEN one.subject ELSE of_tenant END, 0));
         INSERT INTO account (tenant_id, key, scope, subject, unit, span, period)
         VALUES (of_tenant, one.key, one.scope, one.subject, one.unit, one.span, one.period)
         ON CONFLICT DO NOTHING;

@@ -33,6 +33,7 @@ from engine.runs import (
 from engine.runs.attempts import Succeeded, Suspended
 from engine.runs.waits import Filter
 from engine.settings import Settings
+from engine.store import ledger, session
 from engine.store.ids import RunId
 from tests.support import platforms
 from tests.support.hands import carry_out
@@ -702,3 +703,119 @@ def test_what_a_credential_was_not_for_is_not_done_by_what_it_started(
             sweep.sweep(main)
             ended = carry_out(main, worker, run)
         assert ended.status == status
+
+
+def test_what_is_given_by_position_is_not_hidden_behind_a_keyword(
+    main: Platform, worker: Worker
+) -> None:
+    rule: Json = {
+        "content": {"matches": "evil", "in": ["arguments"]},
+        "tool": "say",
+        "action": "deny",
+    }
+    govern(main, rules=[rule])
+    tool(main, "def say(what, *rest, flag=0):\n    return [what, *rest, flag]")
+    register(main, "f", "def f(state):\n    return invoke('say', 'good', 'evil', flag=1)")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    assert carry_out(main, worker, run).status == "failed"
+    assert views.calls(main, run) == ()
+
+
+def test_arguments_that_a_policy_changes_are_handed_over_as_they_were_given(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=[{"tool": "say", "action": "modify", "set": {"what": "x"}}])
+    tool(main, "def say(what, /, *rest, flag=0):\n    return [what, *rest, flag]")
+    register(main, "f", "def f(state):\n    return invoke('say', 'a', 'b', flag=1)")
+    run = submit(main, publish(main, chain(a={"uses": "f", "save": {"got": "$result"}})))
+    assert carry_out(main, worker, run).variables == {"got": ["x", "b", 1]}
+
+
+def test_a_pause_lets_nothing_pass_that_another_rule_holds(main: Platform, worker: Worker) -> None:
+    govern(
+        main,
+        rules=[
+            {"when": "$node == 'a'", "action": "pause", "at": ["start"]},
+            {"when": "$node == 'a'", "action": "deny", "at": ["start"]},
+        ],
+    )
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    ended = carry_out(main, worker, run)
+    if ended.status == "paused":
+        control.resume(main, run, by="eve")
+        ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "refused")
+    assert views.attempts(main, run) == ()
+
+
+def test_a_step_that_fails_is_not_tried_again_past_its_budget(
+    main: Platform, worker: Worker, settings: Settings
+) -> None:
+    govern(main, budgets=budget())
+    register(main, "f", "def f(state, context):\n    context.use(cost_usd=0.3)\n    return 1 / 0")
+    run = submit(main, publish(main, chain(a={"uses": "f", "retry": {"attempts": 5}})))
+    ended = carry_out(main, worker, run)
+    while ended.status == "running":
+        wake(settings)
+        sweep.sweep(main)
+        ended = carry_out(main, worker, run)
+    assert (ended.status, ended.reason) == ("failed", "refused")
+    assert spent(main) == Decimal("0.3")
+
+
+def test_rules_about_inputs_see_the_item_of_a_map(main: Platform, worker: Worker) -> None:
+    govern(main, rules=[{"content": {"matches": "evil", "in": ["inputs"]}, "action": "deny"}])
+    register(main, "f")
+    document: dict[str, Json] = {
+        "workflow": "each",
+        "inputs": {"files": {"type": "array"}},
+        "nodes": {"all": {"kind": "map", "over": "$files", "as": "file", "do": "f"}},
+        "edges": ["all -> end"],
+    }
+    run = submit(main, publish(main, document), files=["good", "evil"])
+    ended = carry_out(main, worker, run)
+    assert "reject_execution" in {verdict.action for verdict in said(main, run)}
+    assert ended.status == "failed"
+
+
+def test_what_undoes_makes_its_calls_whatever_is_left(main: Platform, worker: Worker) -> None:
+    govern(main, budgets=budget(scope="run", metric="calls", limit=1))
+    tool(main, SEND)
+    register(main, "pays", "def pays(state):\n    return invoke('send', to='x')")
+    register(main, "refund", "def refund(state):\n    return invoke('send', to='y')")
+    register(main, "fails", "def fails(state):\n    return 1 / 0")
+    nodes: dict[str, Json] = {
+        "pay": {"uses": "pays", "compensate": {"uses": "refund"}},
+        "b": {"uses": "fails"},
+    }
+    run = submit(main, publish(main, chain(**nodes)))
+    while carry_out(main, worker, run).status == "running":
+        turns.take_turns(main, [run])
+    assert [call.arguments for call in views.calls(main, run)] == [
+        {"args": [], "kwargs": {"to": to}} for to in ("x", "y")
+    ]
+
+
+def test_a_step_that_gives_way_at_a_call_is_not_asked_about_its_start_again(
+    main: Platform, worker: Worker
+) -> None:
+    govern(main, rules=[{"when": "$node == 'a'", "action": "ask", "at": ["start"]}])
+    run = calling(main, requires_approval=True)
+    for _ in range(2):
+        carry_out(main, worker, run)
+        answer(main, run)
+    assert carry_out(main, worker, run).status == "completed"
+
+
+def test_a_run_whose_accounts_are_forgotten_can_be_ended(
+    main: Platform, settings: Settings
+) -> None:
+    govern(main, budgets=budget(window="hour"))
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f", "estimate": {"cost_usd": 0.2}})))
+    platforms.as_owner(settings, "UPDATE account SET period = period - interval '9 days'")
+    with session.transaction(main.database) as connection:
+        assert ledger.forget(connection, 10) == 1
+    assert control.cancel(main, run, by="eve") == "cancelled"
+    assert held(main) == []

@@ -93,8 +93,11 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
             return written(standing(state, done), step.thread, left, event.removed)
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
             failure = Failure(reason=reason, message=message, terminal=terminal)
-            # What it would have reported is no concern of the next attempt's.
-            return standing(state, failing(replace(step, rejected=None), failure))
+            # What it would have reported is no concern of the next attempt's; and who allowed it to
+            # start has allowed that once, however often it goes on where it was.
+            permits = tuple(one for one in step.permits if moment_of(one) != "start")
+            anew = replace(step, rejected=None, permits=permits)
+            return standing(state, failing(anew, failure))
         case msg.AttemptLost(worker=worker):
             failure = Failure(reason="lost", message=f"worker {worker} stopped answering")
             return standing(state, failing(step, failure))
@@ -123,9 +126,7 @@ def _answered(step: Step, answer: msg.Admitted | msg.Refused | msg.Deferred) -> 
         case msg.Admitted(lock=lock, kept_until=until):
             holds = step.holds if lock is None else (*step.holds, (lock, until))
             status = StepStatus.OPENING if step.opens else StepStatus.READY
-            # Who allowed it to start has allowed that once.
-            permits = tuple(one for one in step.permits if moment_of(one) != "start")
-            return replace(step.to(status), holds=holds, permits=permits)
+            return replace(step.to(status), holds=holds)
         case msg.Refused(rule=rule, message=message):
             failure = Failure(reason="refused", message=f"{rule}: {message}", terminal=True)
             return failing(step, failure)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
+from engine.core.fold.guard import resumed
 from engine.core.scopes import ROOT_SCOPE, Scope
 from engine.core.state import Ending, State, Undoing
 from engine.core.transitions import RunStatus
@@ -27,7 +28,7 @@ def undone(state: State, record: _Undo) -> State:
         begun = emptied(replace(state, undoing=Undoing(ending=ending), stopping=None))
         # Whoever cancels a paused run does not mean its undoing to wait for a resume.
         if record.status is RunStatus.CANCELLED and begun.status is RunStatus.PAUSED:
-            return replace(begun, status=RunStatus.RUNNING)
+            return replace(resumed(begun), status=RunStatus.RUNNING)
         return begun
     undoing = state.undoing
     if undoing is None:

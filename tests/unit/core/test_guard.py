@@ -134,6 +134,16 @@ def test_a_report_that_fails_after_it_was_rejected_is_made_again_and_counts() ->
     assert (ended.status, ended.variables) == (RunStatus.COMPLETED, {"x": 1})
 
 
+def test_undoing_a_run_that_a_rule_has_paused_goes_by_what_the_rule_let_pass() -> None:
+    undo = node("refund")
+    template = graph(edge("a -> end"), nodes=[node("a", compensate=undo)])
+    state = turn(template, State(run="r1"), submitted()).state
+    state = turn(template, state, judged("call", verdict("pause_lifetime", observed=1))).state
+    cancel = msg.CancelRequested(at=at(2), by="eve", compensate=True)
+    state = turn(template, state, cancel).state
+    assert (state.status, state.halted, state.waived) == (RunStatus.RUNNING, {}, {"p:r": 1})
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -169,9 +179,9 @@ def test_a_step_that_is_parked_asks_for_its_start_again_once_it_is_allowed() -> 
         (),
     )
     # Asked for something else, it is asked under another number: answers are kept by it.
-    assert (
-        advance(LINE, DEFAULT, state, [msg.Admitted(at=at(3), step=A)]).state.steps[A].permits == ()
-    )
+    admitted = advance(LINE, DEFAULT, state, [msg.Admitted(at=at(3), step=A)]).state
+    # It goes on where it was, or is lost, under the same leave; a failure uses that up.
+    assert turn(LINE, admitted, lost("a#1")).state.steps[A].permits == ("start:p:r#w",)
     again = replace(parked(), permits=(permit("start", "p:other", "w"),))
     state = advance(LINE, DEFAULT, state, [again]).state
     assert state.steps[A].attempt == 2
