@@ -67,7 +67,7 @@ def _attempt(worker: Worker, lease: Leased, since: float) -> None:
     if execution.stopped.is_set() and isinstance(outcome, Failed):
         # Not the step's fault: where the lease still holds, the worker says that it lost it.
         outcome = Failed(reason="lost", message="its worker could not keep the lease")
-    outcome = replace(outcome, usage=execution.usage, own=execution.own)
+    outcome = replace(outcome, usage=execution.usage, own=execution.own, model=execution.model)
     platform.fault(faults.EFFECT_DONE)
     # Safe to repeat: whatever commit went through before finds its fence gone.
     accepted = session.insist(

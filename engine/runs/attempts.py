@@ -91,6 +91,8 @@ class Succeeded:
     #: All that the attempt used, its calls included, by name; and what it used itself.
     usage: Mapping[str, float] = field(default_factory=dict)
     own: Mapping[str, float] = field(default_factory=dict)
+    #: Of which model, if it named one.
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class Failed:
     terminal: bool = False
     usage: Mapping[str, float] = field(default_factory=dict)
     own: Mapping[str, float] = field(default_factory=dict)
+    #: Of which model, if it named one.
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,8 @@ class Suspended:
     until: datetime | None = None
     usage: Mapping[str, float] = field(default_factory=dict)
     own: Mapping[str, float] = field(default_factory=dict)
+    #: Of which model, if it named one.
+    model: str = ""
 
 
 Outcome = Succeeded | Failed | Suspended
@@ -340,7 +346,7 @@ def _settle(connection: Connection, lease: Leased, outcome: Outcome) -> None:
     used = dict(outcome.own)
     if budgets.STEPS in (lease.reserved or {}) and not isinstance(outcome, Suspended):
         used[budgets.STEPS] = 1
-    ledger.settle(connection, lease.step, lease.attempt, 0, used=used)
+    ledger.settle(connection, lease.step, lease.attempt, 0, used=used, model=outcome.model)
     if isinstance(outcome, Failed):
         # Calls whose end could not be recorded.
         for step, attempt, ordinal, _ in ledger.open_of(connection, [(lease.step, lease.attempt)]):

@@ -557,6 +557,8 @@ class Answer:
     reason: str | None = None
     message: str | None = None
     usage: Mapping[str, float] = field(default_factory=dict)
+    #: Of which model, if its tool named one.
+    model: str = ""
 
 
 def settle(
@@ -598,6 +600,7 @@ def settle(
             authorised.ordinal,
             used={**ledgers.charges(answer.usage), budgets.CALLS: 1},
             tool=authorised.definition.name,
+            model=answer.model,
         )
         _tell(connection, request, "call_report")
         paused = any(verdict.action == guard.PAUSE for verdict in request.said)

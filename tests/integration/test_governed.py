@@ -26,6 +26,7 @@ from engine.runs import (
     policies,
     sweep,
     turns,
+    usage,
     users,
     views,
     waits,
@@ -819,3 +820,19 @@ def test_a_run_whose_accounts_are_forgotten_can_be_ended(
         assert ledger.forget(connection, 10) == 1
     assert control.cancel(main, run, by="eve") == "cancelled"
     assert held(main) == []
+
+
+def test_what_is_used_is_charged_under_the_model_that_was_named(
+    main: Platform, worker: Worker
+) -> None:
+    tool(main, "def ask(context):\n    context.use(cost_usd=0.01, model='small')\n    return 1")
+    source = (
+        "def f(state, context):\n    invoke('ask')\n    context.use(cost_usd=0.02, model='large')"
+    )
+    register(main, "f", source)
+    carry_out(main, worker, submit(main, publish(main, chain(a={"uses": "f"}))))
+    found = usage.page(main, TENANT, by=["model"])
+    assert {one.by["model"]: one.used["cost_usd"] for one in found} == {
+        "small": Decimal("0.01"),
+        "large": Decimal("0.02"),
+    }

@@ -54,6 +54,8 @@ class Execution:
     told: Mapping[str, float] = field(default_factory=dict)
     #: What of that it is charged, should it be lost; another object whenever it tells more.
     known: Mapping[str, float] = field(default_factory=dict)
+    #: The model that its own use is charged under.
+    model: str = ""
     #: What was set aside for it beyond what was at its start.
     more: dict[str, Decimal] = field(default_factory=dict)
     #: What the sandbox measured.
@@ -150,6 +152,7 @@ class Execution:
             on_use=use,
             cancelled=self.stopped,
         )
+        self.model = ended.model or self.model
         most = max(self.measured.get("max_rss", 0.0), float(ended.max_rss))
         self.measured = {**added(self.measured, measured(ended)), "max_rss": most}
         return ended
@@ -243,11 +246,13 @@ class Execution:
         told = ledgers.believed(outcome.used, estimate, trusted=job.trusted)
         used = {**told, **measured(outcome)}
         if outcome.ok:
-            return calls.Answer(value=outcome.value, usage=used)
+            return calls.Answer(value=outcome.value, usage=used, model=outcome.model)
         message = outcome.message
         if outcome.reason == "timeout":
             message = f"timed out after {limits.seconds:g}s"
-        return calls.Answer(reason=outcome.reason or "error", message=message, usage=used)
+        return calls.Answer(
+            reason=outcome.reason or "error", message=message, usage=used, model=outcome.model
+        )
 
     def _limits_of(self, definition: Definition) -> Limits:
         """What a call may use: the tool's own time, but no more than is left of the attempt.

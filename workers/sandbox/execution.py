@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, cast
 from engine.core import values
 from engine.core.values import Json
 from workers.sandbox.inside import child, wire
-from workers.sandbox.inside.state import MOST_USED
+from workers.sandbox.inside.state import MODEL_CHARACTERS, MOST_USED
 from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, SandboxUnavailable, Stream
 from workers.sandbox.log import Log
 from workers.sandbox.zygote import Lane, Zygote
@@ -83,6 +83,7 @@ class Execution:
         self._began = time.monotonic()
         self._deadline = self._began + self._limits.seconds
         self._used: dict[str, float] = {}
+        self._model = ""
         self._pid = 0
         #: What it was ended for, or has reported; the first one holds.
         self._verdict: Outcome | None = None
@@ -261,7 +262,8 @@ class Execution:
                 self._call(tool, parts[1:])
             case {"type": "previous"}:
                 self._answer(self._on_previous)
-            case {"type": "used"}:
+            case {"type": "used", "model": str(model)} if len(model) <= MODEL_CHARACTERS:
+                self._model = model or self._model
                 self._use(parts[1:])
             case _:
                 raise _Forged("it has no known type")
@@ -362,6 +364,7 @@ class Execution:
             max_rss=int(buried.get("rss", 0)),
             log_truncated=self._log.truncated,
             used=self._used,
+            model=self._model,
         )
 
     def _death(self, buried: Mapping[str, Any], cpu: float) -> Outcome:

@@ -116,6 +116,8 @@ class Outcome:
     suspended: bool = False
     #: What it told that it had used, by name.
     used: Mapping[str, float] = field(default_factory=dict)
+    #: The model that it named last.
+    model: str = ""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     max_rss: int = 0  #: bytes

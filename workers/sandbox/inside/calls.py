@@ -64,11 +64,11 @@ class Calls:
         shown: list[Any] = records.of(found["value"])
         return shown
 
-    def use(self, amounts: dict[str, float]) -> None:
-        """Tell what was used since the last time; nobody answers."""
+    def use(self, amounts: dict[str, float], model: str) -> None:
+        """Tell what was used since the last time, and of which model; nobody answers."""
         body = values.encode(amounts, what="what was used", limit=_USAGE_BYTES)
         with self._turn:
-            wire.send(self._fd, json.dumps({"type": "used"}).encode(), body)
+            wire.send(self._fd, json.dumps({"type": "used", "model": model}).encode(), body)
 
     def _ask(self, *parts: bytes) -> Any:
         with self._turn:

@@ -111,6 +111,7 @@ class Changes:
         return [key for key in self._before if key not in self._state]
 
 
+MODEL_CHARACTERS = 200
 #: The most that one attempt can tell of a unit.
 MOST_USED = 1e9
 
@@ -140,7 +141,7 @@ class Context:
         invoke: Any,
         tools: Any,
         previous: Callable[[], list[Any]] = list,
-        use: Callable[[dict[str, float]], object] = dict,
+        use: Callable[[dict[str, float], str], object] = lambda _amounts, _model: None,
     ) -> None:
         self.run_id = facts.get("run_id")
         #: The workflow version that the run runs.
@@ -157,17 +158,20 @@ class Context:
         self._previous: list[Any] | None = None
         self._use = use
 
-    def use(self, **amounts: float) -> None:
+    def use(self, *, model: str = "", **amounts: float) -> None:
         """Tell what this attempt has used, as soon as it has: `context.use(tokens_used=812)`.
 
-        Amounts of one name add up. What is told counts even if the attempt is lost later.
+        Amounts of one name add up. What is told counts even if the attempt is lost later. It is
+        charged under the `model` that was named last.
         """
+        if len(model) > MODEL_CHARACTERS:
+            raise ValueError(f"a model is named by up to {MODEL_CHARACTERS} characters")
         for name, amount in amounts.items():
             if isinstance(amount, bool) or not isinstance(amount, (int, float)):
                 raise TypeError(f"{name} is a {type(amount).__name__}; give a number")
             if not 0 <= amount <= MOST_USED:
                 raise ValueError(f"{name} is {amount!r}; give a number from 0 to {MOST_USED:g}")
-        self._use(amounts)
+        self._use(amounts, model)
 
     @property
     def previous(self) -> list[Any]:
