@@ -121,7 +121,7 @@ def retry(platform: Platform, run: RunId, step: str, *, by: str, reason: str = "
         charged: Mapping[str, float] = {}
         if found.begun:
             why = f"{by} had it begun anew" + (f": {reason}" if reason else "")
-            lost = ledgers.Lost(step=place, attempt=found.attempt, told=found.used)
+            lost = ledgers.Lost(step=place, attempt=found.attempt, told=found.used, anew=True)
             charged = ledgers.lose(connection, [lost]).get(place, {})
             usage = canonical(dict(charged))
             results.take_away(

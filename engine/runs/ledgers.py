@@ -64,6 +64,8 @@ class Lost:
     attempt: int
     #: What it had told that it used, as JSON; None if nothing.
     told: str | None
+    #: Somebody has it made anew: it was no step yet.
+    anew: bool = False
 
 
 def lose(connection: Connection, lost: Sequence[Lost]) -> Mapping[StepId, Mapping[str, float]]:
@@ -77,11 +79,16 @@ def lose(connection: Connection, lost: Sequence[Lost]) -> Mapping[StepId, Mappin
     told = {one.step: orjson.loads(one.told) for one in lost if one.told is not None}
     unreserved = told.keys() - {step for step, _, ordinal, _ in aside if ordinal == 0}
     numbers = dict(attempts)
+    anew = {one.step for one in lost if one.anew}
     for step, attempt, ordinal, amounts in [
         *aside,
         *((step, numbers[step], 0, {}) for step in unreserved),
     ]:
-        used = {**amounts, **told[step]} if ordinal == 0 and step in told else None
+        used = None
+        if ordinal == 0 and (step in told or step in anew):
+            used = {**amounts, **told.get(step, {})}
+        if used is not None and step in anew:
+            used.pop(STEPS, None)
         ledger.settle(connection, step, attempt, ordinal, used=used, assumed=True)
     # Steps are counted by accounts alone: they are no usage of an attempt.
     return {

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.core import codec
 from engine.core import messages as msg
+from engine.core.principal import EVERYTHING, covers
 from engine.core.values import Inline, Json, Value
 from engine.errors import Conflict, Forbidden, NotFound
 from engine.platform import Platform
@@ -28,7 +29,7 @@ from engine.sessions.words import (
     Workflow,
     WorkflowStep,
 )
-from engine.store import session
+from engine.store import runs, session
 from engine.store.ids import RunId
 
 #: Lines of history that are read at a time.
@@ -114,15 +115,22 @@ def page(
 
 
 def step(
-    platform: Platform, run: RunId, wanted: Wanted, *, by: str, anyway: bool = False
+    platform: Platform,
+    run: RunId,
+    wanted: Wanted,
+    *,
+    by: str,
+    scopes: Collection[str] | None = None,
+    anyway: bool = False,
 ) -> WorkflowStep:
     """Send a step; how far it has come. The same step, sent again, is one.
 
     Raises `NotFound`, `Invalid` for a step that is wrong in itself, `Forbidden` for who has not begun
-    the session (unless `anyway`: who may everything), and `Conflict` when it has ended, is paused or
+    the session (unless `anyway`: who may everything) or whose credential is a narrower one, and `Conflict` when it has ended, is paused or
     at another step, or another came first.
     """
     _check_own(platform, run, by, anyway=anyway)
+    _check_scopes(platform, run, scopes)
     known = _story(platform, run)
     if (found := known.workflow.step(wanted.step_id)) is not None:
         return found
@@ -242,6 +250,17 @@ def _check_own(platform: Platform, run: RunId, by: str, *, anyway: bool) -> None
     owner = views.summary(platform, run).submitted_by
     if by != owner and not anyway:
         raise Forbidden(f"the session belongs to {owner}; begin one of your own")
+
+
+def _check_scopes(platform: Platform, run: RunId, scopes: Collection[str] | None) -> None:
+    """A credential that was narrowed does nothing by a session of a wider one."""
+    with session.transaction(platform.database) as connection:
+        held = runs.glance(connection, run).scopes
+    wider = (EVERYTHING,) if held is None else held
+    if scopes is not None and not all(covers(scopes, one) for one in wider):
+        raise Forbidden(
+            "the session was begun with a credential that may do more; begin one of your own"
+        )
 
 
 def _shown(found: Story, step_id: str) -> WorkflowStep:

@@ -74,7 +74,8 @@ _GLANCE = session.Statement(
     types="text, text",
     sql="""
     SELECT r.id::text AS id, r.status, r.head::text AS head, '{}' AS variables, r.reason, r.message,
-        r.ended_step, r.started_at, r.root::text AS root, t.governance, clock_timestamp() AS now
+        r.ended_step, r.started_at, r.root::text AS root, r.scopes, t.governance,
+        clock_timestamp() AS now
     FROM run r JOIN tenant t ON t.id = r.tenant_id WHERE r.tenant_id = $1 AND r.id = $2::uuid
     """,
 )

@@ -836,3 +836,13 @@ def test_what_is_used_is_charged_under_the_model_that_was_named(
         "small": Decimal("0.01"),
         "large": Decimal("0.02"),
     }
+
+
+def test_a_step_that_somebody_has_begun_anew_is_one_step(main: Platform, worker: Worker) -> None:
+    govern(main, budgets=budget(scope="run", metric="steps", limit=1))
+    register(main, "f")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    for _ in range(2):
+        take(worker.platform, run, "a#1")
+        control.retry(main, run, "a#1", by="eve")
+    assert carry_out(main, worker, run).status == "completed"

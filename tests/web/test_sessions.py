@@ -29,9 +29,11 @@ from celeriac.steps import (
     ToolDefinition,
     Workflow,
 )
+from engine.errors import Forbidden
 from engine.platform import Platform
-from engine.runs import access, catalogue, definitions, doctor, policies, sweep, views
+from engine.runs import access, catalogue, definitions, doctor, policies, sessions, sweep, views
 from engine.sessions import story
+from engine.sessions.steps import Wanted
 from engine.store.ids import RunId
 from tests.support import platforms, site
 from tests.support.hands import carry_out
@@ -627,6 +629,22 @@ def settled(api: Api, place: str) -> dict[str, Any]:
         if found["status"] not in ("pending", "running"):
             return found
         time.sleep(0.02)
+
+
+def test_a_narrower_credential_does_nothing_by_a_session_of_a_wider_one(control: Platform) -> None:
+    wide, narrow = (
+        RunId(TENANT, story.run_of(begun.workflow_id))
+        for begun in (
+            sessions.begin(control, TENANT, "Task", by="ada"),
+            sessions.begin(control, TENANT, "Task", by="ada", scopes=["event:send"]),
+        )
+    )
+    thought = Wanted(step_type=StepType.REASONING, name="Think")
+    with pytest.raises(Forbidden, match="may do more"):
+        sessions.step(control, wide, thought, by="ada", scopes=["event:send"])
+    assert not sessions.read(control, wide).steps
+    sessions.step(control, narrow, thought, by="ada", scopes=["event:send", "run:read"])
+    assert len(sessions.read(control, narrow).steps) == 1
 
 
 @pytest.mark.usefixtures("workers")

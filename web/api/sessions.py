@@ -104,6 +104,7 @@ def step(asked: dict[str, Any], session_id: str) -> tuple[WorkflowStep, int, dic
         run,
         Wanted(**{**asked, "child_steps": calls}),
         by=who.user,
+        scopes=who.scopes,
         anyway=who.may(EVERYTHING),
     )
     _nudge(run)
