@@ -156,11 +156,16 @@ def test_parameters_say_annotation_default_and_whether_one_is_required() -> None
     assert parameters(text, "my_tool") == {
         "arg1": {"annotation": "str", "default": None, "required": True},
         "arg2": {"annotation": "int", "default": 3, "required": False},
-        "deep": {"annotation": "dict[str, int]", "default": None, "required": True},
-        "odd": {"annotation": "Any", "default": None, "required": False},
-        "pair": {"annotation": "Any", "default": None, "required": False},
-        "far": {"annotation": "Any", "default": None, "required": False},
-        "text": {"annotation": "Any", "default": "x", "required": False},
+        "deep": {
+            "annotation": "dict[str, int]",
+            "default": None,
+            "required": True,
+            "keyword": True,
+        },
+        "odd": {"annotation": "Any", "default": None, "required": False, "keyword": True},
+        "pair": {"annotation": "Any", "default": None, "required": False, "keyword": True},
+        "far": {"annotation": "Any", "default": None, "required": False, "keyword": True},
+        "text": {"annotation": "Any", "default": "x", "required": False, "keyword": True},
     }
     assert summary(text, "my_tool") == "Does something useful."
 
