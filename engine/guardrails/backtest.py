@@ -280,8 +280,8 @@ class _Judge:
             going.asked.add((facts.moment, moment.execution))
         elif facts.moment in {"start", "call"} and met.consequence not in BLOCKING:
             going.begun.add(moment.execution)
-        if facts.moment == "start" and (facts.moment, moment.execution) not in going.asked:
-            # Who allowed it to start has allowed that once.
+        if facts.moment == "report" and moment.failed:
+            # Who allowed it to start has allowed that once, however often it went on where it was.
             going.permits = {
                 one for one in going.permits if (one.step, one.moment) != (facts.step, "start")
             }

@@ -240,7 +240,7 @@ class _Telling:
         estimate = {name: Decimal(str(amount)) for name, amount in node.estimate.items()}
         content, unknown = self._inputs(step, "start")
         bound: dict[str, Json] = {"node": step.node, "step": step.key}
-        if node.inputs is not None and (parked or again is not None):
+        if node.inputs is not None and (parked or again is not None or step.attempt > 1):
             bound |= self._given(step, node.inputs)[0]
         return Moment(
             at=at,
@@ -248,7 +248,9 @@ class _Telling:
             execution=execution,
             facts=self._facts(step, "start", at, usage=estimate, content=content),
             amounts={**estimate, "steps": _ONE} if _first(step) else estimate,
-            known=node.wait is not None or node.kind == "tool" or step.attempt > 1,
+            known=node.wait is not None
+            or node.kind == "tool"
+            or step.attempt - 1 > step.errors + step.lost,
             waits=node.wait is not None,
             undoes=step.of is not None and step.index is None,
             again=again,
