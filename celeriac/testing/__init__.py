@@ -105,12 +105,13 @@ def run(
     faults: Sequence[Fault] = (),
     policy: Policy = DEFAULT,
     clock: Clock | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> Record:
     """Run a workflow as far as it goes: to its end, or until nothing ends its waits.
 
     `functions` and `tools` are what it may call, `workflows` what it may run, by name; of a
-    `WorkflowGraph` its own functions too, where none is given in their place. Raises `Invalid`
-    when a document, a name in it or the inputs are wrong, or an act does not fit; `Forbidden` for
+    `WorkflowGraph` its own functions too, where none is given in their place; `secrets` is what
+    `$env.NAME` stands for, granted to all and hidden from nobody. Raises `Invalid` when a document, a name in it or the inputs are wrong, or an act does not fit; `Forbidden` for
     an answer of somebody who is not asked, `Conflict` for a second one.
     """
     graph, own = read(workflow)
@@ -128,5 +129,6 @@ def run(
             faults=faults,
             policy=policy,
             clock=clock or Clock(),
+            secrets=secrets,
         )
     )

@@ -30,11 +30,12 @@ async def drive(
     by: str = "local",
     workflows: Mapping[str, Graph] | None = None,
     acts: Sequence[Act] = (),
+    secrets: Mapping[str, str] | None = None,
 ) -> Record:
     """Run a graph as far as it goes. Raises `Invalid` when a name or the inputs are wrong."""
     if problems := workflow.missing(graph, functions, tools, workflows or {}):
         raise Invalid(problems, "the workflow names what is not given")
-    performer = Performer(functions=functions, tools=tools, faults=faults)
+    performer = Performer(functions=functions, tools=tools, faults=faults, secrets=secrets)
     play = runner.play(
         graph, inputs, run=run, by=by, policy=policy, clock=clock, workflows=workflows, acts=acts
     )

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, cast
 
 from celeriac.sdk import tools as registry
-from celeriac.testing import calling, previous
+from celeriac.testing import calling, previous, workflow
 from celeriac.testing.calling import Died
 from celeriac.testing.calls import Call, Caller
 from celeriac.testing.fault import Fault, hitting
@@ -24,8 +24,9 @@ from engine import waiting
 from engine.core import codec, expressions, overlays, references, remembered, tape
 from engine.core import messages as msg
 from engine.core.graph import Role
+from engine.core.references import Sought
 from engine.core.values import Inline, Json, plain
-from workers.sandbox.inside import procs
+from workers.sandbox.inside import procs, templates
 from workers.sandbox.inside.calls import Calls, ToolError, Tools
 from workers.sandbox.inside.state import Changes, Context, WorkflowState
 
@@ -42,15 +43,18 @@ class Performer:
         functions: Mapping[str, Callable[..., object]],
         tools: Mapping[str, Callable[..., object]],
         faults: Sequence[Fault] = (),
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
         self._functions = functions
         self._tools = tools
         self._faults = faults
+        self._secrets = secrets or {}
         #: Every tool call that was carried out, in order, by its run.
         self.calls: defaultdict[str, list[Call]] = defaultdict(list)
 
     async def perform(self, attempt: Attempt) -> Report:
         """Carry an attempt out, and say how it ended."""
+        attempt = replace(attempt, secrets=self._secrets)
         fault = hitting(self._faults, attempt)
         if fault is not None and not fault.after:
             return _struck(attempt, fault)
@@ -77,8 +81,10 @@ class Performer:
         )
         try:
             with registry.calling(caller.invoke):
-                if attempt.node.kind == "tool":
+                if attempt.node.calls or workflow.is_foreign(attempt.node):
                     return _tool(attempt, caller)
+                if attempt.node.kind == "template":
+                    return _template(attempt)
                 is_proc = attempt.node.kind == "proc"
                 carry_out = self._proc if is_proc else self._function
                 report = await carry_out(attempt, context)
@@ -202,10 +208,15 @@ def _choice(function: Callable[..., object], answer: object) -> bool | str:
 
 
 def _tool(attempt: Attempt, caller: Caller) -> msg.AttemptSucceeded:
-    """Call the node's tool with its inputs as named arguments; its answer is the result."""
+    """Call the node's tool with its inputs as named arguments; its answer is the result.
+
+    What a package's kind does nobody knows here: a tool of its name stands for it.
+    """
+    node = attempt.node
     try:
         scope = _scope(attempt)
-        name, given = waiting.tool(attempt.node, scope), waiting.arguments(attempt.node, scope)
+        name = node.kind if workflow.is_foreign(node) else waiting.tool(node, scope)
+        given = waiting.arguments(node, scope)
     except waiting.Unfit as unfit:
         raise Died(unfit.reason, unfit.message, terminal=True) from unfit
     try:
@@ -214,6 +225,29 @@ def _tool(attempt: Attempt, caller: Caller) -> msg.AttemptSucceeded:
         message = str(error).removeprefix(f"{error.tool}: ")
         raise Died(error.reason, message) from error
     return _saved(attempt, _succeeded(attempt, result=value))
+
+
+def _template(attempt: Attempt) -> msg.AttemptSucceeded:
+    """Fill in the node's text, as the sandbox does."""
+    try:
+        given = waiting.arguments(attempt.node, _scope(attempt))
+    except waiting.Unfit as unfit:
+        raise Died(unfit.reason, unfit.message, terminal=True) from unfit
+    text, names = given["template"], given.get("with")
+    if not isinstance(text, str):
+        message = f"node {attempt.node.id}, template: a text is filled in, and this is none"
+        raise Died("input_failed", message, terminal=True)
+    if names is None:
+        names = dict(remembered.visible(attempt.variables))
+    assert isinstance(names, dict)
+    templates.warm(())
+    seed = f"{attempt.run}/{attempt.step}/{attempt.node.id}"
+    try:
+        result = calling.plain(templates.render(text, copy.deepcopy(names), seed), what="result")
+    except Exception as error:
+        said = templates.complaint(error, attempt.node.id)
+        raise Died("error", said or f"{type(error).__name__}: {error}") from error
+    return _saved(attempt, _succeeded(attempt, result=result))
 
 
 def _given(attempt: Attempt) -> dict[str, Json]:
@@ -263,7 +297,15 @@ def _scope(attempt: Attempt, result: Json = None) -> Mapping[str, Json]:
         **remembered.names(attempt.variables, references.unread),
         "result": known,
         "run": {"id": attempt.run},
+        "env": Sought(partial(_secret, attempt)),
     }
+
+
+def _secret(attempt: Attempt, name: str) -> str:
+    if name not in attempt.secrets:
+        message = f"node {attempt.node.id}: there is no secret {name}; pass it in secrets="
+        raise Died("no_such_secret", message, terminal=True)
+    return attempt.secrets[name]
 
 
 def _left(attempt: Attempt, report: msg.AttemptSucceeded) -> dict[str, Any]:

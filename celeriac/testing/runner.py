@@ -10,7 +10,7 @@ as far as they can.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -53,6 +53,8 @@ class Attempt:
     undone: Json = None
     #: Of a map whose items are done: their results.
     gathered: Sequence[Json] | None = None
+    #: What `$env` stands for.
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 #: What may happen now: a turn, something outside, an attempt.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from celeriac.sdk.graph import WorkflowGraph
 from engine import documents
 from engine.core import document
-from engine.core.graph import Graph
+from engine.core.document import vocabulary as words
+from engine.core.graph import Graph, Node
 from engine.core.problem import Problem
 
 #: A document as text, file or data, a graph under construction, or one that is read already.
@@ -40,6 +41,32 @@ def missing(
     """What a graph names, or one of the workflows that it may run, and nobody has given."""
     given = workflows or {}
     every = [("", graph), *((f"workflows.{name}.", other) for name, other in given.items())]
+    return [
+        *(
+            Problem(
+                path=f"{before}{one.place(node.id)}.kind",
+                message=f"Kind not found: {node.kind}",
+                remedy=f"pass what stands for it in tools=, as {node.kind}",
+            )
+            for before, one in every
+            for node in one.nodes.values()
+            if is_foreign(node) and node.kind not in tools
+        ),
+        *_unnamed(every, functions, tools, given),
+    ]
+
+
+def is_foreign(node: Node) -> bool:
+    """Whether a node is of a kind that an installed package brings."""
+    return words.matches(words.FOREIGN_KIND, node.kind)
+
+
+def _unnamed(
+    every: Sequence[tuple[str, Graph]],
+    functions: Mapping[str, Callable[..., object]],
+    tools: Mapping[str, Callable[..., object]],
+    given: Mapping[str, Graph],
+) -> list[Problem]:
     return [
         Problem(
             path=before + used.path,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from engine.core import messages as msg
@@ -49,16 +50,26 @@ def write(record: msg.Record) -> Written:
 
     An event's time is not part of it: the database stamps it when it is received.
     """
+    kind: Any = type(record)
     body: dict[str, Any] = {}
     payload: dict[str, Any] = {}
-    for item in fields(record):
-        if item.name == "at":
-            continue
-        part = payload if item.metadata.get("payload") else body
-        value = getattr(record, item.name)
-        if part is payload or value != _default(item):
-            part[item.name] = _plain(value)
-    return Written(kind=type(record).__name__, body=body, payload=payload)
+    for name, usual, apart in _written(kind):
+        value = getattr(record, name)
+        if apart:
+            payload[name] = _plain(value)
+        elif value != usual:
+            body[name] = _plain(value)
+    return Written(kind=kind.__name__, body=body, payload=payload)
+
+
+@cache
+def _written(kind: type[Any]) -> tuple[tuple[str, Any, bool], ...]:
+    """The fields of a kind of record that are written: name, default, whether it is users' data."""
+    return tuple(
+        (item.name, _default(item), bool(item.metadata.get("payload")))
+        for item in fields(kind)
+        if item.name != "at"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +134,13 @@ def _default(item: Any) -> Any:
     return item.default
 
 
+#: What is plain as it is. An enum is of a class of its own.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
     match value:
         case Inline(value=inner):
             return {"inline": inner}
@@ -133,14 +150,12 @@ def _plain(value: Any) -> Any:
             return value.isoformat()
         case Enum():
             return value.value
-        case Mapping():
-            return {key: _plain(entry) for key, entry in value.items()}
         case tuple() | list():
             return [_plain(entry) for entry in value]
-        case _ if is_dataclass(value):
-            return plain(value)
+        case dict() | Mapping():
+            return {key: _plain(entry) for key, entry in value.items()}
         case _:
-            return value
+            return plain(value)
 
 
 def _reader(kind: Any) -> Callable[[Any], Any]:

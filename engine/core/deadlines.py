@@ -8,11 +8,11 @@ earliest of these moments in the run's row, and the sweeper reports that it has 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from engine.core import messages as msg
 from engine.core.graph import Graph, NodeId
+from engine.core.records import replace
 from engine.core.state import State, Token
 from engine.core.transitions import RunStatus
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ from engine.core import messages as msg
 from engine.core.fold import evolve
 from engine.core.graph import Arrive, Edge, Graph, Map, Node, NodeId, Retry, Role, Route
 from engine.core.policy import Policy
+from engine.core.records import replace
 from engine.core.references import Read, Readable
 from engine.core.state import LOST_REASONS, Failure, State, Step, Token
 from engine.core.transitions import RunStatus, StepStatus

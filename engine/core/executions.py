@@ -122,7 +122,7 @@ def read_id(run: str, text: str) -> tuple[msg.StepKey, int | None]:
 
 def is_plan(graph: Graph, node: NodeId) -> bool:
     """Whether executions of a node are those of a plan."""
-    return graph.nodes[node].role is not Role.TASK
+    return graph.node(node).role is not Role.TASK
 
 
 def parents(graph: Graph, trial: Trial) -> list[msg.StepKey]:

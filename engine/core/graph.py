@@ -223,18 +223,20 @@ class Node:
     """One place of a graph: what runs there, and within what bounds."""
 
     id: NodeId
-    #: How it runs: `function`, `tool`, `proc` (a step of a list), a kind that waits, or a control
-    #: kind (`start`, `end`, `pass`, `milestone`, `index`).
+    #: How it runs: `function`, `tool`, `template`, `llm`, `http`, `sql`, `proc` (a step of a list),
+    #: `PACKAGE.NAME` (a kind that is installed), a kind that waits, or a control kind (`start`,
+    #: `end`, `pass`, `milestone`, `index`).
     kind: str
     role: Role = Role.TASK
-    #: Name of the function or tool that runs here, with its version if one is fixed:
+    #: Name of the function, tool or service that runs here, with its version if one is fixed:
     #: `increment`, `increment@3`. A function node may have none and only choose.
     uses: str | None = None
     #: Of a tool whose name is worked out when its step runs: the expression that `uses` is.
     called: expressions.Template | None = None
     #: Name of the function that runs after it, on its outcome; its answer is the choice.
     choose: str | None = None
-    #: Inputs: a JSON template whose `$…` strings are expressions.
+    #: Inputs: a JSON template whose `$…` strings are expressions. Of the kinds that say in fields of
+    #: their own what they are given, these fields.
     inputs: expressions.Template | None = None
     #: What the result leaves in the variables: name to template.
     save: Mapping[str, expressions.Template] = field(default_factory=dict)
@@ -279,11 +281,25 @@ class Node:
         return self.choose is not None or people
 
     @property
+    def calls(self) -> bool:
+        """Whether it does nothing but call tools: what it uses, its calls use."""
+        return self.kind in _CALLING
+
+    @property
+    def given(self) -> str:
+        """The field in which its inputs stand; empty where they are fields of its own."""
+        return "" if self.kind in _SPELT else "with"
+
+    @property
     def works(self) -> bool:
         """Whether a worker carries it out: the others are passed, or wait."""
         return not self.passes and self.wait is None
 
 
+#: Kinds that have fields of their own for what they are given.
+_SPELT = frozenset({"template", "llm", "http", "sql"})
+#: Kinds that call tools and services.
+_CALLING = frozenset({"tool", "llm", "http", "sql"})
 #: The end that need not be declared.
 END = Node(id=NodeId("end"), kind="end", role=Role.CONTROL)
 

@@ -14,7 +14,7 @@ moves and no group may be taken up, the one that has waited longest is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,8 +36,8 @@ class Group:
 
 def meeting(graph: Graph, state: State, now: datetime) -> msg.JoinThreads | msg.AbsorbToken | None:
     """The threads that come together next, if any may; every other token is held by now."""
-    groups = _groups(graph, state)
-    for group in groups:
+    found = groups(graph, state)
+    for group in found:
         if (late := _late(graph, state, group)) is not None:
             return msg.AbsorbToken(edge=late.edge, thread=late.thread)
         if (met := _met(graph, state, group)) is not None:
@@ -48,7 +48,7 @@ def meeting(graph: Graph, state: State, now: datetime) -> msg.JoinThreads | msg.
         if until is not None and until <= now:
             return _join(graph, state, group, group.tokens, because="timeout")
     held = {name for token in state.tokens if not token.waits for name in around(token.thread)}
-    for group in groups:
+    for group in found:
         if not state.scopes[group.scope].alive and group.scope not in held:
             return _over(graph, state, group, because="quiescence")
     return None
@@ -75,7 +75,8 @@ def is_alone(state: State, thread: msg.Thread) -> bool:
     )
 
 
-def _groups(graph: Graph, state: State) -> Sequence[Group]:
+def groups(graph: Graph, state: State) -> Sequence[Group]:
+    """The tokens that wait, those of one scope and node together."""
     found: dict[tuple[NodeId, str], list[Token]] = {}
     for token in state.tokens:
         if not token.waits:
@@ -121,15 +122,21 @@ def _met(graph: Graph, state: State, group: Group) -> tuple[Token, ...] | None:
     return group.tokens[:wanted_count] if len(group.tokens) >= wanted_count else None
 
 
-def _nobody_comes(graph: Graph, state: State, group: Group) -> bool:
+def coming(graph: Graph, state: State, group: Group) -> Iterator[NodeId]:
+    """The nodes at which others of its scope stand who may still come to a group."""
     before = graph.ways(group.node).before
-    if any(node in before for node in state.scopes[group.scope].live):
-        return False
-    return not any(
-        token.target in before
-        for token in state.tokens
-        if token not in group.tokens and group.scope in around(token.thread)
-    )
+    yield from (node for node in state.scopes[group.scope].live if node in before)
+    for token in state.tokens:
+        if (
+            token.target in before
+            and token not in group.tokens
+            and group.scope in around(token.thread)
+        ):
+            yield token.target
+
+
+def _nobody_comes(graph: Graph, state: State, group: Group) -> bool:
+    return next(coming(graph, state, group), None) is None
 
 
 def _over(

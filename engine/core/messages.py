@@ -66,6 +66,32 @@ class RunSubmitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forked(Event):
+    """Somebody asked for a run that goes on from a place of another one."""
+
+    by: str
+    #: The workflow version and the pins that both run.
+    version: str
+    pins: Mapping[str, int | str] = field(default_factory=dict)
+    #: The other run, its line, and the hash of that line.
+    run: str
+    seq: int
+    hash: str
+    #: Variables that are not what they are there.
+    edited: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    #: Where threads stand and what is live (`forking`), without users' data.
+    state: Mapping[str, Json] = field(default_factory=dict)
+    variables: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
+    #: What threads have written since their fork, by scope and branch.
+    overlays: Mapping[str, Mapping[str, Mapping[str, Json]]] = field(
+        default_factory=dict, metadata=_PAYLOAD
+    )
+    #: What the first run was submitted with.
+    inputs: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSucceeded(Event):
     """A worker carried a step out."""
 
@@ -336,6 +362,18 @@ class SkipRequested(Event):
     step: StepKey
     by: str
     reason: str = ""
+    choice: Choice = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultGiven(Event):
+    """Somebody says what the result of a step is that has not begun: it is not carried out."""
+
+    step: StepKey
+    by: str
+    result: Value = field(default=Inline(value=None), metadata=_PAYLOAD)
+    #: What that leaves in the variables.
+    patch: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
     choice: Choice = None
 
 
@@ -666,6 +704,7 @@ class FinishRun(Command):
 
 AnyEvent: TypeAlias = (
     RunSubmitted
+    | Forked
     | AttemptSucceeded
     | AttemptFailed
     | AttemptLost
@@ -691,6 +730,7 @@ AnyEvent: TypeAlias = (
     | PauseRequested
     | ResumeRequested
     | SkipRequested
+    | ResultGiven
     | RetryRequested
     | Admitted
     | Refused

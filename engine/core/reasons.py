@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 #: Reasons for which an attempt may be tried again. A worker that dies is not among them: its
 #: steps are tried again whatever the node says, and counted apart.
-REASONS = ("error", "timeout", "memory", "cpu", "output_too_large")
+REASONS = (
+    *("error", "timeout", "memory", "cpu", "output_too_large"),
+    # Of what is reached over a network.
+    *("rate_limited", "unreachable", "interrupted", "server_error", "bad_response"),
+    "schema_mismatch",
+)
 #: Reasons for which a step fails for good.
 FAILURES = (
     *REASONS,
@@ -21,6 +26,9 @@ FAILURES = (
         "variables_too_large",
     ),
     *("no_plan", "no_such_function", "no_such_tool", "nondeterministic_call", "unknown_outcome"),
+    # Of calls: what they are refused for, and what is answered to them.
+    *("arguments_refused", "forbidden", "tool_closed", "over_budget", "aborted"),
+    *("no_such_service", "no_such_secret", "not_granted", "blocked", "client_error", "max_turns"),
     *("unknown_kind", "defect", "expired", "items_failed", "no_such_workflow", "too_deep"),
     *("child_failed", "child_cancelled"),
     *("arguments_too_large", "result_too_large", "damaged"),

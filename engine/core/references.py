@@ -24,6 +24,21 @@ class TooLarge(ValueError):
     """A value is named that is larger than what may be read here."""
 
 
+class Unread(ValueError):
+    """A value lies elsewhere, and cannot be read here."""
+
+
+class Sought(dict[str, Json]):
+    """An object whose values are sought when they are looked up, one by one; as a whole it is empty."""
+
+    def __init__(self, seek: Callable[[str], Json]) -> None:
+        super().__init__()
+        self._seek = seek
+
+    def get(self, name: str, default: Json = None) -> Json:  # type: ignore[override]  # noqa: ARG002  # by text alone
+        return self._seek(name)
+
+
 class Readable(Mapping[str, Json]):
     """Values by name, of which those that lie elsewhere are read when they are asked for."""
 

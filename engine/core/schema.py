@@ -137,6 +137,8 @@ def document_schema() -> dict[str, Json]:
                 "oneOf": [
                     _function(),
                     _tool(),
+                    *_spelt(),
+                    _foreign(),
                     *_waiting(),
                     _plan(),
                     _milestone(),
@@ -237,6 +239,99 @@ def _tool() -> dict[str, Json]:
             **_common(),
         },
         required=["kind", "tool"],
+    )
+
+
+def _spelt() -> list[Json]:
+    """The nodes whose kinds have fields of their own for what they are given."""
+    work = {name: each for name, each in _work().items() if name != "with"}
+    return [
+        _object(
+            meaning,
+            {"kind": _kind(kind), **fields, **work, **_common()},
+            required=["kind", *needed],
+        )
+        | ({} if needed else {"anyOf": [{"required": [name]} for name in words.NEEDED[kind]]})
+        for kind, (meaning, fields, needed) in _spelt_fields().items()
+    ]
+
+
+def _spelt_fields() -> Mapping[str, tuple[str, dict[str, Json], tuple[str, ...]]]:
+    """Of each of these kinds: what it is, its own fields, and those that it must have."""
+    given = _work()["with"]
+    dry: Json = _any("Say what would be done, and do nothing.")
+    service = _reference("The service that is called: a registered name.")
+    fields: dict[str, tuple[str, dict[str, Json]]] = {
+        "template": (
+            "A node that fills in a text: its result.",
+            {
+                "template": _any("The text, in Jinja's language."),
+                "with": {**_described(given, "What its names stand for; else all variables.")},
+            },
+        ),
+        "llm": (
+            "A node that asks a language model, which may use tools.",
+            {
+                "service": service,
+                "model": _any("Which of the service's models."),
+                "system": _any("What the model is told first, in Jinja's language."),
+                "prompt": _any("What it is asked, in Jinja's language."),
+                "messages": _any("What was said before: role and content of each."),
+                "with": {**_described(given, "What their names stand for; else all variables.")},
+                "tools": _any("Names of the tools that it may use."),
+                "schema": _any("The JSON Schema of its answer."),
+                "temperature": _any("How far it may stray."),
+                "top_p": _any("How much of what is likely it chooses from."),
+                "max_tokens": _any("The most that it may answer with at once."),
+                "stop": _any("Texts at which it ends."),
+                "seed": _any("A number by which it answers alike."),
+                "max_turns": _any("How often it may be asked, tools between."),
+                "stream": _any("Whether its words are shown as they come."),
+            },
+        ),
+        "http": (
+            "A node that sends a request to a host which its service allows.",
+            {
+                "service": service,
+                "method": _any("GET, unless it says otherwise."),
+                "url": _any("Where to, or the path behind the service's base."),
+                "headers": _any("Header to value."),
+                "query": _any("Parameter to value."),
+                "json": _any("What is sent, as JSON."),
+                "text": _any("What is sent, as text."),
+                "form": _any("What is sent, as a form: field to value."),
+                "accept": _any("Statuses from 400 on that are no failure."),
+                "dry_run": dry,
+            },
+        ),
+        "sql": (
+            "A node that asks a database, or changes it where its service allows that.",
+            {
+                "service": service,
+                "statement": _any("One statement, with :names or %s for what is bound."),
+                "parameters": _any("What is bound: by name, or in order."),
+                "dry_run": dry,
+            },
+        ),
+    }
+    alone = {kind: needed if len(needed) == 1 else () for kind, needed in words.NEEDED.items()}
+    return {kind: (meaning, found, alone[kind]) for kind, (meaning, found) in fields.items()}
+
+
+def _described(rule: Json, meaning: str) -> dict[str, Json]:
+    assert isinstance(rule, dict)
+    return {**rule, "description": meaning}
+
+
+def _foreign() -> dict[str, Json]:
+    return _object(
+        "A node of a kind that an installed package brings.",
+        {
+            "kind": _text(words.FOREIGN_KIND, "PACKAGE.NAME."),
+            **_work(),
+            **_common(),
+        },
+        required=["kind"],
     )
 
 
@@ -547,6 +642,7 @@ def _inner() -> dict[str, Json]:
     common = {name: work[name] for name in ("with", "timeout", "queue")}
     retry: Json = {"$ref": "#/$defs/retry"}
     tried: dict[str, Json] = {**common, "estimate": work["estimate"], "retry": retry}
+    around = {name: each for name, each in tried.items() if name != "with"}
     return {
         "description": "What is done with each: a function, a tool or a workflow.",
         "anyOf": [
@@ -560,6 +656,12 @@ def _inner() -> dict[str, Json]:
                 "A tool.",
                 {"kind": _kind("tool"), "tool": _tool_name(), **tried, "with": _arguments()},
                 required=["kind", "tool"],
+            ),
+            *(
+                _object(
+                    meaning, {"kind": _kind(kind), **fields, **around}, required=["kind", *needed]
+                )
+                for kind, (meaning, fields, needed) in _spelt_fields().items()
             ),
             _object(
                 "A workflow.",
@@ -584,7 +686,7 @@ def _handler() -> dict[str, Json]:
     return {
         "description": "What undoes the step when its run fails, or is cancelled and asked to undo "
         "what it did. It sees the step's $result.",
-        "anyOf": options[:3],
+        "anyOf": options[:-1],
     }
 
 

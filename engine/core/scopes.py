@@ -9,13 +9,14 @@ and holds what its threads have written since the fork.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from engine.core import overlays
 from engine.core.graph import NodeId
 from engine.core.messages import ROOT, Thread
 from engine.core.overlays import Overlay, Reducers
+from engine.core.records import replace
 from engine.core.values import Json
 
 #: The scope that every run opens with. Its one thread is the root.

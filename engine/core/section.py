@@ -163,18 +163,25 @@ class Section:
 
     def template(self, name: str) -> expressions.Template:
         """Any JSON with expressions in it; an empty one stands in for a wrong one."""
-        try:
-            return expressions.template(self.fields[name])
-        except expressions.TemplateError as error:
-            self.problems += [
-                Problem(path=below(self.at(name), p.path), message=p.message, remedy=p.remedy)
-                for p in error.problems
-            ]
-            return expressions.template(None)
+        return self._template(self.fields[name], self.at(name))
+
+    def whole(self, fields: Mapping[str, Json]) -> expressions.Template:
+        """Some of its fields as one template; an empty one stands in for a wrong one."""
+        return self._template(dict(fields), self.path)
 
     def section(self, name: str) -> Section:
         """An object within this one; an empty one if it is absent."""
         return Section(self.fields.get(name, {}), self.at(name), self.problems)
+
+    def _template(self, value: Json, path: str) -> expressions.Template:
+        try:
+            return expressions.template(value)
+        except expressions.TemplateError as error:
+            self.problems += [
+                Problem(path=below(path, p.path), message=p.message, remedy=p.remedy)
+                for p in error.problems
+            ]
+            return expressions.template(None)
 
     def _option(
         self,

@@ -9,12 +9,13 @@ counts. A fold therefore gives the same head whether all the rows were at hand o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from engine.core import messages as msg
 from engine.core import scopes, transitions
 from engine.core.graph import EdgeId, NodeId
+from engine.core.records import replace
 from engine.core.scopes import ROOT_SCOPE, Scope
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, Value

@@ -132,9 +132,13 @@ def problems(value: object, *, path: str = "") -> Iterator[Problem]:
 
 def canonical(value: object) -> str:
     """The one text of a JSON value: sorted keys, no spaces, no escapes beyond JSON's own."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _encode(value)
+
+
+#: Made once: `json.dumps` makes another for each text.
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
 
 
 def size(value: Json) -> int:

@@ -97,12 +97,23 @@ def _named(node: Node, place: str) -> Iterator[Reference]:
     if node.uses is not None and node.kind == "proc":
         yield _reference("function", node.uses, f"{place}.agent")
     elif node.uses is not None and node.called is None:
-        field = "tool" if node.kind == "tool" else "uses"
-        yield _reference(node.kind, node.uses, f"{place}.{field}")
+        field = {"tool": "tool", "function": "uses"}.get(node.kind, "service")
+        kind = "function" if node.kind == "function" else "tool"
+        yield _reference(kind, node.uses, f"{place}.{field}")
+    yield from _offered(node, place)
     if isinstance(node.wait, Child):
         name, _, version = node.wait.workflow.partition("@")
         path = f"{place}.{'agent' if place.startswith('steps[') else 'workflow'}"
         yield Reference(kind="workflow", name=name, version=version or None, path=path)
+
+
+def _offered(node: Node, place: str) -> Iterator[Reference]:
+    """The tools that a model is offered, as far as they are named."""
+    source = None if node.inputs is None or node.kind != "llm" else node.inputs.source
+    tools = source.get("tools") if isinstance(source, dict) else None
+    for index, name in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(name, str) and words.matches(words.REFERENCE, name):
+            yield _reference("tool", name, f"{place}.tools[{index}]")
 
 
 def _reference(kind: str, text: str, path: str) -> Reference:

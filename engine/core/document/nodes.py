@@ -54,16 +54,18 @@ def nodes(top: Section) -> dict[NodeId, Node] | None:
 def _node(name: NodeId, section: Section) -> Node:
     if "rules" in section.fields:
         return _ruled(name, section)
-    kind = section.option("kind", words.KINDS, words.LATER_KINDS)
+    kind = _kind(section)
     if kind is None and "kind" in section.fields:
         # What else it has belongs to a kind that is not known here.
         return Node(id=name, kind="function", uses="?", join=join(section))
     kind = kind or "function"
-    section.known((*words.NODE, *words.OWN[kind]), later=words.LATER_NODE, elsewhere=_ELSEWHERE)
+    own = words.OWN.get(kind, words.WORK)
+    section.known((*words.NODE, *own), later=words.LATER_NODE, elsewhere=_ELSEWHERE)
+    working = kind in _WORKING or kind not in words.KINDS
     every = Node(
         id=name,
         kind=kind,
-        role=Role.TASK if kind in (*_WORKING, *words.WAITING) else Role.CONTROL,
+        role=Role.TASK if working or kind in words.WAITING else Role.CONTROL,
         max_iterations=_max_iterations(section),
         route=_route(section),
         join=join(section),
@@ -75,19 +77,29 @@ def _node(name: NodeId, section: Section) -> Node:
         return _waiting(every, section)
     if kind == "milestone":
         return _milestone(every, section)
-    return every if kind not in _WORKING else _working(every, section)
+    return _working(every, section) if working else every
+
+
+def _kind(section: Section) -> str | None:
+    """The kind of a node: one of the language's, or the name of one that is installed."""
+    given = section.fields.get("kind")
+    if isinstance(given, str) and words.matches(words.FOREIGN_KIND, given):
+        return given
+    if given == "mcp":
+        message = "the tools of a server are tools like any other"
+        section.fail("kind", message, "write kind: tool, tool: SERVER.TOOL")
+        return None
+    return section.option("kind", words.KINDS, words.LATER_KINDS)
 
 
 #: Fields that nodes of some kind have, so that others can be told that they have them not.
 _ELSEWHERE = frozenset(words.PLAN).union(words.NODE, *words.OWN.values())
 #: Kinds that a worker carries out.
-_WORKING = frozenset({"function", "tool"})
+_WORKING = frozenset(words.INNER_KINDS)
 
 
 def _working(node: Node, section: Section) -> Node:
     """A node with what a worker needs to know."""
-    if node.kind == "tool" and "tool" not in section.fields:
-        section.fail("tool", "the node names no tool", "write tool: NAME")
     role, choose = Role.TASK, None
     if node.kind == "function":
         role = Role(section.option("role", words.ROLES, ()) or "task")
@@ -100,15 +112,14 @@ def _working(node: Node, section: Section) -> Node:
             "a plan chooses, and this one has nothing to choose by",
             "write rules: [{when: EXPRESSION, next: [NODE]}], or uses: FUNCTION",
         )
-    is_tool = node.kind == "tool"
-    uses, called = tool(section) if is_tool else (reference(section, "uses"), None)
+    uses, called = _used(node.kind, section)
     return replace(
         node,
         role=role,
         uses=uses,
         called=called,
         choose=choose,
-        inputs=_with(section, whole=is_tool),
+        inputs=_inputs(node.kind, section),
         save=templates(section, "save"),
         retry=_retry(section),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
@@ -117,6 +128,34 @@ def _working(node: Node, section: Section) -> Node:
         lock=_lock(section),
         compensate=_compensate(node.id, section),
     )
+
+
+def _used(kind: str, section: Section) -> tuple[str | None, expressions.Template | None]:
+    """What a node runs, by name; or the expression of the name, too."""
+    if kind == "tool":
+        if "tool" not in section.fields:
+            section.fail("tool", "the node names no tool", "write tool: NAME")
+        return tool(section)
+    if kind in words.SERVICES:
+        return reference(section, "service") or kind, None
+    return (reference(section, "uses") if kind == "function" else None), None
+
+
+def _inputs(kind: str, section: Section) -> expressions.Template | None:
+    """What a node is given: `with`, or the fields that its kind has for it."""
+    if kind not in words.GIVEN:
+        return _with(section, whole=kind == "tool")
+    needed = words.NEEDED[kind]
+    if not any(name in section.fields for name in needed):
+        section.fail(
+            needed[0],
+            f"the {kind} has no {' and no '.join(needed)}",
+            f"write {needed[0]}: …",
+        )
+    if "with" in section.fields:
+        _with(section)
+    given = {name: section.fields[name] for name in words.GIVEN[kind] if name in section.fields}
+    return section.whole(given)
 
 
 def _waiting(node: Node, section: Section) -> Node:
@@ -143,20 +182,27 @@ def _inner(outer: Section, field: str, name: NodeId, kinds: tuple[str, ...]) -> 
         return Node(id=name, kind="function", uses=reference(outer, field))
     section = outer.section(field)
     kind = section.option("kind", kinds, ()) or "function"
-    own = {"function": ("uses",), "tool": ("tool",), "workflow": ("workflow", "orphan")}[kind]
-    common = ("kind", "with", "retry", "timeout", "queue")
+    known = {name: words.OWN[name] for name in words.GIVEN} | {
+        "function": ("uses", "with"),
+        "tool": ("tool", "with"),
+        "workflow": ("workflow", "orphan", "with"),
+    }
+    around = ("save", "lock", "compensate")
+    own = [field for field in known[kind] if field not in around]
     spends = () if kind == "workflow" else ("estimate",)
-    section.known((*common, *spends, *own), elsewhere=words.INNER)
-    if kind != "workflow" and own[0] not in section.fields:
-        section.fail(own[0], f"the {kind} has no name", f"write {own[0]}: NAME")
-    uses, called = tool(section) if kind == "tool" else (None, None)
+    section.known(
+        dict.fromkeys(("kind", *own, "retry", "timeout", "queue", *spends)), elsewhere=words.INNER
+    )
+    if kind == "function" and "uses" not in section.fields:
+        section.fail("uses", "the function has no name", "write uses: NAME")
+    uses, called = _used(kind, section)
     return Node(
         id=name,
         kind=kind,
-        uses=reference(section, "uses") if kind == "function" else uses,
+        uses=uses,
         called=called,
         wait=waits.child(section) if kind == "workflow" else None,
-        inputs=_with(section, whole=kind == "tool"),
+        inputs=_inputs(kind, section),
         retry=_retry(section, words.CHILD_REASONS if kind == "workflow" else words.REASONS),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),
         estimate=_estimate(section),
@@ -167,7 +213,7 @@ def _inner(outer: Section, field: str, name: NodeId, kinds: tuple[str, ...]) -> 
 def _compensate(name: NodeId, section: Section) -> Node | None:
     if "compensate" not in section.fields:
         return None
-    return _inner(section, "compensate", NodeId(f"{name}/undo"), ("function", "tool"))
+    return _inner(section, "compensate", NodeId(f"{name}/undo"), words.INNER_KINDS)
 
 
 def _lock(node: Section) -> Lock | None:

@@ -48,8 +48,30 @@ FAILURES = reasons.FAILURES
 CHILD_REASONS = reasons.CHILD_REASONS
 
 WAITING = ("timer", "event", "approval", "input", "workflow", "map")
-KINDS = ("function", "tool", *WAITING, "start", "pass", "milestone", "end")
-LATER_KINDS = ("llm", "template", "http", "sql", "python", "agent", "code")
+#: Kinds that say in fields of their own what they are given, in place of `with`.
+GIVEN: Mapping[str, tuple[str, ...]] = {
+    "template": ("template", "with"),
+    "llm": (
+        *("model", "system", "prompt", "messages", "with", "tools", "schema", "temperature"),
+        *("top_p", "max_tokens", "stop", "seed", "max_turns", "stream"),
+    ),
+    "http": ("method", "url", "headers", "query", "json", "text", "form", "accept", "dry_run"),
+    "sql": ("statement", "parameters", "dry_run"),
+}
+#: Those of them that call a service, and the fields of which there must be one.
+SERVICES = ("llm", "http", "sql")
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "template": ("template",),
+    "llm": ("prompt", "messages"),
+    "http": ("url",),
+    "sql": ("statement",),
+}
+KINDS = ("function", "tool", *GIVEN, *WAITING, "start", "pass", "milestone", "end")
+LATER_KINDS = ("python", "agent", "code")
+#: A kind that an installed package brings: `PACKAGE.NAME`.
+FOREIGN_KIND = r"^[a-z][a-z0-9_]{0,31}(\.[a-z][a-z0-9_]{0,31}){1,3}$"
+#: The kinds of what stands within another node.
+INNER_KINDS = ("function", "tool", *GIVEN)
 ROLES = ("task", "plan")
 #: What an edge does at its target. `parallel` says how its source chooses, too: all that hold.
 EDGE_TYPES: Mapping[str, Arrive] = {
@@ -126,12 +148,22 @@ INNER = (
         "estimate",
         "queue",
         "orphan",
+        "service",
     ),
+    *(field for fields in GIVEN.values() for field in fields),
 )
 #: What the kinds of node have beside what all have.
 OWN: Mapping[str, tuple[str, ...]] = {
     "function": ("uses", "role", "choose", *WORK),
     "tool": ("tool", *WORK),
+    **{
+        kind: (
+            *(("service",) if kind in SERVICES else ()),
+            *fields,
+            *(field for field in WORK if field != "with"),
+        )
+        for kind, fields in GIVEN.items()
+    },
     "timer": ("for", "until", "lock"),
     "event": ("name", "match", "schema", "transient", "expires", *WAIT),
     "approval": (
@@ -159,7 +191,7 @@ EDGES: Mapping[str | None, tuple[str, ...]] = {
 LATER_TOP = ("policies", "compensate", "schema")
 LATER_LIMITS = ("cost_usd", "duration", "tokens")
 LATER_VARIABLE = ("sensitive",)
-LATER_NODE = ("effect", "limits", "model", "prompt", "steps")
+LATER_NODE = ("effect", "limits", "steps")
 LATER_EDGE = ("priority",)
 #: They could make a schema reach for something outside of the document.
 REFERRING = ("$ref", "$dynamicRef", "$recursiveRef", "$id", "$schema", "$anchor", "$dynamicAnchor")

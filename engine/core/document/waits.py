@@ -263,7 +263,7 @@ def _map(name: NodeId, section: Section, inner: Inner) -> Map:
     usual = Map(over=expressions.template(None), do=Node(id=name, kind="function"))
     return Map(
         over=section.template("over") if "over" in section.fields else usual.over,
-        do=inner(section, "do", NodeId(f"{name}/item"), ("function", "tool", "workflow"))
+        do=inner(section, "do", NodeId(f"{name}/item"), (*words.INNER_KINDS, "workflow"))
         if "do" in section.fields
         else usual.do,
         name=named,

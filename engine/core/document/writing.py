@@ -89,11 +89,11 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
     return _filled(
         kind=None if node.kind == "function" or node.rules else node.kind,
         role=node.role.value if node.role is Role.PLAN else None,
-        **{"tool" if node.kind == "tool" else "uses": node.uses},
+        **_write_used(node),
         rules=[_write_rule(rule) for rule in node.rules] or None,
         # Both a milestone and what waits may expire.
         **{"at": node.at, "expires": _time(node.expires), **_write_wait(node.wait)},
-        **{"with": None if node.inputs is None else node.inputs.source},
+        **_write_given(node),
         save=_write_save(node),
         choose=node.choose,
         join=_write_join(node.join),
@@ -109,6 +109,17 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         title=node.title,
         notes=node.notes,
     )
+
+
+def _write_used(node: Node) -> dict[str, Json]:
+    if node.kind in words.SERVICES:
+        return {"service": None if node.uses == node.kind else node.uses}
+    return {"tool" if node.kind == "tool" else "uses": node.uses}
+
+
+def _write_given(node: Node) -> dict[str, Json]:
+    source = _source(node.inputs)
+    return source if not node.given and isinstance(source, dict) else {"with": source}
 
 
 def _write_save(node: Node) -> Json:
@@ -187,9 +198,9 @@ def _write_inner(node: Node) -> Json:
     """A node that stands within another; a function that says nothing else is its name."""
     written = _filled(
         kind=None if node.kind == "function" else node.kind,
-        **{"tool" if node.kind == "tool" else "uses": node.uses},
+        **_write_used(node),
         **_write_wait(node.wait),
-        **{"with": _source(node.inputs)},
+        **_write_given(node),
         retry=_write_retry(node.retry) or None,
         timeout=_time(node.timeout),
         estimate=_write_estimate(node),

@@ -30,6 +30,10 @@ class Expression:
     names: frozenset[str] = field(compare=False)
     #: The nodes whose results it may read: `draft` for `$steps.draft`; None: it does not say which.
     steps: frozenset[str | None] = field(compare=False)
+    #: The secrets that it may read: `API_KEY` for `$env.API_KEY`; None: it does not say which.
+    secrets: frozenset[str | None] = field(compare=False)
+    #: Whether these stand in it as they are: alone, or put together with other things by `+`.
+    keeps: bool = field(compare=False)
     run: Run = field(compare=False, repr=False)
 
     def evaluate(self, scope: Mapping[str, Json]) -> Answer:
@@ -45,4 +49,11 @@ class Expression:
 def compile(source: str) -> Expression:  # noqa: A001  # read as `expressions.compile`
     """Compile an expression. Raises `ExpressionError` for the first thing wrong with it."""
     parsed = parser.parse(source)
-    return Expression(source=source, names=parsed.names, steps=parsed.steps, run=parsed.run)
+    return Expression(
+        source=source,
+        names=parsed.names,
+        steps=parsed.steps,
+        secrets=parsed.secrets,
+        keeps=parsed.keeps,
+        run=parsed.run,
+    )

@@ -7,7 +7,7 @@ and of evaluation alike, is what the brackets and operators nest and never how l
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from engine.core.expressions import functions, operators, paths, tokens
@@ -21,11 +21,14 @@ MAX_DEPTH = 60
 
 
 class Parsed(NamedTuple):
-    """A compiled expression, the variables it may read, and the nodes whose results."""
+    """A compiled expression, the variables it may read, the nodes whose results, and the secrets."""
 
     run: Run
     names: frozenset[str]
     steps: frozenset[str | None]
+    secrets: frozenset[str | None]
+    #: Whether secrets stand in it as they are: alone, or put together with other things by `+`.
+    keeps: bool
 
 
 def parse(source: str) -> Parsed:
@@ -36,7 +39,28 @@ def parse(source: str) -> Parsed:
     whole = parser.expression(_OR)
     if parser.token.kind != "end":
         raise _stray(parser.token)
-    return Parsed(run=whole.run, names=frozenset(parser.names), steps=frozenset(parser.steps))
+    return Parsed(
+        run=whole.run,
+        names=frozenset(parser.names),
+        steps=frozenset(parser.firsts["steps"]),
+        secrets=frozenset(parser.firsts["env"]),
+        keeps=not parser.firsts["env"] or _keeps(tokens.read(source)),
+    )
+
+
+def _keeps(found: Sequence[Token]) -> bool:
+    """Whether an expression does nothing but put paths and texts together.
+
+    What is cut, turned round or compared is no longer recognised where it must not be told.
+    """
+    words = [Token("symbol", "", 0), *found]
+    for before, token, after in zip(words, found, words[2:], strict=False):
+        is_key = token.text == "[" and after.kind in {"text", "number"}
+        joins = token.kind == "symbol" and token.text in {".", "+", "(", ")", "]"}
+        names = token.kind == "word" and before.text == "."
+        if not (joins or is_key or names or token.kind in {"root", "text", "number"}):
+            return False
+    return True
 
 
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _UNARY = range(1, 8)
@@ -57,7 +81,8 @@ class _Parser:
     def __init__(self, source: str) -> None:
         self.source = source
         self.names: set[str] = set()
-        self.steps: set[str | None] = set()
+        #: What is looked up in names that are no variables; None: it is worked out.
+        self.firsts: dict[str, set[str | None]] = {"steps": set(), "env": set()}
         self._tokens = tokens.read(source)
         self._index = 0
         self._depth = 0
@@ -157,9 +182,9 @@ class _Parser:
                 key = self._index_key()
                 self._expect("]", "close the bracket")
             keys.append((key, opened.position))
-        if root == "steps":
+        if root in self.firsts:
             first = keys[0][0] if keys else None
-            self.steps.add(first if isinstance(first, str) else None)
+            self.firsts[root].add(first if isinstance(first, str) else None)
         return paths.reader(root, keys, lenient=lenient)
 
     def _name(self) -> str:

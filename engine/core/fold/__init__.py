@@ -4,21 +4,22 @@
 threads stand, fork and come together, `steps` what is reported of live steps, `waits` what is
 reported of those that wait, `orders` what is decided of steps where they stand,
 `maps` how
-items go, `guard` what policies say and what is used, `undo` how a run undoes what it did.
+items go, `guard` what policies say and what is used, `undo` how a run undoes what it did. What a
+run takes over from another one is told in `core.forking`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias
 
+from engine.core import forking, transitions
 from engine.core import messages as msg
-from engine.core import transitions
 from engine.core.fold.guard import judged, resumed, used
 from engine.core.fold.orders import ordered
 from engine.core.fold.steps import expected, reported
 from engine.core.fold.threads import passed, requested, settled, threaded
 from engine.core.fold.undo import emptied, undone
+from engine.core.records import replace
 from engine.core.state import TERMINATED, Ending, State
 from engine.core.transitions import RunStatus
 
@@ -40,6 +41,9 @@ def evolve(state: State, record: msg.Record) -> State:
                 reducers=reducers,
                 shared=shared,
             )
+        case msg.Forked():
+            transitions.check(transitions.RUN, state.status, RunStatus.RUNNING)
+            return forking.begun(state.run, record)
         case (
             msg.CancelRequested()
             | msg.TerminateRequested()

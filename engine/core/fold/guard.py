@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -10,6 +9,7 @@ from engine.core import messages as msg
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing
 from engine.core.permits import moment_of
+from engine.core.records import replace
 from engine.core.state import ABORTED, PERMIT, Ending, Failure, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from engine.core import messages as msg
+from engine.core.records import replace
 from engine.core.state import Items, State, Step
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core.fold.maps import counting, item_settled, without_items
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing
+from engine.core.records import replace
 from engine.core.state import Failure, State
 from engine.core.transitions import StepStatus
 

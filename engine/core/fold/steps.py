@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
@@ -12,6 +11,7 @@ from engine.core.fold.maps import without_items
 from engine.core.fold.threads import standing
 from engine.core.fold.waits import failing, waited, written
 from engine.core.permits import moment_of
+from engine.core.records import replace
 from engine.core.state import PERMIT, Failure, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 
@@ -32,6 +32,7 @@ _StepEvent: TypeAlias = (
     | msg.ItemsAdded
     | msg.CompleteRequested
     | msg.SkipRequested
+    | msg.ResultGiven
     | msg.RetryRequested
     | msg.Admitted
     | msg.Refused
@@ -70,6 +71,8 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
             return step.key in state.maps
         case msg.SkipRequested():
             return True
+        case msg.ResultGiven():
+            return step.status is StepStatus.REQUESTED
         case msg.RetryRequested(attempt=taken):
             waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
             return waits or (step.status is StepStatus.READY and step.attempt == taken)
@@ -110,6 +113,10 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
         case msg.SkipRequested(choice=choice):
             done = replace(step.to(StepStatus.SUCCEEDED), wake=None, choice=choice)
             return standing(without_items(state, step.key), done)
+        case msg.ResultGiven(result=result, choice=choice):
+            done = replace(step.to(StepStatus.SUCCEEDED), result=result, choice=choice, opens=False)
+            left = {**event.patch, **remembered.left(state.reducers, step.node, result)}
+            return written(standing(state, done), step.thread, left)
         case msg.RetryRequested():
             # An attempt that was taken away has its number for good, and counts against nothing.
             again = step.attempt + (step.status is StepStatus.READY)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import scopes
 from engine.core.fold.maps import counting, without_items
 from engine.core.graph import EdgeId, NodeId
+from engine.core.records import replace
 from engine.core.scopes import ROOT_SCOPE, Scope
 from engine.core.state import State, Step, Token
 from engine.core.transitions import StepStatus

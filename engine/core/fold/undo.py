@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core.fold.guard import resumed
+from engine.core.records import replace
 from engine.core.scopes import ROOT_SCOPE, Scope
 from engine.core.state import Ending, State, Undoing
 from engine.core.transitions import RunStatus

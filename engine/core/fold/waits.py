@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import overlays, remembered, scopes
 from engine.core.fold.maps import counting
 from engine.core.fold.threads import standing
+from engine.core.records import replace
 from engine.core.state import LOST_REASONS, Failure, Items, State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import Json

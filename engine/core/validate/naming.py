@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
@@ -12,9 +13,10 @@ from engine.core.problem import Problem
 from engine.core.section import below, short, suggestion
 
 #: Names that are not variables. The second half belongs to the language and not yet to us.
-AVAILABLE = frozenset({"result", "run", "steps"})
-RESERVED = AVAILABLE | {"item", "index", "env"}
+AVAILABLE = frozenset({"result", "run", "steps", "env"})
+RESERVED = AVAILABLE | {"item", "index"}
 
+_SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _OF_A_STEP = "it is the result of a step that a worker carries out, for its `save` and its edges"
 
 
@@ -36,8 +38,16 @@ def problems(graph: Graph) -> Iterator[Problem]:
     # Without declarations the variables are whatever a run is given and its functions set.
     known = declared | saved if declared else None
     for path, expression, own in _expressions(graph):
+        if own >= _SECRETS:
+            yield from _secrets(path, expression)
         for name in sorted(expression.names - own):
-            if name == "result":
+            if name == "env":
+                yield Problem(
+                    path=path,
+                    message="$env is not known here: secrets are given to workers alone",
+                    remedy="name the secret in the `with` of the node that needs it",
+                )
+            elif name == "result":
                 yield Problem(
                     path=path,
                     message="$result is not known here",
@@ -64,6 +74,29 @@ def remembered(graph: Graph) -> frozenset[NodeId]:
     """The nodes whose results expressions of a graph recall."""
     named = (expression.steps for _, expression, own in _expressions(graph) if "steps" not in own)
     return frozenset(NodeId(name) for names in named for name in names if name is not None)
+
+
+def _secrets(path: str, expression: Expression) -> Iterator[Problem]:
+    """What is wrong with the secrets that an expression reads, and with what it does to them."""
+    if not expression.keeps:
+        yield Problem(
+            path=path,
+            message="a secret may be handed on as it is, or put together with text by +, and no more",
+            remedy="write $env.NAME, or 'Bearer ' + $env.NAME; let a function do the rest",
+        )
+    for name in sorted(expression.secrets, key=str):
+        if name is None:
+            yield Problem(
+                path=path,
+                message="$env does not say which secret",
+                remedy="write $env.NAME",
+            )
+        elif not _SECRET_NAME.fullmatch(name):
+            yield Problem(
+                path=path,
+                message=f"{short(name)} is not the name of a secret",
+                remedy="use letters, digits and _, up to 64 of them",
+            )
 
 
 def _recalled(graph: Graph, path: str, expression: Expression) -> Iterator[Problem]:
@@ -100,6 +133,9 @@ Named: TypeAlias = tuple[str, Expression, frozenset[str]]
 
 _NONE: frozenset[str] = frozenset()
 _RESULT = frozenset({"result"})
+#: Where a worker evaluates, and has secrets at hand. The second is no name: it tells `$env` from a
+#: param of a step that is called so.
+_SECRETS = frozenset({"env", "$env"})
 
 
 def _leave(graph: Graph) -> str:
@@ -111,12 +147,10 @@ def _expressions(graph: Graph) -> Iterator[Named]:
     for node in graph.nodes.values():
         place = graph.place(node.id)
         if node.inputs is not None and graph.listing is not None:
-            for inner, expression in node.inputs.expressions.items():
-                beside = tape.beside(node.inputs, inner)
-                yield below(f"{place}.params", inner), expression, beside
+            yield from _params(node, node.inputs, f"{place}.params")
         else:
-            for field, template in _inside(node):
-                yield from _within(f"{place}.{field}", template, _NONE)
+            for field, template, own in _inside(node):
+                yield from _within(below(place, field), template, own)
         for name, template in node.save.items():
             yield from _within(f"{place}.save.{name}", template, _RESULT)
         for number, rule in enumerate(node.rules):
@@ -125,8 +159,8 @@ def _expressions(graph: Graph) -> Iterator[Named]:
         if node.lock is not None:
             yield from _within(f"{place}.lock", node.lock.name, _NONE)
         if node.compensate is not None:
-            for field, template in _inside(node.compensate):
-                yield from _within(f"{place}.compensate.{field}", template, _RESULT)
+            for field, template, own in _inside(node.compensate):
+                yield from _within(below(f"{place}.compensate", field), template, own | _RESULT)
         yield from _of_wait(node, place)
     for edge in graph.edges:
         if edge.when is not None:
@@ -136,11 +170,21 @@ def _expressions(graph: Graph) -> Iterator[Named]:
         yield from _within(f"outputs.{name}", template, _NONE)
 
 
-def _inside(node: Node) -> Iterator[tuple[str, Template]]:
-    """The templates of what a node runs and of what that is given."""
-    for field, template in (("with", node.inputs), ("tool", node.called)):
-        if template is not None:
-            yield field, template
+def _params(step: Node, params: Template, path: str) -> Iterator[Named]:
+    """The params of a step of a list, which know one another."""
+    for inner, expression in params.expressions.items():
+        own = tape.beside(params, inner)
+        if step.works and "env" not in own:
+            own |= _SECRETS
+        yield below(path, inner), expression, own
+
+
+def _inside(node: Node) -> Iterator[tuple[str, Template, frozenset[str]]]:
+    """The templates of what a node runs and of what that is given, with the names of their own."""
+    if node.inputs is not None:
+        yield node.given, node.inputs, _SECRETS if node.works else _NONE
+    if node.called is not None:
+        yield "tool", node.called, _NONE
 
 
 def _of_wait(node: Node, place: str) -> Iterator[Named]:
@@ -155,8 +199,8 @@ def _of_wait(node: Node, place: str) -> Iterator[Named]:
             fields = {"show": show}
         case Map(over=over, enough=enough, do=do, name=item):
             fields = {"over": over, "stop_when.succeeded": enough}
-            for field, inner in _inside(do):
-                yield from _within(f"{place}.do.{field}", inner, frozenset({"index", item}))
+            for field, inner, own in _inside(do):
+                yield from _within(below(f"{place}.do", field), inner, own | {"index", item})
         case _:
             pass
     for field, template in fields.items():

@@ -56,8 +56,9 @@ def _asking(graph: Graph, node: Node, asking: Edge) -> Iterator[Problem]:
             message=f"{node.id} is passed without a worker, which alone can ask a function",
             remedy="use `when`, or ask from a function node",
         )
-    elif node.role is Role.PLAN or node.kind == "tool":
-        what = "a plan, and chooses itself" if node.role is Role.PLAN else "a tool, and only does"
+    elif node.role is Role.PLAN or node.kind != "function":
+        does = f"of kind {node.kind}, and only does"
+        what = "a plan, and chooses itself" if node.role is Role.PLAN else does
         yield Problem(
             path=path,
             message=f"{node.id} is {what}",

@@ -33,6 +33,7 @@ from tests.support.documents import (
     BAD,
     BAD_WAITS,
     BEYOND,
+    CALLING,
     FORKED,
     FULL,
     GOOD,
@@ -92,7 +93,7 @@ def test_every_problem_is_found_at_once() -> None:
         "limits": {"cost_usd": 1},
         "variables": {"n": {"type": "intger"}},
         "nodes": {
-            "a": {"kind": "llm", "prompt": "…", "wiht": 3},
+            "a": {"kind": "agent", "prompt": "…", "wiht": 3},
             "b": {"uses": "f", "timeout": "5 min", "retry": {"on": ["timeuot"]}},
             "lost": {"uses": "f", "with": {"x": "$x >"}, "join": "every"},
             "plan": {"role": "plan", "rules": [{"wen": "$x", "next": ["lost"]}]},
@@ -606,6 +607,24 @@ def test_a_graph_knows_what_is_named_within_its_nodes() -> None:
         ("function", "grade@3", "nodes.each.do.uses"),
         ("tool", "t", "nodes.each_tool.do.tool"),
     ]
+
+
+def test_a_graph_knows_the_services_and_the_tools_that_it_names() -> None:
+    assert [(use.kind, use.text, use.path) for use in document.names_used(graph(CALLING))] == [
+        ("tool", "openai@2", "nodes.ask.service"),
+        ("tool", "search", "nodes.ask.tools[0]"),
+        ("tool", "read@3", "nodes.ask.tools[1]"),
+        ("tool", "llm", "nodes.talk.service"),
+        ("tool", "http", "nodes.fetch.service"),
+        ("tool", "http", "nodes.fetch.compensate.service"),
+        ("tool", "orders", "nodes.store.service"),
+        ("tool", "llm", "nodes.each.do.service"),
+    ]
+
+
+def test_what_calls_uses_nothing_itself() -> None:
+    nodes = graph(CALLING).nodes
+    assert {name for name, node in nodes.items() if node.calls} == {"ask", "talk", "fetch", "store"}
 
 
 NAMES = st.sampled_from(["a", "b", "c", "end"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.core import executions
+from engine.core import document, executions
 from engine.core import messages as msg
 from engine.core.executions import NotAnId, Setting, Shown, Trial
 from engine.core.graph import EdgeId, NodeId, Role
@@ -121,6 +121,19 @@ def test_a_plan_names_what_it_follows_and_passes_on_the_results_of_tasks():
     assert end["parent_task_names"] == ["e"]
     assert "inline" not in end["result"]
     assert record("start")["result"]["upstream_tasks_results"] == []
+
+
+def test_what_stands_within_a_node_is_a_task_of_its_own():
+    within = document.read(
+        {
+            "workflow": "w",
+            "nodes": {"m": {"kind": "map", "over": [1], "do": "f"}},
+            "edges": ["m -> end"],
+        }
+    )
+    item = trial("m/item", key("m"))
+    assert not executions.is_plan(within, item.node)
+    assert not executions.has_implicit(within, replace(item, parents=()))
 
 
 def test_an_implicit_plan_stands_where_tasks_meet_in_the_order_of_their_edges():
