@@ -1,7 +1,9 @@
 """The engine: Postgres is the truth, the core decides, Celery carries.
 
 `core` decides, purely. `guardrails` judges by a tenant's policies, `tools` says what a tool asks of
-its callers, `sessions` what a run is that a client drives step by step, `retrace` leads a recorded run
+its callers, `services` what those of them are set up with that reach outside, `kinds` which kinds of
+nodes are installed, `capabilities` what registered code may reach, `redaction` how secrets are taken out
+of what it leaves, `sessions` what a run is that a client drives step by step, `retrace` leads a recorded run
 through another graph; none does I/O. `store` is the only SQL. `platform` is what a process stands on:
 settings, database, broker, live hints. `runs` is the shell around the core: it launches runs, takes
 turns, leases steps, authorises calls, sweeps.

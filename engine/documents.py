@@ -110,6 +110,17 @@ def patch_problems(
     return tuple(islice(_patch_problems(graph, patch, removed, path), MAX_PROBLEMS))
 
 
+def edit_problems(
+    graph: Graph, given: Mapping[str, Json], removed: Iterable[str], *, path: str
+) -> tuple[Problem, ...]:
+    """What keeps a run from going on with other values of its variables, or without some.
+
+    A variable with a reducer must hold what contributions can be added to.
+    """
+    problems = (*_start_problems(graph, given, path), *_patch_problems(graph, {}, removed, path))
+    return problems[:MAX_PROBLEMS]
+
+
 def _patch_problems(
     graph: Graph, patch: Mapping[str, Json], removed: Iterable[str], path: str
 ) -> Iterator[Problem]:

@@ -76,7 +76,7 @@ class StoodInTheWay(GaveUp):
 
 
 class OutOfReach(Unavailable):
-    """A value in the blob store cannot be read or written at the moment."""
+    """A value that is kept sealed cannot be read or written at the moment."""
 
 
 class Damaged(CeleriacError):

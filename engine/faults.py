@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SUBMIT_COMMITTED = "submit.committed"  #: after a submission's commit, before its nudge
-LEASE_COMMITTED = "lease.committed"  #: after a lease's commit, before its attempt begins
+LEASE_COMMITTED = "lease.committed"  #: after a lease's commit, its attempt begun, before user code
 EFFECT_DONE = "effect.done"  #: after user code ran, before its report
 REPORT_COMMITTED = "report.committed"  #: after a report's commit, before its nudge
 TURN_INSIDE = "turn.inside"  #: before a turn's commit

@@ -1,4 +1,4 @@
-"""The keys that blobs are sealed with: several, so that one can take over from another."""
+"""The keys that something is sealed with: several, so that one can take over from another."""
 
 from __future__ import annotations
 
@@ -14,8 +14,22 @@ SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What a ring is for, as messages say it."""
+
+    one: str
+    many: str
+    #: The setting that holds its keys.
+    setting: str
+
+
+BLOBS = Use(one="a blob", many="blobs", setting="CELERIAC_BLOB_KEYS")
+SECRETS = Use(one="a secret", many="secrets", setting="CELERIAC_SECRET_KEYS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One key. Its id stands in the head of every object that it sealed."""
+    """One key. Its id stands beside everything that it sealed."""
 
     id: str
     secret: bytes = field(repr=False)
@@ -29,23 +43,24 @@ class Ring:
     """The first key seals; all of them open."""
 
     keys: tuple[Key, ...] = ()
+    use: Use = field(default=BLOBS, compare=False)
 
     def sealing(self) -> Key:
         """The key for what is written now. Raises `OutOfReach` where there is none."""
         if not self.keys:
             raise OutOfReach(
-                "blobs cannot be written: there is no key; set CELERIAC_BLOB_KEYS to NAME:SECRET, "
-                "where SECRET is 32 random bytes in base64, the same for all processes"
+                f"{self.use.many} cannot be written: there is no key; set {self.use.setting} to "
+                "NAME:SECRET, where SECRET is 32 random bytes in base64, the same for all processes"
             )
         return self.keys[0]
 
-    def named(self, id: str) -> Key:  # noqa: A002  # as it is called in the object's head
-        """The key that sealed an object. Raises `OutOfReach` where the ring has it not."""
+    def named(self, id: str) -> Key:  # noqa: A002  # as it is called beside what it sealed
+        """The key that sealed something. Raises `OutOfReach` where the ring has it not."""
         for key in self.keys:
             if key.id == id:
                 return key
         raise OutOfReach(
-            f"a blob was sealed with the key {id!r}, which CELERIAC_BLOB_KEYS does not hold; "
+            f"{self.use.one} was sealed with the key {id!r}, which {self.use.setting} does not hold; "
             "without that key it cannot be read: add it again, behind the first"
         )
 
@@ -54,7 +69,7 @@ class Ring:
         return ",".join(key.text() for key in self.keys)
 
 
-def parse(text: str) -> Ring:
+def parse(text: str, use: Use = BLOBS) -> Ring:
     """The ring of `NAME:SECRET,…`. Raises `ValueError`, whose message holds no secret."""
     keys: list[Key] = []
     for place, part in enumerate(text.split(","), start=1):
@@ -70,4 +85,4 @@ def parse(text: str) -> Ring:
         if name in {key.id for key in keys}:
             raise ValueError(f"key {name} is given twice")
         keys.append(Key(id=name, secret=known))
-    return Ring(keys=tuple(keys))
+    return Ring(keys=tuple(keys), use=use)

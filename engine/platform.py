@@ -12,9 +12,9 @@ from enum import StrEnum
 
 from sqlalchemy import Engine, make_url
 
-from engine import faults, live
+from engine import broker, faults, live
 from engine.blobs import Anchors, Blobs
-from engine.broker import Broker, celery_app
+from engine.broker import Broker
 from engine.core.policy import DEFAULT, Policy
 from engine.errors import Unavailable
 from engine.live import Live
@@ -66,12 +66,17 @@ def build(settings: Settings, role: DatabaseRole, *, connections: int = 8) -> Pl
             "DATABASE_URL and BROKER_URL are not set; set both, or start the embedded platform "
             "with `celeriac up`"
         )
-    database = session.connect(settings.database_url, role=role, size=connections)
+    database = session.connect(
+        settings.database_url,
+        role=role,
+        size=connections,
+        impatient=role is DatabaseRole.WORKER,
+    )
     channel = f"celeriac:live:{make_url(settings.database_url).database}"
     return Platform(
         settings=settings,
         database=database,
-        broker=Broker(app=celery_app(settings)),
+        broker=broker.connect(settings),
         live=live.connect(settings.redis_url, channel),
         blobs=Blobs(settings.blob_url, settings.blob_keys),
         anchors=None if settings.anchor_url is None else Anchors(settings.anchor_url),

@@ -38,6 +38,8 @@ Kind: TypeAlias = Literal["inputs", "step", "attempt", "items", "edges", "end", 
 _ADMISSIONS = msg.Admitted | msg.Refused | msg.Deferred | msg.Parked
 #: What the coordinator works out: it is worked out anew.
 _OWN = msg.Opened | msg.NotOpened | msg.Saved | msg.NotSaved
+#: Heard wherever a step stands.
+_SKIP = msg.SkipRequested
 _CONTROLS = (
     msg.CancelRequested
     | msg.TerminateRequested
@@ -104,6 +106,8 @@ class Retraced:
     missing: tuple[str, ...]
     #: Nodes that stand for other work in the other graph, and whose recorded results were taken.
     changed: tuple[str, ...]
+    #: What the other graph decides until it parts from the record: so many commands.
+    decisions: int
 
 
 def retrace(
@@ -186,6 +190,10 @@ class _Retrace:
         self._state = State(run=run)
         self._entries: list[msg.Entry] = []
         self._now = lines[0].at if lines else codec.UNTIMED
+        #: The last line that was heard in the order of the record.
+        self._heard: float = 0
+        #: Steps that have been live.
+        self._met: set[str] = set()
         self._first: Parting | None = None
         self._same_path = True
         #: Variables may hold something else by now.
@@ -194,12 +202,13 @@ class _Retrace:
         self._missing: dict[str, None] = {}
         self._changed: dict[str, None] = {}
         self._finish: msg.FinishRun | None = None
+        self._decisions = 0
 
     def done(self) -> Retraced:
         """Go as far as the record reaches."""
         submitted = self._told.submitted
         if submitted is not None and (event := self._submission(submitted)) is not None:
-            self._feed(event)
+            self._feed(1, event)
             self._go()
         ended = self._state.ending if self._state.terminal else None
         recorded = self._told.finish
@@ -226,25 +235,31 @@ class _Retrace:
             made=frozenset(self._made),
             missing=tuple(self._missing),
             changed=tuple(self._changed),
+            decisions=self._decisions,
         )
 
     # --- events -------------------------------------------------------------------------------
 
     def _go(self) -> None:
-        while not self._state.terminal and (event := self._following()) is not None:
-            self._feed(event)
+        while not self._state.terminal and (following := self._following()) is not None:
+            self._feed(*following)
 
-    def _feed(self, event: msg.AnyEvent) -> None:
-        self._now = max(self._now, event.at)
+    def _feed(self, seq: float, event: msg.AnyEvent) -> None:
+        # As they came, times may go back with the clock. What had to wait to be heard is heard now.
+        came = self._heard < seq < math.inf
+        self._now = event.at if came else max(self._now, event.at)
+        self._heard = seq if came else self._heard
         event = replace(event, at=self._now)
+        self._met |= self._state.steps.keys()
         turn = advance(self._other, self._policy, self._state, [event], read=self._read)
         self._state = turn.state
         for entry in turn.entries:
             self._entries.append(entry)
+            self._decisions += self._first is None and isinstance(entry.record, msg.Command)
             self._compare(entry.record)
 
-    def _following(self) -> msg.AnyEvent | None:
-        """What comes next: what came first of all that somebody is there to hear.
+    def _following(self) -> tuple[float, msg.AnyEvent] | None:
+        """What comes next, and its line: what came first of all that somebody is there to hear.
 
         What the coordinator answers comes when it came then, for a turn hears all that has come
         before it answers anything.
@@ -258,9 +273,20 @@ class _Retrace:
         if self._told.controls:
             controls = self._told.controls
             offers.append((controls[0][0], lambda: controls.popleft()[1]))
+        offers += self._unheard()
         if not offers:
             return None
-        return min(offers, key=lambda offer: offer[0])[1]()
+        seq, give = min(offers, key=lambda offer: offer[0])
+        return seq, give()
+
+    def _unheard(self) -> list[tuple[float, _Give]]:
+        """What came for steps that were gone by then: nobody hears more of it than the time."""
+        gone = self._met - self._state.steps.keys()
+        late = [events for key in gone if (events := self._told.events.get(key))]
+        return [
+            (events[0][0], partial(lambda rest: msg.Ticked(at=rest.popleft()[1].at), events))
+            for events in late
+        ]
 
     def _offer(self, step: Step) -> tuple[float, _Give] | None:
         """What there is for a step to hear, and when it came."""
@@ -268,9 +294,9 @@ class _Retrace:
             case StepStatus.REQUESTED:
                 return self._admission(step)
             case StepStatus.OPENING:
-                return self._own(step, self._told.opens), lambda: self._opened(step)
+                return self._own(step, self._told.opens, lambda: self._opened(step))
             case StepStatus.SAVING:
-                return self._own(step, self._told.saves), lambda: self._saved(step)
+                return self._own(step, self._told.saves, lambda: self._saved(step))
             case _:
                 pass
         events = self._told.events.get(step.key, deque())
@@ -289,12 +315,18 @@ class _Retrace:
                 return seq, lambda: self._as_here(events.popleft()[1])
         return None
 
-    def _own(self, step: Step, asked: set[str]) -> float:
-        """When the coordinator answered what it asks itself: never, or at once if it did not ask."""
-        events = self._told.events.get(step.key)
+    def _own(self, step: Step, asked: set[str], answer: _Give) -> tuple[float, _Give]:
+        """The coordinator's own answer, as it came: never, or at once if it was not asked."""
+        events = self._told.events.get(step.key, deque())
+        if step.key in asked and any(isinstance(event, _OWN | _SKIP) for _, event in events):
+            while not isinstance(events[0][1], _OWN | _SKIP):
+                # A step that waits for that answer hears of nothing else.
+                events.popleft()
+        if events and isinstance(events[0][1], _SKIP):
+            return events[0][0], lambda: events.popleft()[1]
         if events and isinstance(events[0][1], _OWN):
-            return events[0][0]
-        return math.inf if step.key in asked else 0
+            return events[0][0], answer
+        return (math.inf if step.key in asked else 0), answer
 
     def _as_here(self, event: msg.AnyEvent) -> msg.AnyEvent:
         """An event as the other graph hears it."""
@@ -391,8 +423,9 @@ class _Retrace:
         events = self._told.events.get(step.key, deque())
         while events:
             seq, event = events[0]
-            # What was said of the request comes first: the run may have been cut off by it.
-            if isinstance(event, msg.Judged | _ADMISSIONS):
+            # What was said of the request comes first: the run may have been cut off by it. Or somebody
+            # let the step count as done before it was answered.
+            if isinstance(event, msg.Judged | _SKIP | _ADMISSIONS):
                 return seq, lambda: self._admitted(step, events.popleft()[1])
             events.popleft()
         if (step.key, step.attempt) not in self._told.attempts:
@@ -542,7 +575,7 @@ def _told(lines: Sequence[msg.Entry]) -> _Told:
                 found.undone.asked += 1
             case msg.UndoFound() | msg.NothingToUndo():
                 found.undone.seqs.append(seq)
-            case msg.Governed() | msg.Command():
+            case msg.Governed() | msg.Forked() | msg.Command():
                 pass
             case _ if isinstance(record, _CONTROLS):
                 found.controls.append((seq, record))

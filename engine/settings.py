@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError, validate
@@ -22,7 +22,8 @@ from engine import keys, signers, signing
 from engine.core.problem import Problem
 from engine.core.values import VALUE_BYTES
 from engine.errors import Invalid
-from engine.keys import Ring
+from engine.keys import Ring, Use
+from engine.services import addresses
 from engine.signers import Signers
 from engine.signing import SigningKeys
 
@@ -30,12 +31,23 @@ from engine.signing import SigningKeys
 _DATABASE_SCHEME = "postgresql+psycopg2"
 #: What `Settings.sandbox_bytes` is unless it is given.
 SANDBOX_BYTES = 256 * 1024 * 1024
+#: Walls around code that is registered as source, from the weakest to the strongest
+#: (`workers.sandbox` says what each is made of).
+SANDBOX_MODES = ("limits", "landlock", "seccomp", "portable", "full")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 class SettingsError(Invalid):
     """The environment holds settings that Celeriac cannot use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A folder of a worker in which code may be granted files."""
+
+    path: Path
+    write: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,8 @@ class Settings:
     blob_url: str = field(repr=False)
     #: What blobs are sealed with. The embedded platform makes a key of its own.
     blob_keys: Ring = field(default=Ring(), repr=False)
+    #: What secrets are sealed with. The embedded platform makes a key of its own.
+    secret_keys: Ring = field(default=Ring(use=keys.SECRETS), repr=False)
     #: What anchors of the audit are signed with. The embedded platform makes a key of its own.
     audit_keys: SigningKeys = field(default=SigningKeys(), repr=False)
     #: Where anchors are kept outside the database, in obstore's form; the embedded platform's is a
@@ -72,17 +86,32 @@ class Settings:
     sweep_seconds: float = 1.0
     #: How old the message of a waiting row may grow before it is sent again.
     resend_seconds: float = 5.0
+    #: How long a worker with threads to spare may take nothing while work is due, before it ends itself.
+    stall_seconds: float = 60.0
     #: How long `/graph/run` waits for a result before it answers 202.
     wait_seconds: float = 30.0
     #: Cap of streams and waiting requests of one web process.
     streams: int = 64
-    #: Whether a worker takes the turn that follows its own report, instead of asking a coordinator.
+    #: Whether a worker takes the turn that follows its own report, in the same commit, instead of asking
+    #: a coordinator, and goes on with what that makes ready. It acts under the coordinators' database role, too.
     worker_turns: bool = False
+    #: Places off the public internet that tenants' services may be let into: addresses, networks,
+    #: folders of sockets; of the platform's own servers the very `address:port` or socket.
+    private_hosts: tuple[str, ...] = ()
     #: The most that one value may be, as JSON, wherever it lies.
     value_bytes: int = VALUE_BYTES
     #: Memory that one execution of user code may take, on top of the bare interpreter. What it
     #: returns, as JSON, may be half of that.
     sandbox_bytes: int = SANDBOX_BYTES
+    #: The most of it that a granted capability may widen that to.
+    sandbox_most_bytes: int = 4 * SANDBOX_BYTES
+    #: Walls around code that is registered as source: one of `SANDBOX_MODES`, or `auto`, the strongest
+    #: that a worker can have.
+    sandbox: str = "auto"
+    #: The weakest with which a worker runs such code at all.
+    sandbox_minimum: str = "portable"
+    #: In which it may be granted files, by the paths that they have where workers are.
+    sandbox_folders: tuple[Folder, ...] = ()
     log_level: str = "INFO"
     #: Where tests arm the fault hooks; unset outside of tests.
     fault_dir: Path | None = None
@@ -95,6 +124,13 @@ class Settings:
     def embedded(self) -> bool:
         """Whether this process belongs to the embedded profile rather than to a fleet."""
         return self.supervised or self.database_url is None
+
+    @property
+    def own_servers(self) -> tuple[str, ...]:
+        """Where the platform's own servers listen: `host:port`, or a folder of unix sockets."""
+        urls = (self.database_url, self.broker_url, self.redis_url, self.blob_url, self.anchor_url)
+        places = (place for url in urls if url for place in _listening(url))
+        return tuple(dict.fromkeys([*places, f"{_bracketed(self.host)}:{self.port}"]))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -109,6 +145,7 @@ class Settings:
             "REDIS_URL": self.redis_url,
             "BLOB_URL": self.blob_url,
             "CELERIAC_BLOB_KEYS": self.blob_keys.text() or None,
+            "CELERIAC_SECRET_KEYS": self.secret_keys.text() or None,
             "CELERIAC_AUDIT_KEYS": self.audit_keys.text() or None,
             "CELERIAC_ANCHOR_URL": self.anchor_url,
             "CELERIAC_HOME": str(self.home),
@@ -121,11 +158,21 @@ class Settings:
             "CELERIAC_LEASE_SECONDS": str(self.lease_seconds),
             "CELERIAC_SWEEP_SECONDS": str(self.sweep_seconds),
             "CELERIAC_RESEND_SECONDS": str(self.resend_seconds),
+            "CELERIAC_STALL_SECONDS": str(self.stall_seconds),
             "CELERIAC_WAIT_SECONDS": str(self.wait_seconds),
             "CELERIAC_STREAMS": str(self.streams),
             "CELERIAC_WORKER_TURNS": "1" if self.worker_turns else None,
+            "CELERIAC_PRIVATE_HOSTS": ",".join(self.private_hosts) or None,
             "CELERIAC_VALUE_BYTES": str(self.value_bytes),
             "CELERIAC_SANDBOX_BYTES": str(self.sandbox_bytes),
+            "CELERIAC_SANDBOX_MOST_BYTES": str(self.sandbox_most_bytes),
+            "CELERIAC_SANDBOX": self.sandbox,
+            "CELERIAC_SANDBOX_MINIMUM": self.sandbox_minimum,
+            "CELERIAC_SANDBOX_FOLDERS": ",".join(
+                f"{folder.path}{':write' if folder.write else ''}"
+                for folder in self.sandbox_folders
+            )
+            or None,
             "CELERIAC_LOG_LEVEL": self.log_level,
             "CELERIAC_FAULT_DIR": str(self.fault_dir) if self.fault_dir else None,
             "CELERIAC_HOST": self.host,
@@ -161,9 +208,10 @@ def _read(environment: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {
         "database_url": database_url,
         "broker_url": broker_url,
-        "redis_url": redis_url or _redis_of(broker_url),
+        "redis_url": redis_url or redis_of(broker_url),
         "blob_url": env.blob_url("BLOB_URL", None) or (home / "blobs").as_uri(),
         "blob_keys": env.blob_keys("CELERIAC_BLOB_KEYS", None) or Ring(),
+        "secret_keys": env.secret_keys("CELERIAC_SECRET_KEYS", None) or Ring(use=keys.SECRETS),
         "audit_keys": env.audit_keys("CELERIAC_AUDIT_KEYS", None) or SigningKeys(),
         "anchor_url": env.blob_url("CELERIAC_ANCHOR_URL", None)
         or (None if database_url else (home / "anchors").as_uri()),
@@ -179,11 +227,19 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "lease_seconds": env.float("CELERIAC_LEASE_SECONDS", 30.0, validate=positive),
         "sweep_seconds": env.float("CELERIAC_SWEEP_SECONDS", 1.0, validate=positive),
         "resend_seconds": env.float("CELERIAC_RESEND_SECONDS", 5.0, validate=positive),
+        "stall_seconds": env.float("CELERIAC_STALL_SECONDS", 60.0, validate=positive),
         "wait_seconds": env.float("CELERIAC_WAIT_SECONDS", 30.0, validate=positive),
         "streams": env.int("CELERIAC_STREAMS", 64, validate=validate.Range(min=1, max=10_000)),
         "worker_turns": env.bool("CELERIAC_WORKER_TURNS", default=False),
+        "private_hosts": env.places("CELERIAC_PRIVATE_HOSTS", None) or (),
         "value_bytes": env.int("CELERIAC_VALUE_BYTES", VALUE_BYTES, validate=_VALUE_BYTES),
         "sandbox_bytes": env.int("CELERIAC_SANDBOX_BYTES", SANDBOX_BYTES, validate=_SANDBOX_BYTES),
+        "sandbox_most_bytes": env.int(
+            "CELERIAC_SANDBOX_MOST_BYTES", 4 * SANDBOX_BYTES, validate=_SANDBOX_BYTES
+        ),
+        "sandbox": env.sandbox_mode("CELERIAC_SANDBOX", None) or "auto",
+        "sandbox_minimum": env.sandbox_minimum("CELERIAC_SANDBOX_MINIMUM", None) or "portable",
+        "sandbox_folders": env.sandbox_folders("CELERIAC_SANDBOX_FOLDERS", None) or (),
         "log_level": env.level("CELERIAC_LOG_LEVEL", None) or "INFO",
         "fault_dir": env.folder("CELERIAC_FAULT_DIR", None),
         "host": env.str("CELERIAC_HOST", "127.0.0.1"),
@@ -280,7 +336,7 @@ _TLS = frozenset({"rediss", "valkeys", "redis+tls", "valkey+tls"})
 _SOCKET = frozenset({"unix", "redis+socket", "redis+unix", "valkey+unix", "valkey+socket"})
 
 
-def _redis_of(broker_url: str | None) -> str | None:
+def redis_of(broker_url: str | None) -> str | None:
     """The Redis behind a broker, where the broker is one."""
     if broker_url and broker_url.startswith(("redis:", "rediss:", "redis+socket:")):
         return _redis_url(broker_url)
@@ -312,11 +368,14 @@ _BLOB_SCHEMES = frozenset(
 )
 
 
-def _blob_keys(text: str) -> Ring:
-    try:
-        return keys.parse(text)
-    except ValueError as error:
-        raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
+def _ring(use: Use) -> Callable[[str], Ring]:
+    def parse(text: str) -> Ring:
+        try:
+            return keys.parse(text, use)
+        except ValueError as error:
+            raise ValidationError(f"{error}; one looks like 2026-01:SECRET") from None
+
+    return parse
 
 
 def _audit_keys(text: str) -> SigningKeys:
@@ -365,6 +424,73 @@ def _modules(text: str) -> tuple[str, ...]:
     return names
 
 
+def _places(text: str) -> tuple[str, ...]:
+    named = tuple(place.strip() for place in text.split(",") if place.strip())
+    for place in named:
+        try:
+            addresses.places([place])
+        except ValueError as error:
+            raise ValidationError(f"{error}; write addresses and networks: 10.0.0.0/8") from None
+    return named
+
+
+def _listening(urls: str) -> Iterator[str]:
+    """Where the servers of a URL listen, as far as it tells; a broker may have several, with `;`."""
+    for url in urls.split(";"):
+        parts = urlsplit(url)
+        usual = _USUAL_PORTS.get(parts.scheme.partition("+")[0])
+        query = parse_qs(parts.query)
+        port = query.get("port", [usual and str(usual)])[0]
+        # Postgres names hosts in the query, too, and folders of sockets.
+        named = ",".join([parts.netloc.rpartition("@")[2], *query.get("host", [])])
+        for place in map(unquote, named.split(",")):
+            if place.startswith("/"):
+                yield place.rstrip("/") or "/"
+            elif (match := _PLACE.fullmatch(place)) and (listens := match["port"] or port):
+                yield f"{_bracketed(match['host'].strip('[]'))}:{listens}"
+
+
+_PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]+)(:(?P<port>[0-9]+))?")
+_USUAL_PORTS: Mapping[str, int] = {
+    "postgresql": 5432,
+    "redis": 6379,
+    "rediss": 6379,
+    "amqp": 5672,
+    "amqps": 5671,
+    "http": 80,
+    "https": 443,
+}
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _sandbox_mode(text: str) -> str:
+    return text if text == "auto" else _sandbox_minimum(text, "auto", *SANDBOX_MODES)
+
+
+def _sandbox_minimum(text: str, *known: str) -> str:
+    if text not in SANDBOX_MODES:
+        raise ValidationError(f"is {text!r}; known are {', '.join(known or SANDBOX_MODES)}")
+    return text
+
+
+def _sandbox_folders(text: str) -> tuple[Folder, ...]:
+    """`/srv/in,/srv/out:write`."""
+    found = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        path, colon, how = entry.partition(":")
+        if colon and how != "write":
+            raise ValidationError(
+                f"says {how!r} of {path}; a folder may be followed by :write alone"
+            )
+        if not Path(path).is_absolute() or Path(path) == Path("/"):
+            raise ValidationError(f"names {path!r}, which is no absolute path of a folder")
+        found.append(Folder(path=Path(path), write=bool(colon)))
+    return tuple(found)
+
+
 def _level(text: str) -> str:
     if text.upper() not in _LOG_LEVELS:
         raise ValidationError(f"is {text!r}; known are {', '.join(_LOG_LEVELS)}")
@@ -376,12 +502,17 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "broker_url": _broker_url,
     "redis_url": _redis_url,
     "blob_url": _blob_url,
-    "blob_keys": _blob_keys,
+    "blob_keys": _ring(keys.BLOBS),
+    "secret_keys": _ring(keys.SECRETS),
     "audit_keys": _audit_keys,
     "signers": _signers,
     "folder": _folder,
     "anonymous": _anonymous,
     "modules": _modules,
+    "places": _places,
+    "sandbox_mode": _sandbox_mode,
+    "sandbox_minimum": _sandbox_minimum,
+    "sandbox_folders": _sandbox_folders,
     "level": _level,
 }
 

@@ -18,7 +18,11 @@ def configure(process: str, level: str) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -40,6 +44,11 @@ def configure(process: str, level: str) -> None:
     # kombu and Celery repeat what our own lines say better.
     for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.pool", "kombu.pidbox"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # These tell of URLs and headers, which may be secret, and are not to be turned up.
+    for telling in ("httpcore2", "httpx2"):
+        logging.getLogger(telling).setLevel(logging.WARNING)
+    # Quotes what servers answer, as an error of its own; what went wrong is in the call's answer.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 def _in(process: str) -> structlog.typing.Processor:

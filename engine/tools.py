@@ -163,7 +163,7 @@ def terms(given: Mapping[str, Any], *, path: str = "") -> Terms:
     if given.get("parameters") is not None:
         place = below(path, "parameters")
         schema = spelt_out(given["parameters"]) if isinstance(given["parameters"], Mapping) else {}
-        problems += _schema_problems(given["parameters"], schema, place)
+        problems += schema_problems(given["parameters"], schema, place)
     found = Terms(
         schema=schema,
         required_permissions=reader.texts("required_permissions", PERMISSION, MAX_PERMISSIONS),
@@ -344,7 +344,8 @@ def for_models(name: str, description: str, schema: Mapping[str, Json]) -> dict[
 # --- details ----------------------------------------------------------------------------------
 
 
-def _schema_problems(given: Json, schema: Mapping[str, Json], path: str) -> Iterator[Problem]:
+def schema_problems(given: Json, schema: Mapping[str, Json], path: str) -> Iterator[Problem]:
+    """What is wrong with the schema of a tool's arguments, as it was `given` and is spelt out."""
     if not isinstance(given, Mapping):
         yield Problem(
             path=path, message=f"{named(given)} stands here", remedy="write a JSON Schema"

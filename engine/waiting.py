@@ -168,9 +168,9 @@ def arguments(node: Node, scope: Scope) -> dict[str, Json]:
     """What a tool is given by its node. Raises `Unfit`."""
     if node.inputs is None:
         return {}
-    found = evaluated(node, "with", node.inputs, scope)
+    found = evaluated(node, node.given, node.inputs, scope)
     if not isinstance(found, dict):
-        raise _unfit(node, "with", found, "an object: argument to value")
+        raise _unfit(node, node.given, found, "an object: argument to value")
     return found
 
 
@@ -324,7 +324,8 @@ def evaluated(node: Node, field: str, template: Template, scope: Scope) -> Json:
     try:
         return template.evaluate(scope)
     except (expressions.EvaluationError, TooLarge) as error:
-        raise Unfit("input_failed", f"node {node.id}, {field}: {error}") from error
+        place = field or getattr(error, "path", "")
+        raise Unfit("input_failed", f"node {node.id}, {place}: {error}") from error
 
 
 def _unfit(node: Node, field: str, value: Json, wanted: str) -> Unfit:

@@ -29,9 +29,12 @@ the minute, hour or day by UTC, hence `Facts.totals`. An execution's own figures
 `Facts.usage`. What else is put together of a run's executions (`max`, `min`, `avg`, `count`,
 `last`) and its laps is in the run's memory (`memory`), which is small and handed back and forth.
 
-*Backtests.* Recorded moments of many runs are judged in the order of time, budgets kept in memory by the
-arithmetic of the ledger (`spending`); where a policy parts from the record, the run is told of, and
-once it would have been blocked it is gone through no further (`backtest`).
+*Budgets.* How much may be in an account, and which budget has no room, is `bounds`; the ledger on
+the platform (`engine.runs.budgets`) and the one in memory (`spending`) both go by it.
+
+*Backtests.* Recorded moments of many runs are judged in the order of time, budgets kept in memory
+(`spending`); where a policy parts from the record, the run is told of, and once it would have been
+blocked it is gone through no further (`backtest`).
 
 *Bounds.* What may be written is bounded before work is done on it (`vocabulary`, `patterns`);
 regular expressions are RE2's alone. What strangers write here is data; only plug-ins are code, and

@@ -7,28 +7,24 @@ runs as they were recorded, so that a proposed budget can be held against them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from engine.guardrails import line
+from engine.guardrails import bounds, line
 from engine.guardrails import vocabulary as words
+from engine.guardrails.bounds import ACTIONS, COUNTED, Lack
 from engine.guardrails.facts import Total
 from engine.guardrails.governance import Applying
 from engine.guardrails.judge import as_number
 from engine.guardrails.verdicts import Verdict
-from engine.guardrails.vocabulary import Action, Scope, Shortfall, Window
+from engine.guardrails.vocabulary import Scope, Shortfall, Window
 
 #: What is asked of people, as the ledger words it.
 ASK: Shortfall = "ask"
 
-_ACTIONS: Mapping[Shortfall, Action] = {
-    "deny": "reject_execution",
-    "pause": "pause_lifetime",
-    "ask": "require_approval",
-}
 _NOTHING = Decimal(0)
 
 
@@ -129,26 +125,27 @@ class Spending:
         return None
 
     def _fitted(self, asking: Asking, budgets: Sequence[Applying]) -> _Held | Short:
-        for applying in budgets:
-            if short := _too_much(applying, asking):
-                return short
+        if (lack := bounds.too_much(budgets, asking)) is not None:
+            return _short(lack)
         taken: dict[Account, Decimal] = {}
         over: dict[Account, Decimal] = {}
-        for account, bounds in sorted(_bounds(budgets, asking).items()):
-            tightest, used = bounds[0], self._used(account)
-            amount = asking.amounts.get(account.unit, _NOTHING)
+        bound = bounds.by_account(budgets, asking, lambda one: _account(one, asking))
+        for place, found in sorted(bound.items()):
+            tightest, used = found[0], self._used(place)
+            amount = asking.amounts.get(place.unit, _NOTHING)
             if amount == 0:
                 # What it uses is not said: there must be something left.
-                free = asking.known or account.unit in ("steps", "calls")
+                free = asking.known or place.unit in COUNTED
                 if not free and not tightest.passed and used >= tightest.most:
-                    return _lacking(bounds, used, amount)
+                    return _short(bounds.lacking(found, used, amount))
                 continue
-            room = tightest.most + self._extra[account] - used
+            room = tightest.most + self._extra[place] - used
             if room < amount:
                 if not tightest.passed:
-                    return _lacking(bounds, used, amount)
-                over[account] = amount - room
-            taken[account] = amount
+                    return _short(bounds.lacking(found, used, amount))
+                # Others may be over it already, by what they used beyond what was set aside.
+                over[place] = min(amount, amount - room)
+            taken[place] = amount
         return _Held(asking=asking, taken=taken, over=over)
 
     def more(
@@ -233,90 +230,24 @@ def account(whom: Whom, scope: Scope, window: Window, unit: str, at: datetime) -
     return Account(scope, unit, window, begun, subject)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bound:
-    """How much may be in an account by one budget; a mark, if people are asked above it."""
-
-    applying: Applying
-    most: Decimal
-    mark: bool = False
-    #: People have allowed it to be passed.
-    passed: bool = False
-
-    @property
-    def id(self) -> str:
-        return f"{self.applying.id}:mark" if self.mark else self.applying.id
-
-
-def _bounds(budgets: Sequence[Applying], asking: Asking) -> dict[Account, list[_Bound]]:
-    """What bounds each account, the tightest first; what was allowed to be passed comes last."""
-    found: dict[Account, list[_Bound]] = {}
-    for one in budgets:
-        budget = one.budget
-        if one.enforce and budget.scope != "execution":
-            at = account(asking.whom, budget.scope, budget.window, budget.metric, asking.at)
-            found.setdefault(at, []).extend(_by_budget(one, asking))
-    for bounds in found.values():
-        bounds.sort(key=lambda bound: (bound.passed, bound.most))
-    return found
-
-
-def _by_budget(applying: Applying, asking: Asking) -> Iterator[_Bound]:
+def _account(applying: Applying, asking: Asking) -> Account:
     budget = applying.budget
-    passed = asking.exceed or applying.id in asking.allowed
-    yield _Bound(applying=applying, most=budget.limit, passed=passed)
-    if budget.ask_above is None or passed or asking.unasked:
-        return
-    mark = _Bound(applying=applying, most=budget.ask_above * budget.limit, mark=True)
-    # Nobody is asked about what is said to use none of it.
-    if mark.id not in asking.allowed and asking.amounts.get(budget.metric):
-        yield mark
+    return account(asking.whom, budget.scope, budget.window, budget.metric, asking.at)
 
 
-def _too_much(applying: Applying, asking: Asking) -> Short | None:
-    """Whether one attempt or call asks for more than any may have."""
-    budget = applying.budget
-    if budget.scope != "execution" or not applying.enforce:
-        return None
-    amount = asking.amounts.get(budget.metric, _NOTHING)
-    before = asking.before.get(budget.metric, _NOTHING)
-    passed = asking.exceed or applying.id in asking.allowed
-    if passed or amount + before <= budget.limit:
-        return None
-    return _short(_Bound(applying=applying, most=budget.limit), before, amount)
-
-
-def _lacking(bounds: Sequence[_Bound], used: Decimal, wanted: Decimal) -> Short:
-    """What there is no room for: by a limit rather than by a mark, for nobody is asked in vain."""
-    passing = [
-        bound
-        for bound in bounds
-        if not bound.passed and (used + wanted > bound.most or (not wanted and used >= bound.most))
-    ]
-    denying = [bound for bound in passing if not bound.mark]
-    return _short((denying or passing or bounds)[0], used, wanted)
-
-
-def _short(bound: _Bound, used: Decimal, wanted: Decimal) -> Short:
-    budget = bound.applying.budget
-    then: Shortfall = ASK if bound.mark else budget.on_shortfall
-    window = "" if budget.window == "none" else f" in this {budget.window}"
-    before = " before a person is asked" if bound.mark else ""
-    most = line.grouped(bound.most)
-    told = f"{line.grouped(wanted)} more on top of {line.grouped(used)}{window} would pass {most}{before}"
-    if not wanted:
-        told = f"{line.grouped(used)} are used{window}, nothing is left of {most}"
+def _short(lack: Lack) -> Short:
+    bound, budget = lack.bound, lack.bound.applying.budget
     verdict = Verdict(
         id=bound.id,
         policy=bound.applying.policy,
         version=bound.applying.version,
         rule=budget.name,
-        action=_ACTIONS[then],
-        would=_ACTIONS[then],
-        observed=as_number(used + wanted),
+        action=ACTIONS[lack.then],
+        would=ACTIONS[lack.then],
+        observed=as_number(lack.used + lack.wanted),
         limit=as_number(bound.most),
-        message=f"{budget.metric} of this {budget.scope}: {told}",
+        message=lack.told(line.grouped, line.grouped(bound.most)),
         scope=budget.scope,
         window=budget.window,
     )
-    return Short(verdict=verdict, then=then)
+    return Short(verdict=verdict, then=lack.then)

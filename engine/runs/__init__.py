@@ -2,7 +2,8 @@
 
     submit ──tx──> run + first event ──nudge──> coordinate
     coordinate: lock runs, take inbox, fold and decide, admit, write, COMMIT, send
-    execute_step: lease, begin, run the node, report, COMMIT, nudge
+    execute_step: lease, begin, run the node, report, COMMIT, nudge;
+                  or report, coordinate and lease what follows in one commit, where workers may
     sweep: leases that ran out, waits that are over, messages nobody answered
 
 What a turn guarantees (`turns`):
@@ -22,8 +23,17 @@ What a turn guarantees (`turns`):
 6. What is large lies in a blob (`large`) and is read outside of transactions; a turn that needs
    it is given up and taken again with the value at hand.
 7. What a turn has come to counts for its own questions, though no row tells it yet
-   (`requests.Sitting`). What is to be undone is looked for from the next turn on: by then
-   nothing can be reported any more that the search would miss.
+   (`requests.Sitting`). What is to be undone is looked for from the next turn on, as soon as
+   nothing waits any more: by then nothing can be reported that the search would miss.
+
+*Who is served first.* What a turn makes ready goes into lanes (`engine.lanes`), one for each tenant that is
+busy, as far as there are; a sweep sends what a lane lacks, of each tenant as often as of another, and takes
+overdue turns likewise. Nudges for a tenant beyond a steady pace go into a lane beside the others'.
+
+*Going back* (`checkpoints`, `forks`, `restarts`). A run can be looked at just after any line of its history. One
+that goes on from there is a new run: its first line holds where it comes from, by the hash of that line, and the
+state that it takes over, so that its history tells all of it and the other run stays as it is. What was live there
+begins anew; what is known of its calls by then lies beside its first attempt, which nobody of the new run has made.
 
 *What waits* (`requests`, `waits`, `answers`, `events`, `children`, `locks`). A turn answers what the core asks
 for, in its own transaction: a lock is a row that is there or not, a child run is submitted, what a
@@ -59,6 +69,11 @@ for what, what is set aside, and what is left of the budgets in force.
 are read in transactions that cannot write (`records`); a policy sees them told once more, with all that
 rules look at (`retold`, `engine.guardrails.backtest`), a version hears their events (`engine.retrace`).
 
+*Replays* (`replays`) decide one run anew from its recorded events and compare every decision with its
+history (`engine.core.replay`); against another version or a policy they are a backtest of that run.
+*Explanations* (`explanations`) say why one is where it is, from its head, its live steps and the end of its
+history alone.
+
 *Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
 from the run's history, sent as an event with the number that it was worked out for, and not taken up
 if another came in between.
@@ -69,6 +84,10 @@ same turn may start runs with them; their results are read by the worker that ga
 *The audit.* Whatever changes something is an event of a run, or an act (`acts`) in the same
 transaction. `sealing` chains and anchors both, beside all turns; `verification` finds what was altered
 since, `audit` reads it as one stream, `shredding` takes users' data out of it.
+
+*Secrets* (`secrets`) are sealed here and opened by workers, for what they were granted to
+(`capabilities`): they are no business of turns, and in no event, because `$env` is evaluated by
+workers alone, which hide what they have opened in all that they report.
 
 What cannot be read ends with one error. A worker that cannot read a step's graph or state says
 so in a lost attempt, so that another release may try, not for ever; a run whose turn fails is

@@ -244,7 +244,7 @@ def _asking(request: _Request) -> Asking:
         amounts=amounts,
         # Nothing of what waits runs, and what a tool costs is set aside at its call. Nor is a step
         # that goes on kept from hearing what it was told before.
-        known=node.wait is not None or node.kind == "tool" or gave_way,
+        known=node.wait is not None or node.calls or gave_way,
         allowed=request.allowed,
         unasked=undoes,
         exceed=undoes,

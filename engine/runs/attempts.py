@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -18,13 +18,14 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from engine import faults
+from engine.broker import STEPS
 from engine.core import codec, overlays, remembered
 from engine.core import messages as msg
 from engine.core.graph import Graph, NodeId
 from engine.core.overflow import Overflow, overflowing
 from engine.core.references import Readable
 from engine.core.values import VARIABLES_BYTES, Inline, Json, Ref, canonical, plain
-from engine.errors import Invalid
+from engine.errors import Invalid, Unavailable
 from engine.platform import Platform
 from engine.runs import budgets, gathered, graphs, items, large, ledgers, states
 from engine.runs.budgets import Charged
@@ -126,6 +127,8 @@ Outcome = Succeeded | Failed | Suspended
 
 #: Messages of failures are kept up to here; the log of the step has the rest.
 MESSAGE_CHARACTERS = 2000
+#: As many steps that nobody takes are looked at; one is enough to tell.
+UNANSWERED = 50
 
 
 def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Leased, ...]:
@@ -134,25 +137,84 @@ def lease(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Le
     A step whose graph or state this release cannot read is not among them: its attempt is
     ended at once as lost with its worker, and says why.
     """
-    seconds = platform.settings.lease_seconds
     with session.transaction(platform.database) as connection:
-        rows = steps.lease(connection, wanted, worker, seconds)
-        read = [(row, _read(platform, connection, row)) for row in rows]
-        leased = tuple(found for _, found in read if isinstance(found, Leased))
-        unread = [(row, found) for row, found in read if isinstance(found, Failed)]
+        rows = steps.lease(connection, wanted, worker, platform.settings.lease_seconds)
+        leased, unread = _all_read(platform, connection, rows)
         if unread:
-            _give_up(connection, unread, worker)
+            steps.begin(connection, [_held(row) for row, _ in unread])
+            _lose(connection, unread, worker)
+    platform.broker.nudge([RunId(row.tenant_id, row.run_id) for row, _ in unread])
+    return leased
+
+
+def take(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Leased, ...]:
+    """Lease steps and start their attempts at once, in one commit. Call it before any user code runs.
+
+    Whether it was done is unknown where it raises `Unavailable`: then call `let_go`.
+    """
+    with session.alone(platform.database) as connection:
+        rows = steps.take(connection, wanted, worker, platform.settings.lease_seconds)
+        leased, unread = _all_read(platform, connection, rows)
+    if unread:
+        with session.transaction(platform.database) as connection:
+            _lose(connection, unread, worker)
     if leased:
         platform.fault(faults.LEASE_COMMITTED)
     platform.broker.nudge([RunId(row.tenant_id, row.run_id) for row, _ in unread])
     return leased
 
 
+def taken(
+    platform: Platform, connection: Connection, rows: Sequence[Row[Any]], worker: str
+) -> tuple[tuple[Leased, ...], Sequence[RunId]]:
+    """What a worker has taken in the transaction of a turn, and the runs of what it cannot read.
+
+    Somebody has to look at these after the commit: their steps are lost.
+    """
+    leased, unread = _all_read(platform, connection, rows)
+    _lose(connection, unread, worker)
+    return leased, [RunId(row.tenant_id, row.run_id) for row, _ in unread]
+
+
+def let_go(
+    platform: Platform,
+    wanted: Sequence[StepId],
+    worker: str,
+    *,
+    kept: Collection[Held],
+    why: str,
+) -> None:
+    """Give up whatever of the steps a worker owns without knowing it; begun attempts are lost.
+
+    `kept` are the leases that it knows. Nobody is told: the sweeper finds what is ready, and what waits.
+    """
+    with session.transaction(platform.database) as connection:
+        rows = [row for row in steps.owned(connection, wanted, worker) if _held(row) not in kept]
+        lost = Failed(reason="lost", message=why)
+        _lose(connection, [(row, lost) for row in rows if row.begun], worker)
+        steps.give_back(connection, [_held(row) for row in rows if not row.begun])
+
+
+def _all_read(
+    platform: Platform, connection: Connection, rows: Sequence[Row[Any]]
+) -> tuple[tuple[Leased, ...], list[tuple[Row[Any], Failed]]]:
+    """What can be carried out, and what cannot be read."""
+    read = [(row, _read(platform, connection, row)) for row in rows]
+    leased = tuple(found for _, found in read if isinstance(found, Leased))
+    return leased, [(row, found) for row, found in read if isinstance(found, Failed)]
+
+
+def _held(row: Row[Any]) -> Held:
+    return Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence)
+
+
 def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased | Failed:
     """All that carrying a step out needs, as far as this release can read it."""
     try:
         graph = graphs.load(connection, row.tenant_id, row.version_id)
-    except Invalid as error:
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001  # one step's trouble must not be that of others
         return _unread(row, "graph", error)
     try:
         variables = states.seen(row)
@@ -201,10 +263,8 @@ def _unread(row: Row[Any], what: str, error: Exception) -> Failed:
     )
 
 
-def _give_up(
-    connection: Connection, unread: Sequence[tuple[Row[Any], Failed]], worker: str
-) -> None:
-    """Begin and end attempts that cannot be made."""
+def _lose(connection: Connection, lost: Sequence[tuple[Row[Any], Failed]], worker: str) -> None:
+    """End attempts that have begun, and that nobody makes."""
     reports = [
         _report(
             worker,
@@ -213,15 +273,15 @@ def _give_up(
             fence=row.fence,
             outcome=failed,
         )
-        for row, failed in unread
+        for row, failed in lost
     ]
+    if not reports:
+        return
     ledger.share(connection, [one.step.run_id for one in reports])
-    steps.begin(connection, [Held(step=one.step, fence=one.fence) for one in reports])
     results.report(connection, reports)
-    for row, _ in unread:
+    for row, _ in lost:
         if row.reserved is not None:
-            place = StepId(row.tenant_id, row.run_id, row.key)
-            ledger.settle(connection, place, row.attempt, 0, used={})
+            ledger.settle(connection, _held(row).step, row.attempt, 0, used={})
 
 
 def begin(platform: Platform, leases: Sequence[Leased]) -> tuple[Leased, ...]:
@@ -250,6 +310,13 @@ def held(platform: Platform, leases: Sequence[Held]) -> frozenset[Held]:
     """The steps that are still ours, without extending anything."""
     with session.transaction(platform.database) as connection:
         return steps.held(connection, leases)
+
+
+def unanswered(platform: Platform, queues: Sequence[str]) -> Mapping[Held, int]:
+    """Steps of some queues that wait although their messages were sent again; how often each."""
+    unnamed = [""] if STEPS in queues else []
+    with session.transaction(platform.database) as connection:
+        return steps.unanswered(connection, [*queues, *unnamed], UNANSWERED)
 
 
 def give_back(platform: Platform, leases: Sequence[Held]) -> None:
@@ -315,24 +382,56 @@ def report(
 
     A report under a fence that no longer holds changes nothing and is kept as a refusal.
     """
-    reports = [
+    if all(_stands_alone(*one) for one in outcomes):
+        reports = _reports(worker, outcomes)
+        with session.alone(platform.database) as connection:
+            accepted = results.report(connection, reports).keys()
+            _refuse(connection, reports, accepted)
+    else:
+        with session.transaction(platform.database) as connection:
+            accepted = reported(connection, worker, outcomes).keys()
+    platform.fault(faults.REPORT_COMMITTED)
+    return frozenset(accepted)
+
+
+def reported(
+    connection: Connection, worker: str, outcomes: Sequence[tuple[Leased, Outcome]]
+) -> Mapping[StepId, Row[Any]]:
+    """End attempts within a transaction of the caller's; the steps whose report was accepted, as they are."""
+    reports = _reports(worker, outcomes)
+    spending = [one for one in outcomes if _spends(*one)]
+    ledger.share(connection, [lease.step.run_id for lease, _ in spending])
+    accepted = results.report(connection, reports)
+    for lease, outcome in spending:
+        _settle(connection, lease, outcome)
+    for lease, outcome in outcomes:
+        if isinstance(outcome, Succeeded) and lease.step in accepted:
+            large.refer(connection, lease.step.run_id, _kept(outcome))
+    _refuse(connection, reports, accepted)
+    return accepted
+
+
+def _reports(worker: str, outcomes: Sequence[tuple[Leased, Outcome]]) -> Sequence[results.Report]:
+    return [
         _report(worker, lease.step, attempt=lease.attempt, fence=lease.fence, outcome=outcome)
         for lease, outcome in outcomes
     ]
-    with session.transaction(platform.database) as connection:
-        spending = [one for one in outcomes if _spends(*one)]
-        ledger.share(connection, [lease.step.run_id for lease, _ in spending])
-        accepted = results.report(connection, reports)
-        for lease, outcome in spending:
-            _settle(connection, lease, outcome)
-        for lease, outcome in outcomes:
-            if isinstance(outcome, Succeeded) and lease.step in accepted:
-                large.refer(connection, lease.step.run_id, _kept(outcome))
-        refused = [one for one in reports if one.step not in accepted]
-        if refused:
-            results.refuse(connection, refused)
-    platform.fault(faults.REPORT_COMMITTED)
-    return accepted
+
+
+def _refuse(
+    connection: Connection, reports: Sequence[results.Report], accepted: Collection[StepId]
+) -> None:
+    """Keep a trace of reports that came under a fence that no longer holds."""
+    refused = [one for one in reports if one.step not in accepted]
+    if refused:
+        results.refuse(connection, refused)
+
+
+def _stands_alone(lease: Leased, outcome: Outcome) -> bool:
+    """Whether a report is all that follows: nothing is charged, nothing lies elsewhere."""
+    if _spends(lease, outcome):
+        return False
+    return not isinstance(outcome, Succeeded) or not large.refers(_kept(outcome))
 
 
 def _spends(lease: Leased, outcome: Outcome) -> bool:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from engine import retrace
 from engine.core import messages as msg
 from engine.core.graph import Graph
-from engine.core.references import TooLarge
+from engine.core.references import TooLarge, Unread
 from engine.core.transitions import RunStatus
 from engine.core.values import Json
 from engine.errors import NotFound
@@ -29,7 +29,7 @@ from engine.guardrails.backtest import BLOCKING, Consequence, Course
 from engine.platform import Platform
 from engine.retrace import Retraced
 from engine.runs import catalogue, graphs, policies, records, retold
-from engine.runs.records import Reader, Record, Room, TooLong, Unread
+from engine.runs.records import Reader, Record, Room, TooLong
 from engine.runs.retold import Happened
 from engine.store import functions, reads, session, workflows
 from engine.store.functions import Function
@@ -169,6 +169,8 @@ class Led(Head):
     not_made: tuple[str, ...]
     saved_usd: Decimal
     unknown: tuple[str, ...]
+    #: What the version decides until it parts from the record: so many commands.
+    decisions: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +420,9 @@ def _led(platform: Platform, record: Record, other: Graph, reader: Reader) -> Le
     unknown = [
         f"line {line.seq} of its history is shredded" for line in record.lines if line.shredded
     ]
+    if record.lines and isinstance(record.lines[0].record, msg.Forked):
+        origin = record.lines[0].record
+        unknown.append(f"it goes on from line {origin.seq} of run {origin.run}")
     retraced: Retraced | None = None
     if not unknown:
         entries = [
@@ -471,6 +476,7 @@ def _led(platform: Platform, record: Record, other: Graph, reader: Reader) -> Le
         not_made=tuple(not_made)[:MAX_STEPS],
         saved_usd=sum(not_made.values(), Decimal(0)),
         unknown=tuple(unknown[:MAX_STEPS]),
+        decisions=retraced.decisions,
     )
 
 

@@ -7,7 +7,7 @@ other. A budget of the scope `execution` has no account: it bounds one attempt, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -15,9 +15,11 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from engine.core import messages as msg
-from engine.core.values import Json
+from engine.guardrails import bounds
+from engine.guardrails.bounds import ACTIONS, COUNTED, Bound, Lack
 from engine.guardrails.facts import Total
 from engine.guardrails.governance import Applying, Governance
+from engine.guardrails.judge import as_number
 from engine.store import ledger
 from engine.store.ids import RunId, StepId
 from engine.store.ledger import Account, Limit, Unopened, Wanted
@@ -101,12 +103,11 @@ def reserve(
     Raises `Unopened` where accounts are to be opened first, in a transaction of their own.
     """
     budgets = governance.budgets(charged.workflow, charged.user)
-    for applying in budgets:
-        if applying.budget.scope == "execution" and (short := _too_much(applying, asking)):
-            return short
+    if (lack := bounds.too_much(budgets, asking)) is not None:
+        return _shortfall(lack)
     kept = [applying for applying in budgets if applying.budget.scope != "execution"]
-    bounds = _bounds(kept, charged, asking)
-    limits = [_limit(account, found, asking) for account, found in bounds.items()]
+    bound = bounds.by_account(kept, asking, lambda one: _account(one, charged, asking.at))
+    limits = [_limit(account, found, asking) for account, found in bound.items()]
     rates = {_rated(rate, charged, asking.at): rate for rate in asking.rates}
     limits += [Limit(account=at, most=Decimal(rate.most)) for at, rate in rates.items()]
     meters = [*accounts(governance, charged, asking.at).values()]
@@ -125,15 +126,15 @@ def reserve(
         at=asking.at,
         amounts=asking.amounts,
         limits=limits,
-        meters=[meter for meter in meters if meter not in bounds],
+        meters=[meter for meter in meters if meter not in bound],
     )
     lacking = _reserved(connection, charged, wanted)
     if lacking is None:
         return None
-    account = next(one for one in (*bounds, *rates) if one.key == lacking.account)
+    account = next(one for one in (*bound, *rates) if one.key == lacking.account)
     if account in rates:
         return _over_rate(rates[account], lacking.used)
-    return _lacking(bounds[account], lacking)
+    return _shortfall(bounds.lacking(bound[account], lacking.used, lacking.wanted))
 
 
 def notes(
@@ -154,8 +155,8 @@ def notes(
         used = spent[held[applying.id]]
         wanted = asking.amounts.get(applying.budget.metric, Decimal(0))
         if used + wanted > applying.budget.limit:
-            bound = _Bound(applying=applying, most=applying.budget.limit)
-            short = _shortfall(bound, used, wanted)
+            bound = Bound(applying=applying, most=applying.budget.limit)
+            short = _shortfall(Lack(bound=bound, used=used, wanted=wanted))
             found.append(replace(short.verdict, action="warn"))
     return found
 
@@ -201,75 +202,19 @@ def _open_own(connection: Connection, charged: Charged, unopened: Unopened) -> N
     ledger.open_accounts(connection, unopened.tenant, unopened.accounts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bound:
-    """How much may be in an account by one budget; a mark, if people are asked above it."""
-
-    applying: Applying
-    most: Decimal
-    mark: bool = False
-    #: People have allowed it to be passed.
-    passed: bool = False
-
-    @property
-    def id(self) -> str:
-        return f"{self.applying.id}:mark" if self.mark else self.applying.id
-
-
-def _bounds(
-    budgets: Sequence[Applying], charged: Charged, asking: Asking
-) -> dict[Account, list[_Bound]]:
-    """What bounds each account, the tightest first; what was allowed to be passed comes last.
-
-    Budgets that only note bound nothing.
-    """
-    found: dict[Account, list[_Bound]] = {}
-    for applying in budgets:
-        if applying.enforce:
-            account = _account(applying, charged, asking.at)
-            found.setdefault(account, []).extend(_by_budget(applying, asking))
-    for bounds in found.values():
-        bounds.sort(key=lambda bound: (bound.passed, bound.most))
-    return found
-
-
-def _by_budget(applying: Applying, asking: Asking) -> Iterator[_Bound]:
-    budget = applying.budget
-    passed = asking.exceed or applying.id in asking.allowed
-    yield _Bound(applying=applying, most=budget.limit, passed=passed)
-    if budget.ask_above is None or passed or asking.unasked:
-        return
-    mark = _Bound(applying=applying, most=budget.ask_above * budget.limit, mark=True)
-    # Nobody is asked about what is said to use none of it.
-    if mark.id not in asking.allowed and asking.amounts.get(budget.metric):
-        yield mark
-
-
-def _lacking(bounds: Sequence[_Bound], lacking: ledger.Short) -> Shortfall:
-    """What there is no room for: by a limit rather than by a mark, for nobody is asked in vain."""
-    used, wanted = lacking.used, lacking.wanted
-    passing = [
-        bound
-        for bound in bounds
-        if not bound.passed and (used + wanted > bound.most or (not wanted and used >= bound.most))
-    ]
-    denying = [bound for bound in passing if not bound.mark]
-    return _shortfall((denying or passing or bounds)[0], used, wanted)
-
-
 def _account(applying: Applying, charged: Charged, at: datetime) -> Account:
     budget = applying.budget
     return charged.account(budget.scope, budget.metric, budget.window, at)
 
 
-def _limit(account: Account, bounds: Sequence[_Bound], asking: Asking) -> Limit:
-    tightest = bounds[0]
+def _limit(account: Account, found: Sequence[Bound], asking: Asking) -> Limit:
+    tightest = found[0]
     return Limit(
         account=account,
         most=tightest.most,
         exceed=tightest.passed,
         # Nothing is used of a unit by whoever is known to use none of it.
-        free=asking.known or account.unit in (STEPS, CALLS),
+        free=asking.known or account.unit in COUNTED,
     )
 
 
@@ -277,42 +222,20 @@ def _rated(rate: Rate, charged: Charged, at: datetime) -> Account:
     return ledger.account("rate", f"{rate.tool} {charged.user}", CALLS, rate.span, at)
 
 
-def _too_much(applying: Applying, asking: Asking) -> Shortfall | None:
-    """Whether one attempt or call asks for more than any may have."""
-    budget = applying.budget
-    amount = asking.amounts.get(budget.metric, Decimal(0))
-    before = asking.before.get(budget.metric, Decimal(0))
-    passed = asking.exceed or applying.id in asking.allowed
-    if not applying.enforce or amount + before <= budget.limit or passed:
-        return None
-    return _shortfall(_Bound(applying=applying, most=budget.limit), before, amount)
-
-
-def _shortfall(bound: _Bound, used: Decimal, wanted: Decimal) -> Shortfall:
-    applying, most = bound.applying, bound.most
-    budget = applying.budget
-    then = "ask" if bound.mark else budget.on_shortfall
-    window = "" if budget.window == "none" else f" in this {budget.window}"
-    asked = " before a person is asked" if bound.mark else ""
-    message = f"{budget.metric} of this {budget.scope}: "
-    if wanted:
-        message += (
-            f"{wanted:f} more on top of {used:f}{window} would pass {most.normalize():f}{asked}"
-        )
-    else:
-        message += f"{used:f} are used{window}, nothing is left of {most.normalize():f}"
+def _shortfall(lack: Lack) -> Shortfall:
+    bound, budget = lack.bound, lack.bound.applying.budget
     verdict = msg.Verdict(
-        policy=applying.policy,
-        version=applying.version,
+        policy=bound.applying.policy,
+        version=bound.applying.version,
         rule=budget.name,
-        action=_ACTIONS[then],
-        message=message,
-        observed=_number(used + wanted),
-        limit=_number(most),
+        action=ACTIONS[lack.then],
+        message=lack.told("{:f}".format, f"{bound.most.normalize():f}"),
+        observed=as_number(lack.used + lack.wanted),
+        limit=as_number(bound.most),
         scope=budget.scope,
         window=budget.window,
     )
-    return Shortfall(id=bound.id, verdict=verdict, then=then)
+    return Shortfall(id=bound.id, verdict=verdict, then=lack.then)
 
 
 def _over_rate(rate: Rate, used: Decimal) -> Shortfall:
@@ -320,18 +243,11 @@ def _over_rate(rate: Rate, used: Decimal) -> Shortfall:
         policy=f"tool {rate.tool}",
         version=0,
         rule=f"{rate.most} calls a {rate.span}",
-        action=_ACTIONS["deny"],
+        action=ACTIONS["deny"],
         message=f"{used.normalize():f} calls were made in this {rate.span}",
-        observed=_number(used + 1),
+        observed=as_number(used + 1),
         limit=rate.most,
         scope="user",
         window=rate.span,
     )
     return Shortfall(id=f"rate:{rate.tool}", verdict=verdict, then="deny")
-
-
-_ACTIONS = {"deny": "reject_execution", "pause": "pause_lifetime", "ask": "require_approval"}
-
-
-def _number(value: Decimal) -> Json:
-    return int(value) if value == value.to_integral_value() else float(value)

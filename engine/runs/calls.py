@@ -6,6 +6,7 @@ step left comes first:
 
 - recorded with a result: the result is served, nothing runs;
 - a different call at this ordinal: the step is not deterministic, and fails for good;
+- failed before it had left the platform: it is made again, whatever its effect;
 - begun, and its outcome never recorded: `unknown`. A tool that may be repeated is called again under
   the same idempotency key. One that may not, or that people allowed once, is never: the step waits
   until somebody who looked says whether it happened, and what came of it (`outcomes`).
@@ -15,6 +16,9 @@ what do the tenant's policies say; has the user the permissions; is there money 
 kept; must people allow it first. Whatever of that says no, nothing runs, and history has what was
 said. Who has to wait for people gives its worker back (`Suspended`), and is served what it has got so
 far when it begins anew.
+
+A conversation with a model goes on from whatever its calls come to, denials and failures too, and must
+come by the same way again: for such calls those are recorded and served as results are (`settled`).
 
 Large arguments and values are kept as blobs (`engine.runs.large`).
 """
@@ -26,12 +30,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine import tools
+from engine import capabilities, services, tools
+from engine.capabilities import Profile
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import NodeId
@@ -66,6 +72,8 @@ from engine.store.ledger import Unopened
 _REPEATABLE = frozenset({"pure", "idempotent"})
 #: That of a call which people have allowed, whatever its tool says: they allowed it once.
 _ONCE = "at_most_once"
+#: How a call ended that was cut off with its attempt: nobody went on from that.
+_OF_THE_ATTEMPT = frozenset({"cancelled", "lost"})
 #: How a call ended whose result a policy does not let through.
 _REJECTED = "rejected"
 
@@ -89,9 +97,11 @@ class Authorised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """An earlier attempt made this call; this is what it got."""
+    """An earlier attempt made this call; this is how it ended, `reason` None: with a result."""
 
-    value: Json
+    value: Json = None
+    reason: str | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +128,20 @@ class _Request:
     guard: Guard
     #: The run, as it is at this moment.
     row: Row[Any]
+    #: What was granted to the code that calls, where anything must have been.
+    profile: Profile | None = None
     #: What history is told that was said of it.
     said: tuple[msg.Verdict, ...] = ()
+
+    @property
+    def estimate(self) -> dict[str, Decimal]:
+        """What it is taken to use, by unit: as its terms say, and no less than shows in it."""
+        found = self.definition.terms.estimate
+        if self.definition.service is not None:
+            shows = services.estimate(self.definition.service, self.named)
+            names = {**found, **shows}
+            found = {name: max(found.get(name, 0.0), shows.get(name, 0.0)) for name in names}
+        return {name: Decimal(str(most)) for name, most in found.items()}
 
     @property
     def now(self) -> datetime:
@@ -136,12 +158,13 @@ class _Request:
     def bound(self) -> dict[str, Json]:
         """What exactly people allow: this call of the step, with these arguments, at this price."""
         definition, named = self.definition, dict(self.named)
+        estimate = {name: float(amount) for name, amount in self.estimate.items()}
         return {
             "tool": definition.name,
             "version": definition.version,
             "arguments": outcomes.shown(named),
-            "cost_usd": definition.terms.estimate.get("cost_usd", 0),
-            "tokens_used": definition.terms.estimate.get("tokens_used", 0),
+            "cost_usd": estimate.get("cost_usd", 0),
+            "tokens_used": estimate.get("tokens_used", 0),
             "node": self.lease.node,
             "step": self.lease.step.key,
             "call": self.ordinal,
@@ -149,9 +172,23 @@ class _Request:
 
 
 def authorise(
-    platform: Platform, lease: Leased, ordinal: int, tool: str, arguments: Json
+    platform: Platform,
+    lease: Leased,
+    ordinal: int,
+    tool: str,
+    arguments: Json,
+    *,
+    settled: bool = False,
+    profile: Profile | None = None,
 ) -> Answered:
-    """Ask whether a running step may make a call; if so, its start is recorded."""
+    """Ask whether a running step may make a call; if so, its start is recorded.
+
+    `profile` is what was granted to the code that calls; None for a node, and for installed code, which
+    may call whatever there is.
+
+    `settled`: the step goes on from however this call ends, and will go the same way when it begins
+    anew. So that it was denied is recorded, too, and a failure is served again as a result is.
+    """
     tenant = lease.step.tenant
     try:
         given = plain(large.kept(platform, tenant, arguments))
@@ -160,7 +197,16 @@ def authorise(
         return Denied(reason="arguments_too_large", message=message)
 
     def ask(connection: Connection) -> tuple[Answered, Sequence[msg.Verdict]]:
-        return _asked(connection, lease, ordinal, tool, arguments, given=given)
+        return _asked(
+            connection,
+            lease,
+            ordinal,
+            tool,
+            arguments,
+            given=given,
+            settled=settled,
+            profile=profile,
+        )
 
     try:
         answer, said = _transacted(platform, ask)
@@ -198,29 +244,37 @@ def _asked(
     arguments: Json,
     *,
     given: Json,
+    settled: bool,
+    profile: Profile | None,
 ) -> tuple[Answered, Sequence[msg.Verdict]]:
     """The answer, a recorded value as it is kept. `given` are the arguments as they are kept."""
     definition = definitions.of_run(connection, lease.step, lease.pins, "tool", tool)
     if definition is None:
         return Denied(reason="no_such_tool", message=f"tool {tool!r} is not registered"), ()
     same = _same(definition, arguments)
+    deny = partial(_deny, connection, lease, ordinal, definition, same=same, arguments=given)
     for earlier in calls.known(connection, lease.step, ordinal):
-        if (made := _made(earlier, ordinal, tool, same)) is not None:
+        if (made := _made(earlier, ordinal, tool, same, settled=settled)) is not None:
             return made, ()
         if not earlier.ended and earlier.effect not in _REPEATABLE:
             return outcomes.ask(connection, lease, ordinal, definition, earlier), ()
-    if (refused := _unfit(definition, arguments)) is not None:
+    if (refused := _unfit(definition, arguments, profile)) is not None:
+        if settled:
+            deny(refused)
         return refused, ()
     ledger.share(connection, [lease.step.run_id])
     row = calls.hold(connection, lease.held)
     if row is None:
         raise _LeaseEnded
     request = _request(connection, lease, ordinal, definition, arguments, row=row)
+    request = replace(request, profile=profile)
     if row.status == RunStatus.PAUSED and states.state(row, {}).halted:
         # A rule has paused the run since the step began.
         return _PAUSED, ()
     answer, request = _judged(request, same)
     _tell(connection, request, "call")
+    if settled and isinstance(answer, Denied) and not answer.terminal:
+        deny(answer)
     if not isinstance(answer, Authorised):
         return answer, request.said
     if answer.arguments is not arguments:
@@ -247,7 +301,45 @@ class _LeaseEnded(Exception):
     """The step is somebody else's by now: nothing of what was set aside for the call stands."""
 
 
-def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | Denied | None:
+def _deny(
+    connection: Connection,
+    lease: Leased,
+    ordinal: int,
+    definition: Definition,
+    denied: Denied,
+    *,
+    same: str,
+    arguments: Json,
+) -> None:
+    """Record a call that was not made as one that has failed."""
+    started = calls.start(
+        connection,
+        lease.held,
+        ordinal,
+        tool=definition.name,
+        version=definition.version,
+        effect=definition.effect,
+        digest=same,
+        arguments=canonical(arguments),
+    )
+    if not started:
+        raise _LeaseEnded
+    calls.end(
+        connection,
+        lease.step,
+        ordinal,
+        lease.attempt,
+        reason=denied.reason,
+        message=denied.message,
+        value=None,
+        usage="{}",
+    )
+    large.refer(connection, lease.step.run_id, {"arguments": arguments})
+
+
+def _made(
+    earlier: Row[Any], ordinal: int, tool: str, same: str, *, settled: bool
+) -> Recorded | Denied | None:
     """What follows from a call that an earlier attempt made here; None where it is made again."""
     if earlier.digest != same:
         return Denied(
@@ -262,10 +354,11 @@ def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | D
         return Recorded(value=orjson.loads(earlier.value))
     if earlier.reason == outcomes.NOT_MADE:
         return None
-    if earlier.reason == _REJECTED or (earlier.ended and earlier.gave_way):
+    heard = settled and earlier.reason not in _OF_THE_ATTEMPT
+    if earlier.reason == _REJECTED or (earlier.ended and (earlier.gave_way or heard)):
         # It goes the way that it went: until it gave way to people it knew of that.
-        return Denied(reason=earlier.reason, message=earlier.message)
-    if earlier.effect in _REPEATABLE or not earlier.ended:
+        return Recorded(reason=earlier.reason, message=earlier.message or "")
+    if earlier.effect in _REPEATABLE or not earlier.ended or earlier.reason in calls.NOT_SENT:
         return None
     return Denied(
         reason="unknown_outcome",
@@ -277,19 +370,31 @@ def _made(earlier: Row[Any], ordinal: int, tool: str, same: str) -> Recorded | D
     )
 
 
-def _unfit(definition: Definition, arguments: Json) -> Denied | None:
-    """Why a tool cannot be called with that now, whoever asks."""
+def _unfit(definition: Definition, arguments: Json, profile: Profile | None) -> Denied | None:
+    """Why a tool cannot be called with that now: by whoever asks, or by this code."""
     if definition.closed:
         message = f"tool {definition.name} is in {definition.standing.status}"
         if definition.standing.status == "disabled":
             message = f"tool {definition.name} is disabled"
         return Denied(reason="tool_closed", message=message)
     assert isinstance(arguments, dict)
-    problems = definition.bound(arguments).problems
-    if not problems:
+    bound = definition.bound(arguments)
+    if bound.problems:
+        told = "; ".join(f"{one.path}: {one.message}" for one in bound.problems)
+        return Denied(reason="arguments_refused", message=f"{definition.name}: {told}")
+    return None if profile is None else _ungranted(definition, bound.arguments, profile)
+
+
+def _ungranted(
+    definition: Definition, arguments: Mapping[str, Json], profile: Profile
+) -> Denied | None:
+    """What keeps code of a profile from a service, to which it must have been granted."""
+    service = definition.service
+    if service is None:
         return None
-    told = "; ".join(f"{one.path}: {one.message}" for one in problems)
-    return Denied(reason="arguments_refused", message=f"{definition.name}: {told}")
+    reached = services.reached(service, definition.name, arguments)
+    refused = capabilities.refusal(profile, str(service["kind"]), definition.name, reached)
+    return None if refused is None else Denied(reason="not_granted", message=refused)
 
 
 def _request(
@@ -351,7 +456,10 @@ def _judged(request: _Request, same: str) -> tuple[Answered, _Request]:
             pass
     if any(one.action == guard.PAUSE for one in found):
         return _PAUSED, request
-    if found and (unfit := _unfit(request.definition, request.arguments)) is not None:
+    if (
+        found
+        and (unfit := _unfit(request.definition, request.arguments, request.profile)) is not None
+    ):
         # What a policy has made of the arguments is held to the same.
         return unfit, request
     if request.arguments is not arguments and len(canonical(request.arguments)) > INLINE_BYTES:
@@ -388,7 +496,7 @@ def _ruled(request: _Request, same: str) -> tuple[_Request, tuple[Verdict, ...]]
         tool=request.definition.name,
         arguments=dict(request.named),
         repeats=made,
-        usage=_estimate(request.definition),
+        usage=request.estimate,
     )
     state = states.state(request.row, {})
     judgement = guard.called(request.guard, state, _step(lease), called, request.now)
@@ -509,7 +617,7 @@ def _asking(request: _Request, allowed: frozenset[str]) -> Asking:
         ordinal=request.ordinal,
         node=lease.node,
         at=request.now,
-        amounts={budgets.CALLS: Decimal(1), **_estimate(request.definition)},
+        amounts={budgets.CALLS: Decimal(1), **request.estimate},
         tool=request.definition.name,
         rates=[
             Rate(tool=request.definition.name, span=span, most=most)
@@ -520,11 +628,6 @@ def _asking(request: _Request, allowed: frozenset[str]) -> Asking:
         unasked=lease.undoes,
         exceed=lease.undoes,
     )
-
-
-def _estimate(definition: Definition) -> dict[str, Decimal]:
-    """What a call is taken to use, by unit."""
-    return {name: Decimal(str(most)) for name, most in definition.terms.estimate.items()}
 
 
 def _tell(connection: Connection, request: _Request, moment: str) -> None:

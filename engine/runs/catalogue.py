@@ -7,14 +7,14 @@ used the name yet. How a tool stands, its status and tags, is beside its version
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
-from engine import documents, tools
-from engine.core import document, simple_graph, source
+from engine import documents, kinds, services, tools
+from engine.core import document, simple_graph, source, values
 from engine.core.document import Reference
 from engine.core.document import vocabulary as words
 from engine.core.graph import Graph
@@ -67,11 +67,60 @@ def register(
         created_by=by,
         terms=terms,
     )
+    return _entered(platform, tenant, new, standing)
+
+
+def register_service(
+    platform: Platform,
+    tenant: str,
+    name: str,
+    kind: str,
+    config: Mapping[str, Json],
+    *,
+    description: str = "",
+    effect: str | None = None,
+    terms: Terms = USUAL,
+    standing: Mapping[str, Any] | None = None,
+    by: str,
+) -> Function:
+    """Register a service as a tool; the version that it is. Raises `Invalid`.
+
+    What a call of it takes follows from its kind and configuration, and is held to that.
+    """
+    if problems := [*_name_problems(name), *values.problems(dict(config), path="config")]:
+        raise Invalid(problems, "the service cannot be registered")
+    if terms.schema is not None:
+        message = "what a call of a service takes follows from its config"
+        problem = Problem(path="parameters", message=message, remedy="leave it out")
+        raise Invalid([problem], "the service cannot be registered")
+    read = services.read(kind, config)
+    # Its configuration says how long it may take, where its terms say nothing of it.
+    usual = terms.timeout_seconds == tools.DEFAULT_SECONDS
+    seconds = read.timeout if usual else terms.timeout_seconds
+    tools.standing(standing or {})
+    new = NewFunction(
+        namespace="tool",
+        name=name,
+        service={"kind": kind, "config": dict(config)},
+        description=description,
+        parameters={},
+        effect=effect or read.effect,
+        checksum="",
+        created_by=by,
+        terms=replace(terms, schema=dict(read.parameters), timeout_seconds=seconds),
+    )
+    return _entered(platform, tenant, new, standing)
+
+
+def _entered(
+    platform: Platform, tenant: str, new: NewFunction, standing: Mapping[str, Any] | None
+) -> Function:
     with session.transaction(platform.database) as connection:
         found = add_version(connection, tenant, new)
         if not standing:
             return found
-        return replace(found, standing=_stand(connection, tenant, name, standing, by=by, why=""))
+        stands = _stand(connection, tenant, new.name, standing, by=new.created_by, why="")
+        return replace(found, standing=stands)
 
 
 def add_version(
@@ -83,10 +132,13 @@ def add_version(
     """
     told: list[Json] = [new.source, new.library, new.description, dict(new.parameters)]
     told += [new.effect, salt]
+    if new.service is not None:
+        told.append(dict(new.service))
     if new.terms != USUAL:
         # Only then, so that what was registered before tools had terms is the same version still.
         told.append(new.terms.told())
     new = replace(new, checksum=digest(told))
+    _check_sort(connection, tenant, new)
     while True:
         # Nothing is added either when the newest is the same, or when somebody else has just
         # taken the number: then theirs is looked at.
@@ -98,6 +150,19 @@ def add_version(
             return found
 
 
+def _check_sort(connection: Connection, tenant: str, new: NewFunction) -> None:
+    """Raise `Conflict` where a name would become another sort of tool.
+
+    What was granted to a service, by an admin who has set it up, must not go to code that somebody
+    registers under its name; nor the other way round.
+    """
+    known = functions.get(connection, tenant, new.namespace, new.name)
+    if known is None or (known.service is None) == (new.service is None):
+        return
+    is_what = "a tool of code" if known.service is None else "a service"
+    raise Conflict(f"{new.name} is {is_what}, and stays one; choose another name")
+
+
 def _record_version(connection: Connection, tenant: str, added: Function) -> None:
     acts.record(
         connection,
@@ -105,7 +170,11 @@ def _record_version(connection: Connection, tenant: str, added: Function) -> Non
         by=added.created_by,
         action=f"{added.namespace}.register",
         subject=f"{added.namespace}:{added.name}@{added.version}",
-        detail={"effect": added.effect, "library": added.library},
+        detail={
+            "effect": added.effect,
+            "library": added.library,
+            "service": None if added.service is None else dict(added.service),
+        },
         after=added.checksum,
     )
 
@@ -256,6 +325,7 @@ def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str)
     """Publish a version of a workflow from its graph. See `publish`."""
     graph = _agents(connection, tenant, graph)
     _, problems = pins(connection, tenant, graph)
+    problems += _foreign(graph)
     if problems:
         raise Invalid(problems, "the workflow names what is not registered")
     body = document.write(graph)
@@ -316,10 +386,7 @@ def pins(
                 problems.append(_missing(reference))
     named = tuple(one for one in document.names_used(graph) if one.kind != "workflow")
     names = sorted({reference.name for reference in named})
-    known: dict[Namespace, dict[str, int]] = {
-        namespace: functions.newest(connection, tenant, namespace, names)
-        for namespace in _NAMESPACES
-    }
+    known = functions.newest(connection, tenant, names)
     for reference in named:
         if isinstance(reference.version, str):
             problems.append(_missing(reference))
@@ -328,7 +395,9 @@ def pins(
         namespace = next(
             (
                 namespace
-                for namespace in (_NAMESPACES if reference.kind == "function" else ("tool",))
+                for namespace in (
+                    functions.NAMESPACES if reference.kind == "function" else ("tool",)
+                )
                 if known[namespace].get(reference.name, 0) >= least
             ),
             None,
@@ -391,17 +460,14 @@ def latest(
         return workflows.latest(connection, tenant, after=after, limit=limit)
 
 
-_NAMESPACES: tuple[Namespace, ...] = ("function", "tool")
-
-
 def _agents(connection: Connection, tenant: str, graph: Graph) -> Graph:
     """A list of steps whose agents are known: those that are workflows, and no functions, say so."""
     if graph.listing is None:
         return graph
     named = [one for one in document.names_used(graph) if one.kind == "function"]
     names = sorted({one.name for one in named})
-    known = functions.newest(connection, tenant, "function", names)
-    known |= functions.newest(connection, tenant, "tool", names)
+    newest = functions.newest(connection, tenant, names)
+    known = newest["function"].keys() | newest["tool"].keys()
     found = {
         one.text
         for one in named
@@ -437,7 +503,18 @@ def _is_guarded(connection: Connection, tenant: str, reference: Reference) -> bo
     """Whether a tool asks more of its callers than arguments."""
     assert not isinstance(reference.version, str)
     found = functions.get(connection, tenant, "tool", reference.name, reference.version)
-    return found is not None and found.terms.guarded
+    return found is not None and (found.service is not None or found.terms.guarded)
+
+
+def _foreign(graph: Graph) -> Iterator[Problem]:
+    """Nodes of kinds that neither the language nor a package here has."""
+    for node in graph.nodes.values():
+        if words.matches(words.FOREIGN_KIND, node.kind) and node.kind not in kinds.installed():
+            yield Problem(
+                path=f"{graph.place(node.id)}.kind",
+                message=f"no package here brings a kind {node.kind}",
+                remedy=f"install one with an entry point {node.kind} of the group {kinds.GROUP}",
+            )
 
 
 def _missing(reference: Reference) -> Problem:

@@ -91,7 +91,7 @@ def skip(
         step=msg.StepKey(step),
         by=by,
         reason=reason,
-        choice=_chosen(graph, NodeId(node), choice),
+        choice=chosen(graph, NodeId(node), choice),
     )
     return _tell(platform, run, event)
 
@@ -217,7 +217,7 @@ def _not_live(run: RunId, step: str) -> NotFound:
     return NotFound(f"run {run.run} has no live step {step}")
 
 
-def _chosen(graph: Graph, node: NodeId, choice: msg.Choice) -> msg.Choice:
+def chosen(graph: Graph, node: NodeId, choice: msg.Choice) -> msg.Choice:
     """A choice that the node can make: of a plan, always a list of names. Raises `Invalid`."""
     if choice is None:
         return None

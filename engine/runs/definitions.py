@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
@@ -28,14 +29,19 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """A version of a function or tool: source that somebody sent, or installed library code."""
+    """A version of a function or tool: source that somebody sent, installed library code, a service."""
 
     namespace: Namespace
     name: str
     version: int
     source: str | None
     library: str | None
+    #: Of a tool: `{"kind": …, "config": {…}}`.
+    service: Mapping[str, Json] | None = None
     effect: str
+    description: str = ""
+    #: What the code says that it takes, by name.
+    signature: Mapping[str, Any] = field(default_factory=dict)
     #: The names of what the code takes by position, in order.
     takes: tuple[str, ...] = ()
     #: Of a tool: what it asks of its callers.
@@ -69,7 +75,10 @@ def of_run(
             found := _version(connection, step.tenant, known, name, version)
         ):
             around = known != namespace and (
-                found.terms.guarded or found.closed or _is_judged(connection, step)
+                found.service is not None
+                or found.terms.guarded
+                or found.closed
+                or _is_judged(connection, step)
             )
             # Run as a function, nobody would be asked whether it may be called.
             return None if around else found
@@ -115,7 +124,10 @@ def _load(
             version=version,
             source=row.source,
             library=row.library,
+            service=row.service,
             effect=row.effect,
+            description=row.description,
+            signature=row.parameters,
             takes=tuple(
                 taken
                 for taken, each in row.parameters.items()

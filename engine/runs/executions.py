@@ -357,7 +357,12 @@ def _sizes(connection: Connection, run: RunId, keys: Iterable[_Key]) -> Mapping[
     wanted = {f"{step}/{attempt}": (step, attempt) for step, attempt in keys}
     if not wanted:
         return {}
-    return {wanted[row.id]: row for row in rows.sizes(connection, run, list(wanted))}
+    # What an attempt leaves that gave way to people is no result.
+    return {
+        wanted[row.id]: row
+        for row in rows.sizes(connection, run, list(wanted))
+        if row.bytes is not None or row.sha256 is not None
+    }
 
 
 def _weight(sizes: Mapping[_Key, Row[Any]], key: _Key) -> int:

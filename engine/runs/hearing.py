@@ -62,7 +62,11 @@ def hear(guarding: Guard, before: State, letters: Sequence[Letter]) -> Heard:
     memory = before.memory
     for letter in received:
         event = letter.event
-        if number != before.governed and not events and not isinstance(event, msg.RunSubmitted):
+        if (
+            number != before.governed
+            and not events
+            and not isinstance(event, msg.RunSubmitted | msg.Forked)
+        ):
             events.append(msg.Governed(at=event.at, number=number))
         if isinstance(event, msg.AttemptSuspended) and event.permits:
             step = StepId(*guarding.charged.run, event.step)
@@ -84,7 +88,7 @@ def hear(guarding: Guard, before: State, letters: Sequence[Letter]) -> Heard:
                 withheld, wait = guard.withhold(guarding, said, event, letter.stored())
                 events.append(withheld)
                 waiting.append(wait)
-        if number != before.governed and isinstance(event, msg.RunSubmitted):
+        if number != before.governed and isinstance(event, msg.RunSubmitted | msg.Forked):
             events.append(msg.Governed(at=event.at, number=number))
     return Heard(events=tuple(events), letters=tuple(letters), waits=tuple(waiting))
 

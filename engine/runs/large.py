@@ -78,6 +78,11 @@ def keep_all(platform: Platform, tenant: str, values: Iterable[Json]) -> dict[st
     return {ref.sha256: plain(ref) for ref in refs}
 
 
+def refers(record: Mapping[str, Json]) -> bool:
+    """Whether any blob stands among some values."""
+    return any(marked(value) is not None for value in record.values())
+
+
 def refer(connection: Connection, run: RunId, *records: Mapping[str, Json]) -> None:
     """Let a run hold whatever blobs stand among some values. Nothing is said if there are none.
 

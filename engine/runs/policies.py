@@ -214,14 +214,14 @@ def governance(connection: Connection, tenant: str, number: int) -> Governance:
     then: its own number may be a later one. Raises `Damaged` if a policy cannot be read: what
     is not understood is not taken for leave.
     """
-    kept = _KEPT.get(connection.engine.url, tenant, number)
+    kept = _KEPT.get(_database(connection), tenant, number)
     if kept is not None:
         return kept
     now, rows = policies.in_force(connection, tenant)
     found = guardrails.govern(now, map(_stored, rows), installed())
     # A plug-in that could not be set up denies; perhaps it can be the next time.
     if not any(use.broken for use in found.plugins):
-        _KEPT.put(connection.engine.url, tenant, found)
+        _KEPT.put(_database(connection), tenant, found)
     return found
 
 
@@ -234,14 +234,22 @@ def proposed(
     return guardrails.govern(number, [*others, Active(policy=policy, version=0)], installed())
 
 
+def _database(connection: Connection) -> str:
+    """Which database a connection is to: written out once, for it takes longer than what it is for."""
+    if "celeriac_database" not in connection.info:
+        connection.info["celeriac_database"] = str(connection.engine.url)
+    found: str = connection.info["celeriac_database"]
+    return found
+
+
 class _Kept:
     """Compiled policies by tenant, those that were asked for last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: OrderedDict[tuple[object, str], Governance] = OrderedDict()
+        self._found: OrderedDict[tuple[str, str], Governance] = OrderedDict()
 
-    def get(self, database: object, tenant: str, number: int) -> Governance | None:
+    def get(self, database: str, tenant: str, number: int) -> Governance | None:
         with self._lock:
             found = self._found.get((database, tenant))
             if found is None or found.number != number:
@@ -249,7 +257,7 @@ class _Kept:
             self._found.move_to_end((database, tenant))
             return found
 
-    def put(self, database: object, tenant: str, found: Governance) -> None:
+    def put(self, database: str, tenant: str, found: Governance) -> None:
         with self._lock:
             kept = self._found.get((database, tenant))
             if kept is not None and kept.number > found.number:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row
 
 from engine.core import messages as msg
 from engine.core.graph import Graph
+from engine.core.references import Unread
 from engine.core.values import Json, Ref, marked
 from engine.errors import Damaged, OutOfReach
 from engine.platform import Platform
@@ -26,10 +27,6 @@ from engine.store.ids import RunId
 READ_BYTES = 4 * 1024 * 1024
 READ_ALL_BYTES = 64 * 1024 * 1024
 _PAGE = 500
-
-
-class Unread(ValueError):
-    """A value lies in a blob, and is too large to be read here, or cannot be read."""
 
 
 class TooLong(Exception):
@@ -105,7 +102,7 @@ def read(connection: Connection, run: RunId, room: Room) -> Record | None:
                     seq=row.seq,
                     at=row.at,
                     record=views.record(row),
-                    shredded=row.payload_id is not None and row.payload is None,
+                    shredded=row.shredded,
                 )
             )
         if len(rows) < _PAGE:

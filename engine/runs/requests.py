@@ -24,7 +24,7 @@ from engine.core.values import Json, canonical
 from engine.runs import admission, children, items
 from engine.runs.children import Parent
 from engine.runs.guard import Guard
-from engine.store import undo
+from engine.store import inbox, undo
 from engine.store.ids import RunId, StepId
 from engine.store.waits import Wait
 from engine.waiting import Unfit
@@ -111,10 +111,16 @@ def answers(desk: Desk, state: State, sitting: Sitting) -> Answers:
                 found.append(said)
             case _:
                 pass
-    # What was reported until its steps were gone counts as done, and is known when the turn is over
-    # that begins to undo. So the next one looks for it.
+    # What was reported until its steps were gone counts as done, and lies in the inbox when the turn
+    # is over that begins to undo. So it is looked for once all of that is folded, however many turns
+    # that takes.
     begins = any(isinstance(entry.record, msg.BeginUndo) for entry in sitting.entries)
-    if state.undoing is not None and state.undoing.asked and not begins:
+    if (
+        state.undoing is not None
+        and state.undoing.asked
+        and not begins
+        and not inbox.waiting(desk.connection, [desk.parent.run])
+    ):
         found.append(_undo(desk, state.undoing.before, sitting))
     return Answers(
         events=tuple(found),

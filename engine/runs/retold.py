@@ -22,7 +22,7 @@ from engine.core import messages as msg
 from engine.core.fold import evolve
 from engine.core.fold.steps import expected
 from engine.core.permits import rule_of
-from engine.core.references import CONDITION_BYTES, Readable, TooLarge
+from engine.core.references import CONDITION_BYTES, Readable, TooLarge, Unread
 from engine.core.state import State, Step
 from engine.core.values import Inline, Json, digest, plain
 from engine.guardrails import backtest
@@ -32,7 +32,7 @@ from engine.guardrails.facts import Facts
 from engine.guardrails.governance import Governance
 from engine.guardrails.spending import Execution, Whom
 from engine.guardrails.vocabulary import Moment as When
-from engine.runs.records import Key, Reader, Record, Told, Unread
+from engine.runs.records import Key, Reader, Record, Told
 from engine.store.functions import Function
 
 #: Gives a version of a tool by name and number.
@@ -248,9 +248,7 @@ class _Telling:
             execution=execution,
             facts=self._facts(step, "start", at, usage=estimate, content=content),
             amounts={**estimate, "steps": _ONE} if _first(step) else estimate,
-            known=node.wait is not None
-            or node.kind == "tool"
-            or step.attempt - 1 > step.errors + step.lost,
+            known=node.wait is not None or node.calls or step.attempt - 1 > step.errors + step.lost,
             waits=node.wait is not None,
             undoes=step.of is not None and step.index is None,
             again=again,

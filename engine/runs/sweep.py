@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from engine import faults
-from engine.broker import Hint
+from engine import faults, lanes
+from engine.broker import STEPS, Hint, in_turn
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.values import canonical
@@ -24,6 +24,7 @@ from engine.runs import escalations, events, ledgers, letters, turns
 from engine.runs.ledgers import Lost
 from engine.store import inbox, ledger, results, runs, session, steps, waits
 from engine.store.ids import RunId, StepId
+from engine.store.steps import Line
 from engine.store.waits import End
 
 #: Rows of one kind that one sweep moves; the next one takes the rest.
@@ -61,28 +62,53 @@ def sweep(platform: Platform) -> Swept:
         if ticked:
             runs_due = [RunId(row.tenant_id, row.run_id) for row in ticked]
             inbox.put(connection, [letters.ticked(run) for run in runs_due])
-        resent = steps.overdue(connection, platform.settings.resend_seconds, BATCH)
         platform.fault(faults.SWEEP_INSIDE)
+    resent = _resend(platform)
+    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *ticked, *expired, *over)}
+    with session.transaction(platform.database) as connection:
+        due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
+    taken = turns.take_turns(platform, in_turn(due)) if due else 0
+    escalations.sweep(platform, BATCH)
+    # Last: whatever becomes of it, it has withheld no turn that was due.
+    claimed = events.sweep(platform, BATCH)
+    taken += turns.take_turns(platform, in_turn(claimed)) if claimed else 0
+    awake = len(woken) + len(over) + len(ticked)
+    return Swept(lost=len(expired), woken=awake, resent=resent, turns=taken)
+
+
+def _resend(platform: Platform) -> int:
+    """Send what lanes lack of the messages that they should hold; the steps that were overdue.
+
+    Where it cannot be told what a lane holds nothing can be sent either: what is overdue stays so.
+    """
+    with session.alone(platform.database) as connection:
+        ready = steps.lines(connection)
+    if not ready:
+        return 0
+    queues = {line: lanes.name(line[0] or STEPS, line[1]) for line in ready}
+    lengths = platform.broker.lengths([*queues.values()])
+    if lengths is None:
+        return 0
+    lacking = {line: lanes.missing(ready[line], lengths[queues[line]]) for line in ready}
+    found = [
+        Line(queue=queue, lane=lane, most=min(lacks, BATCH) or lanes.MARKED, lost=lacks > 0)
+        for (queue, lane), lacks in lacking.items()
+    ]
+    with session.transaction(platform.database) as connection:
+        rows = steps.overdue(connection, found, platform.settings.resend_seconds)
     platform.broker.send(
         [
             Hint(
                 step=StepId(row.tenant_id, row.run_id, row.key),
                 workflow=row.workflow,
                 queue=row.queue,
+                lane=row.lane,
             )
-            for row in resent
+            for row in rows
+            if lacking[row.queue or "", row.lane]
         ]
     )
-    due = {RunId(row.tenant_id, row.run_id) for row in (*woken, *ticked, *expired, *over)}
-    with session.transaction(platform.database) as connection:
-        due.update(inbox.overdue(connection, INBOX_SECONDS, BATCH))
-    taken = turns.take_turns(platform, sorted(due)) if due else 0
-    escalations.sweep(platform, BATCH)
-    # Last: whatever becomes of it, it has withheld no turn that was due.
-    claimed = events.sweep(platform, BATCH)
-    taken += turns.take_turns(platform, sorted(claimed)) if claimed else 0
-    awake = len(woken) + len(over) + len(ticked)
-    return Swept(lost=len(expired), woken=awake, resent=len(resent), turns=taken)
+    return len(rows)
 
 
 def _lose(connection: Connection, rows: list[Row[Any]]) -> None:

@@ -15,16 +15,18 @@ turn is given up, the value is read, and the turn is taken again with the value 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
 from sqlalchemy import Connection, Row
 
-from engine import faults
+from engine import faults, lanes
 from engine.broker import Hint
 from engine.core import codec, deadlines
 from engine.core import messages as msg
@@ -79,6 +81,7 @@ _log = structlog.get_logger(__name__)
 #: Events that speak of no live step.
 _OF_RUNS = (
     msg.RunSubmitted
+    | msg.Forked
     | msg.CancelRequested
     | msg.TerminateRequested
     | msg.PauseRequested
@@ -137,27 +140,36 @@ class _Taken:
 class _Committed:
     """What a transaction of turns came to."""
 
-    #: Runs that were ours.
-    held: Sequence[RunId]
     turned: Sequence[_Taken] = ()
     hints: Sequence[Hint] = ()
-    #: Other runs that were told something.
-    told: Sequence[RunId] = ()
+    #: Runs that had something waiting right afterwards: those that were ours, and those that were told.
+    waiting: Sequence[RunId] = ()
 
 
-def take_turns(platform: Platform, waiting: Sequence[RunId], *, force: bool = False) -> int:
+def take_turns(
+    platform: Platform,
+    waiting: Sequence[RunId],
+    *,
+    force: bool = False,
+    seconds: float = math.inf,
+) -> int:
     """Bring runs as far as they can go; the number of turns taken.
+
+    Runs to which more is reported than turns are taken never end having something waiting. After so
+    many seconds what they have is nudged for, so that others come first.
 
     Raises `Unavailable` when the database cannot be reached; the sweeper comes back to it.
     """
-    distinct = list(dict.fromkeys(waiting))
+    distinct, until = list(dict.fromkeys(waiting)), time.monotonic() + seconds
     return sum(
-        _take(platform, distinct[first : first + TOGETHER], force=force)
+        _take(platform, distinct[first : first + TOGETHER], force=force, until=until)
         for first in range(0, len(distinct), TOGETHER)
     )
 
 
-def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, tries: int = 5) -> int:
+def _take(
+    platform: Platform, waiting: Sequence[RunId], *, force: bool, until: float, tries: int = 5
+) -> int:
     taken = 0
     at_hand = _AtHand()
     while waiting:
@@ -168,7 +180,9 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, tries: i
             continue
         except (_Wanted, Overflowing) as wanted:
             if len(waiting) > 1:
-                return taken + sum(_take(platform, [run], force=force) for run in waiting)
+                return taken + sum(
+                    _take(platform, [run], force=force, until=until) for run in waiting
+                )
             try:
                 at_hand = _fetched(platform, waiting[0], wanted, at_hand)
             except Exception as error:  # noqa: BLE001  # the run's own trouble, as every other
@@ -180,20 +194,72 @@ def _take(platform: Platform, waiting: Sequence[RunId], *, force: bool, tries: i
                 raise
             if isinstance(error, StoodInTheWay) and tries:
                 # Two runs that hand each other their locks, say: the other one is past it now.
-                return taken + _take(platform, waiting, force=force, tries=tries - 1)
+                return taken + _take(platform, waiting, force=force, until=until, tries=tries - 1)
             if len(waiting) == 1:
                 _stick(platform, waiting[0], error)
                 return taken
-            return taken + sum(_take(platform, [run], force=force) for run in waiting)
-        platform.fault(faults.TURN_COMMITTED)
-        platform.broker.send(done.hints)
-        platform.live.publish([one.run for one in done.turned])
+            return taken + sum(_take(platform, [run], force=force, until=until) for run in waiting)
+        _tell_others(platform, done)
         taken += len(done.turned)
         force = False  # who asked for these runs did not ask for those that they tell
-        told = [*done.told, *_route(platform, done.turned)]
-        with session.transaction(platform.database) as connection:
-            waiting = inbox.waiting(connection, [*done.held, *told]) if done.turned else ()
+        waiting = [*done.waiting, *_route(platform, done.turned)]
+        if waiting and time.monotonic() >= until:
+            platform.broker.nudge(waiting)
+            break
     return taken
+
+
+class Taker(Protocol):
+    """Who takes some of the steps that turns make ready, in their transaction."""
+
+    def wanted(self, ready: Sequence[Hint]) -> steps.Taking | None:
+        """Which of them, and for whom; their lanes are not known yet."""
+        ...
+
+    def take(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
+        """Those are taken, should it be committed. No messages are sent for them."""
+        ...
+
+
+def take_along(
+    platform: Platform,
+    runs: Sequence[RunId],
+    reporting: Callable[[Connection], Mapping[StepId, Row[Any]]],
+    *,
+    taker: Taker | None = None,
+) -> tuple[frozenset[StepId], Sequence[RunId]]:
+    """Report to runs and take the turns that follow from it, in one transaction.
+
+    `reporting` gives the steps whose reports it accepted, as they are now. Returns these, and the runs
+    that have something waiting all the same: others held them, or were told something by these turns. Somebody must take their turns next.
+
+    It is tried once. Where it raises nothing was reported, but for `Unavailable`, after which that is
+    unknown; the caller then reports alone, and whoever takes the turn finds what is wrong with it.
+    """
+    with session.transaction(platform.database) as connection:
+        # Before any step is locked, which reporting does: a run that ends lets go of what it set aside.
+        ledger.share(connection, runs)
+        accepted = reporting(connection)
+        done = _turned(
+            platform,
+            connection,
+            runs,
+            _AtHand(),
+            force=False,
+            watched=runs,
+            known=accepted,
+            taker=taker,
+        )
+    if accepted:
+        platform.fault(faults.REPORT_COMMITTED)
+    _tell_others(platform, done)
+    return frozenset(accepted), [*done.waiting, *_route(platform, done.turned)]
+
+
+def _tell_others(platform: Platform, done: _Committed) -> None:
+    platform.fault(faults.TURN_COMMITTED)
+    platform.broker.send(done.hints)
+    platform.live.publish([one.run for one in done.turned])
 
 
 def _route(platform: Platform, turned: Sequence[_Taken]) -> list[RunId]:
@@ -220,21 +286,40 @@ def _commit(
 ) -> _Committed:
     """Take the turns of the runs that nobody holds and that have something waiting."""
     with session.transaction(platform.database) as connection:
-        rows = runs.lock(connection, waiting, force=force)
-        held = [RunId(row.tenant_id, row.id) for row in rows]
-        letters = _letters(connection, rows)
-        rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
-        if not rows:
-            return _Committed(held=held)
-        named = _named_steps(connection, letters, rows)
-        turned = [
-            _turn(connection, platform.policy, row, letters, named, at_hand=at_hand) for row in rows
-        ]
-        released = _write(connection, turned, resend_after=platform.settings.resend_seconds)
-        told = _tell(connection, turned)
-        platform.fault(faults.TURN_INSIDE)
-    hints = [*(hint for one in turned for hint in _hints(one)), *released]
-    return _Committed(held=held, turned=turned, hints=hints, told=told)
+        return _turned(platform, connection, waiting, at_hand, force=force)
+
+
+def _turned(
+    platform: Platform,
+    connection: Connection,
+    waiting: Sequence[RunId],
+    at_hand: _AtHand,
+    *,
+    force: bool,
+    watched: Sequence[RunId] = (),
+    known: Mapping[StepId, Row[Any]] | None = None,
+    taker: Taker | None = None,
+) -> _Committed:
+    """The same within a transaction that has begun, and that it commits.
+
+    `watched`: runs that are looked at again even where others hold them. `known`: steps as they are,
+    which this transaction has written.
+    """
+    rows = runs.lock(connection, waiting, force=force)
+    held = [*watched] or [RunId(row.tenant_id, row.id) for row in rows]
+    letters = _letters(connection, rows)
+    rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
+    if not rows:
+        return _Committed(waiting=inbox.left(connection, held) if held else ())
+    named = _named_steps(connection, letters, rows, known or {})
+    turned = [
+        _turn(connection, platform.policy, row, letters, named, at_hand=at_hand) for row in rows
+    ]
+    hints = _write(connection, turned, resend_after=platform.settings.resend_seconds, taker=taker)
+    told = _tell(connection, turned)
+    platform.fault(faults.TURN_INSIDE)
+    left = inbox.left(connection, [*held, *told])
+    return _Committed(turned=turned, hints=hints, waiting=left)
 
 
 def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[Letter]]:
@@ -263,7 +348,10 @@ def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId,
 
 
 def _named_steps(
-    connection: Connection, letters: Mapping[RunId, Sequence[Letter]], rows: Sequence[Row[Any]]
+    connection: Connection,
+    letters: Mapping[RunId, Sequence[Letter]],
+    rows: Sequence[Row[Any]],
+    known: Mapping[StepId, Row[Any]],
 ) -> Mapping[RunId, Mapping[msg.StepKey, Step]]:
     """The live steps that the events speak of, and the maps of their runs."""
     wanted = {
@@ -274,10 +362,11 @@ def _named_steps(
     }
     wanted |= {StepId(row.tenant_id, row.id, key) for row in rows for key in states.maps(row)}
     found: dict[RunId, dict[msg.StepKey, Step]] = {run: {} for run in letters}
-    if wanted:
-        for row in steps.load(connection, sorted(wanted)):
-            step = states.step(row)
-            found[RunId(row.tenant_id, row.run_id)][step.key] = step
+    unknown = sorted(wanted - known.keys())
+    loaded = steps.load(connection, unknown) if unknown else ()
+    for row in (*(known[step] for step in wanted & known.keys()), *loaded):
+        step = states.step(row)
+        found[RunId(row.tenant_id, row.run_id)][step.key] = step
     return found
 
 
@@ -383,8 +472,14 @@ def _reader(run: RunId, at_hand: _AtHand) -> Read:
     return read
 
 
-def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: float) -> list[Hint]:
-    """Write every turn; hints for steps that were held until now."""
+def _write(
+    connection: Connection,
+    turned: Sequence[_Taken],
+    *,
+    resend_after: float,
+    taker: Taker | None = None,
+) -> list[Hint]:
+    """Write every turn; hints for steps that became ready, or that were held until now."""
     told = {one.run: _lines(one) for one in turned}
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
@@ -411,7 +506,18 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
     )
     steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
     steps.delete(connection, [step for one in going for step in _settled(one)])
-    steps.save(connection, [row for one in going for row in _moved(one)], resend_after=resend_after)
+    # Before its steps: whoever takes one of them there needs the run as it is now.
+    runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
+    moved = {one.run: _moved(one) for one in going}
+    ready = [hint for one in going for hint in _ready(one, moved[one.run])]
+    saved = steps.save(
+        connection,
+        [row for rows in moved.values() for row in rows],
+        resend_after=resend_after,
+        taking=None if taker is None else taker.wanted(ready),
+    )
+    if taker is not None and saved.taken:
+        taker.take(connection, saved.taken)
     waits.drop(connection, [step for one in going for step in _allowed(one)])
     waits.put(connection, [wait for one in going for wait in one.waits])
     # Every time, not only when it becomes paused: somebody may ask for a step of it anew.
@@ -423,15 +529,19 @@ def _write(connection: Connection, turned: Sequence[_Taken], *, resend_after: fl
         if one.row.status == RunStatus.PAUSED and one.turn.state.status is RunStatus.RUNNING
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
-    runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
     ledgers.let_go(connection, letting_go, underway)
     return [
-        Hint(
-            step=StepId(row.tenant_id, row.run_id, row.key),
-            workflow=resumed[RunId(row.tenant_id, row.run_id)].graph.workflow,
-            queue=row.queue,
-        )
-        for row in released
+        *(replace(hint, lane=saved.lanes[hint.step]) for hint in ready if hint.step in saved.lanes),
+        *(
+            Hint(
+                step=StepId(row.tenant_id, row.run_id, row.key),
+                workflow=resumed[RunId(row.tenant_id, row.run_id)].graph.workflow,
+                queue=row.queue,
+                lane=row.lane,
+            )
+            # Beyond that the sweeper sends what its lane lacks.
+            for row in released[: lanes.FULL]
+        ),
     ]
 
 
@@ -614,14 +724,14 @@ def _moved(one: _Taken) -> list[steps.StepRow]:
     ]
 
 
-def _hints(one: _Taken) -> list[Hint]:
-    """Messages for the steps that became ready."""
+def _ready(one: _Taken, moved: Sequence[steps.StepRow]) -> list[Hint]:
+    """What could be said of the steps that became ready."""
     if one.turn.state.status is not RunStatus.RUNNING:
         return []
     return [
-        Hint(step=StepId(*one.run, step.key), workflow=one.graph.workflow, queue=step.queue)
-        for step in one.turn.state.steps.values()
-        if step.status is StepStatus.READY and one.before.steps.get(step.key) != step
+        Hint(step=row.step, workflow=one.graph.workflow, queue=row.queue)
+        for row in moved
+        if row.status == StepStatus.READY and row.wake is None
     ]
 
 

@@ -73,6 +73,9 @@ class Summary:
     #: The run and the step that started it; None where somebody submitted it.
     parent_run: str | None
     parent_step: str | None
+    #: The run that it goes on from, and its line; None where it began at the start.
+    forked_run: str | None
+    forked_seq: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,14 +208,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """One line that a step printed."""
+    """One line that a step printed; or some words of a model (`tokens`), as they came."""
 
     step: str
     attempt: int
     line: int
+    #: `stdout`, `stderr`; `tokens`: text that goes on where the one before ended, no line of its own.
     stream: str
     text: str
     at: datetime
+    #: Of tokens: the call of the step that they are said in.
+    call: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +231,9 @@ class Checkpoint:
     step: str | None
     #: Whether the whole state is kept there, so that no fold is needed.
     snapshot: bool
+    #: What people call it by, and who gave it the name.
+    name: str | None = None
+    named_by: str | None = None
 
 
 def status(platform: Platform, run: RunId) -> Status:
@@ -423,6 +432,7 @@ def logs(
             stream=row.stream,
             text=row.text,
             at=row.at,
+            call=row.call,
         )
         for row in rows
     )
@@ -436,7 +446,15 @@ def checkpoints(
         _known(connection, run)
         rows = reads.checkpoints(connection, run, after=after, limit=limit)
     return tuple(
-        Checkpoint(seq=row.seq, at=row.at, step=row.step, snapshot=row.snapshot) for row in rows
+        Checkpoint(
+            seq=row.seq,
+            at=row.at,
+            step=row.step,
+            snapshot=row.snapshot,
+            name=row.name,
+            named_by=row.named_by,
+        )
+        for row in rows
     )
 
 

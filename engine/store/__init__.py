@@ -17,6 +17,9 @@ range of run id, a UUIDv7, so that a run lies in one partition and retention dro
 Versions of policies are appended, too, and says that people hand to others (`delegation`,
 `revocation`); they belong to no run and lie in one piece.
 
+*Kept for workers* (`secrets`, `capabilities`): sealed values, whose earlier versions lose what was
+sealed, and what is granted to whom. Coordinators have no right to either.
+
 *Sealed*: the acts of a tenant in a chain, and anchors over them and over the runs that moved
 (`seals`), appended by whoever holds the tenant's seal. Users' data is taken out of ended runs by
 functions of the owner alone (`shreds`).

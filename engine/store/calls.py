@@ -7,13 +7,22 @@ what an earlier one recorded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from engine.store import session
-from engine.store.ids import StepId
+from engine.store.ids import RunId, StepId
 from engine.store.steps import Held
+
+#: How calls of services end that never left the platform, or were turned away at the door.
+NOT_SENT = frozenset(
+    {
+        *("unreachable", "blocked", "rate_limited"),
+        *("arguments_refused", "not_granted", "no_such_secret", "no_such_service"),
+    }
+)
 
 _KNOWN = session.Statement(
     name="call_known",
@@ -104,6 +113,59 @@ _PINNED = session.Statement(
 )
 
 
+# The newest attempt that had made a call by then is the one that counts. What may be made again, and
+# had not ended, is. Nothing was used for it here.
+_CARRY = session.Statement(
+    name="call_carry",
+    types="text, text, text, text[], timestamptz, text",
+    sql="""
+    WITH made AS MATERIALIZED (
+        SELECT DISTINCT ON (c.step, c.ordinal) c.*, x.attempt IS NOT NULL AS ended, x.reason, x.message,
+            x.value, x.ended_at
+        FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
+            AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
+            AND x.ended_at <= $5
+        WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.step = ANY($4) AND c.started_at <= $5
+        ORDER BY c.step, c.ordinal, c.attempt DESC),
+    kept AS (SELECT * FROM made WHERE ended OR effect NOT IN ('pure', 'idempotent')),
+    began AS (
+        INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)
+        SELECT DISTINCT $1, $3::uuid, step, 1, 0, $6 FROM kept),
+    lost AS (
+        INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message)
+        SELECT DISTINCT $1, $3::uuid, step, 1, 0, 'lost', 'forked', $6 FROM kept),
+    calls AS (
+        INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest,
+            arguments, started_at)
+        SELECT $1, $3::uuid, step, ordinal, 1, tool, version, effect, digest, arguments, started_at
+        FROM kept),
+    results AS (
+        INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, reason, message, value,
+            ended_at)
+        SELECT $1, $3::uuid, step, ordinal, 1, reason, message, value, ended_at FROM kept WHERE ended)
+    SELECT step, ordinal, tool, effect, ended, arguments, value FROM kept ORDER BY step, ordinal
+    """,
+)
+
+
+# What `carry` would do, and what comes after it.
+_FATES = session.Statement(
+    name="call_fates",
+    types="text, text, text[], timestamptz",
+    sql="""
+    SELECT DISTINCT ON (c.started_at, c.step, c.ordinal) c.step, c.ordinal, c.tool, c.version, c.effect,
+        CASE WHEN c.started_at > $4 THEN 'repeated' WHEN x.attempt IS NOT NULL THEN 'served'
+            WHEN c.effect IN ('pure', 'idempotent') THEN 'repeated' ELSE 'asked' END AS becomes
+    FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
+        AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt AND x.ended_at <= $4
+    WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND (c.step = ANY($3) OR c.started_at > $4)
+        AND NOT EXISTS (SELECT FROM call l WHERE l.tenant_id = c.tenant_id AND l.run_id = c.run_id
+            AND l.step = c.step AND l.ordinal = c.ordinal AND l.attempt > c.attempt)
+    ORDER BY c.started_at, c.step, c.ordinal
+    """,
+)
+
+
 def known(connection: Connection, step: StepId, ordinal: int) -> Sequence[Row[Any]]:
     """What earlier attempts did at an ordinal, oldest first."""
     return session.run(connection, _KNOWN, *step, ordinal)
@@ -161,6 +223,24 @@ def end(
 ) -> None:
     """Record how a call ended; `reason` None means that it succeeded. Safe to repeat."""
     session.run(connection, _END, *step, ordinal, attempt, reason, message, value, usage)
+
+
+def carry(
+    connection: Connection, run: RunId, to: RunId, steps: Sequence[str], until: datetime
+) -> Sequence[Row[Any]]:
+    """Let a run know of the calls that live steps of another one had made by a time.
+
+    They are those of the first attempt of each step, which nobody of the run has made.
+    """
+    why = f"of run {run.run}"
+    return session.run(connection, _CARRY, run.tenant, run.run, to.run, list(steps), until, why)
+
+
+def fates(
+    connection: Connection, run: RunId, steps: Sequence[str], until: datetime
+) -> Sequence[Row[Any]]:
+    """What becomes of the calls of a run in one that goes on from a time, when steps were live."""
+    return session.run(connection, _FATES, run.tenant, run.run, list(steps), until)
 
 
 def pin(connection: Connection, step: StepId, namespace: str, name: str) -> int | None:

@@ -1,7 +1,8 @@
 """Versions of functions and tools: numbered from 1, never changed, never removed.
 
 A function is either source that somebody registered, or the name of an object in trusted
-library code (`module:attribute`). Functions and tools are two namespaces.
+library code (`module:attribute`). Functions and tools are two namespaces; a tool may be a service
+instead (`engine.services`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from engine.store.tables import function, tool
 from engine.tools import USUAL, USUALLY, Standing, Terms
 
 Namespace: TypeAlias = Literal["function", "tool"]
+#: In the order in which a name is looked for.
+NAMESPACES: tuple[Namespace, ...] = ("function", "tool")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,8 @@ class NewFunction:
     name: str
     source: str | None = None
     library: str | None = None
+    #: Of a tool: `{"kind": …, "config": {…}}`.
+    service: Mapping[str, Json] | None = None
     description: str = ""
     parameters: Mapping[str, Json]
     effect: str = "pure"
@@ -96,6 +101,7 @@ def register(connection: Connection, tenant: str, new: NewFunction) -> int | Non
         "name": new.name,
         "source": new.source,
         "library": new.library,
+        "service": None if new.service is None else dict(new.service),
         "description": new.description,
         "parameters": new.parameters,
         "effect": new.effect,
@@ -113,20 +119,26 @@ def register(connection: Connection, tenant: str, new: NewFunction) -> int | Non
     return connection.execute(statement).scalar_one_or_none()
 
 
+# With every submission.
+_NEWEST = session.Statement(
+    name="function_newest",
+    types="text, text[], text[]",
+    sql="""
+    SELECT namespace, name, max(version) AS version FROM function
+    WHERE tenant_id = $1 AND namespace = ANY ($2) AND name = ANY ($3) GROUP BY namespace, name
+    """,
+)
+
+
 def newest(
-    connection: Connection, tenant: str, namespace: Namespace, names: Sequence[str]
-) -> dict[str, int]:
-    """The newest version of each of the names that exists."""
-    rows = connection.execute(
-        select(function.c.name, func.max(function.c.version))
-        .where(
-            function.c.tenant_id == tenant,
-            function.c.namespace == namespace,
-            function.c.name.in_(names),
-        )
-        .group_by(function.c.name)
-    )
-    return {name: version for name, version in rows}  # noqa: C416  # dict() of rows has no type
+    connection: Connection, tenant: str, names: Sequence[str]
+) -> Mapping[Namespace, dict[str, int]]:
+    """The newest version of each of the names that exists, by what it is of that name."""
+    found: dict[Namespace, dict[str, int]] = {namespace: {} for namespace in NAMESPACES}
+    if names:
+        for row in session.run(connection, _NEWEST, tenant, [*found], [*names]):
+            found[row.namespace][row.name] = row.version
+    return found
 
 
 def get(
@@ -249,6 +261,7 @@ def _function(row: Row[Any]) -> Function:
         version=row.version,
         source=row.source,
         library=row.library,
+        service=row.service,
         description=row.description,
         parameters=row.parameters,
         effect=row.effect,

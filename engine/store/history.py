@@ -50,7 +50,8 @@ _READ = session.Statement(
     types="text, text, bigint, bigint, int",
     sql="""
     SELECT h.seq, h.at, h.kind, h.format, h.body::text AS body, h.payload_id, h.hash,
-        p.body::text AS payload
+        p.body::text AS payload,
+        h.payload_id IS NOT NULL AND (p.id IS NULL OR p.shredded_at IS NOT NULL) AS shredded
     FROM history h
     LEFT JOIN payload p ON p.tenant_id = h.tenant_id AND p.run_id = h.run_id
         AND p.id = h.payload_id
@@ -102,7 +103,7 @@ def append(connection: Connection, lines: Sequence[Line]) -> None:
     """Write rows. Two writers of one run collide on its primary key; neither overwrites."""
     if not lines:
         return
-    session.run(
+    session.later(
         connection,
         _APPEND,
         [line.run.tenant for line in lines],
@@ -120,7 +121,10 @@ def append(connection: Connection, lines: Sequence[Line]) -> None:
 def read(
     connection: Connection, run: RunId, *, after: int = 0, upto: int = LAST, limit: int = 1000
 ) -> Sequence[Row[Any]]:
-    """Rows with `after` < seq <= `upto`, oldest first, each with its payload's text."""
+    """Rows with `after` < seq <= `upto`, oldest first, each with its payload's text.
+
+    What was shredded has a payload that says so, in place of users' data.
+    """
     return session.run(connection, _READ, run.tenant, run.run, after, upto, limit)
 
 

@@ -86,7 +86,7 @@ _OVERDUE = session.Statement(
 
 def put(connection: Connection, letters: Sequence[Letter]) -> None:
     """Leave events for their runs."""
-    session.run(
+    session.later(
         connection,
         _PUT,
         [letter.run.tenant for letter in letters],
@@ -108,6 +108,17 @@ def take(connection: Connection, runs: Sequence[RunId]) -> Sequence[Row[Any]]:
 def waiting(connection: Connection, runs: Sequence[RunId]) -> tuple[RunId, ...]:
     """Those of the runs that have something waiting."""
     rows = session.run(
+        connection, _WAITING, [run.tenant for run in runs], [run.run for run in runs]
+    )
+    return tuple(RunId._make(row) for row in rows)
+
+
+def left(connection: Connection, runs: Sequence[RunId]) -> tuple[RunId, ...]:
+    """Commit the transaction; those of the runs that have something waiting right afterwards.
+
+    What was put while the runs were locked, and whose sender found them so, is among it.
+    """
+    rows = session.committed(
         connection, _WAITING, [run.tenant for run in runs], [run.run for run in runs]
     )
     return tuple(RunId._make(row) for row in rows)

@@ -11,20 +11,28 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ARRAY, Connection, CursorResult, Row, Text, bindparam, text
 
 from engine.core import transitions
+from engine.store.calls import NOT_SENT
 from engine.store.ids import RunId
 
 #: How long something may wait for a coordinator before the wait is a finding, in seconds.
 OVERDUE_SECONDS = 60
+
+#: So often a step is sent again within little more than a minute, by the settings that are usual.
+UNTAKEN_SENDS = 5
 
 #: How long an anchor may wait for its copy, and the next sealing for a coordinator, in seconds.
 UNSEALED_SECONDS = 900
 
 #: Rows that one query returns; where so much is broken, more of it tells nothing new.
 MOST_ROWS = 100
+
+#: Heads that are read at a time.
+_HEADS_TOGETHER = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,7 @@ class Invariant:
 
 
 _TERMINAL = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
+_NOT_SENT = ", ".join(f"'{reason}'" for reason in sorted(NOT_SENT))
 
 #: The tables whose rows belong to a run, and that no foreign key binds to it.
 UNBOUND = (
@@ -88,6 +97,9 @@ _CHILD = """
 _WAIT = """
         EXISTS (SELECT FROM wait w WHERE w.tenant_id = s.tenant_id AND w.run_id = s.run_id
             AND w.step = s.key AND w.kind = s.wait)"""
+
+#: Where the step `s` waits for a worker: the platform's own queue, if its node names none.
+_QUEUE = "coalesce(s.queue, 'steps')"
 
 INVARIANTS = (
     Invariant(
@@ -233,15 +245,17 @@ INVARIANTS = (
     ),
     Invariant(
         name="run_is_what_was_submitted",
-        says="A run has the workflow version and the pins that its history began with.",
+        says="A run has the workflow version, the pins and the origin that its history began with.",
         sql="""
         SELECT r.tenant_id, r.id AS run_id, 'run' AS subject,
-            'has another version, or other pins, than it was submitted with' AS detail
+            'has another version, other pins or another origin than it was submitted with' AS detail
         FROM run r JOIN history h ON h.tenant_id = r.tenant_id AND h.run_id = r.id AND h.seq = 1
-        WHERE $RUNS(r.id) AND h.kind = 'RunSubmitted'
+        WHERE $RUNS(r.id) AND h.kind IN ('RunSubmitted', 'Forked')
             AND (h.body->>'version' IS DISTINCT FROM r.version_id::text
                 OR coalesce(h.body->'pins', '{}'::json)::jsonb <> r.pins::jsonb
-                OR h.body->>'by' IS DISTINCT FROM r.submitted_by)
+                OR h.body->>'by' IS DISTINCT FROM r.submitted_by
+                OR h.body->>'run' IS DISTINCT FROM r.forked_run::text
+                OR (h.body->>'seq')::bigint IS DISTINCT FROM r.forked_seq)
         """,
     ),
     Invariant(
@@ -265,6 +279,25 @@ INVARIANTS = (
         FROM step s WHERE s.wake_at < clock_timestamp() - $OVERDUE
             AND $RUNS(s.run_id)
         """,
+    ),
+    Invariant(
+        name="ready_step_is_taken",
+        says="A step that was sent again and again is not left lying by everybody of its queue.",
+        sql=f"""
+        SELECT s.tenant_id, s.run_id, s.key AS subject, 'was sent ' || s.sends
+                || ' times more, and no worker of the queue ' || {_QUEUE} || ' takes anything' AS detail
+        FROM (SELECT s.*, {_QUEUE} AS line FROM step s WHERE s.status = 'ready'
+                AND s.sends >= {UNTAKEN_SENDS} AND s.asked_at < clock_timestamp() - $OVERDUE
+                AND $RUNS(s.run_id)) s
+        JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id AND r.status <> 'paused'
+        WHERE NOT EXISTS (SELECT FROM step o
+                WHERE o.status = 'leased' AND coalesce(o.queue, 'steps') = s.line)
+            AND NOT EXISTS (SELECT FROM attempt a
+                JOIN run o ON o.tenant_id = a.tenant_id AND o.id = a.run_id
+                JOIN workflow_version v ON v.tenant_id = o.tenant_id AND v.id = o.version_id
+                WHERE a.started_at > clock_timestamp() - $OVERDUE AND s.line = coalesce(
+                    v.document->'nodes'->split_part(a.step, '#', 1)->>'queue', 'steps'))
+        """,  # noqa: S608
     ),
     Invariant(
         name="run_is_woken",
@@ -483,7 +516,7 @@ INVARIANTS = (
     Invariant(
         name="effect_happens_once",
         says="An effect that may happen once only is never started again, unless it did not happen.",
-        sql="""
+        sql=f"""
         SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
             c.tool || ' was started in attempt ' || c.attempt || ' and again in attempt '
                 || min(later.attempt) AS detail
@@ -492,9 +525,9 @@ INVARIANTS = (
         WHERE c.effect IN ('at_most_once', 'compensable') AND $RUNS(c.run_id)
             AND NOT EXISTS (SELECT FROM call_result x WHERE x.tenant_id = c.tenant_id
                 AND x.run_id = c.run_id AND x.step = c.step AND x.ordinal = c.ordinal
-                AND x.attempt = c.attempt AND x.reason = 'not_made')
+                AND x.attempt = c.attempt AND x.reason IN ('not_made', {_NOT_SENT}))
         GROUP BY c.tenant_id, c.run_id, c.step, c.ordinal, c.tool, c.attempt
-        """,
+        """,  # noqa: S608  # our own constants
     ),
     Invariant(
         name="reference_has_its_blob",
@@ -771,12 +804,21 @@ def stored_blobs(
 
 def heads(connection: Connection, runs: Sequence[str] | None = None) -> Iterator[Row[Any]]:
     """The heads of the given runs or of all, as turns write them, a few at a time."""
-    sql = """
+    sql = _looking_at(
+        """
         SELECT r.tenant_id, r.id::text AS id, r.status, r.seq, r.head::text AS head,
             r.variables::text AS variables, r.reason, r.message, r.ended_step
-        FROM run r WHERE $RUNS(r.id) ORDER BY r.id
-        """
-    yield from _ask(connection, _looking_at(sql, runs), runs, stream_results=True)
+        FROM run r WHERE $RUNS(r.id) AND (r.tenant_id, r.id) > (:tenant, CAST(:after AS uuid))
+        ORDER BY r.tenant_id, r.id LIMIT :limit
+        """,
+        runs,
+    )
+    tenant, after = "", str(UUID(int=0))
+    while rows := _ask(
+        connection, sql, runs, tenant=tenant, after=after, limit=_HEADS_TOGETHER
+    ).all():
+        yield from rows
+        tenant, after = rows[-1].tenant_id, rows[-1].id
 
 
 def snapshots(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
@@ -808,9 +850,9 @@ def _looking_at(sql: str, runs: Sequence[str] | None) -> str:
 
 
 def _ask(
-    connection: Connection, sql: str, runs: Sequence[str] | None, **options: Any
+    connection: Connection, sql: str, runs: Sequence[str] | None, **given: Any
 ) -> CursorResult[Any]:
     if runs is None or ":runs" not in sql:
-        return connection.execute(text(sql), execution_options=options)
+        return connection.execute(text(sql), given)
     statement = text(sql).bindparams(bindparam("runs", type_=ARRAY(Text)))
-    return connection.execute(statement, {"runs": list(runs)}, execution_options=options)
+    return connection.execute(statement, {**given, "runs": list(runs)})

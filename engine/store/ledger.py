@@ -213,7 +213,7 @@ def share(connection: Connection, runs: Sequence[RunId]) -> None:
     who charge, and nobody may wait for him who holds what another of them waits for.
     """
     if runs:
-        session.run(connection, _SHARE, [run.tenant for run in runs], [run.run for run in runs])
+        session.later(connection, _SHARE, [run.tenant for run in runs], [run.run for run in runs])
 
 
 def forget(connection: Connection, limit: int) -> int:
@@ -292,7 +292,7 @@ def close(connection: Connection, runs: Sequence[RunId]) -> None:
     What began and will not be reported any more is charged as it was set aside, as *assumed*.
     """
     if runs:
-        session.run(connection, _CLOSE, [run.tenant for run in runs], [run.run for run in runs])
+        session.later(connection, _CLOSE, [run.tenant for run in runs], [run.run for run in runs])
 
 
 def open_accounts(connection: Connection, tenant: str, accounts: Sequence[Account]) -> None:

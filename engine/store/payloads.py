@@ -67,7 +67,7 @@ def put(connection: Connection, run: RunId, name: str, salt: bytes, body: str) -
 def put_all(connection: Connection, payloads: Sequence[Payload]) -> None:
     """Keep payloads."""
     if payloads:
-        session.run(
+        session.later(
             connection,
             _PUT,
             [one.run.tenant for one in payloads],

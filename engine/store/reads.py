@@ -51,6 +51,8 @@ _SUMMARY = (
     t.run.c.stuck_until,
     t.run.c.parent_run,
     t.run.c.parent_step,
+    t.run.c.forked_run,
+    t.run.c.forked_seq,
 )
 
 
@@ -61,10 +63,7 @@ SETTLES = ("TakeEdges", "SettleItem", "SettleUndo")
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction whose statements all see one moment, and that can write nothing."""
-    at_one_moment = engine.execution_options(
-        isolation_level="REPEATABLE READ", postgresql_readonly=True
-    )
-    with session.transaction(at_one_moment) as connection:
+    with session.transaction(engine, reads=True) as connection:
         yield connection
 
 
@@ -172,29 +171,75 @@ def status(connection: Connection, run: RunId) -> Row[Any] | None:
     return connection.execute(statement).first()
 
 
+#: What a live step waits for, and the run that its attempt has started.
+_WAIT = and_(
+    t.wait.c.tenant_id == t.step.c.tenant_id,
+    t.wait.c.run_id == t.step.c.run_id,
+    t.wait.c.step == t.step.c.key,
+)
+_CHILD = (
+    select(t.run.c.id)
+    .where(
+        t.run.c.tenant_id == t.step.c.tenant_id,
+        t.run.c.parent_run == t.step.c.run_id,
+        t.run.c.parent_step == t.step.c.key,
+        t.run.c.parent_attempt == t.step.c.attempt,
+    )
+    .scalar_subquery()
+)
+
+
 def live_steps(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
     """The steps that are not settled, with what they wait for, by node, iteration and item."""
-    beside = and_(
-        t.wait.c.tenant_id == t.step.c.tenant_id,
-        t.wait.c.run_id == t.step.c.run_id,
-        t.wait.c.step == t.step.c.key,
-    )
-    child = (
-        select(t.run.c.id)
-        .where(
-            t.run.c.tenant_id == t.step.c.tenant_id,
-            t.run.c.parent_run == t.step.c.run_id,
-            t.run.c.parent_step == t.step.c.key,
-            t.run.c.parent_attempt == t.step.c.attempt,
-        )
-        .scalar_subquery()
-    )
     statement: Select[Any] = (
-        select(t.step, t.wait.c.name.label("event"), t.wait.c.asks, child.label("child"))
-        .select_from(t.step.outerjoin(t.wait, beside))
+        select(t.step, t.wait.c.name.label("event"), t.wait.c.asks, _CHILD.label("child"))
+        .select_from(t.step.outerjoin(t.wait, _WAIT))
         .where(_in(t.step, run))
         .order_by(t.step.c.node, t.step.c.iteration, t.step.c.item, t.step.c.key)
     )
+    return connection.execute(statement).all()
+
+
+def standing_steps(connection: Connection, run: RunId, *, limit: int) -> Sequence[Row[Any]]:
+    """The first of the live steps, with what they wait for, without what people are shown."""
+    beside_it = (
+        t.wait.c.name.label("event"),
+        t.wait.c.correlation,
+        t.wait.c.who,
+        t.wait.c.opened_at,
+    )
+    statement: Select[Any] = (
+        select(t.step, *beside_it, _CHILD.label("child"))
+        .select_from(t.step.outerjoin(t.wait, _WAIT))
+        .where(_in(t.step, run))
+        .order_by(t.step.c.node, t.step.c.iteration, t.step.c.item, t.step.c.key)
+        .limit(limit)
+    )
+    return connection.execute(statement).all()
+
+
+def live_counts(connection: Connection, run: RunId) -> dict[str, int]:
+    """How many steps of a run are live, by status."""
+    statement: Select[Any] = (
+        select(t.step.c.status, func.count().label("steps"))
+        .where(_in(t.step, run))
+        .group_by(t.step.c.status)
+    )
+    return {row.status: row.steps for row in connection.execute(statement)}
+
+
+def last_lines(
+    connection: Connection, run: RunId, *, before: int | None = None, limit: int
+) -> Sequence[Row[Any]]:
+    """The last lines of history, or the last before a seq, newest first, without users' data."""
+    statement: Select[Any] = (
+        select(t.history.c.seq, t.history.c.at, t.history.c.kind, t.history.c.body)
+        .where(_in(t.history, run))
+        .order_by(t.history.c.seq.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(t.history.c.seq < before)
     return connection.execute(statement).all()
 
 
@@ -216,7 +261,19 @@ def begun_steps(
     connection: Connection, run: RunId, *, after: int = 0, limit: int = 100
 ) -> Sequence[Row[Any]]:
     """The lines of history that began steps, after a seq, in order."""
-    first_attempt = t.history.c.body["attempt"].as_integer() == 1
+    attempt, step = t.history.c.body["attempt"].as_integer(), t.history.c.body["step"].as_string()
+    # Of a step that a fork has taken over, the first one was the other run's.
+    theirs = (
+        select(literal(1))
+        .where(
+            _in(t.result, run),
+            t.result.c.step == step,
+            t.result.c.attempt == attempt - 1,
+            t.result.c.reason == "forked",
+        )
+        .exists()
+    )
+    first_attempt = or_(attempt == 1, theirs)
     statement: Select[Any] = (
         select(t.history.c.seq, t.history.c.at, t.history.c.kind, t.history.c.body)
         .where(
@@ -383,12 +440,13 @@ def logs(
 def checkpoints(
     connection: Connection, run: RunId, *, after: int = 0, limit: int = 100
 ) -> Sequence[Row[Any]]:
-    """Places that a run can be taken up from, after a seq: where a step was settled."""
+    """Places that a run can be taken up from, after a seq: where a step was settled, or that have a name."""
     snapshot = (
         select(literal(1))
         .where(_in(t.checkpoint, run), t.checkpoint.c.seq == t.history.c.seq)
         .exists()
     )
+    named = and_(_in(t.checkpoint_name, run), t.checkpoint_name.c.seq == t.history.c.seq)
     statement: Select[Any] = (
         select(
             t.history.c.seq,
@@ -397,11 +455,14 @@ def checkpoints(
                 "step"
             ),
             snapshot.label("snapshot"),
+            t.checkpoint_name.c.name,
+            t.checkpoint_name.c.named_by,
         )
+        .select_from(t.history.outerjoin(t.checkpoint_name, named))
         .where(
             _in(t.history, run),
             t.history.c.seq > after,
-            or_(t.history.c.kind == "TakeEdges", snapshot),
+            or_(t.history.c.kind == "TakeEdges", snapshot, t.checkpoint_name.c.name.is_not(None)),
         )
         .order_by(t.history.c.seq)
         .limit(limit)

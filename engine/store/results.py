@@ -6,12 +6,13 @@ whichever moves the step row first. The loser's report changes nothing and is ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from engine.store import session
+from engine.store import session, steps
 from engine.store.ids import StepId
 
 
@@ -44,7 +45,7 @@ _REPORT = session.Statement(
         "text[], text[], text[], int[], bigint[], text[], text[], text[], text[], text[], int[], "
         "text[], text[], text[], bytea[]"
     ),
-    sql="""
+    sql=f"""
     WITH said AS (
         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS t
             (tenant, run, key, attempt, fence, outcome, reason, message, usage, kind, format,
@@ -59,8 +60,8 @@ _REPORT = session.Statement(
         FROM mine m, said w
         WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
             AND s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
-        RETURNING s.tenant_id, s.run_id, s.key, w.attempt, w.fence, w.outcome, w.reason, w.message,
-            w.usage, w.kind, w.format, w.body, w.payload, w.payload_id, w.salt),
+        RETURNING s.*, w.outcome, w.reason, w.message, w.usage, w.kind, w.format, w.body, w.payload,
+            w.payload_id, w.salt),
     ended AS (
         INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message, usage)
         SELECT tenant_id, run_id, key, attempt, fence, outcome, reason, message, usage::json
@@ -72,8 +73,8 @@ _REPORT = session.Statement(
     told AS (
         INSERT INTO inbox (tenant_id, run_id, kind, format, body, payload_id)
         SELECT tenant_id, run_id, kind, format, body::json, payload_id FROM won)
-    SELECT tenant_id, run_id::text, key FROM won
-    """,
+    SELECT {steps.LOADED} FROM won s
+    """,  # noqa: S608  # our own constants
 )
 
 _LOSE = session.Statement(
@@ -109,10 +110,10 @@ _REFUSE = session.Statement(
 )
 
 
-def report(connection: Connection, reports: Sequence[Report]) -> frozenset[StepId]:
+def report(connection: Connection, reports: Sequence[Report]) -> Mapping[StepId, Row[Any]]:
     """End attempts whose leases hold: result, payload and event in one statement.
 
-    Returns the steps whose report was accepted.
+    Returns the steps whose report was accepted, as they are now.
     """
     rows = session.run(
         connection,
@@ -133,12 +134,12 @@ def report(connection: Connection, reports: Sequence[Report]) -> frozenset[StepI
         [r.payload_id for r in reports],
         [r.salt for r in reports],
     )
-    return frozenset(StepId._make(row) for row in rows)
+    return {StepId(row.tenant_id, row.run_id, row.key): row for row in rows}
 
 
 def refuse(connection: Connection, reports: Sequence[Report]) -> None:
     """Keep a trace of reports that came under a fence that no longer holds."""
-    session.run(
+    session.later(
         connection,
         _REFUSE,
         [r.step.tenant for r in reports],
@@ -152,15 +153,15 @@ def refuse(connection: Connection, reports: Sequence[Report]) -> None:
 
 
 def lose(
-    connection: Connection, steps: Sequence[StepId], attempts: Sequence[tuple[int, int, str, str]]
+    connection: Connection, lost: Sequence[StepId], attempts: Sequence[tuple[int, int, str, str]]
 ) -> None:
     """End attempts whose lease ran out; of each its number, fence, worker and, as JSON, its usage."""
-    session.run(
+    session.later(
         connection,
         _LOSE,
-        [s.tenant for s in steps],
-        [s.run for s in steps],
-        [s.key for s in steps],
+        [s.tenant for s in lost],
+        [s.run for s in lost],
+        [s.key for s in lost],
         [number for number, _, _, _ in attempts],
         [fence for _, fence, _, _ in attempts],
         [worker for _, _, worker, _ in attempts],

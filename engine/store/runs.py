@@ -39,14 +39,15 @@ class Head:
 
 _CREATE = session.Statement(
     name="run_create",
-    types="text, text, text, int, text, text, text, text, int, text, int, text[]",
+    types=("text, text, text, int, text, text, text, text, int, text, int, text[], text, bigint"),
     sql="""
     INSERT INTO run (tenant_id, id, version_id, rules, pins, submitted_by, parent_run, parent_step,
-        parent_attempt, orphan, depth, root, scopes)
+        parent_attempt, orphan, depth, root, scopes, forked_run, forked_seq)
     VALUES ($1, $2::uuid, $3::uuid, $4, $5::json, $6, $7::uuid, $8, $9, $10, $11,
         coalesce((SELECT root FROM run WHERE tenant_id = $1 AND id = $7::uuid), $2::uuid),
         CASE WHEN $7 IS NULL THEN $12
-            ELSE (SELECT scopes FROM run WHERE tenant_id = $1 AND id = $7::uuid) END)
+            ELSE (SELECT scopes FROM run WHERE tenant_id = $1 AND id = $7::uuid) END,
+        $13::uuid, $14)
     """,
 )
 
@@ -88,7 +89,7 @@ _SAVE = session.Statement(
         "text[], text[], text[], text[], timestamptz[]"
     ),
     sql=f"""
-    UPDATE run r SET status = n.status, seq = n.seq, hash = n.hash, head = n.head::json,
+    WITH saved AS (UPDATE run r SET status = n.status, seq = n.seq, hash = n.hash, head = n.head::json,
         variables = coalesce(n.variables::json, r.variables), snapshot_seq = n.snapshot_seq,
         patched = n.patched, reason = n.reason, message = n.message, ended_step = n.ended_step,
         outputs = coalesce(r.outputs, n.outputs::json), wake_at = n.wake_at,
@@ -101,7 +102,8 @@ _SAVE = session.Statement(
         ended_step, outputs, wake_at)
     WHERE r.tenant_id = n.tenant AND r.id = n.run::uuid AND r.seq = n.was
         AND (r.status NOT IN ({_TERMINAL}) OR r.status = n.status)
-    RETURNING r.id
+    RETURNING r.id)
+    SELECT all_written(count(*), cardinality($1), 'runs') FROM saved
     """,  # noqa: S608  # the statuses are our own enumeration
 )
 
@@ -136,10 +138,6 @@ _WAKE = session.Statement(
 )
 
 
-class ConcurrentTurn(Exception):
-    """A run was written by somebody else while its turn was taken: the lock was not held."""
-
-
 def glance(connection: Connection, run: RunId) -> Row[Any]:
     """A run as it is at this moment, without its variables; whoever takes a turn of it goes on."""
     return session.run(connection, _GLANCE, run.tenant, run.run)[0]
@@ -156,11 +154,13 @@ def create(
     scopes: Collection[str] | None = None,
     origin: tuple[StepId, int, str] | None = None,
     depth: int = 0,
+    forked: tuple[str, int] | None = None,
 ) -> None:
     """A new run, queued. `pins` is JSON text.
 
     `scopes`: to what the credential narrowed whoever submitted it. `origin`: the step that starts it,
     its attempt, and what becomes of the run without it; it is narrowed as that step's run is.
+    `forked`: the run that it goes on from, and the line.
     """
     step, attempt, orphan = origin or (None, None, None)
     session.run(
@@ -178,6 +178,7 @@ def create(
         orphan,
         depth,
         None if scopes is None else sorted(scopes),
+        *(forked or (None, None)),
     )
 
 
@@ -193,9 +194,9 @@ def lock(
 def save(connection: Connection, heads: Sequence[Head]) -> None:
     """Write locked runs, each only where it still is what was read.
 
-    Raises `ConcurrentTurn` when one is not.
+    `session.MovedOn` where one is not: somebody else wrote it, and the lock was not held.
     """
-    saved = session.run(
+    session.later(
         connection,
         _SAVE,
         [head.run.tenant for head in heads],
@@ -214,8 +215,6 @@ def save(connection: Connection, heads: Sequence[Head]) -> None:
         [head.outputs for head in heads],
         [head.wake for head in heads],
     )
-    if len(saved) != len(heads):
-        raise ConcurrentTurn(f"{len(heads) - len(saved)} of {len(heads)} runs had moved on")
 
 
 def wake(connection: Connection, limit: int) -> Sequence[Row[Any]]:

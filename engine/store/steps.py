@@ -5,19 +5,24 @@ row that waits says in `wake_at` when somebody must look at it again. Ownership 
 a guarded UPDATE raises the fence and names a worker and an end; whoever holds an older fence
 can write nothing any more. All times are the database's.
 
+A ready step is in a lane of its queue (`engine.lanes`), which is chosen where it is written. It goes where
+others of its tenant are, else where the fewest are; beyond `FULL` of them no message is sent for it yet,
+and its wake is now.
+
 Several rows are always locked in the order of their key, so that no two statements wait for
 each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from engine import lanes
 from engine.store import session
 from engine.store.ids import RunId, StepId
 
@@ -53,6 +58,26 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taking:
+    """Ready steps that a worker takes where they are written, their attempts begun at once."""
+
+    steps: Collection[StepId]
+    worker: str
+    #: How long its leases last, in seconds.
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What became of steps that were written."""
+
+    #: The lanes of those to send messages for.
+    lanes: Mapping[StepId, int] = field(default_factory=dict)
+    #: Those that were taken, with all that carrying them out needs.
+    taken: Sequence[Row[Any]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A lease: the step and the fence that proves it."""
 
@@ -63,53 +88,103 @@ class Held:
 _COLUMNS = "tenant, run, key"
 _SAME = "s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key"
 
+#: What a turn reads of a step.
+LOADED = """
+    s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
+        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
+        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked::text AS asked, s.permits::text AS permits
+"""
 _LOAD = session.Statement(
     name="step_load",
     types="text[], text[], text[]",
     sql=f"""
-    SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
-        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
-        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked::text AS asked, s.permits::text AS permits
+    SELECT {LOADED}
     FROM step s JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
     """,  # noqa: S608  # our own constants, here and below
 )
 _LOAD_ALL = session.Statement(
     name="step_load_all",
     types="text, text",
-    sql="""
-    SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.status, s.attempt,
-        s.errors, s.lost, s.queue, s.parents::text AS parents, s.thread::text AS thread, s.visits::text AS visits, s.wake_at,
-        s.wait, s."of", s.item, s.holds::text AS holds, s.awaits, s.asked::text AS asked, s.permits::text AS permits
+    sql=f"""
+    SELECT {LOADED}
     FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid ORDER BY s.key
-    """,
+    """,  # noqa: S608
 )
+
+#: All that carrying a step out needs.
+_NEEDED = """
+    s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
+        s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
+        s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins, s."of", s.item,
+        r.submitted_by, r.root::text AS root, s.permits::text AS permits,
+        (SELECT v.amounts::text FROM reservation v WHERE v.tenant_id = s.tenant_id
+            AND v.run_id = s.run_id AND v.step = s.key AND v.attempt = s.attempt
+            AND v.ordinal = 0) AS reserved,
+        CASE WHEN s.thread::text <> '[]' THEN r.head::text END AS head
+"""
 
 _SAVE = session.Statement(
     name="step_save",
     types=(
         "text[], text[], text[], text[], int[], text[], int[], int[], int[], text[], text[], "
-        "text[], text[], timestamptz[], text[], text[], int[], text[], text[], float8, text[], text[]"
+        "text[], text[], timestamptz[], text[], text[], int[], text[], text[], float8, text[], text[], "
+        "boolean[], text, float8"
     ),
-    sql="""
-    INSERT INTO step AS s (tenant_id, run_id, key, node, iteration, status, attempt, errors, lost,
-        queue, parents, thread, visits, wake_at, wait, "of", item, holds, awaits, asked, permits)
-    SELECT tenant, run::uuid, key, node, iteration, status, attempt, errors, lost, queue,
-        parents::json, thread::json, visits::json,
-        CASE WHEN status = 'waiting' THEN wake
+    # OFFSET 0: so that a lane is counted once.
+    sql=f"""
+    WITH n AS MATERIALIZED (
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+            $17, $18, $19, $21, $22, $23) AS n (tenant, run, key, node, iteration, status, attempt,
+            errors, lost, queue, parents, thread, visits, wake, wait, part_of, item, holds, awaits,
+            asked, permits, taken)),
+    placed AS MATERIALIZED (
+        SELECT DISTINCT ON (p.tenant, p.line) p.tenant, p.line, l.lane, l.crowd
+        FROM (SELECT DISTINCT tenant, coalesce(queue, '') AS line FROM n
+            WHERE status = 'ready' AND NOT taken) p
+        CROSS JOIN LATERAL (
+            SELECT lane, (SELECT count(*) FROM (SELECT FROM step o WHERE o.status = 'ready'
+                AND coalesce(o.queue, '') = p.line AND o.lane = l.lane LIMIT {lanes.FULL}) c) AS crowd
+            FROM generate_series(0, {lanes.LANES - 1}) AS l (lane) OFFSET 0) l
+        ORDER BY p.tenant, p.line, l.crowd = 0 OR NOT EXISTS (SELECT FROM step o
+                WHERE o.status = 'ready' AND coalesce(o.queue, '') = p.line AND o.lane = l.lane
+                AND o.tenant_id = p.tenant), l.crowd, l.lane),
+    lined AS (
+        SELECT n.*, coalesce(p.lane, 0) AS lane, p.crowd + row_number() OVER (
+            PARTITION BY n.tenant, p.line ORDER BY n.run, n.key) AS place
+        FROM n LEFT JOIN placed p
+            ON p.tenant = n.tenant AND p.line = coalesce(n.queue, '') AND n.status = 'ready'
+            AND NOT n.taken),
+    saved AS (INSERT INTO step AS s (tenant_id, run_id, key, node, iteration, status, attempt, errors, lost,
+        queue, parents, thread, visits, wake_at, wait, "of", item, holds, awaits, asked, permits, lane,
+        fence, worker, lease_until, begun)
+    SELECT tenant, run::uuid, key, node, iteration, CASE WHEN taken THEN 'leased' ELSE status END,
+        attempt, errors, lost, queue, parents::json, thread::json, visits::json,
+        CASE WHEN taken THEN NULL WHEN status = 'waiting' THEN wake
+            WHEN wake IS NULL AND place > {lanes.FULL} THEN clock_timestamp()
             ELSE coalesce(wake, clock_timestamp() + make_interval(secs => $20)) END,
-        wait, part_of, item, holds::json, awaits, asked::json, permits::json
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-        $19, $21, $22) AS n (tenant, run, key, node, iteration, status, attempt, errors, lost,
-        queue, parents, thread, visits, wake, wait, part_of, item, holds, awaits, asked, permits)
+        wait, part_of, item, holds::json, awaits, asked::json, permits::json, lane,
+        taken::int, CASE WHEN taken THEN $24 END,
+        CASE WHEN taken THEN clock_timestamp() + make_interval(secs => $25) END, taken
+    FROM lined
     ORDER BY tenant, run, key
     ON CONFLICT (tenant_id, run_id, key) DO UPDATE SET status = excluded.status,
         attempt = excluded.attempt, errors = excluded.errors, lost = excluded.lost,
         wake_at = excluded.wake_at, sends = 0, wait = excluded.wait, item = excluded.item,
         holds = excluded.holds, awaits = excluded.awaits, asked = excluded.asked,
-        permits = excluded.permits
+        permits = excluded.permits, lane = excluded.lane, fence = s.fence + excluded.fence,
+        worker = excluded.worker, lease_until = excluded.lease_until, begun = excluded.begun,
+        used = CASE WHEN excluded.begun THEN NULL ELSE s.used END
     WHERE s.status IN ('deferred', 'reported', 'retrying', 'waiting')
-    RETURNING s.key
-    """,
+    RETURNING s.*),
+    checked AS (SELECT all_written(count(*), cardinality($1), 'steps') AS written FROM saved),
+    begun AS (
+        INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)
+        SELECT tenant_id, run_id, key, attempt, fence, worker FROM saved WHERE begun)
+    SELECT c.written, s.begun, s.status = 'ready' AND s.wake_at > clock_timestamp() AS sent, s.lane,
+        {_NEEDED}
+    FROM checked c LEFT JOIN saved s ON true
+    LEFT JOIN run r ON s.begun AND r.tenant_id = s.tenant_id AND r.id = s.run_id
+    """,  # noqa: S608  # our own constants
 )
 
 _DELETE = session.Statement(
@@ -192,33 +267,45 @@ _RELEASE = session.Statement(
         wake_at = clock_timestamp() + make_interval(secs => $3)
     FROM unnest($1, $2) AS w (tenant, run)
     WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.status = 'held'
-    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.queue
+    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.queue, s.lane
     """,
 )
 
 # A step may have become ready beside a pause that was being committed: it waits with its run.
+_FREE = f"""
+    SELECT s.tenant_id, s.run_id, s.key FROM step s
+    JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
+    WHERE s.status = 'ready' ORDER BY 1, 2, 3 FOR UPDATE OF s SKIP LOCKED
+"""  # noqa: S608
+_OWN = """
+    status = 'leased', fence = s.fence + 1, worker = $4, wake_at = NULL, used = NULL,
+    lease_until = clock_timestamp() + make_interval(secs => $5)
+"""
+_FREE_ONES = """
+    s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
+        AND r.tenant_id = s.tenant_id AND r.id = s.run_id AND r.status <> 'paused'
+"""
 _LEASE = session.Statement(
     name="step_lease",
     types="text[], text[], text[], text, float8",
     sql=f"""
-    WITH free AS (
-        SELECT s.tenant_id, s.run_id, s.key FROM step s
-        JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
-        WHERE s.status = 'ready' ORDER BY 1, 2, 3 FOR UPDATE OF s SKIP LOCKED)
-    UPDATE step s SET status = 'leased', fence = s.fence + 1, worker = $4, wake_at = NULL,
-        used = NULL,
-        lease_until = clock_timestamp() + make_interval(secs => $5)
-    FROM free f, run r
-    WHERE s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
-        AND r.tenant_id = s.tenant_id AND r.id = s.run_id AND r.status <> 'paused'
-    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
-        s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
-        s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins, s."of", s.item,
-        r.submitted_by, r.root::text AS root, s.permits::text AS permits,
-        (SELECT v.amounts::text FROM reservation v WHERE v.tenant_id = s.tenant_id
-            AND v.run_id = s.run_id AND v.step = s.key AND v.attempt = s.attempt
-            AND v.ordinal = 0) AS reserved,
-        CASE WHEN s.thread::text <> '[]' THEN r.head::text END AS head
+    WITH free AS ({_FREE})
+    UPDATE step s SET {_OWN} FROM free f, run r WHERE {_FREE_ONES} RETURNING {_NEEDED}
+    """,  # noqa: S608
+)
+# The same, and the attempt begun, in one round trip.
+_TAKE = session.Statement(
+    name="step_take",
+    types="text[], text[], text[], text, float8",
+    sql=f"""
+    WITH free AS ({_FREE}),
+    taken AS (
+        UPDATE step s SET {_OWN}, begun = true FROM free f, run r WHERE {_FREE_ONES}
+        RETURNING {_NEEDED}),
+    begun AS (
+        INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)
+        SELECT tenant_id, run_id::uuid, key, attempt, fence, $4 FROM taken)
+    SELECT * FROM taken
     """,  # noqa: S608
 )
 
@@ -238,6 +325,18 @@ _BEGIN = session.Statement(
     INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)
     SELECT tenant_id, run_id, key, attempt, fence, worker FROM begun
     RETURNING tenant_id, run_id::text, step
+    """,  # noqa: S608
+)
+
+_OWNED = session.Statement(
+    name="step_owned",
+    types="text[], text[], text[], text",
+    sql=f"""
+    SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.attempt, s.fence, s.begun,
+        (SELECT true FROM reservation v WHERE v.tenant_id = s.tenant_id AND v.run_id = s.run_id
+            AND v.step = s.key AND v.attempt = s.attempt AND v.ordinal = 0) AS reserved
+    FROM step s JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
+    WHERE s.status = 'leased' AND s.worker = $4
     """,  # noqa: S608
 )
 
@@ -361,29 +460,81 @@ _WAKE = session.Statement(
     """,
 )
 
-# The longer a row has waited unanswered, the rarer its message is repeated: a backlog must
-# not feed itself.
+_LINES = session.Statement(
+    name="step_lines",
+    types="",
+    sql=f"""
+    WITH RECURSIVE line AS (
+        (SELECT coalesce(queue, '') AS queue, lane FROM step WHERE status = 'ready'
+        ORDER BY coalesce(queue, ''), lane LIMIT 1)
+        UNION ALL
+        SELECT n.queue, n.lane FROM line l CROSS JOIN LATERAL (
+            SELECT coalesce(s.queue, '') AS queue, s.lane FROM step s
+            WHERE s.status = 'ready' AND (coalesce(s.queue, ''), s.lane) > (l.queue, l.lane)
+            ORDER BY coalesce(s.queue, ''), s.lane LIMIT 1) n)
+    SELECT l.queue, l.lane, (SELECT count(*) FROM (SELECT FROM step s WHERE s.status = 'ready'
+        AND coalesce(s.queue, '') = l.queue AND s.lane = l.lane LIMIT {lanes.FULL}) c) AS ready
+    FROM line l
+    """,  # noqa: S608
+)
+
+# The longer a row has waited unanswered, the rarer its message is repeated, but for those that are
+# known to be lost. Tenants take turns, each with what has waited for longest.
+_SENT_LONG_AGO = """
+    s.status = 'ready' AND s.wake_at - CASE WHEN w.lost THEN make_interval(
+        secs => greatest(least($5 * 2 ^ least(greatest(s.sends, 1) - 1, 10), 60) - $5, 0))
+        ELSE interval '0' END <= clock_timestamp()
+"""
 _OVERDUE = session.Statement(
     name="step_overdue",
-    types="float8, int",
-    sql="""
-    WITH due AS (
-        SELECT tenant_id, run_id, key FROM step
-        WHERE wake_at <= clock_timestamp() AND status = 'ready'
-        ORDER BY wake_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+    types="text[], int[], int[], boolean[], float8",
+    sql=f"""
+    WITH RECURSIVE whose AS (
+        SELECT l.queue, l.lane, l.most, l.lost, (SELECT s.tenant_id FROM step s
+            WHERE s.status = 'ready' AND coalesce(s.queue, '') = l.queue AND s.lane = l.lane
+            ORDER BY s.tenant_id LIMIT 1) AS tenant
+        FROM unnest($1, $2, $3, $4) AS l (queue, lane, most, lost)
+        UNION ALL
+        SELECT w.queue, w.lane, w.most, w.lost, (SELECT s.tenant_id FROM step s
+            WHERE s.status = 'ready' AND coalesce(s.queue, '') = w.queue AND s.lane = w.lane
+                AND s.tenant_id > w.tenant ORDER BY s.tenant_id LIMIT 1)
+        FROM whose w WHERE w.tenant IS NOT NULL),
+    late AS (
+        SELECT w.lost, d.tenant_id, d.run_id, d.key, w.most, row_number() OVER (
+            PARTITION BY w.queue, w.lane ORDER BY d.place, d.wake_at) AS place
+        FROM whose w CROSS JOIN LATERAL (
+            SELECT s.tenant_id, s.run_id, s.key, s.wake_at,
+                row_number() OVER (ORDER BY s.wake_at) AS place
+            FROM step s WHERE coalesce(s.queue, '') = w.queue AND s.lane = w.lane
+                AND s.tenant_id = w.tenant AND {_SENT_LONG_AGO}
+            ORDER BY s.wake_at LIMIT w.most) d
+        WHERE w.tenant IS NOT NULL),
+    due AS (
+        SELECT s.tenant_id, s.run_id, s.key FROM late w CROSS JOIN LATERAL (
+            SELECT * FROM step s WHERE s.tenant_id = w.tenant_id AND s.run_id = w.run_id
+                AND s.key = w.key AND {_SENT_LONG_AGO} FOR UPDATE SKIP LOCKED) s
+        WHERE w.place <= w.most)
     UPDATE step s SET sends = s.sends + 1,
-        wake_at = clock_timestamp() + make_interval(secs => least($1 * 2 ^ least(s.sends, 10), 60))
+        wake_at = clock_timestamp() + make_interval(secs => least($5 * 2 ^ least(s.sends, 10), 60))
     FROM due d, run r, workflow_version v
     WHERE s.tenant_id = d.tenant_id AND s.run_id = d.run_id AND s.key = d.key
         AND r.tenant_id = s.tenant_id AND r.id = s.run_id
         AND v.tenant_id = r.tenant_id AND v.id = r.version_id
-    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.queue, v.workflow
-    """,
+    RETURNING s.tenant_id, s.run_id::text AS run_id, s.key, s.queue, s.lane, v.workflow
+    """,  # noqa: S608
 )
 
-
-class StepMoved(Exception):
-    """A step that a turn wrote was not where the turn had read it: a defect of the protocol."""
+# The longest sent first: that is what should have been taken long ago.
+_UNANSWERED = session.Statement(
+    name="step_unanswered",
+    types="text[], int",
+    sql="""
+    SELECT s.tenant_id, s.run_id::text AS run_id, s.key, s.fence, s.sends
+    FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
+    WHERE s.status = 'ready' AND s.sends > 0 AND r.status <> 'paused' AND coalesce(s.queue, '') = ANY ($1)
+    ORDER BY s.sends DESC, s.asked_at LIMIT $2
+    """,
+)
 
 
 def load(connection: Connection, steps: Sequence[StepId]) -> Sequence[Row[Any]]:
@@ -396,17 +547,35 @@ def load_all(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
     return session.run(connection, _LOAD_ALL, run.tenant, run.run)
 
 
-def save(connection: Connection, rows: Sequence[StepRow], *, resend_after: float) -> None:
-    """Write new steps, and known ones that the turn moved on.
+def save(
+    connection: Connection,
+    rows: Sequence[StepRow],
+    *,
+    resend_after: float,
+    taking: Taking | None = None,
+) -> Saved:
+    """Write new steps, and known ones that the turn moved on, and take some of those that are ready.
 
     A ready row without a wake of its own is looked at again `resend_after` seconds from now.
-    Raises `StepMoved` when a row was owned by a worker meanwhile.
+    What taking one needs of its run is what was written before. `session.MovedOn` where one was
+    owned by a worker meanwhile.
     """
     if not rows:
-        return
-    saved = session.run(
-        connection,
-        _SAVE,
+        return Saved()
+    # Nobody waits for the rows of a turn that makes nothing ready.
+    if all(row.status != "ready" for row in rows):
+        session.later(connection, _SAVE, *_saved(rows, resend_after, None))
+        return Saved()
+    saved = session.run(connection, _SAVE, *_saved(rows, resend_after, taking))
+    return Saved(
+        lanes={StepId(row.tenant_id, row.run_id, row.key): row.lane for row in saved if row.sent},
+        taken=[row for row in saved if row.begun],
+    )
+
+
+def _saved(rows: Sequence[StepRow], resend_after: float, taking: Taking | None) -> tuple[Any, ...]:
+    taken = frozenset(() if taking is None else taking.steps)
+    return (
         *_keys([row.step for row in rows]),
         [row.node for row in rows],
         [row.iteration for row in rows],
@@ -427,27 +596,28 @@ def save(connection: Connection, rows: Sequence[StepRow], *, resend_after: float
         resend_after,
         [row.asked for row in rows],
         [row.permits for row in rows],
+        [row.step in taken for row in rows],
+        None if taking is None else taking.worker,
+        0.0 if taking is None else taking.seconds,
     )
-    if len(saved) != len(rows):
-        raise StepMoved(f"{len(rows) - len(saved)} of {len(rows)} steps were not as they were read")
 
 
 def delete(connection: Connection, steps: Sequence[StepId]) -> None:
     """Remove settled steps."""
     if steps:
-        session.run(connection, _DELETE, *_keys(steps))
+        session.later(connection, _DELETE, *_keys(steps))
 
 
 def clear(connection: Connection, runs: Sequence[RunId]) -> None:
     """Remove every step of runs that ended; whoever holds one finds out by its fence."""
     if runs:
-        session.run(connection, _CLEAR, [run.tenant for run in runs], [run.run for run in runs])
+        session.later(connection, _CLEAR, [run.tenant for run in runs], [run.run for run in runs])
 
 
 def clear_scopes(connection: Connection, scopes: Sequence[tuple[RunId, str]]) -> None:
     """Remove every step whose thread runs in a scope that was cancelled."""
     if scopes:
-        session.run(
+        session.later(
             connection,
             _CLEAR_SCOPES,
             [run.tenant for run, _ in scopes],
@@ -459,13 +629,13 @@ def clear_scopes(connection: Connection, scopes: Sequence[tuple[RunId, str]]) ->
 def clear_items(connection: Connection, maps: Sequence[StepId]) -> None:
     """Remove what is left of the items of maps."""
     if maps:
-        session.run(connection, _CLEAR_ITEMS, *_keys(maps))
+        session.later(connection, _CLEAR_ITEMS, *_keys(maps))
 
 
 def clear_nodes(connection: Connection, nodes: Sequence[tuple[RunId, str]]) -> None:
     """Remove every step at a node that a region cancelled; its worker finds out by the fence."""
     if nodes:
-        session.run(
+        session.later(
             connection,
             _CLEAR_NODES,
             [run.tenant for run, _ in nodes],
@@ -477,7 +647,7 @@ def clear_nodes(connection: Connection, nodes: Sequence[tuple[RunId, str]]) -> N
 def hold(connection: Connection, runs: Sequence[RunId]) -> None:
     """Keep the ready steps of runs that were paused from being leased."""
     if runs:
-        session.run(connection, _HOLD, [run.tenant for run in runs], [run.run for run in runs])
+        session.later(connection, _HOLD, [run.tenant for run in runs], [run.run for run in runs])
 
 
 def release(
@@ -498,6 +668,18 @@ def lease(
     A step that somebody is just taking is passed over, not waited for.
     """
     return session.run(connection, _LEASE, *_keys(steps), worker, seconds)
+
+
+def take(
+    connection: Connection, steps: Sequence[StepId], worker: str, seconds: float
+) -> Sequence[Row[Any]]:
+    """Take ownership as `lease` does, and record the start of an attempt at each."""
+    return session.run(connection, _TAKE, *_keys(steps), worker, seconds)
+
+
+def owned(connection: Connection, wanted: Sequence[StepId], worker: str) -> Sequence[Row[Any]]:
+    """Those of the steps that are leased to a worker, under whatever fence."""
+    return session.run(connection, _OWNED, *_keys(wanted), worker)
 
 
 def begin(connection: Connection, leases: Sequence[Held]) -> frozenset[StepId]:
@@ -556,9 +738,49 @@ def wake(connection: Connection, limit: int) -> Sequence[Row[Any]]:
     return session.run(connection, _WAKE, limit)
 
 
-def overdue(connection: Connection, resend_after: float, limit: int) -> Sequence[Row[Any]]:
-    """Ready steps whose message must have been lost, or is yet to be read."""
-    return session.run(connection, _OVERDUE, resend_after, limit)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A lane of a queue in which steps are ready, and what is to be done about it."""
+
+    #: "" for the queue of steps whose node names none.
+    queue: str
+    lane: int
+    #: Rows that are looked for at the most.
+    most: int
+    #: Whether messages are missing from it: then none waits longer than the first time.
+    lost: bool
+
+
+def lines(connection: Connection) -> Mapping[tuple[str, int], int]:
+    """The queues and lanes in which steps are ready, and how many, up to a full lane."""
+    return {(row.queue, row.lane): row.ready for row in session.run(connection, _LINES)}
+
+
+def overdue(
+    connection: Connection, found: Sequence[Line], resend_after: float
+) -> Sequence[Row[Any]]:
+    """Ready steps that nobody took in time: tenants in turn, and of each what has waited for longest."""
+    return session.run(
+        connection,
+        _OVERDUE,
+        [line.queue for line in found],
+        [line.lane for line in found],
+        [line.most for line in found],
+        [line.lost for line in found],
+        resend_after,
+    )
+
+
+def unanswered(connection: Connection, queues: Sequence[str], limit: int) -> Mapping[Held, int]:
+    """Ready steps of some queues whose message was sent again; how often, the oftenest first.
+
+    The queue of steps whose node names none is "".
+    """
+    rows = session.run(connection, _UNANSWERED, [*queues], limit)
+    return {
+        Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence): row.sends
+        for row in rows
+    }
 
 
 def _keys(steps: Sequence[StepId]) -> tuple[list[str], list[str], list[str]]:

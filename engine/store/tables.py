@@ -32,6 +32,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    func,
     text,
 )
 from sqlalchemy.schema import SchemaItem
@@ -332,6 +333,7 @@ function = Table(
     _integer("rate_per_hour", nullable=True),
     Column("requires_approval", Boolean, nullable=False, server_default=text("false")),
     _text("category", nullable=True),
+    _json("service", nullable=True),
     _key("namespace", "name", "version"),
     _of_tenant(),
     _check("namespace IN ('function', 'tool')"),
@@ -343,7 +345,8 @@ function = Table(
     _check("length(name) BETWEEN 1 AND 200"),
     _check("version > 0"),
     _check("effect IN ('pure', 'idempotent', 'at_most_once', 'compensable')"),
-    _check("(source IS NULL) <> (library IS NULL)", "function_has_one_body"),
+    _check("num_nonnulls(source, library, service) = 1", "function_has_one_body"),
+    _check("service IS NULL OR namespace = 'tool'", "service_is_a_tool"),
 )
 
 tool = Table(
@@ -450,6 +453,8 @@ run = Table(
     _integer("depth", server_default=text("0")),
     _json("outputs", nullable=True),
     _time("wake_at"),
+    Column("forked_run", Id, nullable=True),
+    Column("forked_seq", BigInteger, nullable=True),
     _key("id"),
     ForeignKeyConstraint(
         ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
@@ -468,6 +473,7 @@ run = Table(
         "run_child_has_parent",
     ),
     _check("wake_at IS NULL OR finished_at IS NULL", "run_wakes_until_finished"),
+    _check("(forked_run IS NULL) = (forked_seq IS NULL)", "run_forked_at_a_line"),
     postgresql_with={"fillfactor": 70},
 )
 Index("run_stuck", run.c.stuck_until, postgresql_where=run.c.stuck_until.is_not(None))
@@ -485,6 +491,12 @@ Index(
     postgresql_where=run.c.parent_run.is_not(None) & run.c.finished_at.is_(None),
 )
 Index("run_root", run.c.tenant_id, run.c.root, postgresql_where=run.c.root != run.c.id)
+Index(
+    "run_forks",
+    run.c.tenant_id,
+    run.c.forked_run,
+    postgresql_where=run.c.forked_run.is_not(None),
+)
 Index("run_wakes", run.c.wake_at, postgresql_where=run.c.wake_at.is_not(None))
 
 step = Table(
@@ -518,6 +530,7 @@ step = Table(
     _json("asked", default="[]"),
     _json("permits", default="[]"),
     _json("used", nullable=True),
+    _integer("lane", server_default=text("0")),
     _key("run_id", "key"),
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
     _check("iteration > 0"),
@@ -538,6 +551,14 @@ step = Table(
     postgresql_with={"fillfactor": 50},
 )
 Index("step_wakes", step.c.wake_at, postgresql_where=step.c.wake_at.is_not(None))
+Index(
+    "step_lines",
+    func.coalesce(step.c.queue, text("''")),
+    step.c.lane,
+    step.c.tenant_id,
+    step.c.wake_at,
+    postgresql_where=step.c.status == text("'ready'"),
+)
 Index("step_leases", step.c.lease_until, postgresql_where=step.c.lease_until.is_not(None))
 Index(
     "step_awaits",
@@ -782,8 +803,9 @@ log = _appended(
     _text("stream"),
     _text("text"),
     _now("at"),
+    _integer("call", nullable=True),
     _key("run_id", "step", "attempt", "line"),
-    _check("stream IN ('stdout', 'stderr')"),
+    _check("stream IN ('stdout', 'stderr', 'tokens')"),
 )
 
 checkpoint = _appended(
@@ -792,6 +814,22 @@ checkpoint = _appended(
     _json("state"),
     _now("at"),
     _key("run_id", "seq"),
+)
+
+checkpoint_name = Table(
+    "checkpoint_name",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _bigint("seq"),
+    _text("name"),
+    _text("named_by"),
+    _now("named_at"),
+    _key("run_id", "seq"),
+    UniqueConstraint("tenant_id", "run_id", "name"),
+    ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+    _check("seq > 0"),
+    _check("length(name) BETWEEN 1 AND 200"),
 )
 
 answer = _appended(
@@ -1054,3 +1092,46 @@ ledger = _appended(
     _check("part IN (1, 2)"),
 )
 Index("ledger_charged", ledger.c.tenant_id, ledger.c.charged_at)
+
+secret = Table(
+    "secret",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("version"),
+    Column("sensitive", Boolean, nullable=False),
+    _text("created_by"),
+    _now("created_at"),
+    _text("key_id", nullable=True),
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    _key("name", "version"),
+    _of_tenant(),
+    _check("name ~ '^[A-Za-z_][A-Za-z0-9_]{0,63}$'"),
+    _check("version > 0"),
+    _check("num_nulls(key_id, nonce, ciphertext) IN (0, 3)", "secret_is_whole_or_gone"),
+)
+Index(
+    "secret_in_force",
+    secret.c.tenant_id,
+    secret.c.name,
+    unique=True,
+    postgresql_where=secret.c.key_id.is_not(None),
+)
+
+capability = Table(
+    "capability",
+    metadata,
+    _text("tenant_id"),
+    _text("kind"),
+    _text("name"),
+    _text("version"),
+    _json("profile"),
+    _text("granted_by"),
+    _now("granted_at"),
+    _text("why", server_default=text("''")),
+    _key("kind", "name", "version"),
+    _of_tenant(),
+    _check("kind IN ('function', 'tool', 'workflow')"),
+    _check("length(name) BETWEEN 1 AND 200"),
+)

@@ -234,7 +234,7 @@ _ESCALATE = session.Statement(
 def put(connection: Connection, waits: Sequence[Wait]) -> None:
     """Keep what steps wait for; their rows are there."""
     if waits:
-        session.run(
+        session.later(
             connection,
             _PUT,
             [one.step.tenant for one in waits],

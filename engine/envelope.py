@@ -1,0 +1,134 @@
+"""Many messages in one round trip, where the broker is a Redis.
+
+Celery's producer takes half a millisecond of processor time for one message, most of it around the
+message rather than in it. What a turn has decided may be hundreds. So here messages are written as
+Celery writes them (its message protocol 2, in the envelope of kombu's transport for Redis: one JSON
+text in the list that is the queue), and all are pushed at once. Whoever consumes sees no difference;
+a test holds the two next to each other. For every other broker, Celery's own producer is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import orjson
+import redis
+
+from engine.core.values import Json
+
+#: What a body is written in.
+CONTENT, ENCODING = "application/json", "utf-8"
+#: What Celery puts behind the arguments of a task that is part of nothing larger.
+_EMBEDDED: Json = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One task to be carried out by whoever consumes a queue."""
+
+    queue: str
+    task: str
+    args: Sequence[Json]
+    #: What is shown of it.
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lists:
+    """The queues of a broker that is a Redis: its lists."""
+
+    client: redis.Redis
+
+    def push(self, messages: Sequence[Message]) -> None:
+        """Append messages to their queues. Raises what redis-py raises."""
+        by_queue: dict[str, list[bytes]] = {}
+        for message in messages:
+            by_queue.setdefault(message.queue, []).append(enveloped(message))
+        with self.client.pipeline(transaction=False) as pipeline:
+            for queue, texts in by_queue.items():
+                pipeline.lpush(queue, *texts)
+            pipeline.execute()
+
+    def lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
+        """How many messages wait in queues. Raises what redis-py raises."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for queue in queues:
+                pipeline.llen(queue)
+            return dict(zip(queues, pipeline.execute(), strict=True))
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def lists(url: str | None, *, timeout: float) -> Lists | None:
+    """The queues behind a Redis URL; nothing is opened before the first push."""
+    if url is None:
+        return None
+    return Lists(
+        client=redis.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=None
+        )
+    )
+
+
+def body(message: Message) -> bytes:
+    """The body of a message: what its task is called with."""
+    return orjson.dumps([list(message.args), {}, _EMBEDDED])
+
+
+def headers(message: Message) -> dict[str, Json]:
+    """The headers of a message, with an id of its own."""
+    task = str(uuid4())
+    return {
+        "lang": "py",
+        "task": message.task,
+        "id": task,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": task,
+        "parent_id": None,
+        "argsrepr": message.title,
+        "kwargsrepr": "{}",
+        "origin": f"gen{os.getpid()}@{socket.gethostname()}",
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
+
+
+def enveloped(message: Message) -> bytes:
+    """A message as it lies in the queue."""
+    found = headers(message)
+    return orjson.dumps(
+        {
+            "body": base64.b64encode(body(message)).decode(),
+            "content-encoding": ENCODING,
+            "content-type": CONTENT,
+            "headers": found,
+            "properties": {
+                "correlation_id": found["id"],
+                "reply_to": _NOBODY,
+                "argsrepr": message.title,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": message.queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        }
+    )
+
+
+#: Nobody waits for a result.
+_NOBODY = str(uuid4())

@@ -1,0 +1,267 @@
+"""Runs that go on from a place of another one, which stays as it is.
+
+What was settled there is taken over and not done again; what was live begins anew. Of the calls of
+a step that was live there, those that had ended by then are served again, and one that had begun,
+and may happen only once, is unknown: people are asked what became of it (`calls`). Later ones are
+made again.
+
+The new run holds all that it needs: it refers to the blobs itself, and needs neither history nor
+data of the other one any more. What is not kept any more cannot be gone on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from engine import documents, faults, waiting
+from engine.core import codec, forking
+from engine.core import messages as msg
+from engine.core.graph import Graph
+from engine.core.overflow import Overflow
+from engine.core.problem import Problem
+from engine.core.state import State
+from engine.core.values import Json, canonical, digest, plain
+from engine.errors import Conflict, Invalid, NotFound, OutOfReach
+from engine.platform import Platform
+from engine.runs import graphs, identity, large, letters, submission, views
+from engine.runs.launch import Submitted
+from engine.sessions import graph as sessions
+from engine.store import calls, history, idempotency, inbox, payloads, reads, runs, session, shreds
+from engine.store.ids import RunId
+from engine.waiting import Overflowing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edits:
+    """What of the variables is not to be as it was."""
+
+    variables: Mapping[str, Json] = field(default_factory=dict)
+    removed: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """A call of the other run, and what becomes of it in one that goes on from a place."""
+
+    step: str
+    ordinal: int
+    tool: str
+    version: int
+    #: `pure`, `idempotent`, `at_most_once`, `compensable`.
+    effect: str
+    #: `served`: not made again; `asked`: whether it happened is not known, and people are asked;
+    #: `repeated`: made again, if the run comes there with the same arguments.
+    becomes: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """A place of a run, and what is needed to go on from it."""
+
+    run: RunId
+    head: Row[Any]
+    graph: Graph
+    line: Row[Any]
+    state: State
+    inputs: Mapping[str, Json]
+
+
+def fork(
+    platform: Platform,
+    run: RunId,
+    seq: int,
+    edits: Edits,
+    *,
+    by: str,
+    scopes: Collection[str] | None = None,
+    idempotency_key: str | None = None,
+    given: msg.ResultGiven | None = None,
+) -> Submitted:
+    """Start a run that goes on from just after a line of another one.
+
+    `given` is what a step is to be told that is asked for at once. Raises `NotFound`, `Invalid` with
+    every problem of the edits, and `Conflict` where no run can go on from there: it had ended, was in
+    the middle of a decision, had a map under way, held a lock between steps, or its data is not kept
+    any more.
+    """
+    new = RunId(run.tenant, identity.new_run())
+    asked: list[Json] = ["fork", run.run, seq, dict(edits.variables), *sorted(edits.removed)]
+    said = digest(asked if given is None else [*asked, codec.plain(given)])
+    kept: Mapping[str, Json] = {}
+    while True:
+        try:
+            with session.transaction(platform.database) as connection:
+                if idempotency_key is not None:
+                    known = idempotency.claim(connection, idempotency_key, said, new)
+                    if known is not None:
+                        return _replayed(run.tenant, known, said)
+                origin = _origin(connection, run, seq)
+                variables = _edited(origin, edits, kept)
+                _enter(
+                    connection, new, origin, variables=variables, edits=edits, by=by, scopes=scopes
+                )
+                if given is not None:
+                    _give(connection, new, given)
+            break
+        except Overflowing as overflowing:
+            # Nothing was written: values are kept, and committed, before they are relied on.
+            try:
+                kept = {**kept, **large.keep_all(platform, run.tenant, overflowing.values)}
+            except large.ValueTooLarge as error:
+                raise submission.too_large(error.message) from error
+    platform.fault(faults.SUBMIT_COMMITTED)
+    return Submitted(run=new, replayed=False)
+
+
+def effects(platform: Platform, run: RunId, seq: int) -> tuple[Effect, ...]:
+    """What would become of the calls of a run in one that goes on from a line of it.
+
+    Those of steps that were settled there are neither made nor served again, and not told. Raises as
+    `fork` does.
+    """
+    with reads.reading(platform.database) as connection:
+        origin = _origin(connection, run, seq)
+        rows = calls.fates(connection, run, sorted(origin.state.steps), origin.line.at)
+    return tuple(
+        Effect(
+            step=row.step,
+            ordinal=row.ordinal,
+            tool=row.tool,
+            version=row.version,
+            effect=row.effect,
+            becomes=row.becomes,
+        )
+        for row in rows
+    )
+
+
+def _give(connection: Connection, new: RunId, given: msg.ResultGiven) -> None:
+    """Let a run begin with the result of a step."""
+    sealed = letters.sealed(new, given, f"{given.step}/given")
+    payloads.put_all(connection, [sealed.payload])
+    _refer(connection, new, given.patch, {"result": plain(given.result)})
+    inbox.put(connection, [sealed.letter])
+
+
+def _replayed(tenant: str, known: Row[Any], said: str) -> Submitted:
+    if known.digest != said:
+        raise Conflict("this Idempotency-Key was used for another submission; use a new one")
+    return Submitted(run=RunId(tenant, known.run_id), replayed=True)
+
+
+def _origin(connection: Connection, run: RunId, seq: int) -> _Origin:
+    """A place that a run can go on from. Raises `NotFound` and `Conflict`."""
+    head = reads.run(connection, run)
+    if head is None:
+        raise NotFound(f"Run not found: {run.run}")
+    if not 0 < seq <= head.seq:
+        raise NotFound(f"run {run.run} has lines 1 to {head.seq}, no line {seq}")
+    if head.workflow == sessions.NAME:
+        raise Conflict("a session is set back to its own checkpoints; no run can go on from it")
+    if shreds.shredded(connection, run):
+        raise Conflict(f"data of run {run.run} was shredded: no run can go on from it")
+    state = views.folded(connection, run, seq)
+    if why := forking.obstacle(state):
+        raise Conflict(f"no run can go on from line {seq} of run {run.run}: {why}")
+    (line,) = history.read(connection, run, after=seq - 1, upto=seq)
+    submitted = payloads.get(connection, [(run, "input")])
+    first = orjson.loads(submitted[0].body) if submitted else {}
+    return _Origin(
+        run=run,
+        head=head,
+        graph=graphs.load(connection, run.tenant, head.version_id),
+        line=line,
+        state=state,
+        inputs=first.get("inputs", {}),
+    )
+
+
+def _edited(origin: _Origin, edits: Edits, kept: Mapping[str, Json]) -> dict[str, Json]:
+    """The variables that the new run begins with. Raises `Invalid` and `Overflowing`."""
+    before = origin.state.variables
+    missing = [name for name in sorted(edits.removed) if name not in before]
+    problems = [
+        *documents.edit_problems(origin.graph, edits.variables, edits.removed, path="variables"),
+        *(
+            Problem(path=f"removed.{name}", message="there is no such variable", remedy="leave it")
+            for name in missing
+        ),
+    ]
+    if problems:
+        raise Invalid(problems, "the edited variables do not fit the workflow")
+    after = {name: value for name, value in before.items() if name not in edits.removed}
+    after |= edits.variables
+    try:
+        moved = waiting.moved(after, edits.variables, origin.graph.reducers.keys(), kept)
+    except Overflow as overflow:
+        raise submission.too_large(f"variables take {overflow.taken} bytes") from None
+    return {**after, **moved}
+
+
+def _enter(
+    connection: Connection,
+    new: RunId,
+    origin: _Origin,
+    *,
+    variables: Mapping[str, Json],
+    edits: Edits,
+    by: str,
+    scopes: Collection[str] | None,
+) -> None:
+    """Create the run, its first event, and what is known of the calls of live steps."""
+    head, run = origin.head, origin.run
+    runs.create(
+        connection,
+        new,
+        version_id=head.version_id,
+        rules=head.rules,
+        pins=canonical(head.pins),
+        by=by,
+        scopes=scopes,
+        forked=(run.run, origin.line.seq),
+    )
+    carried = _carried(connection, new, origin)
+    state = forking.anew(origin.state, carried)
+    frame, overlays = forking.told(state)
+    event = msg.Forked(
+        at=codec.UNTIMED,
+        by=by,
+        version=head.version_id,
+        pins=head.pins,
+        run=run.run,
+        seq=origin.line.seq,
+        hash=bytes(origin.line.hash).hex(),
+        edited=tuple(sorted(edits.variables)),
+        removed=tuple(sorted(edits.removed)),
+        state=frame,
+        variables=variables,
+        overlays=overlays,
+        inputs=origin.inputs,
+    )
+    sealed = letters.sealed(new, event, "input")
+    payloads.put_all(connection, [sealed.payload])
+    written = [one for branches in overlays.values() for one in branches.values()]
+    _refer(connection, new, variables, origin.inputs, *written)
+    inbox.put(connection, [sealed.letter])
+
+
+def _carried(connection: Connection, new: RunId, origin: _Origin) -> frozenset[msg.StepKey]:
+    """Take over what is known of the calls of live steps; the steps that have some."""
+    at: datetime = origin.line.at
+    rows = calls.carry(connection, origin.run, new, sorted(origin.state.steps), at)
+    for row in rows:
+        _refer(connection, new, {"arguments": row.arguments, "value": row.value})
+    return frozenset(msg.StepKey(row.step) for row in rows)
+
+
+def _refer(connection: Connection, new: RunId, *records: Mapping[str, Json]) -> None:
+    try:
+        large.refer(connection, new, *records)
+    except OutOfReach as gone:
+        raise Conflict(f"a value of that place is past its retention: {gone.message}") from gone
