@@ -57,6 +57,12 @@ class Keeper:
         self._thread.start()
         self._guard.start()
 
+    @property
+    def kept(self) -> frozenset[Held]:
+        """The leases of the executions under way."""
+        with self._lock:
+            return frozenset(self._kept)
+
     def close(self) -> None:
         """Stop; executions under way lose their keeper."""
         self._closed.set()

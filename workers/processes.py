@@ -8,27 +8,31 @@ and heartbeats while a long step runs.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 from celery import Celery
 from celery.beat import Scheduler
 
-from engine import telemetry
-from engine.broker import COORDINATE, STEPS
+from engine import lanes, telemetry
+from engine.broker import BUSY, COORDINATE, STEPS, Nudger, length
 from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
-from engine.runs import sealing
+from engine.runs import sealing, turns
 from engine.runs.sweep import sweep
 from engine.runs.upkeep import EVERY, upkeep
 from engine.settings import Settings
-from workers import tasks
+from workers import fetching, monitoring, succession, tasks
 from workers.execution import Worker, name_of
 from workers.keeper import Keeper
-from workers.sandbox import Sandbox
+from workers.sandbox import Opened, Sandbox
+from workers.sandbox.inside import process
+from workers.watchdog import DEAF, Watchdog
 
 _log = structlog.get_logger(__name__)
 
@@ -38,9 +42,11 @@ _COORDINATOR_THREADS = 4
 _SEAL_LOOK = 5.0
 
 
-def worker(settings: Settings, *, queues: Iterable[str] = (STEPS,)) -> None:
-    """Run a worker until it is told to stop."""
+def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
+    """Run a worker until it is told to stop, or until no work reaches it (`workers.watchdog`)."""
     telemetry.configure("worker", settings.log_level)
+    _hide()
+    fetching.fetch_together()
     threads = settings.concurrency
     platform = build(settings, DatabaseRole.WORKER, connections=threads + 2)
     coordinator = (
@@ -48,34 +54,56 @@ def worker(settings: Settings, *, queues: Iterable[str] = (STEPS,)) -> None:
         if settings.worker_turns
         else None
     )
-    sandbox = Sandbox()
-    keeper = Keeper(platform)
-    app = platform.broker.app
-    tasks.for_worker(
-        app,
-        Worker(
-            name=name_of(os.getpid()),
-            platform=platform,
-            sandbox=sandbox,
-            keeper=keeper,
-            coordinator=coordinator,
-        ),
+    sandbox = Sandbox(
+        mode=settings.sandbox,
+        minimum=settings.sandbox_minimum,
+        folders=[
+            Opened(path=str(folder.path), write=folder.write) for folder in settings.sandbox_folders
+        ],
     )
+    keeper = Keeper(platform)
+    # Apart from the threads that carry steps out: many reports come to one turn, or one message.
+    nudger = Nudger(
+        platform.broker.nudge if coordinator is None else partial(turns.take_turns, coordinator)
+    )
+    app = platform.broker.app
+    succession.go_on_in(app)
+    own = Worker(
+        name=name_of(os.getpid()),
+        platform=platform,
+        sandbox=sandbox,
+        keeper=keeper,
+        coordinator=coordinator,
+        follow=nudger.nudge_all,
+        consumes=partial(succession.consumes, app),
+    )
+    watchdog = Watchdog(platform, own.pulse, queues=queues, threads=threads)
+    tasks.for_worker(app, own)
     sandbox.start()
+    _tell(sandbox)
     keeper.start()
+    watchdog.start()
     try:
-        _serve(app, "worker", settings, queues=queues, threads=threads)
+        taken = [lane for queue in queues for lane in lanes.names(queue)]
+        _serve(app, "worker", settings, queues=taken, threads=threads)
     finally:
+        watchdog.close()
+        nudger.close()
         keeper.close()
         sandbox.close()
         if coordinator is not None:
             coordinator.close()
         platform.close()
+    if watchdog.bit:
+        # Not in order, whatever Celery says: supervisors that ask start it again.
+        sys.exit(DEAF)
 
 
 def coordinator(settings: Settings) -> None:
     """Run a coordinator, which sweeps too, until it is told to stop."""
     telemetry.configure("coordinator", settings.log_level)
+    _hide()
+    fetching.fetch_together()
     platform = build(settings, DatabaseRole.CONTROL, connections=_COORDINATOR_THREADS + 3)
     for setting, why in sealing.lacking(settings).items():
         _log.warning("audit.lacks", setting=setting, why=why)
@@ -92,7 +120,8 @@ def coordinator(settings: Settings) -> None:
     for thread in beside:
         thread.start()
     try:
-        _serve(app, "coordinator", settings, queues=(COORDINATE,), threads=_COORDINATOR_THREADS)
+        taken = (COORDINATE, lanes.name(COORDINATE, BUSY))
+        _serve(app, "coordinator", settings, queues=taken, threads=_COORDINATOR_THREADS)
     finally:
         stopped.set()
         for thread in beside:
@@ -103,6 +132,7 @@ def coordinator(settings: Settings) -> None:
 def beat(settings: Settings) -> None:
     """Run beat, which does nothing but ask for sweeps, until it is told to stop."""
     telemetry.configure("beat", settings.log_level)
+    _hide()
     platform = build(settings, DatabaseRole.CONTROL)
     app = platform.broker.app
     seconds = settings.sweep_seconds
@@ -122,29 +152,49 @@ def beat(settings: Settings) -> None:
     beat_process.run()
 
 
+def _hide() -> None:
+    """Close this process to others of the same user: installed code runs as that user, too.
+
+    What it runs can neither freeze, trace nor read it, whose memory holds credentials.
+    """
+    if sys.platform == "linux":
+        process.hide()
+
+
+def _tell(sandbox: Sandbox) -> None:
+    """Say which walls stand around strangers' code, and what became of the attacks on them."""
+    standing = sandbox.standing()
+    _log.info(
+        "sandbox.walls",
+        mode=standing.mode,
+        walls=list(standing.layers),
+        attacks=standing.tried,
+        breaches=list(standing.breaches),
+        other_user=standing.other_user,
+        threads=standing.threads,
+        lacking=dict(standing.lacking),
+    )
+    if standing.refusal is not None:
+        _log.error("sandbox.refuses", why=standing.refusal)
+
+
 class Reminder(Scheduler):
     """Reminds of a sweep only where nothing waits: with no coordinator, reminders would pile up."""
 
     def apply_async(self, entry: Any, *args: Any, **options: Any) -> Any:
         with self.app.connection_for_write() as connection:
-            queue = self.app.amqp.queues[COORDINATE](connection.default_channel)
-            try:
-                declared: Any = queue.queue_declare(passive=True)
-                waiting = bool(declared.message_count)
-            except connection.channel_errors:
-                # On Redis a queue in which nothing waits is none.
-                waiting = False
+            waiting = length(connection, COORDINATE) > 0
         return None if waiting else super().apply_async(entry, *args, **options)
 
 
 def _serve(
     app: Celery, kind: str, settings: Settings, *, queues: Iterable[str], threads: int
 ) -> None:
+    monitoring.gather(app)
     app.worker_main(
         [
             "--quiet",
             "worker",
-            "--pool=threads",
             f"--concurrency={threads}",
             f"--queues={','.join(queues)}",
             f"--hostname={kind}-{os.getpid()}@%h",

@@ -8,22 +8,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from engine import waiting
+from engine.capabilities import NOTHING, Profile, Subject
 from engine.core import overlays, remembered
 from engine.core.fold.guard import added
 from engine.core.graph import Node, NodeId
 from engine.core.values import Json
-from engine.errors import NotFound
+from engine.errors import NotFound, Unavailable
 from engine.platform import Platform
+from engine.redaction import restored
 from engine.runs import budgets, calls, definitions, executions, ledgers, overdraft
+from engine.runs import capabilities as granted
 from engine.runs.attempts import Failed, Leased, Outcome, Succeeded, Suspended
 from engine.runs.definitions import Definition
 from engine.runs.logs import Log
-from engine.store import session
+from engine.store import session, workflows
 from engine.store.functions import Namespace
+from workers import capabilities, services
 from workers.sandbox import CallAnswer, Choose, Job, Limits, Mode, Sandbox
 from workers.sandbox import Outcome as Ended
+from workers.secrets import Secrets, Withheld
+from workers.services.service import Asked
 
 #: An attempt whose time is over is told so by the sandbox, not by an error of ours.
 _LEAST_SECONDS = 0.05
@@ -44,7 +51,7 @@ class Execution:
     stopped: threading.Event = field(default_factory=threading.Event)
     #: Calls made so far; the next one's ordinal is one more.
     made: int = 0
-    #: Calls that it was denied.
+    #: Calls that it was denied, those left out that an earlier attempt was.
     denied: int = 0
     #: Monotonic seconds: when the attempt began.
     began: float = field(default_factory=time.monotonic)
@@ -64,6 +71,21 @@ class Execution:
     called: Mapping[str, float] = field(default_factory=dict)
     #: Whether all code that ran in it is installed; what strangers' code tells is not believed.
     trusted: bool = True
+    #: What its node's own function may use in all, where that is not the usual.
+    bounds: Limits | None = None
+    #: What was granted to the code that it runs.
+    profiles: dict[Subject, Profile] = field(default_factory=dict)
+    #: What bounds the calls that are made just now: those of the code that runs; None for the node's own.
+    reach: Profile | None = None
+    #: The tools that were looked up for it, by the names that they are called by.
+    tools: dict[str, Definition] = field(default_factory=dict)
+    #: The names of tools whose secrets were opened.
+    opened: set[str] = field(default_factory=set)
+    #: What was opened for it.
+    secrets: Secrets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.secrets = Secrets(self.platform, self.lease.step.tenant, self.lease.node)
 
     @property
     def node(self) -> Node:
@@ -75,6 +97,8 @@ class Execution:
 
         What it says is held here as it was held there, so its memory bounds that, too.
         """
+        if self.bounds is not None:
+            return self.bounds
         settings, timeout = self.platform.settings, self.node.timeout
         memory = settings.sandbox_bytes
         most = Limits(memory_bytes=memory, result_bytes=min(settings.value_bytes, memory // 2))
@@ -85,6 +109,24 @@ class Execution:
         """What is left of the attempt's time for whatever it runs next."""
         left = self.whole.seconds - (time.monotonic() - self.began)
         return replace(self.whole, seconds=max(left, _LEAST_SECONDS))
+
+    def bound(self, definition: Definition, job: Job) -> Job:
+        """The job of the node's own function, within what was granted to that."""
+        if job.trusted:
+            return job
+        profile, timed = self.profile(definition), self.node.timeout is not None
+        self.bounds = capabilities.within(profile, self.whole, self.platform.settings, timed=timed)
+        return capabilities.opened(profile, replace(job, limits=self.limits))
+
+    def profile(self, definition: Definition) -> Profile:
+        """What a function or tool may reach; of installed code nobody asks."""
+        if definition.source is None:
+            return NOTHING
+        whose = _subject(definition)
+        if whose not in self.profiles:
+            with session.transaction(self.platform.database) as connection:
+                self.profiles[whose] = granted.of(connection, self.lease.step.tenant, whose)
+        return self.profiles[whose]
 
     @property
     def own(self) -> dict[str, float]:
@@ -98,7 +140,7 @@ class Execution:
     def _believed(self) -> dict[str, float]:
         """What it is charged of what it told."""
         # An attempt that gives way is made anew: what it was said to use is charged then.
-        unsaid = self.node.kind == "tool" or isinstance(self.ended, Suspended)
+        unsaid = self.node.calls or isinstance(self.ended, Suspended)
         estimate = {} if unsaid else self.node.estimate
         return ledgers.believed(self.told, estimate, trusted=self.trusted)
 
@@ -127,55 +169,131 @@ class Execution:
         known = self.lease.undone if result is None else result
         variables = self.lease.variables
         names = remembered.names(variables.kept, variables.read)
-        return variables.over({**names, "result": known, "run": run})
+        found = variables.over({**names, "result": known, "run": run})
+        return found.beside({"env": self.secrets.env(lambda: self._whose(found))})
+
+    def _whose(self, scope: Mapping[str, Json]) -> Subject:
+        """Whom what the node reads must be granted to.
+
+        That a service was granted something is for its configuration, which an admin has written; the
+        fields of the node were written by whoever wrote the workflow.
+        """
+        node, tenant = self.node, self.lease.step.tenant
+        definition = None
+        if node.uses is not None:
+            namespace: Namespace = "tool" if node.calls else "function"
+            name = waiting.tool(node, scope)
+            definition = self.definition(namespace, name)
+            if definition is None:
+                message = f"node {node.id}: {namespace} {name!r} is not registered"
+                raise Withheld(f"no_such_{namespace}", message)
+        if definition is None or definition.service is not None:
+            with session.transaction(self.platform.database) as connection:
+                found = workflows.get(connection, tenant, self.lease.version)
+            assert found is not None
+            return Subject(kind="workflow", name=found.workflow, version=found.version)
+        return _subject(definition)
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
+        step = self.lease.step
         with session.transaction(self.platform.database) as connection:
-            return definitions.of_run(connection, self.lease.step, self.lease.pins, namespace, uses)
+            found = definitions.of_run(connection, step, self.lease.pins, namespace, uses)
+            if found is not None and found.source is not None:
+                whose = _subject(found)
+                self.profiles[whose] = granted.of(connection, step.tenant, whose)
+        if found is not None and namespace == "tool":
+            self.tools[uses] = found
+        return found
 
-    def run(self, job: Job) -> Ended:
-        """Run user-supplied code in a child; its calls come back here."""
+    def open(self, uses: str) -> None:
+        """Open the secrets of a service before it is first called, or offered to a model.
+
+        What is hidden must not depend on how far an attempt has come: an attempt that is served what
+        an earlier one recorded opens nothing on the way. Raises `Unavailable`.
+        """
+        if uses in self.opened:
+            return
+        definition = self.tools.get(uses) or self.definition("tool", uses)
+        if definition is None:
+            return
+        self.opened.add(uses)
+        if definition.service is not None:
+            self.secrets.open(_subject(definition), definition.service["config"])
+
+    def run(self, job: Job, profile: Profile = NOTHING) -> Ended:
+        """Run user-supplied code in a child; its calls come back here.
+
+        `profile` is what was granted to it. Of installed code nothing is asked.
+        """
         before = self.told
 
         def use(used: Mapping[str, float]) -> str | None:
-            self.told = added(before, used)
+            hidden = self.secrets.redaction.hide_text
+            self.told = added(before, {hidden(name): amount for name, amount in used.items()})
             self.known = self._believed
             return self._use()
 
         self.trusted = self.trusted and job.trusted
+        self.reach = None if job.trusted else profile
         ended = self.sandbox.run(
-            replace(job, context=self.context),
-            on_log=self.log.add,
+            replace(job, context=self.context, whose=self.lease.step.tenant),
+            on_log=self._printed,
             on_call=self.call,
             on_previous=self.previous,
             on_use=use,
             cancelled=self.stopped,
         )
+        self.reach = None
+        ended = self.secrets.ended(ended)
         self.model = ended.model or self.model
-        most = max(self.measured.get("max_rss", 0.0), float(ended.max_rss))
-        self.measured = {**added(self.measured, measured(ended)), "max_rss": most}
+        self._measure(measured(ended))
         return ended
 
-    def call(self, tool: str, args: list[Json], kwargs: dict[str, Json]) -> CallAnswer:
-        """Make a tool call on behalf of running code, by the durable path."""
-        arguments: dict[str, Json] = {"args": args, "kwargs": kwargs}
+    def _measure(self, found: Mapping[str, float]) -> None:
+        """Add to what was measured of the attempt."""
+        most = max(each.get("max_rss", 0.0) for each in (self.measured, found))
+        self.measured = {**added(self.measured, found), "max_rss": most}
+
+    def call(
+        self, tool: str, args: list[Json], kwargs: dict[str, Json], *, settled: bool = False
+    ) -> CallAnswer:
+        """Make a tool call on behalf of running code, by the durable path.
+
+        What is asked about, recorded and answered holds no secret; what is carried out does.
+        `settled`: whatever comes of it is what the step goes on from (`calls.authorise`).
+        """
+        real: Json = {"args": args, "kwargs": kwargs}
+        self.open(tool)
+        arguments = self.secrets.redaction.hide(real)
         self.made += 1
-        allowed = calls.authorise(self.platform, self.lease, self.made, tool, arguments)
+        allowed = calls.authorise(
+            self.platform,
+            self.lease,
+            self.made,
+            tool,
+            arguments,
+            settled=settled,
+            profile=self.reach,
+        )
         match allowed:
-            case calls.Recorded(value=value):
-                return CallAnswer(ok=True, value=value)
+            case calls.Recorded(value=value, reason=reason, message=message):
+                # Nobody was asked: however often it failed, no more is told to history.
+                return CallAnswer(
+                    ok=reason is None, value=value, reason=reason or "", message=message
+                )
             case calls.Denied():
                 return self._denied(allowed)
             case Suspended():
                 self.ended = allowed
                 return CallAnswer(ok=False, suspend=True)
             case _:
-                return self._made(allowed)
+                given = restored(allowed.arguments, arguments, real)
+                return self._made(allowed, replace(allowed, arguments=given))
 
-    def _made(self, allowed: calls.Authorised) -> CallAnswer:
+    def _made(self, allowed: calls.Authorised, real: calls.Authorised) -> CallAnswer:
         """Carry out a call that may be made, and record how it ended."""
-        answer = self._carry_out(allowed)
+        answer = self.secrets.answer(self._carry_out(real))
         charged = {**ledgers.charges(answer.usage), budgets.CALLS: 1.0}
         self.called = added(self.called, charged)
         given = session.insist(
@@ -212,6 +330,9 @@ class Execution:
                 self.more[name] = self.more.get(name, Decimal(0)) + amount
         return why
 
+    def _printed(self, stream: str, line: str) -> None:
+        self.log.add(stream, self.secrets.line(line))
+
     def previous(self) -> CallAnswer:
         """The executions that led to the step, for code that asks for them."""
         lease = self.lease
@@ -222,9 +343,11 @@ class Execution:
         return CallAnswer(ok=True, value=list(found))
 
     def _carry_out(self, allowed: calls.Authorised) -> calls.Answer:
-        """Run a tool outside the code that called it, in a child of its own."""
+        """Run a tool outside the code that called it, in a child of its own; or ask a service."""
         definition = allowed.definition
         assert isinstance(allowed.arguments, dict)
+        if definition.service is not None:
+            return self._served(allowed, definition.service)
         mode: Mode = "tool" if definition.source is not None else "library-tool"
         limits = self._limits_of(definition)
         job = Job(
@@ -235,13 +358,16 @@ class Execution:
             arguments=allowed.arguments,
             context={**self.context, "idempotency_key": allowed.idempotency_key},
             limits=limits,
+            whose=self.lease.step.tenant,
         )
+        if not job.trusted:
+            job = capabilities.opened(self.profile(definition), job)
         outcome = self.sandbox.run(
-            job, on_log=self.log.add, on_call=_no_calls, cancelled=self.stopped
+            job, on_log=self._printed, on_call=_no_calls, cancelled=self.stopped
         )
-        if self.node.kind == "tool":
+        if self.node.calls:
             # There is nothing else that takes its time.
-            self.measured = measured(outcome)
+            self._measure(measured(outcome))
         estimate = definition.terms.estimate
         told = ledgers.believed(outcome.used, estimate, trusted=job.trusted)
         used = {**told, **measured(outcome)}
@@ -254,15 +380,52 @@ class Execution:
             reason=outcome.reason or "error", message=message, usage=used, model=outcome.model
         )
 
+    def _served(self, allowed: calls.Authorised, service: Mapping[str, Any]) -> calls.Answer:
+        """Have a service asked, within the time that is left."""
+        definition = allowed.definition
+        assert isinstance(allowed.arguments, dict)
+        began = time.monotonic()
+        try:
+            config = self.secrets.put_in(_subject(definition), service["config"])
+        except Withheld as withheld:
+            return calls.Answer(reason=withheld.reason, message=withheld.message)
+        except Unavailable as error:
+            return calls.Answer(reason="unreachable", message=str(error))
+        assert isinstance(config, dict)
+        words = self.secrets.redaction.stream()
+        asked = Asked(
+            config=config,
+            arguments=definition.bound(allowed.arguments).arguments,
+            idempotency_key=allowed.idempotency_key,
+            seconds=self._limits_of(definition).seconds,
+            stopped=self.stopped,
+            private=self.platform.settings.private_hosts,
+            own=self.platform.settings.own_servers,
+            hosts=None if self.reach is None else self.reach.hosts,
+            say=lambda text: self.log.say(allowed.ordinal, words.feed(text)),
+        )
+        answer = services.carry(service["kind"], asked)
+        self.log.say(allowed.ordinal, words.close())
+        spent = {"seconds": round(time.monotonic() - began, 6)}
+        if self.node.calls:
+            # There is nothing else that takes its time.
+            self._measure(spent)
+        self.log.flush()
+        # What it does not speak of it is taken to have used.
+        return replace(answer, usage={**definition.terms.estimate, **answer.usage, **spent})
+
     def _limits_of(self, definition: Definition) -> Limits:
         """What a call may use: the tool's own time, but no more than is left of the attempt.
 
         Of an attempt that is nothing but the call, and whose node sets no time, all of it.
         """
         own = definition.terms.timeout_seconds
-        if self.node.kind == "tool" and self.node.timeout is None:
-            return replace(self.limits, seconds=own)
-        return replace(self.limits, seconds=min(own, self.limits.seconds))
+        alone = self.node.calls and self.node.timeout is None
+        found = replace(self.limits, seconds=own if alone else min(own, self.limits.seconds))
+        if definition.source is None:
+            return found
+        profile, settings = self.profile(definition), self.platform.settings
+        return capabilities.within(profile, found, settings, timed=True)
 
     def _denied(self, denied: calls.Denied) -> CallAnswer:
         self.denied += 1
@@ -314,13 +477,14 @@ def left(execution: Execution, outcome: Succeeded) -> dict[str, Json]:
 def choose_job(execution: Execution, definition: Definition, state: Mapping[str, Json]) -> Job:
     """A job that only asks a condition about a state."""
     mode: Mode = "node" if definition.source is not None else "library-node"
-    return Job(
+    job = Job(
         mode=mode,
         name=definition.name,
         arguments={"state": dict(state)},
         choose=Choose(name=definition.name, source=definition.source, library=definition.library),
         limits=execution.limits,
     )
+    return job if job.trusted else capabilities.opened(execution.profile(definition), job)
 
 
 def measured(outcome: Ended) -> dict[str, float]:
@@ -330,6 +494,12 @@ def measured(outcome: Ended) -> dict[str, float]:
         "cpu_seconds": round(outcome.cpu_seconds, 6),
         "max_rss": float(outcome.max_rss),
     }
+
+
+def _subject(definition: Definition) -> Subject:
+    """Whom something is granted to."""
+    version = str(definition.version)
+    return Subject(kind=definition.namespace, name=definition.name, version=version)
 
 
 def _no_calls(tool: str, _args: list[Json], _kwargs: dict[str, Json]) -> CallAnswer:

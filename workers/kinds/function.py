@@ -85,7 +85,8 @@ def _call(execution: Execution) -> Outcome:
         arguments={"state": state},
         limits=execution.limits,
     )
-    return finished(execution, execution.run(job))
+    ended = execution.run(execution.bound(definition, job), execution.profile(definition))
+    return finished(execution, ended)
 
 
 def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
@@ -101,7 +102,10 @@ def _choice(execution: Execution, outcome: Succeeded) -> Outcome:
                 message=f"node {node.id}: condition {question.function!r} is not registered",
                 terminal=True,
             )
-        asked = execution.run(choose_job(execution, definition, left(execution, outcome)))
+        asked = execution.run(
+            choose_job(execution, definition, left(execution, outcome)),
+            execution.profile(definition),
+        )
         if not asked.ok:
             return finished(execution, asked)
         if question.take is not None and asked.choice:

@@ -39,7 +39,7 @@ def run(execution: Execution) -> Outcome:
         arguments={"params": given, "output": [*node.output]},
         limits=execution.limits,
     )
-    ended = execution.run(job)
+    ended = execution.run(execution.bound(definition, job), execution.profile(definition))
     outcome = finished(execution, ended)
     if not isinstance(outcome, Succeeded):
         return outcome

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from engine import waiting
+from engine.core.values import Json
 from engine.runs.attempts import Failed, Outcome, Succeeded
 from workers.kinds.execution import Execution, saved
 
 #: Reasons that the same call will meet again.
-_FOR_GOOD = frozenset({"forbidden", "rejected", "arguments_refused", "no_such_tool"})
+FOR_GOOD = frozenset(
+    {
+        *("forbidden", "rejected", "arguments_refused", "no_such_tool", "no_such_service"),
+        *("not_granted", "blocked", "client_error"),
+    }
+)
 
 
 def run(execution: Execution) -> Outcome:
     """Call the node's tool with its inputs as named arguments; its answer is the result."""
     node, scope = execution.node, execution.scope()
-    try:
-        name, given = waiting.tool(node, scope), waiting.arguments(node, scope)
-    except waiting.Unfit as unfit:
-        return Failed(reason=unfit.reason, message=unfit.message, terminal=True)
+    return answered(execution, waiting.tool(node, scope), waiting.arguments(node, scope))
+
+
+def answered(execution: Execution, name: str, given: dict[str, Json]) -> Outcome:
+    """What comes of a node that is one call."""
     answer = execution.call(name, [], given)
     if execution.ended is not None:
         return execution.ended
     if not answer.ok:
-        terminal = answer.reason in _FOR_GOOD
+        terminal = answer.reason in FOR_GOOD
         return Failed(reason=answer.reason, message=answer.message, terminal=terminal)
     return saved(execution, Succeeded(result=answer.value))

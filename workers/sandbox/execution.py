@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from engine.core import values
@@ -82,14 +83,17 @@ class Execution:
         self._outgoing = memoryview(wire.pack(json.dumps(_letter(job)).encode()))
         self._began = time.monotonic()
         self._deadline = self._began + self._limits.seconds
+        #: When it may at the earliest have used more processor time than it should.
+        self._overspent = self._began + job_cpu_seconds(job) + 1
         self._used: dict[str, float] = {}
         self._model = ""
-        self._pid = 0
         #: What it was ended for, or has reported; the first one holds.
         self._verdict: Outcome | None = None
         self._killed = False
         self._buried: dict[str, Any] | None = None
         self._lost = False
+        #: The child waits for another execution.
+        self._stands = False
         self._poll = select.poll()
 
     def run(self) -> Outcome:
@@ -103,14 +107,20 @@ class Execution:
             self._poll.register(source, select.POLLIN)
         self._poll.register(lane.messages, select.POLLIN | select.POLLOUT)
         try:
-            while self._buried is None and not self._lost:
+            while self._buried is None and not self._lost and not self._stands:
                 self._turn()
             self._read_log()
             self._read_messages()
             self._log.close()
+        except BaseException:
+            self._stands = False
+            raise
         finally:
-            # With its status socket closed, the zygote ends whatever still runs.
-            lane.close()
+            if self._stands:
+                self._zygote.park(lane)
+            else:
+                # With its status socket closed, the zygote ends whatever still runs.
+                lane.close()
         return self._outcome()
 
     def _turn(self) -> None:
@@ -130,8 +140,12 @@ class Execution:
 
     def _patience(self) -> float:
         left = max(0.0, self._deadline - time.monotonic())
-        if self._cancelled is not None and self._verdict is None:
+        if self._verdict is not None:
+            return left
+        if self._cancelled is not None:
             return min(left, _GLANCE_SECONDS)
+        if self._job.trusted:
+            return min(left, max(_GLANCE_SECONDS, self._overspent - time.monotonic()))
         return left
 
     def _watch(self) -> None:
@@ -147,6 +161,16 @@ class Execution:
             self._end("cancelled", "it was cancelled")
         elif late:
             self._end("timeout", f"it ran longer than {self._limits.seconds:g} s")
+        elif self._job.trusted and time.monotonic() >= self._overspent:
+            self._look_at_its_time()
+
+    def _look_at_its_time(self) -> None:
+        """End a child that does not heed the kernel's signal: of one that goes on, no limit is hard."""
+        allowed = job_cpu_seconds(self._job)
+        used = _cpu_seconds(self._lane.pid) - self._lane.cpu
+        if used > allowed + 1:
+            self._end("cpu", f"it used more than {allowed} s of processor time")
+        self._overspent = time.monotonic() + max(_GLANCE_SECONDS, allowed + 1 - used)
 
     def _end(self, reason: Reason, message: str) -> None:
         self._verdict = Outcome(ok=False, reason=reason, message=message)
@@ -166,10 +190,10 @@ class Execution:
         """The zygote is dead, or as good as dead; its children die with it."""
         self._lost = True
         self._zygote.kill()
-        if self._pid:
+        if self._lane.pid:
             # Programs that the child started: the kernel's signal reached the child alone.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self._lane.pid, signal.SIGKILL)
 
     def _read_log(self) -> None:
         for stream, fd in self._streams():
@@ -196,7 +220,7 @@ class Execution:
             self._lose()
             return
         found = json.loads(report)
-        self._pid = found.get("pid", self._pid)
+        self._lane.pid = found.get("pid", self._lane.pid)
         if "failed" in found:
             raise SandboxUnavailable(f"no process could be made: {found['failed']}")
         if "status" in found:
@@ -247,7 +271,8 @@ class Execution:
                 self._end("killed", f"it sent what is not a message ({error})")
 
     def _heed(self, parts: tuple[memoryview, ...]) -> None:
-        match _head(parts):
+        head = _head(parts)
+        match head:
             case {"type": "done", "returned_state": bool(returned_state)}:
                 self._verdict = self._done(parts[1:], returned_state=returned_state)
             case {
@@ -269,6 +294,17 @@ class Execution:
                 raise _Forged("it has no known type")
         if self._verdict is not None and not self._killed:
             self._deadline = time.monotonic() + _LEAVE_SECONDS
+            self._stands = self._job.trusted and self._goes_on(head)
+
+    def _goes_on(self, head: Json) -> bool:
+        """Whether the child has said that it waits for more, and what it has used until then."""
+        match head:
+            case {"stands": True, "cpu": float(cpu), "rss": int(rss)}:
+                self._lane.cpu, before = cpu, self._lane.cpu
+                self._buried = {"cpu": cpu - before, "rss": rss}
+                return True
+            case _:
+                return False
 
     def _done(self, parts: tuple[memoryview, ...], *, returned_state: bool) -> Outcome:
         stateful, proc = "state" in self._job.arguments, "params" in self._job.arguments
@@ -388,10 +424,21 @@ def job_cpu_seconds(job: Job) -> int:
     return max(1, math.ceil(job.limits.seconds / 2 if given is None else given))
 
 
+def _cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used, in seconds; 0 where there is none of that id."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def _letter(job: Job) -> dict[str, Any]:
     """What a child is told."""
     choose = job.choose
     return {
+        "mode": job.mode,
         "name": job.name,
         "source": job.source,
         "library": job.library,
@@ -404,7 +451,10 @@ def _letter(job: Job) -> dict[str, Any]:
             "memory_bytes": job.limits.memory_bytes,
             "result_bytes": job.limits.result_bytes,
             "log_bytes": job.limits.log_bytes,
+            "file_bytes": job.limits.file_bytes,
         },
+        "files": [[file.path, file.write] for file in job.files],
+        "modules": list(job.modules),
     }
 
 

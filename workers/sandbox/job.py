@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from engine.core.values import Json
+from workers.sandbox.inside.landlock import Opened
 
-Mode: TypeAlias = Literal["node", "tool", "library-node", "library-tool"]
+Mode: TypeAlias = Literal["node", "tool", "template", "library-node", "library-tool"]
 Reason: TypeAlias = Literal[
-    "error", "timeout", "memory", "cpu", "killed", "output_too_large", "over_budget", "cancelled"
+    "error",
+    "timeout",
+    "memory",
+    "cpu",
+    "killed",
+    "output_too_large",
+    "over_budget",
+    "cancelled",
+    "refused",
 ]
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
@@ -35,6 +44,8 @@ class Limits:
     #: Of everything printed, both streams together; the rest is thrown away.
     log_bytes: int = 64 * 1024
     log_lines: int = 1000
+    #: Of any file that it writes, where it was granted files to write.
+    file_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for name in ("seconds", "memory_bytes", "result_bytes", "log_bytes", "log_lines"):
@@ -66,15 +77,28 @@ class Job:
     #: `module:attribute` of installed, trusted code.
     library: str | None = None
     #: `{"state": {…}}`, or `{"args": […], "kwargs": {…}}` for a tool; `kwargs` may go with either.
-    #: `{"params": {…}, "output": […]}` for a step of a list.
+    #: `{"params": {…}, "output": […]}` for a step of a list, `{"variables": {…}}` for a template.
     arguments: Mapping[str, Json] = field(default_factory=dict)
     #: Asked after the node; without source and library, asked alone.
     choose: Choose | None = None
     #: `run_id, version_id, node, iteration, attempt, step, idempotency_key`, for who asks for them.
     context: Mapping[str, Json] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    #: What source may open besides, within folders that the operator named: absolute paths of
+    #: files that exist, or of folders, which stand for all in them.
+    files: tuple[Opened, ...] = ()
+    #: Modules of the standard library that source finds besides, out of `FURTHER_MODULES`.
+    #: Trusted code opens and imports what it likes: neither of the two holds it.
+    modules: tuple[str, ...] = ()
+    #: The tenant that it is carried out for: a process that has carried out installed code for one
+    #: never carries out anything for another.
+    whose: str = ""
 
     def __post_init__(self) -> None:
+        if self.mode == "template" and (
+            self.source is None or self.choose is not None or "variables" not in self.arguments
+        ):
+            raise ValueError(f"template {self.name} takes source, variables, and nothing else")
         codes = [(self.source, self.library)]
         if self.choose is not None:
             codes.append((self.choose.source, self.choose.library))

@@ -5,34 +5,56 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.sandbox.inside.landlock import Opened
+
 _HOME = str(Path(__file__).parent)
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from inside.zygote import main; main(int(sys.argv[2]))"
 
 #: How long a zygote may take to warm up; importing trusted libraries is part of it.
 _READY_SECONDS = 60.0
+#: Children that wait for more to do, of all tenants; those that have waited longest go first.
+_MOST_PARKED = 32
 #: How long a living zygote may take to read one order.
 _ORDER_SECONDS = 5.0
+_REPORT_BYTES = 4096
+
+
+#: A process, its user and its group, as the kernel vouches for them.
+_CREDENTIALS = struct.Struct("3i")
 
 
 class ZygoteDied(Exception):
     """The zygote could not be started, or has died."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class WallsLacking(ZygoteDied):
+    """A wall cannot be had on this machine; the message says which, and why."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Lane:
-    """The worker's ends of one execution's descriptors."""
+    """The worker's ends of the descriptors of one child."""
 
     status: socket.socket
     messages: socket.socket
     stdout: int
     stderr: int
+    #: Whose code the child carries out, and nobody else's.
+    whose: str = ""
+    #: The child, once the zygote has told; 0 until then.
+    pid: int = 0
+    #: Processor time that it has used for what it has carried out already, in seconds.
+    cpu: float = 0.0
 
     def close(self) -> None:
         self.status.close()
@@ -42,7 +64,11 @@ class Lane:
 
 
 class Zygote:
-    """A clean interpreter that forks on request; started with an exec, never with a bare fork."""
+    """A clean interpreter that forks on request; started with an exec, never with a bare fork.
+
+    In mode `full` the process that is started stays outside of the namespaces and waits for the
+    zygote, which it forks and which dies with it; `pid` is the zygote's own.
+    """
 
     def __init__(
         self,
@@ -52,10 +78,14 @@ class Zygote:
         library: bool,
         path: Sequence[str] = (),
         preload: Sequence[str] = (),
+        mode: str = "limits",
+        folders: Sequence[Opened] = (),
+        templates: Sequence[str] = (),
     ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         self._order = threading.Lock()
+        self._parked: list[Lane] = []
         self.closed = False
         # Without the `site` module there is nothing installed to be found. Trusted code needs
         # it, for `.pth` files and the import hooks of editable installs.
@@ -81,19 +111,25 @@ class Zygote:
             "library": library,
             "path": list(path),
             "preload": list(preload),
+            "mode": mode,
+            "folders": [[folder.path, folder.write] for folder in folders],
+            "templates": list(templates),
         }
+        self._alive: int | None = None
+        #: The zygote's id.
+        self.pid = self._process.pid
+        #: Whether code runs as another user than this process.
+        self.other_user = False
+        #: Whether code may start threads.
+        self.threads = True
         try:
             self._await_ready(setup)
         except ZygoteDied:
             self.kill()
             raise
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def begin(self) -> Lane:
-        """Have a child forked. Raises `ZygoteDied`, and `OSError` when descriptors run out."""
+    def begin(self, whose: str = "") -> Lane:
+        """Have a child forked for somebody's code. Raises `ZygoteDied`, and `OSError` when descriptors run out."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.callback(status.close)
@@ -114,31 +150,110 @@ class Zygote:
             except OSError as error:
                 raise ZygoteDied(str(error)) from error
             ours.pop_all()
-        return Lane(status=status, messages=messages, stdout=stdout, stderr=stderr)
+        return Lane(status=status, messages=messages, stdout=stdout, stderr=stderr, whose=whose)
+
+    def resume(self, whose: str = "") -> Lane | None:
+        """The lane of a child that has carried out somebody's code and waits for more of it."""
+        while True:
+            with self._order:
+                waiting = (each for each in reversed(self._parked) if each.whose == whose)
+                lane = next(waiting, None)
+                if self.closed or lane is None:
+                    return None
+                self._parked.remove(lane)
+            if _waits(lane):
+                return lane
+            lane.close()
+
+    def park(self, lane: Lane) -> None:
+        """Keep the lane of a child that waits for more, and have the zygote look at it."""
+        gone = lane
+        try:
+            lane.status.send(b"look")
+        except OSError:  # the zygote, or the child, is dead
+            lane.close()
+            return
+        with self._order:
+            if not self.closed:
+                self._parked.append(lane)
+                if len(self._parked) <= _MOST_PARKED:
+                    return
+                gone = self._parked.pop(0)
+        gone.close()
 
     def kill(self) -> None:
         """End it and all its children at once, and reap it."""
-        self._process.kill()
+        with self._order:
+            if self._alive is None:
+                self._process.kill()
+            else:
+                # Whoever stands by reaps it, and ends.
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._alive, signal.SIGKILL)
         self.close()
 
     def close(self) -> None:
         """Let it end its children, and reap it."""
         with self._order:
             self.closed = True
+            for lane in self._parked:
+                lane.close()
+            self._parked.clear()
             self._control.close()
+            alive, self._alive = self._alive, None
         try:
             self._process.wait(_ORDER_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if alive is not None:
+            # It may be another process than the one that was started, and dies with that.
+            dying = select.poll()
+            dying.register(alive, select.POLLIN)
+            dying.poll(_ORDER_SECONDS * 1000)
+            os.close(alive)
 
     def _await_ready(self, setup: Mapping[str, object]) -> None:
         try:
             self._control.settimeout(_READY_SECONDS)
+            # Its own id, should it live in a namespace where it has another one.
+            self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             self._control.send(json.dumps(setup).encode())
-            answer = self._control.recv(16)
+            room = socket.CMSG_SPACE(_CREDENTIALS.size)
+            answer, vouched, _, _ = self._control.recvmsg(4096, room)
         except OSError as error:
             raise ZygoteDied(f"it did not get ready: {error}") from error
-        if answer != b"ready":
+        if not answer:
             raise ZygoteDied("it ended before it was ready; its standard error says why")
+        said = json.loads(answer)
+        if "lacking" in said:
+            raise WallsLacking(said["lacking"])
+        self.other_user, self.threads = said["other_user"], said["threads"]
+        for _level, kind, data in vouched:
+            if kind == socket.SCM_CREDENTIALS:
+                self.pid = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0]
+        with contextlib.suppress(ProcessLookupError):
+            self._alive = os.pidfd_open(self.pid)
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         self._control.settimeout(_ORDER_SECONDS)
+
+
+def _waits(lane: Lane) -> bool:
+    """Whether the child of a parked lane lives, left nobody behind, and says nothing unasked."""
+    lane.status.settimeout(_ORDER_SECONDS)
+    try:
+        # Nothing, where it has ended meanwhile.
+        while report := lane.status.recv(_REPORT_BYTES):
+            found = json.loads(report)
+            if "status" in found:
+                return False
+            if "alone" in found:
+                break
+        else:
+            return False
+    except OSError:
+        return False
+    poll = select.poll()
+    for source in (lane.status, lane.messages, lane.stdout, lane.stderr):
+        poll.register(source, select.POLLIN)
+    return not poll.poll(0)

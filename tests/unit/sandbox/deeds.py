@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import json
@@ -13,16 +14,125 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 SOCKET = 3
 IMPORTER = os.getpid()
+HANDLED = (signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGPIPE)
+HOARD: list[bytearray] = []
 
 
 def importer(state: Any) -> int:
     return IMPORTER
+
+
+def trace(state: Any) -> str:
+    """Trace, read and write the worker, as far as it lets whoever runs as its user."""
+    pid = state["worker"]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(0x4206, pid, None, None) == 0:
+        libc.ptrace(17, pid, None, None)
+        return "BREACH traced"
+    for name in ("environ", "mem", "maps", "fd"):
+        try:
+            path = Path(f"/proc/{pid}/{name}")
+            _ = list(path.iterdir()) if name == "fd" else path.open("rb").close()
+        except OSError:
+            continue
+        return f"BREACH {name}"
+    return "held"
+
+
+def process(state: Any) -> int:
+    """Which process this is; it may leave a thread or a process behind, or print."""
+    if state.get("leaves") == "a thread":
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    if state.get("leaves") == "a thread that Python does not count":
+        _thread.start_new_thread(time.sleep, (60,))
+    if state.get("leaves") == "a process":
+        subprocess.Popen(["sleep", "60"])
+    if state.get("leaves") == "a signal that it has blocked":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        os.kill(os.getpid(), signal.SIGUSR2)
+    if state.get("leaves") == "a hard limit":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    if state.get("leaves") == "its output closed":
+        os.close(2)
+    if state.get("raises"):
+        raise ValueError("as it should")
+    if "says" in state:
+        print(state["says"])
+    return os.getpid()
+
+
+def surroundings(state: Any) -> dict[str, Any]:
+    """What code of one process shares; then it may change all of that."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    found = {
+        "process": os.getpid(),
+        "environment": dict(os.environ),
+        "kernel's": subprocess.run(["env"], capture_output=True, check=True).stdout.decode(),
+        "folder": str(Path.cwd()),
+        "umask": umask,
+        "handlers": [str(signal.getsignal(number)) for number in HANDLED],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+    }
+    if state.get("changes"):
+        os.environ["LEFT"] = "secret"
+        del os.environ["LANG"]
+        if state["changes"] == "all, and its folder is gone":
+            os.environ = dict(os.environ)  # type: ignore[assignment]  # noqa: B003
+            folder = tempfile.mkdtemp()
+            os.chdir(folder)
+            Path(folder).rmdir()
+        else:
+            os.chdir("/")
+        os.umask(0)
+        for number in HANDLED:
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    return found
+
+
+def set_timer(state: Any) -> int:
+    signal.setitimer(state["timer"], 0.2, 0.2)
+    return os.getpid()
+
+
+def orphan(state: Any) -> list[int]:
+    """This process, and one that it started whose parent is gone, in this session or another."""
+    program = "sleep 600 >/dev/null 2>&1 & echo $!"
+    if state["leaves_session"]:
+        program = "setsid -f sh -c 'echo $$; exec sleep 600 >/dev/null 2>&1'"
+    done = subprocess.run(["sh", "-c", program], stdout=subprocess.PIPE, check=True)
+    return [os.getpid(), int(done.stdout)]
+
+
+def hoard(state: Any) -> list[int]:
+    """This process, and how often it has kept some memory for good."""
+    HOARD.append(bytearray(state["megabytes"] << 20))
+    return [os.getpid(), len(HOARD)]
+
+
+def speak_in_c(state: Any) -> int:
+    ctypes.CDLL(None).printf(state["says"].encode())
+    return os.getpid()
+
+
+def spin(state: Any) -> None:
+    """Half a second of processor time."""
+    begun = time.process_time()
+    while time.process_time() - begun < 0.5:
+        pass
+
+
+def fill(state: Any) -> int:
+    return len(bytes(1 << 40))
 
 
 def leave(state: Any) -> None:

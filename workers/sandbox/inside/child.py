@@ -15,10 +15,12 @@ import resource
 import signal
 import sys
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from . import log, process, values, walls, wire
+from . import log, process, remains, templates, values, wire
+from . import walls as around
 from .calls import Calls
+from .landlock import Elsewhere, Opened
 from .perform import Stage, Unusable, perform
 
 #: Where the socket to the worker lies in a child; 0, 1 and 2 are what they always are.
@@ -29,40 +31,83 @@ OUT_OF_MEMORY = 77
 _MESSAGE_CHARACTERS = 2000
 
 
-def live(*, parent: int, messages: int, output: int, errors: int, tier: walls.Tier) -> NoReturn:
-    """Be one execution, from the fork to the end of the process."""
+def live(*, parent: int, messages: int, output: int, errors: int, walls: around.Walls) -> NoReturn:
+    """Be one execution, from the fork to the end of the process; or several, one after the other.
+
+    `parent` is the zygote's id as it is seen from here.
+    """
     os.setsid()
     process.name("celeriac-child")
     process.signal_when_parent_dies(signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
-    _take_descriptors(messages, output, errors)
+    _take_descriptors(messages, output, errors, walls)
     _take_signals()
-    job = json.loads(bytes(wire.receive(SOCKET)[0]))
+    first = remains.origin() if walls.tier.executions > 1 else None
+    for number in range(1, walls.tier.executions + 1):
+        head, *parts = _carry_out(walls)
+        stands = (
+            first is not None
+            and number < walls.tier.executions
+            and head.get("reason") != "memory"
+            and remains.cleared(first)
+        )
+        if stands:
+            head |= {"stands": True, **_used()}
+        wire.send(SOCKET, json.dumps(head).encode(), *parts)
+        if not stands:
+            break
+    os._exit(0)
+
+
+def _carry_out(walls: around.Walls) -> tuple[Any, ...]:
+    """Carry out the next execution; the head of its report, and the rest."""
+    try:
+        job = json.loads(bytes(wire.receive(SOCKET)[0]))
+    except EOFError:  # nobody needs it any more
+        os._exit(0)
     limits = job["limits"]
     log.redirect(limits["log_bytes"])
     _reseed()
     calls = Calls(SOCKET, limit=limits["result_bytes"])
     stage = Stage()
     try:
-        walls.raise_walls(
-            tier, cpu_seconds=limits["cpu_seconds"], memory_bytes=limits["memory_bytes"]
+        around.raise_walls(
+            walls,
+            cpu_seconds=limits["cpu_seconds"],
+            memory_bytes=limits["memory_bytes"],
+            file_bytes=limits["file_bytes"],
+            files=[Opened(path=path, write=write) for path, write in job["files"]],
         )
         report = perform(job, calls, stage)
     except BaseException as error:  # noqa: BLE001  # whatever it was, it ends here
         report = _last_words(error, stage)
     log.flush()
-    wire.send(SOCKET, *report)
-    os._exit(0)
+    head, *parts = report
+    return (json.loads(head), *parts)
 
 
-def _take_descriptors(messages: int, output: int, errors: int) -> None:
+def _used() -> dict[str, float]:
+    """What this process has used so far: processor time in seconds, memory at most in bytes."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
+
+
+def _take_descriptors(messages: int, output: int, errors: int, walls: around.Walls) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # In this order no source is overwritten before it is used: all of them are above 2.
     os.dup2(output, 1)
     os.dup2(errors, 2)
     os.dup2(messages, SOCKET, inheritable=False)
-    os.closerange(SOCKET + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    kept = SOCKET
+    if not walls.tier.may_fork:
+        # Its own status alone, and the rules that it is about to be held to.
+        kept = around.STATUS
+        os.dup2(os.open("/proc/self/status", os.O_RDONLY), kept, inheritable=False)
+        if walls.rules is not None:
+            kept = around.RULES
+            os.dup2(walls.rules, kept, inheritable=False)
+    os.closerange(kept + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
 def _take_signals() -> None:
@@ -80,7 +125,7 @@ def _reseed() -> None:
 
 def _last_words(error: BaseException, stage: Stage) -> tuple[bytes, ...]:
     try:
-        walls.grant_last_words()
+        around.grant_last_words()
         reason, message = _failure(error, stage)
         # What the error's frames hold is what filled the memory.
         error.__traceback__ = error.__context__ = error.__cause__ = None
@@ -97,13 +142,17 @@ def _failure(error: BaseException, stage: Stage) -> tuple[str, str]:
     match error:
         # Where it finds no memory for an error, either, the interpreter speaks of one that it lost.
         case MemoryError() | OSError(errno=errno.ENOMEM) | SystemError() if (
-            not isinstance(error, SystemError) or walls.was_full()
+            not isinstance(error, SystemError) or around.was_full()
         ):
             return "memory", f"it needed more memory than its limit{_place(error, stage)}"
         case values.TooLarge():
             return "output_too_large", str(error)
         case values.Refused() | Unusable():
             return "error", f"{stage.name}: {error}"
+        case Elsewhere() | FileNotFoundError() if not stage.name:
+            return "error", f"a file that it was granted is not there: {error}"
+        case _ if (said := templates.complaint(error, stage.name)) is not None:
+            return "error", said
         case SyntaxError():
             return "error", f"{type(error).__name__}: {error.msg} (line {error.lineno})"
         case _:

@@ -1,6 +1,6 @@
 """What code registered as source finds: some builtins, some modules, the state and the tools.
 
-This makes mistakes readable ("open() is not available here"), no more. Code that wants out
+Code that was granted files finds an `open` for them, and further modules by their names. This makes mistakes readable ("open() is not available here"), no more. Code that wants out
 of a Python namespace gets out; what holds it is the process around it (`walls`).
 """
 
@@ -32,6 +32,8 @@ from typing import Any, NoReturn
 
 from . import agentic
 from .calls import ToolError
+from .files import opener
+from .landlock import Opened
 from .state import WorkflowState
 
 #: Usable by name without an import.
@@ -54,6 +56,17 @@ MODULES: tuple[ModuleType, ...] = (
     time,
     uuid,
 )
+
+#: Usable by name where they are granted. What is left out (os, sys, subprocess, ctypes, importlib,
+#: socket, inspect, pickle …) is left out for good.
+FURTHER = (
+    "abc", "array", "asyncio", "binascii", "bisect", "bz2", "calendar", "cmath", "collections.abc",
+    "colorsys", "contextlib", "contextvars", "copy", "csv", "dataclasses", "difflib", "enum",
+    "graphlib", "gzip", "heapq", "hmac", "html", "html.parser", "io", "ipaddress", "lzma",
+    "numbers", "operator", "pprint", "queue", "quopri", "secrets", "shlex", "struct", "threading",
+    "tomllib", "typing", "unicodedata", "urllib.parse", "weakref", "xml.etree.ElementTree", "zlib",
+    "zoneinfo",
+)  # fmt: skip
 
 #: What source may import of typing, where it may import at all.
 _TYPING = """
@@ -93,12 +106,18 @@ _IMPORTED_BY_C = frozenset(
 )
 
 # Attribute access from text or by a callback would undo the check of the source.
-_WITHHELD = {string: {"Formatter"}, functools: {"update_wrapper", "WRAPPER_ASSIGNMENTS"}}
+_WITHHELD = {
+    "string": {"Formatter"},
+    "functools": {"update_wrapper", "WRAPPER_ASSIGNMENTS"},
+    "operator": {"attrgetter", "methodcaller"},
+    "io": {"open", "open_code", "FileIO"},
+}
 
 
 def warm() -> None:
     """Make, in the zygote, what every child would else make on its own."""
-    for name in (*_IMPORTED_BY_C, "encodings.idna"):
+    # Behind the walls nothing can be loaded that is not Python, so what may be granted is loaded now.
+    for name in (*_IMPORTED_BY_C, *FURTHER, "encodings.idna"):
         try:
             importlib.import_module(name)
         except ImportError:  # some exist in some versions of Python alone
@@ -106,9 +125,47 @@ def warm() -> None:
     _common()
 
 
-def namespace(*, invoke: Callable[..., Any], tools: object) -> dict[str, Any]:
-    """The globals of one execution."""
-    return {**_common(), "invoke": invoke, "tools": tools}
+def namespace(
+    *,
+    invoke: Callable[..., Any],
+    tools: object,
+    files: Sequence[Opened] = (),
+    modules: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The globals of one execution, with what it was granted."""
+    found = {**_common(), "invoke": invoke, "tools": tools}
+    if not files and not modules:
+        return found
+    names, importable = _granted(modules)
+    given = {**found["__builtins__"], "__import__": functools.partial(_import, importable)}
+    if files:
+        given["open"] = opener(files)
+    return {**found, **names, "__builtins__": given}
+
+
+def _granted(modules: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Modules by the name of their outermost package, and all that may be imported."""
+    seen = {
+        name: SimpleNamespace(**_public(importlib.import_module(name)))
+        for name in modules
+        if name in FURTHER
+    }
+    importable = {**_importable(), **seen}
+    names: dict[str, Any] = {name: module for name, module in seen.items() if "." not in name}
+    # Outer before inner, so that html.parser finds html.
+    for name in sorted(seen, key=lambda name: name.count(".")):
+        first, *rest = name.split(".")
+        if not rest:
+            continue
+        # A module that everybody has is not to be changed, should it be `collections`.
+        place = names.get(first) or SimpleNamespace(**vars(_common().get(first, SimpleNamespace())))
+        names[first] = importable[first] = place
+        for part in rest[:-1]:
+            if not hasattr(place, part):
+                setattr(place, part, SimpleNamespace())
+            place = getattr(place, part)
+        setattr(place, rest[-1], seen[name])
+    return names, importable
 
 
 @functools.cache
@@ -137,13 +194,13 @@ def _builtins() -> dict[str, Any]:
         "getattr": _getattr,
         "hasattr": _hasattr,
         "setattr": _setattr,
-        "__import__": _import,
+        "__import__": functools.partial(_import, None),
     }
 
 
 def _public(module: ModuleType) -> dict[str, Any]:
     """A module's public names, without the modules that it imported itself."""
-    withheld = _WITHHELD.get(module, set())
+    withheld = _WITHHELD.get(module.__name__, set())
     return {
         name: value
         for name, value in vars(module).items()
@@ -178,6 +235,7 @@ def _attribute(name: str) -> str:
 
 
 def _import(
+    granted: dict[str, Any] | None,
     name: str,
     _globals: object = None,
     _locals: object = None,
@@ -185,10 +243,11 @@ def _import(
     level: int = 0,
 ) -> Any:
     """What an import statement gets: of our own code's bundles, and what C code asks for."""
-    found = _importable().get(name) if level == 0 else None
+    importable = _importable() if granted is None else granted
+    found = importable.get(name) if level == 0 else None
     if found is not None:
         # `import a.b` gets a, `from a.b import c` gets a.b.
-        return found if wanted else _importable()[name.partition(".")[0]]
+        return found if wanted else importable[name.partition(".")[0]]
     if name not in _IMPORTED_BY_C:
         raise ImportError("Import statements are not allowed in dynamic code")
     return importlib.import_module(name)

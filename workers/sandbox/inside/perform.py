@@ -8,12 +8,14 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from . import procs, values
+from . import procs, templates, values
 from .agentic import Detached
 from .calls import Calls, Tools
+from .landlock import Opened
 from .namespace import namespace
 from .state import Changes, Context, WorkflowState
 
@@ -25,6 +27,15 @@ _CHOICE_BYTES = 1024
 
 class Unusable(Exception):
     """There is no function to call, or it answered with what cannot be understood."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What code is given beyond its arguments."""
+
+    calls: Calls
+    files: Sequence[Opened]
+    modules: Sequence[str]
 
 
 class Stage:
@@ -48,21 +59,32 @@ def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, 
     )
     limit: int = job["limits"]["result_bytes"]
     arguments: Mapping[str, Any] = job["arguments"]
+    if job.get("mode") == "template":
+        stage.name, stage.file = job["name"], templates.FILE
+        stage.lines = job["source"].splitlines()
+        seed = f"{job['context'].get('idempotency_key', '')}/{job['name']}"
+        text = templates.render(job["source"], arguments["variables"], seed)
+        return _report(returned_state=False, parts=(_result(text, limit),))
+    given = _Given(
+        calls=calls,
+        files=[Opened(path=path, write=write) for path, write in job.get("files", ())],
+        modules=job.get("modules", ()),
+    )
     if "params" in arguments:
-        function = _find(job, calls, stage)
+        function = _find(job, given, stage)
         named = procs.named(_parameters(function), arguments, context)
         value, status = procs.answered(function(**named))
         said = values.encode(status, what="status", limit=limit)
         return _report(returned_state=False, parts=(_result(value, limit), said))
     if "state" not in arguments:
-        value = _call_plainly(_find(job, calls, stage), arguments, context)
+        value = _call_plainly(_find(job, given, stage), arguments, context)
         return _report(returned_state=False, parts=(_result(value, limit),))
 
     state = WorkflowState(arguments["state"])
     changes = Changes(state)
     value = None
     if job["source"] is not None or job["library"] is not None:
-        value = _call_on_state(_find(job, calls, stage), state, arguments, context)
+        value = _call_on_state(_find(job, given, stage), state, arguments, context)
     if isinstance(value, Detached):
         value = value.value
     elif isinstance(value, Mapping) and value is not state:
@@ -73,7 +95,7 @@ def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, 
         values.encode(changes.removed(), what="deleted keys of the state", limit=limit),
     ]
     if job["choose"] is not None:
-        judge = _find(job["choose"], calls, stage)
+        judge = _find(job["choose"], given, stage)
         seen = WorkflowState(copy.deepcopy(dict(state)))
         parts.append(_choice(_call_on_state(judge, seen, {}, context)))
     return _report(returned_state=value is state, parts=parts)
@@ -87,11 +109,11 @@ def _report(*, returned_state: bool, parts: Sequence[bytes]) -> tuple[bytes, ...
     return (json.dumps({"type": "done", "returned_state": returned_state}).encode(), *parts)
 
 
-def _find(code: Mapping[str, Any], calls: Calls, stage: Stage) -> Callable[..., Any]:
+def _find(code: Mapping[str, Any], given: _Given, stage: Stage) -> Callable[..., Any]:
     stage.name = code["name"]
     if code["library"] is not None:
         return _installed(code["library"], stage)
-    return _defined(code["name"], code["source"], calls, stage)
+    return _defined(code["name"], code["source"], given, stage)
 
 
 def _installed(place: str, stage: Stage) -> Callable[..., Any]:
@@ -106,11 +128,16 @@ def _installed(place: str, stage: Stage) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # callable, as just seen
 
 
-def _defined(name: str, source: str, calls: Calls, stage: Stage) -> Callable[..., Any]:
+def _defined(name: str, source: str, granted: _Given, stage: Stage) -> Callable[..., Any]:
     stage.file, stage.lines = f"<{name}>", source.splitlines()
     # With the annotations feature a hint may name a type that does not exist here.
     code = compile(source, stage.file, "exec", flags=_ANNOTATIONS, dont_inherit=True)
-    given = namespace(invoke=calls.invoke, tools=Tools(calls))
+    given = namespace(
+        invoke=granted.calls.invoke,
+        tools=Tools(granted.calls),
+        files=granted.files,
+        modules=granted.modules,
+    )
     found = dict(given)
     exec(code, found)  # noqa: S102  # the purpose of this process
     defined = {key: value for key, value in found.items() if given.get(key) is not value}

@@ -9,7 +9,12 @@ An execution has a session of its own. When its child ends, for whatever reason,
 killed before the child is reaped, so its id cannot belong to anybody else; then whatever has
 left that session. The zygote is the subreaper of all its descendants, so a process that loses
 its parent turns up as its child and, unless it belongs to the session of a live execution,
-is killed. Only then the worker is told.
+is killed. Only then the worker is told. A child of installed code that waits for another
+execution is looked at in the same way, and ended unless it is the last one of its session.
+
+Where each execution has a pid namespace of its own, the kernel does all that when the first
+process of it ends; the zygote's own care is then the second one. It is the first process of a
+namespace itself, and knows its children by other ids than the worker does.
 """
 
 from __future__ import annotations
@@ -29,7 +34,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from . import child, namespace, process, walls
+from . import child, namespace, process, templates, walls
+from .landlock import Opened
 
 _SETUP_BYTES = 1 << 20
 _DESCRIPTORS = 4
@@ -44,10 +50,11 @@ class _Execution:
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket, tier: walls.Tier, parent: int) -> None:
+    def __init__(self, control: socket.socket, walls: walls.Walls) -> None:
         self._control = control
-        self._tier = tier
-        self._parent = parent
+        self._walls = walls
+        # 0, and the same for good, where the parent is outside of its namespace.
+        self._parent = os.getppid()
         self._pid = os.getpid()
         self._by_pid: dict[int, _Execution] = {}
         self._by_status: dict[int, _Execution] = {}
@@ -80,7 +87,7 @@ class _Zygote:
         status_fd, messages, output, errors = descriptors
         status = socket.socket(fileno=status_fd)
         try:
-            pid = os.fork()
+            pid = self._walls.fork()
         except OSError as error:
             _tell(status, {"failed": str(error)})
             status.close()
@@ -90,32 +97,49 @@ class _Zygote:
             execution = _Execution(pid, status)
             self._by_pid[pid] = self._by_status[status_fd] = execution
             self._poll.register(status, select.POLLIN)
-            _tell(status, {"pid": pid})
+            _tell(status, {"pid": pid if self._walls.shown is None else 0})
         for fd in (messages, output, errors):
             os.close(fd)
 
     def _become_child(self, messages: int, output: int, errors: int) -> NoReturn:
         try:
             child.live(
-                parent=self._pid,
+                parent=self._pid if self._walls.shown is None else 0,
                 messages=messages,
                 output=output,
                 errors=errors,
-                tier=self._tier,
+                walls=self._walls,
             )
         finally:
             os._exit(1)
 
     def _heed(self, execution: _Execution) -> None:
-        """The worker wants the end of an execution, or does not listen any more."""
+        """The worker wants the end of an execution, does not listen any more, or wants to know
+        whether the child may carry out another one.
+        """
         try:
             asked = execution.status.recv(16)
         except OSError:
             asked = b""
+        if asked == b"look" and self._is_alone(execution):
+            _tell(execution.status, {"alone": True})
+            return
         _kill(execution.pid)
         if not asked:
             # At its end a socket stays readable; the child's death will close it.
             self._poll.unregister(execution.status)
+
+    def _is_alone(self, execution: _Execution) -> bool:
+        """Whether a child that waits for more is the last one of its session; else it is ended.
+
+        Nobody but this process buries those who have lost their parents, so that nobody is
+        missed between two lines of what the kernel says.
+        """
+        children = _children(self._pid)
+        sessions = {_session(pid) for pid in children if pid not in self._by_pid}
+        if sessions - {execution.pid}:
+            self._kill_strays()
+        return execution.pid in children and execution.pid not in sessions
 
     def _heed_signals(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -159,10 +183,8 @@ class _Zygote:
             time.sleep(0.001)
 
     def _belongs(self, pid: int) -> bool:
-        try:
-            return pid in self._by_pid or os.getsid(pid) in self._by_pid
-        except ProcessLookupError:
-            return True
+        session = _session(pid)
+        return session is None or pid in self._by_pid or session in self._by_pid
 
     def _end_all(self) -> NoReturn:
         """The worker is gone: leave nothing behind."""
@@ -188,19 +210,36 @@ def main(fd: int) -> NoReturn:
     sys.path[:] = [place for place in sys.path if place != setup["home"]]
     sys.path.extend(place for place in setup["path"] if place not in sys.path)
     namespace.warm()
+    if not setup["library"]:
+        templates.warm(setup["templates"])
     for module in setup["preload"]:
         # A library that cannot be imported fails the jobs that name it, each with its reason.
         with contextlib.suppress(Exception):
             importlib.import_module(module)
-    walls.prepare(tier)
+    folders = [Opened(path=path, write=write) for path, write in setup["folders"]]
+    try:
+        standing = walls.stand(tier, setup["mode"], folders)
+    except walls.Lacking as lacking:
+        control.send(json.dumps({"lacking": str(lacking)}).encode())
+        os._exit(0)
+    if not tier.may_fork and standing.shown is None:
+        # A change of user has made the kernel forget it.
+        process.signal_when_parent_dies(signal.SIGUSR1)
+        if os.getppid() != setup["parent"]:
+            os._exit(0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
         # Stopping the worker's group must not end what the worker may still finish. A handler
         # and not SIG_IGN, which programs started by trusted code would inherit.
         signal.signal(number, _hear)
     gc.collect()
     gc.freeze()
-    zygote = _Zygote(control, tier, setup["parent"])
-    control.send(b"ready")
+    zygote = _Zygote(control, standing)
+    ready = {
+        "mode": standing.mode,
+        "other_user": standing.other_user,
+        "threads": tier.may_fork or standing.processes > 0,
+    }
+    control.send(json.dumps(ready).encode())
     zygote.serve()
 
 
@@ -235,6 +274,13 @@ def _children(pid: int) -> list[int]:
             return [int(word) for word in file.read().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN: the groups are dead
         return []
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _tell(status: socket.socket, report: Mapping[str, object]) -> None:

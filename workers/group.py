@@ -1,0 +1,88 @@
+"""Doing for many at once what threads ask for one by one.
+
+There is no timer: what is asked for while the last doing is under way is done together next. So one
+who asks alone waits for nobody, and the more there are, the less each costs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from engine.errors import GaveUp, Unavailable
+
+Asked = TypeVar("Asked")
+Given = TypeVar("Given")
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket(Generic[Asked, Given]):
+    asked: Asked
+    called: threading.Event = field(default_factory=threading.Event)
+    #: It is this thread's turn to do what waits; else its own is done.
+    leads: bool = False
+    given: Given | None = None
+    error: BaseException | None = None
+
+
+class Group(Generic[Asked, Given]):
+    """Does `do` for what is asked, in the order of asking, at most `most` at a time.
+
+    `do` gets what was asked and gives as many answers, in the same order. The thread that asks
+    first does it for all who wait by then; whoever waits longest is next. Where it fails for
+    several it is tried for each alone, so that one cannot hold up the others; but for a database
+    that is away, which is nobody's fault and told to all.
+    """
+
+    def __init__(self, do: Callable[[Sequence[Asked]], Sequence[Given]], *, most: int) -> None:
+        self._do = do
+        self._most = most
+        self._lock = threading.Lock()
+        self._waiting: deque[_Ticket[Asked, Given]] = deque()
+        self._busy = False
+
+    def ask(self, asked: Asked) -> Given:
+        """Have it done; the answer. Raises whatever doing it raises."""
+        ticket: _Ticket[Asked, Given] = _Ticket(asked)
+        with self._lock:
+            self._waiting.append(ticket)
+            ticket.leads, self._busy = not self._busy, True
+        if not ticket.leads:
+            ticket.called.wait()
+        if ticket.leads:
+            self._lead()
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.given  # type: ignore[return-value]  # there is an answer where there is no error
+
+    def _lead(self) -> None:
+        """Do what waits, this thread's own among it, then call whoever comes next."""
+        with self._lock:
+            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        try:
+            self._carry_out(batch)
+        finally:
+            with self._lock:
+                following = self._waiting[0] if self._waiting else None
+                self._busy = following is not None
+            for ticket in batch[1:]:
+                ticket.called.set()
+            if following is not None:
+                following.leads = True
+                following.called.set()
+
+    def _carry_out(self, batch: Sequence[_Ticket[Asked, Given]]) -> None:
+        try:
+            for ticket, given in zip(batch, self._do([one.asked for one in batch]), strict=True):
+                ticket.given = given
+        except BaseException as error:  # noqa: BLE001  # each is raised where it was asked for
+            away = isinstance(error, Unavailable) and not isinstance(error, GaveUp)
+            if len(batch) == 1 or away:
+                for ticket in batch:
+                    ticket.error = error
+                return
+            for ticket in batch:
+                self._carry_out([ticket])
