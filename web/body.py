@@ -8,6 +8,7 @@ fields there are; everything that is wrong is reported at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 from urllib.parse import quote
 from uuid import UUID
@@ -21,7 +22,8 @@ from engine.core import values
 from engine.core.problem import Problem
 from engine.core.values import InvalidJson, Json
 from engine.errors import Invalid
-from web.errors import WrongMediaType
+from web import connection
+from web.errors import BadRequest, WrongMediaType
 
 #: Bytes of a request's body, unless the app is made with another limit.
 MAX_BYTES = 1_048_576
@@ -94,12 +96,25 @@ def read_bytes(request: Request) -> bytes:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # What a few bytes unfold to is nothing to find out here.
         raise WrongMediaType("compressed bodies are not read; send it without Content-Encoding")
-    found = request.get_data(cache=False)
+    with received():
+        found = request.get_data(cache=False)
     limit = request.max_content_length
     # Of a body without a length, Werkzeug hands out what lies within the limit and is silent.
     if request.content_length is None and limit is not None and len(found) >= limit:
         raise RequestEntityTooLarge
     return found
+
+
+@contextmanager
+def received() -> Iterator[None]:
+    """Raise `BadRequest` where a body that is read within does not come as it was announced."""
+    try:
+        yield
+    except connection.BROKEN as error:
+        problem = Problem(
+            path="", message="the body is not as its headers announce it", remedy="send it whole"
+        )
+        raise BadRequest([problem]) from error
 
 
 def strict(text: bytes) -> Json:

@@ -8,6 +8,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from gunicorn.http.errors import NoMoreData, ParseException
+
+#: What reading raises where a body does not come as its headers announce it.
+BROKEN = (ParseException, NoMoreData, BlockingIOError, ConnectionError, TimeoutError)
 #: Where servers put it into the environment of a request.
 KEYS = ("gunicorn.socket", "werkzeug.socket")
 #: A client that does not send what it has begun is gone after this,
@@ -43,7 +47,7 @@ def drain(environ: dict[str, Any]) -> None:
     """
     deadline = time.monotonic() + _DRAIN_SECONDS
     left = _DRAIN_BYTES
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, ParseException):
         while left > 0 and time.monotonic() < deadline:
             chunk = environ["wsgi.input"].read(min(left, 65_536))
             if not chunk:

@@ -74,6 +74,7 @@ _WORDS = {
 _RETRY_SECONDS = "1"
 _LISTED = 100
 _LEGIBLE = 500
+_DETAIL = 8000
 
 
 def status_of(error: BaseException) -> HTTPStatus:
@@ -159,16 +160,16 @@ def _told(detail: str, problems: Sequence[Problem]) -> str:
     )
 
 
-def _legible(text: str) -> str:
+def _legible(text: str, most: int = _LEGIBLE) -> str:
     """A text that any reader takes: names that a client made up stand in paths and messages."""
-    if len(text) > _LEGIBLE:
-        text = f"{text[:_LEGIBLE]}…"
+    if len(text) > most:
+        text = f"{text[:most]}…"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _detail(error: Exception, status: HTTPStatus) -> str:
     if isinstance(error, CeleriacError):
-        return error.message
+        return _legible(error.message, _DETAIL)
     return _WORDS.get(status, status.description or status.phrase)
 
 

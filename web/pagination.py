@@ -16,7 +16,7 @@ from engine.core.problem import Problem
 from engine.core.values import InvalidJson, Json
 from engine.errors import Invalid
 from engine.store.trail import Place
-from web import body
+from web import body, moments
 
 T = TypeVar("T")
 K = TypeVar("K", int, str)
@@ -47,6 +47,17 @@ def key_of(text: str | None, kind: type[K]) -> K | None:
     if type(found) is kind:
         return found
     raise _unknown()
+
+
+def texts_of(text: str | None) -> tuple[str, str, str] | None:
+    """The key of three texts that a cursor stands for."""
+    if text is None:
+        return None
+    match _opened(text):
+        case [str(first), str(second), str(third)]:
+            return first, second, third
+        case _:
+            raise _unknown()
 
 
 def id_of(text: str | None) -> str | None:
@@ -80,7 +91,7 @@ def wait_of(text: str | None) -> tuple[datetime, str, str] | None:
     match _opened(text):
         case [str(at), str(run), str(step)] if body.uuid(run) is not None:
             try:
-                return datetime.fromisoformat(at), run, step
+                return _moment(at), run, step
             except ValueError:
                 raise _unknown() from None
         case _:
@@ -96,7 +107,7 @@ def approval_of(text: str | None) -> tuple[datetime, str, str, int, int] | None:
             body.uuid(run) is not None and 0 < attempt < _INT and 0 < round_ < _INT
         ):
             try:
-                return datetime.fromisoformat(at), run, step, attempt, round_
+                return _moment(at), run, step, attempt, round_
             except ValueError:
                 raise _unknown() from None
         case _:
@@ -110,7 +121,7 @@ def moment_of(text: str | None) -> tuple[datetime, str] | None:
     match _opened(text):
         case [str(at), str(name)]:
             try:
-                return datetime.fromisoformat(at), name
+                return _moment(at), name
             except ValueError:
                 raise _unknown() from None
         case _:
@@ -138,7 +149,7 @@ def group_of(
         case [*keys] if len(keys) == len(by) and all(isinstance(key, str) for key in keys):
             try:
                 return tuple(
-                    _aware(key) if name in times else key
+                    _moment(key) if name in times else key
                     for name, key in zip(by, keys, strict=True)
                 )
             except ValueError:
@@ -147,11 +158,8 @@ def group_of(
             raise _unknown()
 
 
-def _aware(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        raise ValueError(text)
-    return found
+def _moment(text: str) -> datetime:
+    return moments.in_utc(datetime.fromisoformat(text))
 
 
 def pair_of(text: str) -> tuple[int, int]:

@@ -52,7 +52,7 @@ def build(platform: Platform) -> Site:
     return Site(
         platform=background.behind(platform, errands),
         errands=errands,
-        nudger=Nudger(platform.broker),
+        nudger=Nudger(platform.broker.nudge),
         listener=Listener(platform.live),
         places=Places(platform.settings.streams),
         clerk=Clerk(platform),

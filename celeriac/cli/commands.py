@@ -33,6 +33,16 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "run": Entry("run", "Start a run of a workflow, by file or by name, and watch it."),
         "runs": Entry("runs", "List runs, the newest first."),
         "show": Entry("runs", "Show a run: its state, its steps, why it ended."),
+        "checkpoints": Entry(
+            "checkpoints", "List the places of a run that it can be taken up from, or show one."
+        ),
+        "fork": Entry(
+            "checkpoints",
+            "Start a run that goes on from a place of another one, which stays as it is.",
+        ),
+        "restart": Entry(
+            "checkpoints", "Start a run that goes on from just before a step of another one."
+        ),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
         "cancel": Entry("acts", "Stop a run, or every run of a filter."),
         "terminate": Entry(
@@ -65,17 +75,27 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "backtest": Entry(
             "backtests", "Lead recorded runs of a workflow through another version of it."
         ),
+        "explain": Entry("replays", "Say why a run is where it is, and what it waits for."),
+        "replay": Entry("replays", "Decide a run once more from what was recorded."),
         "functions": Entry("functions", "List the functions that nodes can use."),
         "tools": Entry("functions", "List the tools that running steps can call."),
         "stand": Entry(
             "functions", "Change the status or the tags of a tool, from the next call on."
         ),
-        "register": Entry("functions", "Register a function or a tool from its source."),
+        "register": Entry(
+            "functions",
+            "Register a function or a tool from its source, or a service from a document.",
+        ),
+        "services": Entry("services", "Bring the tools of a server into the registry."),
     },
     "Who may do what": {
         "me": Entry("users", "Say who you are, and what you may do."),
         "user": Entry("users", "List, make and change the users of your tenant."),
         "key": Entry("keys", "List, make, rotate and revoke API keys."),
+        "secrets": Entry("secrets", "Put, list, delete and rotate secrets."),
+        "capabilities": Entry(
+            "capabilities", "Grant, show and revoke what registered code may reach."
+        ),
     },
     "Guardrails": {
         "policy": Entry(
@@ -104,6 +124,10 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "db": Entry("database", "Look after the database's schema."),
         "audit": Entry("audit", "Read and verify what happened, and who did what."),
         "doctor": Entry("doctor", "Check what must always hold of the stored runs."),
+        "drill": Entry(
+            "drill",
+            "Disturb a platform of its own, and see whether anything is lost or happens twice.",
+        ),
         "version": Entry("version", "Print the version."),
     },
 }

@@ -33,10 +33,11 @@ def tools(*, as_json: bool) -> None:
 
 @click.group()
 def register() -> None:
-    """Register a function or a tool from its source.
+    """Register a function or a tool from its source, or a service from a document.
 
-    FILE is Python, `-` stdin; it defines a function of the name. Registering what has not changed is
-    the same version; a new version is for the runs submitted from then on.
+    FILE is Python, which defines a function of the name, or YAML for a service; `-` is stdin.
+    Registering what has not changed is the same version; a new version is for the runs submitted
+    from then on.
     """
 
 
@@ -88,6 +89,27 @@ def tool(
     _show(found, as_json=as_json)
 
 
+@register.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@printing.json_option
+def service(*, file: str, as_json: bool) -> None:
+    """Register a service: a tool that reaches a host, a database, a model, a server of tools.
+
+    FILE is YAML or JSON: name, kind, config, and the terms that tools have. What must stay secret
+    stands in it as $env.NAME.
+    """
+    asked = _document(files.text_of(file))
+    missing = [field for field in ("name", "kind", "config") if field not in asked]
+    if missing:
+        raise Invalid(
+            [Problem(path=field, message="it is missing", remedy="give it") for field in missing],
+            "the service cannot be registered",
+        )
+    with api.connected() as client:
+        found = client.register_service(**asked)
+    _show(found, as_json=as_json)
+
+
 @click.command()
 @click.argument("name")
 @click.argument("status", type=click.Choice(definitions.STATUSES), required=False)
@@ -102,11 +124,16 @@ def stand(*, name: str, status: str | None, tag: Sequence[str], reason: str) -> 
         client.stand_tool(name, status=status, tags=list(tag) if tag else None, reason=reason)
 
 
-def _terms(text: str) -> dict[str, Any]:
+def _document(text: str) -> dict[str, Any]:
     found = documents.read_text(text)
     if not isinstance(found, dict):
         remedy = "write fields: cost_estimate_usd: 0.01"
-        raise Invalid([Problem(path="terms", message="they are no object", remedy=remedy)])
+        raise Invalid([Problem(path="", message="it is no object", remedy=remedy)])
+    return found
+
+
+def _terms(text: str) -> dict[str, Any]:
+    found = _document(text)
     for name in ("name", "description", "code"):
         found.pop(name, None)
     return found
@@ -130,7 +157,8 @@ def _row(function: Function) -> Sequence[object]:
             function.takes if isinstance(function, Tool) else function.parameters
         ).items()
     )
-    place = function.library or function.created_by
+    served = function.service if isinstance(function, Tool) else None
+    place = function.library or (served["kind"] if served else function.created_by)
     return function.name, function.version, takes, function.description, place
 
 

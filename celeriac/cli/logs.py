@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from celeriac.cli import api, printing
+from celeriac.cli.words import Words
 from celeriac.client import LogLine, Run
 
 
@@ -19,12 +20,14 @@ from celeriac.client import LogLine, Run
 def logs(*, run: str, follow: bool, step: str | None, as_json: bool) -> None:
     """Print what the steps of a run have printed.
 
-    With --json, one object a line.
+    With --json, one object a line; what a model said is in the pieces in which it came then (`stream`
+    is `tokens`), each to be put behind the one before.
     """
     console = printing.console()
     with api.connected() as client:
         found = client.run(run)
-        for line in _followed(found, step) if follow else found.logs(step):
+        lines = _followed(found, step) if follow else found.logs(step)
+        for line in lines if as_json else _whole(lines):
             if as_json:
                 printing.line(line)
             else:
@@ -36,6 +39,14 @@ def _followed(run: Run, step: str | None) -> Iterator[LogLine]:
         told = event.told
         if isinstance(told, LogLine) and step in {None, told.step}:
             yield told
+
+
+def _whole(lines: Iterator[LogLine]) -> Iterator[LogLine]:
+    """The lines, those of models put together."""
+    words = Words()
+    for line in lines:
+        yield from words.take(line)
+    yield from words.rest()
 
 
 def _shown(line: LogLine) -> Text:

@@ -94,6 +94,9 @@ def _facts(run: Run) -> Iterator[Text]:
     )
     if run.parent is not None:
         yield Text.assemble(("parent    ", "bold"), f"{run.parent.step} of {run.parent.run_id}")
+    if run.forked_from is not None:
+        origin = f"line {run.forked_from.seq} of {run.forked_from.run_id}"
+        yield Text.assemble(("forked at ", "bold"), origin)
     yield Text.assemble(("status    ", "bold"), watching.ending(run))
     if run.stuck_error:
         again = printing.time(run.stuck_until)

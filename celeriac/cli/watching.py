@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from celeriac.cli import printing
+from celeriac.cli.words import Words
 from celeriac.client import Line, LogLine, Run
 
 #: Why an edge was not taken, where that is worth a word.
@@ -20,9 +21,12 @@ _ASKED = {
     "CancelRequested": "asks for it to stop",
     "TerminateRequested": "cuts it off",
     "SkipRequested": "asks for it to be skipped",
+    "ResultGiven": "says what its result is",
     "RetryRequested": "asks for it to be begun anew",
 }
 
+#: Characters of what a model is saying that are shown beside what a run is at.
+_SAID = 60
 #: Wide enough for most names of steps; grows with longer ones.
 _WIDTH = 24
 
@@ -34,6 +38,8 @@ def follow(run: Run, console: Console) -> Run:
         for event in run.events():
             for line in story.tell(event.told):
                 console.print(line)
+        for line in story.rest():
+            console.print(line)
     return run.refresh()
 
 
@@ -43,16 +49,19 @@ class Story:
     def __init__(self) -> None:
         #: Steps that are being carried out or wait for a worker, with the time of their start.
         self.live: dict[str, datetime] = {}
+        #: What models say.
+        self.words = Words()
         #: What steps' names take, so that the rest stands in a column.
         self._width = _WIDTH
 
     def tell(self, told: Line | LogLine) -> Iterator[Text]:
         """The lines that a reader is shown for what happened; most is worth none."""
         if isinstance(told, LogLine):
-            yield _joined(("  | ", "dim"), (told.text, "dim"))
+            yield from map(_printed, self.words.take(told))
             return
         body, at = told.body, told.at
         step = str(body.get("step", ""))
+        yield from map(_printed, self.words.rest(step))
         match told.kind:
             case "Admitted":
                 self.live[step] = at
@@ -76,12 +85,16 @@ class Story:
                 yield self._line("↻", "yellow", step, f"attempt {body['attempt']} in {wait}")
             case "TakeEdges" if body.get("untaken"):
                 yield from self._edges(body)
-            case "CancelRequested" | "TerminateRequested" | "SkipRequested" | "RetryRequested":
+            case kind if kind in _ASKED:
                 yield self._asked(told.kind, step, body, at)
             case "FinishRun":
                 self.live.clear()
             case _:
                 pass
+
+    def rest(self) -> Iterator[Text]:
+        """What is left to be shown when nothing happens any more."""
+        yield from map(_printed, self.words.rest())
 
     def _asked(self, kind: str, step: str, body: Mapping[str, Any], at: datetime) -> Text:
         """What somebody asks for, of the run or of a step."""
@@ -121,10 +134,12 @@ def ending(run: Run) -> Text:
 
 def waiting(story: Story, now: datetime) -> str:
     """What a run is at, for the line that is not yet written."""
-    return ", ".join(
+    steps = ", ".join(
         f"{step} ({printing.duration(max(now - since, timedelta()))})"
         for step, since in story.live.items()
     )
+    said = story.words.now[-_SAID:]
+    return f"{steps}: {said}" if said else steps
 
 
 class _Now:
@@ -135,6 +150,10 @@ class _Now:
 
     def __rich__(self) -> Text:
         return Text(printing.legible(waiting(self._story, datetime.now(UTC))), "dim")
+
+
+def _printed(line: LogLine) -> Text:
+    return _joined(("  | ", "dim"), (line.text, "dim"))
 
 
 def _moment(text: str) -> datetime:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import httpx2
 
-from celeriac.client import records, sources, wire
+from celeriac.client import records, sources, tool_servers, wire
 from celeriac.client.errors import Unavailable
 from celeriac.client.records import (
     Acted,
@@ -24,16 +24,20 @@ from celeriac.client.records import (
     Budgets,
     Call,
     Came,
+    Capability,
     Checkpoint,
     Delegation,
+    Effect,
     Event,
     Function,
     Key,
     Line,
     LogLine,
     Me,
+    Place,
     Policy,
     Result,
+    Secret,
     SentEvent,
     Step,
     Tool,
@@ -44,6 +48,7 @@ from celeriac.client.records import (
 )
 from celeriac.client.run import Run
 from celeriac.client.sessions import Sessions
+from celeriac.client.tool_servers import Synced
 from celeriac.client.wire import Wire
 from celeriac.sdk.graph import WorkflowGraph
 from celeriac.sdk.tools import ToolDefinition, get_global_registry
@@ -140,6 +145,36 @@ class Client:
         told = {**said, **terms, **new}
         return records.read(Tool, self._wire.post("/api/v1/tools", _sendable(told, "")))
 
+    def register_service(
+        self, name: str, kind: str, config: Mapping[str, Any], **terms: Any
+    ) -> Tool:
+        """Register a service: a tool that reaches outside, such as a host, a database, a model.
+
+        `config` is as its kind has it; what must stay secret stands in it as `$env.NAME`. `terms` are
+        as those of tools, and `description` and `effect`. Raises `Invalid`, and `Forbidden`.
+        """
+        told = {**terms, "name": name, "kind": kind, "config": dict(config)}
+        return records.read(Tool, self._wire.post("/api/v1/services", _sendable(told, "")))
+
+    def sync_services(
+        self,
+        name: str,
+        *,
+        trust_hints: bool = False,
+        dry_run: bool = False,
+        timeout: float = tool_servers.SECONDS,
+    ) -> Synced:
+        """Register the tools of a server as services, `NAME.TOOL`, and say what is different.
+
+        `name` is a service of kind `mcp`. A run asks it for its tools; `timeout` is how long that is
+        waited for, in seconds. A call is taken to be made `at_most_once`, unless the server's hints
+        are trusted. A `dry_run` registers nothing. Raises `NotFound`, `Invalid`, `Forbidden`,
+        `TimeoutError`, and `ApiError` where the server could not be asked.
+        """
+        return tool_servers.sync(
+            self, name, trust_hints=trust_hints, dry_run=dry_run, timeout=timeout
+        )
+
     def stand_tool(
         self,
         name: str,
@@ -214,6 +249,10 @@ class Client:
     def tools(self) -> Iterator[Tool]:
         """Tools by name, each in its newest version."""
         return self._pages(Tool, "/api/v1/tools")
+
+    def tool(self, name: str) -> Tool:
+        """The newest version of a tool. Raises `NotFound`."""
+        return records.read(Tool, self._wire.get(f"/api/v1/tools/{_quoted(name)}"))
 
     def get_tools_for_llm(
         self, *, tag: str | None = None, category: str | None = None
@@ -290,6 +329,58 @@ class Client:
             Key, self._wire.send("DELETE", f"/api/v1/keys/{_quoted(key)}", {"reason": why})
         )
 
+    # --- secrets and capabilities -------------------------------------------------------------
+
+    def put_secret(
+        self, name: str, value: str, *, sensitive: bool = True, reason: str = ""
+    ) -> Secret:
+        """Keep a value as the newest version of a secret; nobody is shown it again.
+
+        One that is `sensitive` is hidden wherever it turns up. Raises `Invalid`.
+        """
+        asked = {"name": name, "value": value, "sensitive": sensitive, "reason": reason}
+        return records.read(Secret, self._wire.post("/api/v1/secrets", asked))
+
+    def secrets(self) -> Iterator[Secret]:
+        """The secrets that there are, by name, without their values."""
+        return self._pages(Secret, "/api/v1/secrets")
+
+    def secret_versions(self, name: str) -> tuple[Secret, ...]:
+        """The versions of a secret, newest first. Raises `NotFound`."""
+        found = self._wire.get(f"/api/v1/secrets/{_quoted(name)}/versions")
+        return tuple(records.read(Secret, each) for each in found["items"])
+
+    def delete_secret(self, name: str, reason: str = "") -> Secret:
+        """Remove what was sealed of a secret, for good. Raises `NotFound`."""
+        place = f"/api/v1/secrets/{_quoted(name)}"
+        return records.read(Secret, self._wire.send("DELETE", place, {"reason": reason}))
+
+    def rotate_secrets(self, reason: str = "") -> Mapping[str, Any]:
+        """Seal with the first key of the ring what others have sealed: `key_id`, and `count`."""
+        found: Mapping[str, Any] = self._wire.post("/api/v1/secrets/rotate", {"reason": reason})
+        return found
+
+    def grant(self, subject: str, profile: Mapping[str, Any], reason: str = "") -> Capability:
+        """Grant a profile to `function:NAME@3`; without a version, to all that come.
+
+        It takes the place of what was granted. Raises `Invalid` with every problem, and `NotFound`.
+        """
+        asked = {"subject": subject, "profile": dict(profile), "reason": reason}
+        return records.read(Capability, self._wire.post("/api/v1/capabilities", asked))
+
+    def capabilities(self) -> Iterator[Capability]:
+        """What is granted, by whom it is for."""
+        return self._pages(Capability, "/api/v1/capabilities")
+
+    def capability(self, subject: str) -> Capability:
+        """The grant that holds: of a version its own, else that for all. Raises `NotFound`."""
+        return records.read(Capability, self._wire.get(f"/api/v1/capabilities/{_quoted(subject)}"))
+
+    def revoke_capability(self, subject: str, reason: str = "") -> Capability:
+        """Take a grant back. Raises `NotFound`."""
+        place = f"/api/v1/capabilities/{_quoted(subject)}"
+        return records.read(Capability, self._wire.send("DELETE", place, {"reason": reason}))
+
     # ------------------------------------------------------------------------------------------
 
     def apply_policy(self, policy: Document, reason: str = "") -> AppliedPolicy:
@@ -362,6 +453,39 @@ class Client:
         led = {"workflow": name, "version": number or None, "runs": which}
         given = {field: value for field, value in led.items() if value is not None}
         found = self._wire.post("/api/v1/backtests/version", given)
+        return found
+
+    def replay(
+        self,
+        run: str,
+        *,
+        version: str | None = None,
+        policy: Document | None = None,
+        beside: bool = False,
+    ) -> Mapping[str, Any]:
+        """Decide a run once more from what was recorded; nothing is carried out or changed.
+
+        By itself each decision is compared with the one in its history: `divergences` is 0, or the
+        `first` is told. Against another version of its workflow, or a policy (in place of those in
+        force, or `beside` them), the first place is told at which something else would have
+        followed, and what `would` have changed. Raises `Invalid` and `NotFound`.
+        """
+        if policy is not None and version is not None:
+            raise ValueError("give a policy or a version")
+        given: dict[str, Any] = {} if version is None else {"version": version}
+        if policy is not None:
+            text, _ = _written(policy)
+            given = {"policy": text, "beside": beside}
+        found: Mapping[str, Any] = self._wire.post(f"{_place(run)}/replay", given)
+        return found
+
+    def explain(self, run: str, before: int | None = None) -> Mapping[str, Any]:
+        """Why a run is where it is: what everything that `waits` waits for, and when it wakes.
+
+        Its last `decisions` tell each edge that was taken or was not, and why; older ones are asked
+        for with `before`. Raises `NotFound`.
+        """
+        found: Mapping[str, Any] = self._wire.get(f"{_place(run)}/explain", before=before)
         return found
 
     def policies(self) -> Iterator[Policy]:
@@ -846,6 +970,66 @@ class Client:
     def checkpoints(self, run: str) -> Iterator[Checkpoint]:
         """Places that a run can be taken up from, in order."""
         return self._pages(Checkpoint, f"{_place(run)}/checkpoints")
+
+    def checkpoint(self, run: str, seq: int, *, against: int | None = None) -> Place:
+        """A run as it was just after a line, and what has changed since another. Raises `NotFound`."""
+        found = self._wire.get(f"{_place(run)}/checkpoints/{seq}", against=against)
+        return records.read(Place, found)
+
+    def name_checkpoint(self, run: str, seq: int, name: str) -> Place:
+        """Name a line of a run's history. Raises `Conflict` when another line has that name."""
+        place = f"{_place(run)}/checkpoints/{seq}"
+        return records.read(Place, self._wire.send("PUT", place, {"name": name}))
+
+    def fork(
+        self,
+        run: str,
+        seq: int,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        removed: Sequence[str] = (),
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run that goes on from a line of another one, perhaps with other variables.
+
+        What was settled there is not done again, what was live begins anew; the other run stays as
+        it is. Raises `Conflict` where no run can go on from there.
+        """
+        accepted = self._wire.post(
+            f"{_place(run)}/checkpoints/{seq}/fork",
+            {"variables": _sendable(dict(variables or {}), "variables"), "removed": [*removed]},
+            idempotency_key=idempotency_key or str(uuid4()),
+        )
+        return self.run(accepted["run_id"])
+
+    def restart(
+        self,
+        run: str,
+        step: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        given: Mapping[str, Any] | None = None,
+        removed: Sequence[str] = (),
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run that goes on from just before a step of another one, which stays as it is.
+
+        The step is carried out anew, unless its `result` (and `choice`) is given. Raises as `fork`.
+        """
+        edits = _sendable(dict(variables or {}), "variables")
+        told = None if given is None else _sendable(dict(given), "given")
+        accepted = self._wire.post(
+            f"{_place(run)}/steps/{_quoted(step)}/restart",
+            {"variables": edits, "removed": [*removed], "given": told},
+            idempotency_key=idempotency_key or str(uuid4()),
+        )
+        return self.run(accepted["run_id"])
+
+    def effects(self, run: str, place: int | str) -> tuple[Effect, ...]:
+        """What a fork from a line, or a restart from a step, would make of the calls of a run."""
+        below = f"checkpoints/{place}" if isinstance(place, int) else f"steps/{_quoted(place)}"
+        found = self._wire.get(f"{_place(run)}/{below}/effects")
+        return tuple(records.read(Effect, each) for each in found["items"])
 
     # ------------------------------------------------------------------------------------------
 

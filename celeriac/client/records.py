@@ -93,6 +93,32 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A version of a secret. Its value is told to nobody."""
+
+    name: str
+    version: int
+    #: Whether it is hidden wherever it turns up.
+    sensitive: bool
+    created_by: str
+    created_at: datetime
+    #: What it is sealed with; None: what was sealed is gone.
+    key_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """What is granted to a function, a tool or a workflow."""
+
+    #: `function:NAME@3`, or without a version for all of them.
+    subject: str
+    profile: Mapping[str, Any]
+    granted_by: str
+    granted_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """A version of a policy."""
 
@@ -198,6 +224,8 @@ class Tool(Function):
     #: `active, deprecated, disabled, maintenance`.
     status: str
     tags: tuple[str, ...]
+    #: Of a service: its `kind` and `config`.
+    service: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +263,14 @@ class Parent:
 
     run_id: str
     step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The place of another run that a run goes on from."""
+
+    run_id: str
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -501,14 +537,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """One line that a step printed."""
+    """One line that a step printed; or some words of a model (`tokens`), as they came."""
 
     step: str
     attempt: int
     line: int
+    #: `stdout`, `stderr`; `tokens`: text that goes on where the one before ended, no line of its own.
     stream: str
     text: str
     at: datetime
+    #: Of tokens: the call of the step that they are said in.
+    call: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -519,6 +558,39 @@ class Checkpoint:
     at: datetime
     step: str | None
     snapshot: bool
+    name: str | None = None
+    named_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """A call of a run, and what would become of it in one that goes on from a place."""
+
+    step: str
+    ordinal: int
+    tool: str
+    version: int
+    #: `pure`, `idempotent`, `at_most_once`, `compensable`.
+    effect: str
+    #: `served`, `asked`, `repeated`.
+    becomes: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A run just after a line of its history."""
+
+    seq: int
+    name: str | None
+    named_by: str | None
+    #: Where its threads stand: `steps` that are live, `tokens` on edges.
+    frontier: Mapping[str, Any]
+    #: What its attempts had used by then.
+    spent: Mapping[str, float]
+    state: Mapping[str, Any]
+    against: int | None
+    #: What has changed since the line that it was held against.
+    difference: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

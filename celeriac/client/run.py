@@ -15,6 +15,7 @@ from celeriac.client.records import (
     Line,
     LiveStep,
     LogLine,
+    Origin,
     Parent,
     Result,
     SentEvent,
@@ -55,6 +56,8 @@ class Run:
     stuck_until: datetime | None
     #: The step that started it; None where somebody submitted it.
     parent: Parent | None = None
+    #: The run that it goes on from, and its line; None where it began at the start.
+    forked_from: Origin | None = None
     # None in a list:
     variables: Mapping[str, Any] | None = None
     #: What it gives, where its workflow declares that and it is completed.
@@ -157,6 +160,18 @@ class Run:
     def logs(self, step: str | None = None) -> Iterator[LogLine]:
         """What its steps, or one of them, have printed so far."""
         return self.client.logs(self.id, step)
+
+    def fork(self, seq: int, variables: Mapping[str, Any] | None = None) -> Run:
+        """A new run that goes on from a line of this one, perhaps with other variables."""
+        return self.client.fork(self.id, seq, variables)
+
+    def replay(self, **against: Any) -> Mapping[str, Any]:
+        """Decide it once more, as `Client.replay`."""
+        return self.client.replay(self.id, **against)
+
+    def explain(self, before: int | None = None) -> Mapping[str, Any]:
+        """Why it is where it is, as `Client.explain`."""
+        return self.client.explain(self.id, before)
 
     def checkpoints(self) -> Iterator[Checkpoint]:
         """Places that it can be taken up from."""

@@ -78,7 +78,7 @@ class Wire:
         return self._answer(request, again=idempotency_key is not None)
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
-        """Change or end something: `PATCH`, `DELETE`."""
+        """Change or end something: `PUT`, `PATCH`, `DELETE`."""
         return self._answer(self._http.build_request(method, path, json=body or {}), again=False)
 
     def send_file(self, path: str, name: str, file: IO[bytes], fields: Mapping[str, str]) -> Any:

@@ -53,6 +53,10 @@ class Home:
         return self.folder / "blob.key"
 
     @property
+    def secret_key(self) -> Path:
+        return self.folder / "secret.key"
+
+    @property
     def audit_key(self) -> Path:
         return self.folder / "audit.key"
 

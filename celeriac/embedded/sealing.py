@@ -1,14 +1,15 @@
-"""The keys of the embedded platform: what it seals its blobs with, what it signs anchors with."""
+"""The keys of the embedded platform: what it seals blobs and secrets with, what it signs anchors with."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from celeriac.embedded.folders import Home, write_private
 from engine import keys, signing
 from engine.errors import Unavailable
-from engine.keys import SECRET_BYTES, Key, Ring
+from engine.keys import SECRET_BYTES, Key, Ring, Use
 from engine.settings import Settings
 from engine.signing import SigningKeys
 
@@ -20,23 +21,27 @@ def with_keys(settings: Settings, home: Home, *, make: bool = False) -> Settings
     key: what was sealed with it cannot be read, what it signed not be believed, and a new one would
     only hide that.
     """
-    return _with_audit_key(_with_blob_key(settings, home, make=make), home, make=make)
+    settings = replace(
+        settings,
+        blob_keys=_ring(settings.blob_keys, home.blob_key, keys.BLOBS, make=make),
+        secret_keys=_ring(settings.secret_keys, home.secret_key, keys.SECRETS, make=make),
+    )
+    return _with_audit_key(settings, home, make=make)
 
 
-def _with_blob_key(settings: Settings, home: Home, *, make: bool) -> Settings:
-    if settings.blob_keys.keys:
-        return settings
-    if not home.blob_key.exists():
+def _ring(given: Ring, file: Path, use: Use, *, make: bool) -> Ring:
+    if given.keys:
+        return given
+    if not file.exists():
         if not make:
-            return settings
+            return given
         fresh = Ring(keys=(Key(id="local", secret=os.urandom(SECRET_BYTES)),))
-        write_private(home.blob_key, f"{fresh.text()}\n")
+        write_private(file, f"{fresh.text()}\n")
     try:
-        return replace(settings, blob_keys=keys.parse(home.blob_key.read_text().strip()))
+        return keys.parse(file.read_text().strip(), use)
     except (OSError, ValueError) as error:
         raise Unavailable(
-            f"{home.blob_key} holds no key for blobs: {error}; restore it, or set "
-            "CELERIAC_BLOB_KEYS"
+            f"{file} holds no key for {use.many}: {error}; restore it, or set {use.setting}"
         ) from error
 
 

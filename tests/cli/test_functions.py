@@ -88,3 +88,66 @@ def test_the_versions_of_a_workflow_are_listed(shell: Shell, tmp_path: Path) -> 
     assert "twofold" in shell("graphs").stdout
     versions = json.loads(shell("graphs", "twofold", "--json").stdout)
     assert [version["version"] for version in versions] == ["1.0.1", "1.0.0"]
+
+
+# --- services ---------------------------------------------------------------------------------
+
+SERVICE = """
+name: rates
+kind: http
+description: Exchange rates.
+config: {hosts: [https://rates.example.com], auth: {bearer: $env.TOKEN}}
+rate_per_minute: 60
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("[]", 1, "it is no object"),
+        ("kind: http", 1, "config"),
+        ("name: [", 1, ""),
+        (SERVICE.replace("http\n", "htp\n"), 1, "there is no kind 'htp'"),
+        (SERVICE.replace("https://", "ftp://"), 1, "config.hosts[0]"),
+        (SERVICE + "colour: blue\n", 1, "colour"),
+        (SERVICE + "parameters: {a: {type: string}}\n", 1, "parameters"),
+    ],
+)
+def test_a_service_that_is_refused_says_why(shell: Shell, text: str, code: int, said: str) -> None:
+    result = shell("register", "service", "-", text=text)
+
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_service_is_registered_from_its_document(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "rates.yaml"
+    file.write_text(SERVICE)
+
+    assert shell("register", "service", str(file)).stdout.startswith("rates@")
+    again = json.loads(shell("register", "service", str(file), "--json").stdout)
+    assert again["version"] == 1
+    assert again["service"]["config"]["auth"] == {"bearer": "$env.TOKEN"}
+    (row,) = [row for row in shell("tools").stdout.splitlines() if row.startswith("rates")]
+    assert "http" in row
+
+
+def test_syncing_what_is_no_server_says_so(shell: Shell) -> None:
+    assert shell("register", "service", "-", text=SERVICE).exit_code == 0
+
+    for name, said in (("rates", "no server of tools"), ("nobody", "not found")):
+        result = shell("services", "sync", name)
+        assert result.exit_code == 1
+        assert said in result.stderr
+        assert result.stdout == ""
+
+
+def test_syncing_a_server_that_may_not_be_reached_says_so(shell: Shell) -> None:
+    text = "name: inner\nkind: mcp\nconfig: {url: 'http://169.254.169.254/mcp'}\n"
+    assert shell("register", "service", "-", text=text).exit_code == 0
+
+    result = shell("services", "sync", "inner")
+
+    assert result.exit_code == 1
+    assert "may not be reached" in result.stderr

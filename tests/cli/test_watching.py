@@ -43,6 +43,25 @@ def test_a_failed_attempt_says_why() -> None:
     assert story.live == {}
 
 
+def said(text: str, *, call: int = 1, stream: str = "tokens") -> LogLine:
+    return LogLine(step="a#1", attempt=1, line=1, stream=stream, text=text, at=play.NOW, call=call)
+
+
+def test_what_a_model_says_is_shown_by_its_lines_and_what_it_is_saying_beside_the_clock() -> None:
+    story = Story()
+
+    assert told(story, admitted(), said("I lo"), said("ok\nand")) == ["  | I look"]
+    assert watching.waiting(story, play.at(2)) == "a#1 (2.0 s): and"
+    assert told(story, said(" find"), said("next", call=3)) == ["  | and find"]
+    assert told(story, said("printed", stream="stdout")) == ["  | next", "  | printed"]
+    assert told(story, said("the end"), line(play.succeeded("a#1"), seconds=2)) == [
+        "  | the end",
+        f"✓ {A} 2.0 s",
+    ]
+    told(story, said("left over"))
+    assert [text.plain for text in story.rest()] == ["  | left over"]
+
+
 def test_a_lost_attempt_names_its_worker() -> None:
     lines = told(Story(), admitted(), line(play.lost("a#1"), seconds=31))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -36,6 +37,13 @@ def worker(local_settings: Settings, control: Platform) -> Iterator[Platform]:
 def app(control: Platform) -> Iterator[Flask]:
     with site.served(control) as app:
         yield app
+
+
+@pytest.fixture
+def spec(app: Flask) -> dict[str, Any]:
+    """What the app says of itself."""
+    found: dict[str, Any] = app.test_client().get("/openapi.json").json
+    return found
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from engine.platform import Platform
 from engine.runs import launch, turns
 from engine.store.ids import RunId
 from tests.support import platforms
+from tests.support.described import fits
 from tests.support.platforms import LINE, TENANT, take
 from tests.support.site import Api
 from tests.support.waiting import waits_at
-from tests.web.test_openapi import fits
 
 NOWHERE = "01900000-0000-7000-8000-000000000000"
 

@@ -22,6 +22,7 @@ from engine.platform import Platform
 from engine.runs import acts, audit, sealing
 from engine.settings import Settings
 from engine.store import session, trail
+from tests.support.described import fits
 from tests.support.platforms import (
     LINE,
     TENANT,
@@ -36,9 +37,6 @@ from tests.support.platforms import (
 from tests.support.site import Api
 from tests.support.waiting import waits_at
 from tests.web import test_bundles
-from tests.web.test_openapi import fits, spec
-
-__all__ = ["spec"]
 
 #: Nothing else makes a request that changes something; the others only ask.
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -47,10 +45,12 @@ ASKING = frozenset(
     {
         *("validation.check_graph", "validation.check_node_name"),
         *("policies.lint", "policies.test", "backtests.policy", "backtests.version"),
+        "replays.replay",
     }
 )
 
 SOURCE = "def f(state):\n    return state"
+SERVICE = {"name": "served", "kind": "http", "config": {"hosts": ["https://api.example.com"]}}
 DOCUMENT: Mapping[str, Any] = {
     "workflow": "new",
     "nodes": {"a": {"uses": "noop"}},
@@ -115,6 +115,16 @@ class Place:
 
     def key(self) -> str:
         return str(self.made("/api/v1/keys", name="k")["id"])
+
+    def secret(self) -> str:
+        """The address of a secret."""
+        made = self.made("/api/v1/secrets", name="KEY", value="a value to be kept")
+        return f"/api/v1/secrets/{made['name']}"
+
+    def capability(self) -> str:
+        """The address of a grant."""
+        made = self.made("/api/v1/capabilities", subject="function:noop@1", profile={})
+        return f"/api/v1/capabilities/{made['subject']}"
 
     def delegation(self) -> dict[str, Any]:
         """What hands a say of ada's to somebody."""
@@ -194,8 +204,16 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "functions.register": lambda _: Asked("/api/v1/functions", {"name": "f", "code": SOURCE}),
     "tools.register": lambda _: Asked("/api/v1/tools", {"name": "f", "code": SOURCE}),
     "tools.stand": lambda _: Asked("/api/v1/tools/lookup/standing", {"tags": ["tried"]}),
+    "services.register_service": lambda _: Asked("/api/v1/services", SERVICE),
     "policies.apply": lambda _: _policy("applied"),
     "policies.withdraw": _withdrawal,
+    "secrets.put": lambda _: Asked("/api/v1/secrets", {"name": "PUT", "value": "a value"}),
+    "secrets.delete": lambda p: Asked(p.secret(), {}, method="DELETE"),
+    "secrets.rotate": lambda _: Asked("/api/v1/secrets/rotate", {}),
+    "capabilities.grant": lambda _: Asked(
+        "/api/v1/capabilities", {"subject": "function:noop", "profile": {"seconds": 3}}
+    ),
+    "capabilities.revoke": lambda p: Asked(p.capability(), {}, method="DELETE"),
     "users.create": lambda _: Asked("/api/v1/users", {"id": "bob"}),
     "users.change": lambda p: Asked(
         f"/api/v1/users/{p.user()}", {"roles": ["operator"]}, method="PATCH"
@@ -234,6 +252,11 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "runs.act_on_many": lambda p: Asked(
         "/api/v1/runs/bulk", {"action": "retry", "filter": {"ids": [p.stuck()]}}
     ),
+    "checkpoints.name": lambda p: Asked(
+        f"/api/v1/runs/{p.begun()}/checkpoints/1", {"name": "begun"}, method="PUT"
+    ),
+    "checkpoints.fork": _of_run("checkpoints/3/fork"),
+    "steps.restart": _of_run("steps/a%231/restart"),
     "steps.skip": _of_run("steps/a%231/skip"),
     "steps.retry": _of_run("steps/a%231/retry"),
     "waits.answer": lambda p: Asked(

@@ -14,9 +14,9 @@ from engine.runs import access
 from engine.runs.attempts import Succeeded
 from engine.store.ids import RunId
 from tests.support import platforms
+from tests.support.described import fits
 from tests.support.platforms import LINE, finish, publish, submit, take
 from tests.support.site import Api
-from tests.web.test_openapi import fits
 
 PLACE = "/api/v1/backtests"
 POLICY = (

@@ -19,6 +19,7 @@ from engine.store.tables import metadata
 from tests.support import platforms, site
 from tests.support.services import Services
 from tests.support.site import Api
+from web import pagination
 
 #: A block that must leave every table as it was.
 Watch = Callable[[], AbstractContextManager[None]]
@@ -33,6 +34,7 @@ GRAPH = {
     "edges": [{"source": "start", "target": "end"}],
 }
 DOCUMENT = {"workflow": "w", "nodes": {"a": {"uses": "noop"}}, "edges": ["a -> end"]}
+SERVICE = {"name": "s", "kind": "mcp", "config": {"url": "https://tools.example.com/mcp"}}
 ROUTES: dict[str, dict[str, Any]] = {
     "/nodes/register": SOURCE,
     "/tools/register": SOURCE,
@@ -43,7 +45,9 @@ ROUTES: dict[str, dict[str, Any]] = {
     "/api/v1/runs": {"workflow": "line", "inputs": {}},
     "/api/v1/functions": SOURCE,
     "/api/v1/tools": SOURCE,
+    "/api/v1/services": SERVICE,
     "/api/v1/runs/RUN/cancel": {"reason": "enough"},
+    "/api/v1/runs/RUN/replay": {"version": "1.0.0"},
 }
 
 #: JSON that somebody's parser or database chokes on (reliability.md 5.1), and what is said of it.
@@ -129,7 +133,7 @@ def counts(own: Settings) -> Iterator[Callable[[], dict[str, int]]]:
     owner = session.connect(own.database_url)
 
     def count() -> dict[str, int]:
-        with owner.begin() as connection:
+        with session.transaction(owner) as connection:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in metadata.sorted_tables
@@ -258,6 +262,7 @@ def test_a_field_that_is_needed_is_asked_for(
         "/tools/register": {"name", "code"},
         "/api/v1/functions": {"name", "code"},
         "/api/v1/tools": {"name", "code"},
+        "/api/v1/services": {"name", "kind", "config"},
         "/graph/create": {"nodes", "edges"},
         "/graph/run": {"graph_id"},
         "/graph/run_async": {"graph_id"},
@@ -524,7 +529,7 @@ DOCUMENTS: dict[str, tuple[Any, str]] = {
     ),
     "no end": (document(edges=["a -> a"]), "edges"),
     "no nodes": (document(nodes={}), "nodes"),
-    "a kind of later": (document(nodes={"a": {"kind": "llm"}}), "nodes.a.kind"),
+    "a kind without its fields": (document(nodes={"a": {"kind": "llm"}}), "nodes.a.prompt"),
     "a kind of never": (document(nodes={"a": {"kind": "magic"}}), "nodes.a.kind"),
     "an unknown field": (document(nodes={"a": {"uses": "noop", "retries": 3}}), "nodes.a.retries"),
     "a wrong timeout": (document(nodes={"a": {"uses": "noop", "timeout": "soon"}}), "timeout"),
@@ -735,8 +740,18 @@ def test_a_parameter_that_cannot_be_is_named(api: Api, run: str, path: str, fiel
 
 @pytest.mark.parametrize("seq", [0, 10**6, 2**62, 2**63, 2**200, "x", "-1"])
 def test_a_line_that_history_does_not_have_is_not_found(api: Api, run: str, seq: Any) -> None:
-    response = api.get(f"/api/v1/runs/{run}/checkpoints/{seq}")
+    place = f"/api/v1/runs/{run}/checkpoints"
+    response = api.get(f"{place}/{seq}")
     assert response.status_code in ([200] if seq == 0 else [404, 422])
+    refused(api.send("PUT", f"{place}/{seq}", json={"name": "nowhere"}), 404, 422)
+    if seq != 0:
+        refused(api.get(f"{place}/0?against={seq}"), 404, 422)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, None, 1, [], "a\0b"])
+def test_a_place_has_a_name_that_is_one(api: Api, run: str, name: Any) -> None:
+    response = api.send("PUT", f"/api/v1/runs/{run}/checkpoints/1", json={"name": name})
+    refused(response, 400, 422)
 
 
 @pytest.mark.parametrize("version", [0, 2, 2**31, 2**63, "x"])
@@ -755,9 +770,57 @@ def test_names_that_a_client_made_up_are_answered_legibly(api: Api) -> None:
     json.loads(response.data.decode())
 
 
+def test_a_name_without_end_is_not_told_back_whole(api: Api, run: str) -> None:
+    body = {"workflow": "w" * 500_000}
+    response = api.post("/api/v1/runs", json=body)
+    assert response.status_code == 404
+    assert response.json["detail"].startswith("Workflow not found: www")
+    assert len(response.data) < 20_000
+
+
 def test_a_flood_of_problems_is_cut_short(api: Api) -> None:
     data = json.dumps({"name": "f", "code": ["\x00"] * 20_000})
     response = api.post("/nodes/register", data=data, content_type="application/json")
     assert response.status_code == 422
     assert len(response.json["errors"]) == 101
     assert "19900 more" in response.json["errors"][-1]["message"]
+
+
+# --- times -------------------------------------------------------------------------------------
+
+TIMED = [
+    ("/api/v1/audit", "since"),
+    ("/api/v1/audit", "until"),
+    ("/api/v1/usage", "since"),
+    ("/api/v1/usage", "until"),
+]
+
+
+@pytest.mark.parametrize(("path", "field"), TIMED)
+@pytest.mark.parametrize("zone", ["+17:47", "-23:59", "+16:00"])
+def test_a_time_in_a_zone_that_no_database_knows_is_the_time_that_it_is(
+    api: Api, path: str, field: str, zone: str
+) -> None:
+    at = f"2026-01-31T12:00:00{zone}"
+    assert api.get(path, query_string={field: at}).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "field"), TIMED)
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59.999-10:00"])
+def test_a_time_beyond_the_calendar_is_refused(api: Api, path: str, field: str, at: str) -> None:
+    assert "calendar" in refused(api.get(path, query_string={field: at}), 422)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/keys", "/api/v1/waits", "/api/v1/approvals", "/api/v1/usage"]
+)
+@pytest.mark.parametrize(
+    "at", ["2026-01-31T12:00:00+17:47", "9999-12-31T23:59:59-10:00", "2026-01-31T12:00:00"]
+)
+def test_a_cursor_with_a_time_that_was_never_handed_out_does_no_harm(
+    api: Api, path: str, at: str
+) -> None:
+    for key in ([at, ZERO], [at, ZERO, "a#1"], [at, ZERO, "a#1", 1, 1], [at]):
+        by = {"by": "hour"} if path.endswith("usage") else {}
+        response = api.get(path, query_string={**by, "cursor": pagination.cursor(key)})
+        assert response.status_code in (200, 422), response.text

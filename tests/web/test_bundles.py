@@ -18,11 +18,11 @@ from engine.platform import Platform
 from engine.runs import executions, views
 from engine.store.ids import RunId
 from tests.support import platforms
+from tests.support.described import fits
 from tests.support.platforms import TENANT
 from tests.support.site import Api
 from tests.unit.formats.test_bundle import gzipped, tarred, zipped
 from tests.web.test_client import working
-from tests.web.test_openapi import fits
 
 DRAWING = """
 digraph Research {
@@ -146,6 +146,10 @@ def test_a_form_that_is_none_is_refused(api: Api) -> None:
         content_type="multipart/form-data",
     )
     assert twice.json["errors"][0]["message"] == "is given more than once"
+    nameless = b'--x\r\nContent-Disposition: form-data; filename="b.zip"\r\n\r\n.\r\n--x--\r\n'
+    refused = api.post(place, data=nameless, content_type="multipart/form-data; boundary=x")
+    assert refused.status_code == 422
+    assert refused.json["errors"][0]["message"] == "a part of the form has no name"
 
 
 def test_the_tenant_is_the_credentials_alone(api: Api, stranger: Api, control: Platform) -> None:

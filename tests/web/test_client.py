@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,12 @@ def working(control: Platform, worker: Platform) -> Iterator[Callable[[str], Non
     keeper.start()
     with Sandbox() as sandbox:
         own = Worker(
-            name="w1", platform=worker, sandbox=sandbox, keeper=keeper, coordinator=control
+            name="w1",
+            platform=worker,
+            sandbox=sandbox,
+            keeper=keeper,
+            coordinator=control,
+            follow=partial(turns.take_turns, control),
         )
 
         def work(run: str) -> None:

@@ -14,12 +14,10 @@ from engine.platform import Platform
 from engine.runs import access
 from engine.runs.access import Principal
 from tests.support import platforms
+from tests.support.described import fits
 from tests.support.platforms import TENANT
 from tests.support.site import Api
 from tests.support.waiting import waits_at
-from tests.web.test_openapi import fits, spec
-
-__all__ = ["spec"]
 
 STEP = "w%231"
 

@@ -6,42 +6,31 @@ tried as well; one whose body is not known here fails the test.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from werkzeug.routing import IntegerConverter, Rule
 
 from engine.core.principal import ADMIN, ROLES, Principal
 from engine.platform import DatabaseRole, Platform
-from engine.runs import access, catalogue, identity, policies, sessions
+from engine.runs import access
 from engine.sessions import story
-from engine.sessions.steps import Wanted
-from engine.sessions.words import StepType
-from engine.store import keys, session, tables, tenants
-from engine.store.ids import QuestionId, RunId
-from tests.support import platforms, site
-from tests.support.platforms import LINE, TENANT, finish, sql, take
+from engine.settings import Settings
+from engine.store import keys, session, tenants
+from tests.support import belongings, digests, platforms, site
+from tests.support.platforms import TENANT, sql
 from tests.support.services import Services
-from tests.support.waiting import waits_at
-from tests.unit.formats.test_bundle import FILES, tarred
 from web import permissions
 from web import site as sites
 from web.app import create_app
-
-SHA256 = "0" * 64
-#: What requests write that are refused.
-RECORDS = {"admin_act", "refused_request", "unknown_request"}
-SOURCE = "def thing(state):\n    return state"
-#: Nothing comes of it.
-POLICY = {"policy": "thing", "rules": ["steps > 1000000 → warn"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +39,8 @@ class World:
 
     app: Flask
     control: Platform
+    #: Sees every row.
+    owner: Engine
     #: Values of the parameters of addresses, that name what is there.
     things: Mapping[str, str]
     #: What differs for a role: a session does only what whoever began it says.
@@ -67,17 +58,28 @@ def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -
         site.controlled(site.local(settings)) as control,
         platforms.platform(settings, DatabaseRole.WORKER) as worker,
         site.served(control) as app,
+        _owner(settings) as owner,
     ):
         yield World(
             app=app,
             control=control,
-            things=_things(control, worker),
-            own={role: _session(control, role) for role in ROLES if _may(role, "run:start")},
+            owner=owner,
+            things=belongings.of(control, worker),
+            own={
+                role: belongings.session(control, role) for role in ROLES if _may(role, "run:start")
+            },
             ended=_ended(control),
-            roles={role: _key(control, role, {role}) for role in ROLES}
-            | {"nothing": _key(control, "nothing", set())},
+            roles={role: belongings.key(control, role, {role}) for role in ROLES}
+            | {"nothing": belongings.key(control, "nothing", set())},
             stranger=_stranger(control),
         )
+
+
+@contextmanager
+def _owner(settings: Settings) -> Iterator[Engine]:
+    engine = session.connect(settings.database_url or "")
+    yield engine
+    engine.dispose()
 
 
 # --- declaring -------------------------------------------------------------------------------------
@@ -85,7 +87,11 @@ def world(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_every_route_says_what_it_asks_for(world: World) -> None:
     known = {permission for held in ROLES.values() for permission in held}
-    of_admins = {"user:read", "user:write", "key:read", "key:write", "policy:write"}
+    of_admins = {
+        *("user:read", "user:write", "key:read", "key:write", "policy:write"),
+        *("secret:read", "secret:write", "capability:read", "capability:grant"),
+        "service:write",
+    }
     for rule in world.app.url_map.iter_rules():
         needed = permissions.of(world.app, rule.endpoint)
         assert needed in known | of_admins | {permissions.ANYBODY, permissions.PUBLIC}, rule
@@ -132,7 +138,7 @@ def test_what_needs_nobody_is_harmless(world: World) -> None:
 
 
 def test_who_may_not_is_refused_everywhere_and_changes_nothing(world: World) -> None:
-    before = _digests(world)
+    before = digests.of(world.owner)
     for rule, method in _closed(world.app):
         needed = permissions.of(world.app, rule.endpoint) or ""
         for name, token in {"none": None, **world.ended}.items():
@@ -144,17 +150,18 @@ def test_who_may_not_is_refused_everywhere_and_changes_nothing(world: World) -> 
                 response = _ask(world, rule, method, token)
                 assert response.status_code == 403, (role, method, rule.rule)
                 assert method == "HEAD" or needed in response.get_data(as_text=True)
-    assert _digests(world) == before
+    assert digests.of(world.owner) == before
     _check_records(world)
 
 
 def test_what_is_anothers_is_not_there(world: World) -> None:
     """Byte by byte the same as what is nobody's; and asking for it changes nothing."""
-    before = _digests(world, tenant=TENANT)
+    before = digests.of(world.owner, tenant=TENANT)
     random = {**world.things, **dict.fromkeys(_IDS, str(uuid4())), "sha256": "f" * 64}
     random |= {name: f"no-{name}" for name in _NAMES} | {"key": "no#1", "seq": "9", "exec_id": "x"}
     random["session_id"] = story.workflow_id(random["session_id"])
-    random["request_id"] = _request(random["asking"])
+    random["subject"] = "function:no-thing"
+    random["request_id"] = belongings.request(random["asking"])
     for rule, method in _closed(world.app):
         if not (_named(rule) | _named_in_body(rule)) & (_IDS | _NAMES | {"sha256"}):
             continue
@@ -165,13 +172,13 @@ def test_what_is_anothers_is_not_there(world: World) -> None:
         expected = 200 if rule.endpoint in _ANSWERS_EACH else 404
         assert theirs.status_code == nobodys.status_code == expected, (method, rule, theirs.text)
         assert _plain(theirs, world.things) == _plain(nobodys, random), (method, rule.rule)
-    assert _digests(world, tenant=TENANT) == before
+    assert digests.of(world.owner, tenant=TENANT) == before
 
 
 def test_another_tenant_named_in_a_request_is_not_there(world: World) -> None:
     """K29: the credential alone says which tenant is meant."""
     client, header = world.app.test_client(), _header(world.roles[ADMIN])
-    before = _digests(world)
+    before = digests.of(world.owner)
     asked = [
         client.get("/api/graph-bundle/list?tenantId=other", headers=header),
         client.get("/api/graph-bundle/list?tenantId=nobody", headers=header),
@@ -179,11 +186,13 @@ def test_another_tenant_named_in_a_request_is_not_there(world: World) -> None:
             "/api/v1/validation/graph", json={"name": "x", "tenantId": "other"}, headers=header
         ),
         client.post(
-            "/api/graph-bundle/upload", data={"file": _file(), "tenantId": "other"}, headers=header
+            "/api/graph-bundle/upload",
+            data={"file": belongings.archive(), "tenantId": "other"},
+            headers=header,
         ),
     ]
     assert [response.status_code for response in asked] == [404] * 4
-    assert _digests(world) == before
+    assert digests.of(world.owner) == before
 
 
 def test_who_may_is_let_in(world: World) -> None:
@@ -208,25 +217,20 @@ _WRONG = {400, 401, 403, 405, 415, 422, 500}
 # --- everybody -------------------------------------------------------------------------------------
 
 
-def _key(control: Platform, user: str, roles: set[str], **given: Any) -> str:
-    who = Principal(tenant=TENANT, user=user, roles=frozenset(roles))
-    return access.create_key(control.database, who, **given)
-
-
 def _ended(control: Platform) -> dict[str, str]:
     """Credentials that stand for nobody."""
-    good = _key(control, "ended", {ADMIN})
+    good = belongings.key(control, "ended", {ADMIN})
     (now,) = sql(control, "SELECT clock_timestamp()")[0]
-    revoked = _key(control, "ended", {ADMIN})
-    inactive = _key(control, "gone", {ADMIN})
+    revoked = belongings.key(control, "ended", {ADMIN})
+    inactive = belongings.key(control, "gone", {ADMIN})
     with session.transaction(control.database) as connection:
-        keys.revoke(connection, TENANT, _id(revoked))
+        keys.revoke(connection, TENANT, belongings.key_id(revoked))
         connection.execute(text("UPDATE principal SET active = false WHERE id = 'gone'"))
     return {
         "malformed": "nope",
         "unknown": f"clr_{'0' * 16}.{'0' * 43}",
         "secret": good.partition(".")[0] + "." + revoked.partition(".")[2],
-        "expired": _key(control, "ended", {ADMIN}, expires_at=now),
+        "expired": belongings.key(control, "ended", {ADMIN}, expires_at=now),
         "revoked": revoked,
         "inactive": inactive,
         "forged": "eyJhbGciOiJub25lIn0.e30.",
@@ -245,10 +249,6 @@ def _may(role: str, needed: str) -> bool:
     return needed == permissions.ANYBODY or who.may(needed)
 
 
-def _id(token: str) -> str:
-    return token.partition(".")[0].removeprefix("clr_")
-
-
 def _header(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
@@ -260,72 +260,11 @@ _IDS = {
     *("api_key", "run_id", "graph_id", "process_id", "event", "version_id"),
     *("session_id", "step_id", "checkpoint_id", "delegation", "asking", "request_id"),
 }
-_NAMES = {"name", "user"}
+_NAMES = {"name", "user", "subject"}
 #: What somebody of another tenant makes is his own: no id of ours is in it.
 _MAKES_ITS_OWN = {"sent.send"}
 #: Of several runs, what became of each is told beside the others.
 _ANSWERS_EACH = {"runs.act_on_many", "waits.answer_many"}
-
-
-def _things(control: Platform, worker: Platform) -> dict[str, str]:
-    """One of everything that an address can name, of the tenant."""
-    for namespace in ("function", "tool"):
-        catalogue.register(control, TENANT, namespace, "thing", SOURCE, by="ada")
-    platforms.register(control, "noop")
-    version = platforms.publish(control, {**LINE, "workflow": "thing"})
-    run = platforms.submit(control, version)
-    finish(control, worker, take(worker, run, "a#1"))
-    policies.apply(control, TENANT, json.dumps(POLICY), by="ada")
-    asking = platforms.submit(control, platforms.publish(control, waits_at("approval"))).run
-    target = _key(control, "target", {"viewer"})
-    ada = _key(control, "ada", {ADMIN})
-    with site.served(control) as app:
-        api = site.Api(client=app.test_client(), token=ada)
-        event = api.post("/api/v1/events/paid", json={}).json["id"]
-        process = api.post("/api/graph-bundle/upload", data={"file": _file()}).json["processId"]
-        hand = {"to": "target", "reason": "x", "run_id": asking, "step": "w#1"}
-        delegation = api.post("/api/v1/delegations", json=hand).json["id"]
-    return {
-        "api_key": _id(target),
-        "run_id": run.run,
-        "graph_id": version,
-        "version_id": version,
-        "process_id": process,
-        "event": event,
-        "delegation": delegation,
-        "asking": asking,
-        "request_id": _request(asking),
-        "sha256": SHA256,
-        "name": "thing",
-        "user": "target",
-        "version": "1.0.0",
-        "seq": "1",
-        "exec_id": "a#1.1",
-        "key": "a#1",
-        **_session(control, "ada", waits=True),
-    }
-
-
-def _session(control: Platform, user: str, *, waits: bool = False) -> dict[str, str]:
-    """A session of somebody's, with a checkpoint, and with a step that waits for people."""
-    begun = sessions.begin(control, TENANT, "thing", by=user)
-    run = RunId(TENANT, story.run_of(begun.workflow_id))
-    kept = sessions.checkpoint(control, run, "here", by=user)
-    assert kept.step_id is not None
-    found = {
-        "session_id": begun.workflow_id,
-        "step_id": kept.step_id,
-        "checkpoint_id": kept.checkpoint_id,
-    }
-    if not waits:
-        return found
-    asked = Wanted(step_type=StepType.HUMAN_INPUT, name="ask")
-    return {**found, "step_id": sessions.step(control, run, asked, by=user).step_id}
-
-
-def _request(run: str) -> str:
-    """The name of what a step of a run asks."""
-    return identity.question(QuestionId(TENANT, run, "w#1", 1, 1))
 
 
 def _closed(app: Flask) -> Iterator[tuple[Rule, str]]:
@@ -336,62 +275,9 @@ def _closed(app: Flask) -> Iterator[tuple[Rule, str]]:
                 yield rule, method
 
 
-def _file() -> tuple[io.BytesIO, str]:
-    return io.BytesIO(tarred(FILES)), "b.tar"
-
-
-def _bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """What is sent to the routes that take something that must be there, by endpoint."""
-    graph = {
-        "nodes": [{"name": "thing", "function": "thing"}, {"name": "end", "type": "end"}],
-        "edges": [{"source": "thing", "target": "end"}],
-    }
-    return {
-        "workflows.publish": {"json": LINE},
-        "runs.submit": {"json": {"version_id": things["version_id"]}},
-        "runs.act_on_many": {
-            "json": {"action": "pause", "filter": {"ids": [things["run_id"]]}, "limit": 1}
-        },
-        "functions.register": {"json": {"name": "g", "code": SOURCE.replace("thing", "g")}},
-        "tools.register": {"json": {"name": "g", "code": SOURCE.replace("thing", "g")}},
-        "tools.stand": {"json": {"tags": ["tried"]}},
-        "bundles.upload": {"data": {"file": _file()}},
-        "validation.check_graph": {"json": {"name": "x"}},
-        "validation.check_node_name": {"json": {"nodeName": "x", "graphId": things["version_id"]}},
-        "waits.add_items": {"json": {"items": [1]}},
-        "waits.answer_many": {"json": {"ids": [things["request_id"]], "choice": "approve"}},
-        "delegations.delegate": {
-            "json": {
-                "to": things["user"],
-                "reason": "x",
-                "run_id": things["asking"],
-                "step": "w#1",
-            }
-        },
-        "users.create": {"json": {"id": str(uuid4())}},
-        "keys.create": {"json": {"name": "k", "user": things["user"]}},
-        "policies.apply": {"json": {**POLICY, "policy": "g"}},
-        "policies.lint": {"json": POLICY},
-        "policies.test": {"json": {"policy": POLICY, "run": things["run_id"]}},
-        "backtests.policy": {"json": {"policy": POLICY, "runs": {"ids": [things["run_id"]]}}},
-        "backtests.version": {
-            "json": {"workflow": things["name"], "runs": {"ids": [things["run_id"]]}}
-        },
-        "sessions.begin": {"json": {"name": "g"}},
-        "sessions.step": {"json": {"step_type": "reasoning", "name": "g"}},
-        "sessions.give": {"json": {"input": 1}},
-        "sessions.rollback": {"json": {"checkpoint_id": things["checkpoint_id"]}},
-        "graph.create": {"json": graph},
-        "graph-runs.run": {"json": {"graph_id": things["graph_id"]}},
-        "graph-runs.run_async": {"json": {"graph_id": things["graph_id"]}},
-        "nodes.register_node": {"json": {"name": "g", "code": SOURCE.replace("thing", "g")}},
-        "tool-registry.register_tool": {"json": {"name": "g", "code": SOURCE}},
-    }
-
-
 def _named_in_body(rule: Rule) -> set[str]:
     marks = {name: f"@{name}" for name in _IDS | _NAMES}
-    sent = json.dumps(_bodies(marks).get(rule.endpoint, {}).get("json"))
+    sent = json.dumps(belongings.bodies(marks).get(rule.endpoint, {}).get("json"))
     return {name for name, mark in marks.items() if mark in sent}
 
 
@@ -407,8 +293,8 @@ def _ask(
     named = {name: _thing(rule, name, things) for name in rule.arguments}
     built = rule.build(named)
     assert built is not None, rule
-    given = _bodies(things).get(rule.endpoint, {"json": {}})
-    with_body = given if method in {"POST", "PATCH", "DELETE"} else {}
+    given = belongings.bodies(things).get(rule.endpoint, {"json": {}})
+    with_body = given if method in {"POST", "PUT", "PATCH", "DELETE"} else {}
     response = world.app.test_client().open(
         built[1],
         method=method,
@@ -443,26 +329,6 @@ def _names_a_key(rule: Rule) -> bool:
 # --- what came of it -------------------------------------------------------------------------------
 
 
-def _digests(world: World, *, tenant: str | None = None) -> dict[str, Any]:
-    """How many rows there are of everything, and a digest of them."""
-    found: dict[str, Any] = {}
-    for table in tables.metadata.sorted_tables:
-        if table.name in RECORDS:
-            continue
-        which = "true"
-        if tenant is not None and "tenant_id" in table.c:
-            which = f"tenant_id = '{tenant}'"
-        row = "(to_jsonb(t) - 'last_used_at')::text"
-        found[table.name] = tuple(
-            sql(
-                world.control,
-                f"SELECT count(*), md5(string_agg({row}, ',' ORDER BY {row}))"
-                f" FROM {table.name} t WHERE {which}",
-            )[0]
-        )
-    return found
-
-
 def _check_records(world: World) -> None:
     """An act for each credential, route and reason where the tenant is known, else a count."""
     assert sites.of(world.app).clerk.settled()
@@ -470,7 +336,7 @@ def _check_records(world: World) -> None:
     kept = sql(world.control, "SELECT * FROM refused_request")
     counted = {(row.credential, row.route): row.reason for row in kept}
     for name in ("secret", "expired", "revoked", "inactive"):
-        credential = f"key:{_id(world.ended[name])}"
+        credential = f"key:{belongings.key_id(world.ended[name])}"
         assert {route for key, route in counted if key == credential} == set(closed), name
         assert {why for (key, _), why in counted.items() if key == credential} == {name}
     for role, token in world.roles.items():
@@ -479,7 +345,7 @@ def _check_records(world: World) -> None:
             for rule, method in _closed(world.app)
             if not _may(role, permissions.of(world.app, rule.endpoint) or "")
         }
-        credential = f"key:{_id(token)}"
+        credential = f"key:{belongings.key_id(token)}"
         assert {route: why for (key, route), why in counted.items() if key == credential} == refused
     acts = sql(world.control, "SELECT * FROM admin_act WHERE action = 'request.refuse'")
     assert len(acts) == len(kept)
@@ -499,7 +365,7 @@ def _plain(response: Any, things: Mapping[str, str]) -> str:
     """An answer, but for what was asked for and for the id of the request."""
     told = response.get_data(as_text=True)
     asked = {things[name] for name in _IDS | _NAMES | {"sha256"}}
-    # A session is a run, and is told as one.
-    for value in asked | {story.run_of(things["session_id"])}:
+    # A session is a run, and is told as one. Longest first: some of them hold others.
+    for value in sorted(asked | {story.run_of(things["session_id"])}, key=len, reverse=True):
         told = told.replace(value, "…")
     return re.sub(r'"request_id":"[^"]*"', "", told)

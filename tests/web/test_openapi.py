@@ -5,58 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import jsonschema_rs
-import pytest
 from flask import Flask
-from werkzeug.test import TestResponse
 
 from engine.platform import Platform
 from tests.support import platforms
+from tests.support.described import BESIDE, fits, operations, path_of
 from tests.support.platforms import LINE, finish, take
 from tests.support.site import Api
-
-#: What is no resource, and so is not described.
-BESIDE = {"/", "/docs", "/docs/<name>", "/openapi.json", "/graph/ws/<run_id>"}
-
-
-@pytest.fixture
-def spec(app: Flask) -> dict[str, Any]:
-    found: dict[str, Any] = app.test_client().get("/openapi.json").json
-    return found
-
-
-def operations(spec: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    return {
-        (method.upper(), path): operation
-        for path, methods in spec["paths"].items()
-        for method, operation in methods.items()
-        if method in {"get", "post", "put", "patch", "delete"}
-    }
-
-
-def fits(app: Flask, spec: dict[str, Any], response: TestResponse) -> None:
-    """The answer is one that the description promises."""
-    matched, _ = app.url_map.bind_to_environ(response.request.environ).match(return_rule=True)
-    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", matched.rule)
-    told = operations(spec)[response.request.method, path]["responses"]
-    answer = told.get(str(response.status_code)) or told["default"]
-    if "$ref" in answer:
-        answer = spec["components"]["responses"][answer["$ref"].rpartition("/")[2]]
-    content = answer["content"][response.content_type]
-    schema = {**_strict(content.get("schema", {})), "components": _strict(spec["components"])}
-    jsonschema_rs.validator_for(schema).validate(response.json)
-
-
-def _strict(schema: Any) -> Any:
-    """The same schema, in which nothing that it does not name may stand."""
-    if isinstance(schema, list):
-        return [_strict(entry) for entry in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {name: _strict(entry) for name, entry in schema.items()}
-    if found.get("type") == "object" and "properties" in found:
-        found["additionalProperties"] = False
-    return found
 
 
 def test_the_description_is_openapi_3_1(spec: dict[str, Any]) -> None:
@@ -69,7 +24,7 @@ def test_every_route_is_described(app: Flask, spec: dict[str, Any]) -> None:
     described = {path for _, path in operations(spec)}
     for rule in app.url_map.iter_rules():
         if rule.rule not in BESIDE:
-            assert re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) in described
+            assert path_of(rule) in described
 
 
 def test_every_operation_says_what_it_does_and_what_it_answers(spec: dict[str, Any]) -> None:
@@ -157,6 +112,12 @@ def test_answers_hold_what_is_described_and_nothing_else(
         api.get(f"{place}/executions/nope"),
         api.get(f"{place}/timeline"),
         api.get(f"{place}/checkpoints"),
+        api.send("PUT", f"{place}/checkpoints/1", json={"name": "begun"}),
+        api.get(f"{place}/checkpoints/3?against=1"),
+        api.get(f"{place}/checkpoints/3/effects"),
+        api.get(f"{place}/steps/a%231/effects"),
+        api.post(f"{place}/steps/a%231/restart", json={"given": {"result": 1}}),
+        api.post(f"{place}/checkpoints/3/fork", json={"variables": {"n": 1}}),
         api.get(f"{place}/checkpoints/1"),
         api.get(f"{place}/wait?seconds=0"),
         api.post("/api/v1/runs", json={"workflow": "line"}),

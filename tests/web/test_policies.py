@@ -15,8 +15,8 @@ from engine.platform import Platform
 from engine.runs import access, policies
 from engine.store import session
 from tests.support import platforms
+from tests.support.described import fits
 from tests.support.site import Api
-from tests.web.test_openapi import fits
 
 PLACE = "/api/v1/policies"
 SPENDING = "policy: spending\nrules:\n  - sum(tokens_used) > 10\u2009000 → abort_lifetime\n"

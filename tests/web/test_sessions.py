@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -31,7 +32,17 @@ from celeriac.steps import (
 )
 from engine.errors import Forbidden
 from engine.platform import Platform
-from engine.runs import access, catalogue, definitions, doctor, policies, sessions, sweep, views
+from engine.runs import (
+    access,
+    catalogue,
+    definitions,
+    doctor,
+    policies,
+    sessions,
+    sweep,
+    turns,
+    views,
+)
 from engine.sessions import story
 from engine.sessions.steps import Wanted
 from engine.store.ids import RunId
@@ -99,6 +110,7 @@ def workers(control: Platform, worker: Platform) -> Iterator[None]:
                 sandbox=stack.enter_context(Sandbox()),
                 keeper=keeper,
                 coordinator=control,
+                follow=partial(turns.take_turns, control),
             )
             threads.append(threading.Thread(target=work, args=(own,)))
         for thread in threads:

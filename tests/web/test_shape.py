@@ -188,9 +188,11 @@ RECORDS: list[msg.Record] = [
         untaken=(msg.Untaken(edge=EdgeId("x"), why="condition"),),
     ),
     msg.RetryStep(step=msg.StepKey("a#1"), attempt=2, not_before=NOW, reason="error"),
+    msg.Forked(at=NOW, by="ada", version="v", run="r0", seq=4, hash="", variables={"n": 1}),
     msg.PauseRequested(at=NOW, by="ada"),
     msg.ResumeRequested(at=NOW, by="ada"),
     msg.SkipRequested(at=NOW, step=msg.StepKey("a#1"), by="ada"),
+    msg.ResultGiven(at=NOW, step=msg.StepKey("a#1"), by="ada"),
     msg.RetryRequested(at=NOW, step=msg.StepKey("a#1"), by="ada", attempt=1),
     msg.TerminateRequested(at=NOW, by="ada"),
     msg.JoinThreads(

@@ -92,7 +92,7 @@ def free_places(server: Server, idle: RunId) -> int:
     with contextlib.ExitStack() as stack:
         for taken in range(STREAMS):
             try:
-                socket = server.socket(f"/graph/ws/{idle.run}?after=1000000")
+                socket = server.socket_now(f"/graph/ws/{idle.run}?after=1000000")
             except websocket.WebSocketBadStatusException:
                 return taken
             stack.enter_context(contextlib.closing(socket))
@@ -224,7 +224,7 @@ def test_with_every_place_taken_all_else_is_served_at_once(
             client = stack.enter_context(server.client(headers=headers))
             stack.enter_context(client.stream("GET", f"{place}/events"))
         with pytest.raises(websocket.WebSocketBadStatusException) as raised:
-            server.socket(f"/graph/ws/{play.run.run}")
+            server.socket_now(f"/graph/ws/{play.run.run}")
         assert raised.value.status_code == 503
         assert int(raised.value.resp_headers["retry-after"]) >= 1
         with server.client(headers=headers) as client:

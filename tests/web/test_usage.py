@@ -19,9 +19,9 @@ from engine.platform import Platform
 from engine.runs import access, policies
 from engine.runs.attempts import Succeeded
 from engine.store.ids import RunId
+from tests.support.described import fits
 from tests.support.platforms import TENANT, chain, finish, publish, register, submit, take
 from tests.support.site import Api
-from tests.web.test_openapi import fits
 
 PLACE = "/api/v1/usage"
 
@@ -37,12 +37,6 @@ def spent(control: Platform, worker: Platform) -> RunId:
     own = {"cost_usd": 0.3, "tokens_used": 812, "seconds": 2.5}
     assert finish(control, worker, take(worker, run, "a#1"), Succeeded(own=own, usage=own))
     return run
-
-
-@pytest.fixture
-def spec(app: Flask) -> dict[str, Any]:
-    found: dict[str, Any] = app.test_client().get("/openapi.json").json
-    return found
 
 
 @pytest.fixture

@@ -13,12 +13,10 @@ from engine.runs import access, launch, turns
 from engine.runs.access import Principal
 from engine.store.ids import RunId
 from tests.support import platforms, site
+from tests.support.described import fits
 from tests.support.platforms import TENANT, wake
 from tests.support.site import Api
 from tests.support.waiting import waits_at
-from tests.web.test_openapi import fits, spec
-
-__all__ = ["spec"]
 
 STEP = "w%231"
 

@@ -175,7 +175,11 @@ def _form() -> tuple[FileStorage, Mapping[str, str]]:
     request.max_content_length = bundle.MAX_BYTES + _AROUND
     request.max_form_memory_size = _AROUND
     request.max_form_parts = _PARTS
-    files, form = request.files, request.form
+    with body.received():
+        files, form = request.files, request.form
+    if not all({*form, *files}):
+        message = "a part of the form has no name"
+        raise Invalid([Problem(path="", message=message, remedy="name it, or leave it out")])
     problems = [
         Problem(path=name, message="is not known here", remedy="remove it, or check its spelling")
         for name in sorted({*form, *files} - _FIELDS - {"file"})

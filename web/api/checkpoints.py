@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
+
+from flask import request
 
 from engine.core import codec
 from engine.errors import NotFound
-from engine.runs import views
-from web import pagination, site
-from web.api.runs import named
+from engine.runs import checkpoints, forks, views
+from engine.runs.checkpoints import Place
+from engine.runs.forks import Edits
+from web import body, pagination, permissions, principal, site
+from web.api.runs import KEY, entered, named
 from web.routing import Routes
-from web.schemas.history import LAST, CheckpointSchema, StateSchema
+from web.schemas.history import (
+    LAST,
+    CheckpointSchema,
+    EffectsSchema,
+    ForkSchema,
+    NameSchema,
+    PlaceArguments,
+    StateSchema,
+)
 from web.schemas.pages import PageArguments, page_of
+from web.schemas.runs import StatusSchema
 
 routes = Routes(
     "checkpoints",
@@ -25,7 +39,7 @@ routes = Routes(
 @routes.query(PageArguments)
 @routes.gives(page_of(CheckpointSchema))
 def list_checkpoints(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
-    """List the places where a step was settled, in order."""
+    """List the places where a step was settled, and those that have a name, in order."""
     limit = arguments["limit"]
     found = views.checkpoints(
         site.current().platform,
@@ -37,12 +51,83 @@ def list_checkpoints(arguments: dict[str, Any], run_id: str) -> dict[str, Any]:
 
 
 @routes.on("GET", "/<int:seq>", needs="run:read")
+@routes.query(PlaceArguments)
 @routes.gives(StateSchema)
-def show(run_id: str, seq: int) -> dict[str, Any]:
-    """Get the state of a run just after any line of its history."""
+def show(arguments: dict[str, Any], run_id: str, seq: int) -> dict[str, Any]:
+    """Get a run as it was just after any line of its history, and what has changed since another."""
+    run = named(run_id)
+    _check(run_id, seq)
+    here = site.current().platform
+    return _shown(checkpoints.at(here, run, seq, against=arguments["against"]))
+
+
+@routes.on("PUT", "/<int:seq>", needs="run:control")
+@routes.takes(NameSchema)
+@routes.gives(StateSchema)
+def name(asked: dict[str, Any], run_id: str, seq: int) -> dict[str, Any]:
+    """Name a line of a run's history, or name it anew. A name has one place in its run."""
+    run = named(run_id)
+    _check(run_id, seq)
+    here, who = site.current().platform, principal.current()
+    return _shown(checkpoints.name(here, run, seq, asked["name"], by=who.user))
+
+
+@routes.on("POST", "/<int:seq>/fork", needs="run:start")
+@routes.described(parameters=[KEY])
+@routes.takes(ForkSchema, required=False)
+@routes.gives(StatusSchema, HTTPStatus.CREATED)
+@routes.also_gives(
+    HTTPStatus.OK,
+    schema=StatusSchema,
+    description="The run was asked for before, under this key",
+    success=True,
+)
+def fork(
+    asked: dict[str, Any], run_id: str, seq: int
+) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Start a run that goes on from here, perhaps with other variables; this run stays as it is.
+
+    What was settled is not done again, what was live begins anew. Who asks must be allowed to read
+    runs as well.
+    """
+    here, who, run = site.current(), principal.current(), named(run_id)
+    permissions.check(who, "run:read")
+    _check(run_id, seq)
+    submitted = forks.fork(
+        here.platform,
+        run,
+        seq,
+        Edits(variables=asked["variables"], removed=asked["removed"]),
+        by=who.user,
+        scopes=who.scopes,
+        idempotency_key=body.idempotency_key(request),
+    )
+    return entered(submitted)
+
+
+@routes.on("GET", "/<int:seq>/effects", needs="run:read")
+@routes.gives(EffectsSchema)
+def effects(run_id: str, seq: int) -> dict[str, Any]:
+    """Say what a fork from here would make of the calls of the run. Nothing is carried out."""
+    run = named(run_id)
+    _check(run_id, seq)
+    return {"seq": seq, "items": forks.effects(site.current().platform, run, seq)}
+
+
+def _check(run_id: str, seq: int) -> None:
     if seq > LAST:
         raise NotFound(f"run {run_id} has no line {seq}")
-    platform, run = site.current().platform, named(run_id)
-    state = views.state_at(platform, run, seq)
-    variables = views.whole(platform, run, state.variables)
-    return {"seq": seq, "state": {**codec.plain(state), "variables": variables}}
+
+
+def _shown(place: Place) -> dict[str, Any]:
+    state = place.state
+    return {
+        "seq": place.seq,
+        "name": place.name,
+        "named_by": place.named_by,
+        "frontier": {"steps": [*state.steps.values()], "tokens": state.tokens},
+        "spent": place.spent,
+        "state": codec.plain(state),
+        "against": place.against,
+        "difference": place.difference,
+    }

@@ -44,6 +44,14 @@ _RETRY_MILLISECONDS = 1000
 _BEGINNING = "RequestStart"
 _ENDING = frozenset({"AttemptSucceeded", "AttemptFailed", "AttemptLost"})
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_STREAM = "text/event-stream"
+_DESCRIBED: Mapping[str, Json] = {
+    "200": {
+        "description": "Events `history`, `log`, and `end` when the run has ended",
+        "content": {_STREAM: {}},
+    },
+    "204": {"description": "The run has ended, and the caller has read all of it"},
+}
 
 _Attempt = tuple[str, int]
 
@@ -66,13 +74,10 @@ class Reader:
 
 @routes.on("GET", "/events", needs="run:read")
 @routes.query(EventsArguments)
-@routes.gives(
-    None,
-    content_type="text/event-stream",
-    description="Events `history`, `log`, and `end` when the run has ended",
-)
+@routes.gives(None)
 @routes.described(
-    parameters=[{"in": "header", "name": "Last-Event-ID", "schema": {"type": "string"}}]
+    parameters=[{"in": "header", "name": "Last-Event-ID", "schema": {"type": "string"}}],
+    responses=_DESCRIBED,
 )
 def events(arguments: dict[str, Any], run_id: str) -> Response:
     """Follow a run: what has happened first, then what happens."""
@@ -88,7 +93,7 @@ def events(arguments: dict[str, Any], run_id: str) -> Response:
     told = _told(
         here, run, reader, gone, may, payloads=arguments["payloads"], logs=arguments["logs"]
     )
-    response = Response(_kept(told, place), content_type="text/event-stream", headers=_HEADERS)
+    response = Response(_kept(told, place), content_type=_STREAM, headers=_HEADERS)
     # The generator's own end is not enough: one that was never begun is never ended.
     response.call_on_close(place.leave)
     return response

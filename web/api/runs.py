@@ -41,7 +41,7 @@ routes = Routes(
     description="Executions of workflows, from their submission to their end.",
 )
 
-_KEY = {
+KEY = {
     "in": "header",
     "name": "Idempotency-Key",
     "description": "Submissions under one key are one run, however often they are sent",
@@ -49,13 +49,13 @@ _KEY = {
 }
 
 _SIGNAL_KEY = {
-    **_KEY,
+    **KEY,
     "description": "For the action `signal`: each run is sent its event once under one key",
 }
 
 
 @routes.on("POST", "", needs="run:start")
-@routes.described(parameters=[_KEY])
+@routes.described(parameters=[KEY])
 @routes.takes(NewRunSchema)
 @routes.gives(StatusSchema, HTTPStatus.CREATED)
 @routes.also_gives(
@@ -75,7 +75,12 @@ def submit(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
         version_id = catalogue.find(
             here.platform, who.tenant, asked["workflow"], asked.get("version")
         ).id
-    submitted = _submit(version_id, asked["inputs"], named)
+    return entered(_submit(version_id, asked["inputs"], named))
+
+
+def entered(submitted: Submitted) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """A run that was accepted: where it stands, and where it is."""
+    here = site.current()
     here.nudger.nudge(submitted.run)
     status = views.status(here.platform, submitted.run)
     headers = {"Location": f"/api/v1/runs/{submitted.run.run}"}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
+from flask import request
+
 from engine.errors import NotFound
-from engine.runs import control, views
+from engine.runs import control, forks, restarts, views
+from engine.runs.forks import Edits
+from engine.runs.restarts import Given
 from engine.runs.views import Result, Step
-from web import pagination, principal, site
+from web import body, pagination, permissions, principal, site
 from web.api.blobs import described
-from web.api.runs import named, standing
+from web.api.runs import KEY, entered, named, standing
 from web.routing import Routes
+from web.schemas.history import EffectsSchema, RestartSchema
 from web.schemas.pages import PageArguments, page_of
 from web.schemas.runs import ReasonSchema, SkipSchema, StatusSchema
 from web.schemas.steps import (
@@ -99,6 +105,48 @@ def retry(asked: dict[str, Any], run_id: str, key: str) -> dict[str, Any]:
     here, run = site.current(), named(run_id)
     control.retry(here.platform, run, key, by=principal.current().user, reason=asked["reason"])
     return standing(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/steps/<key>/restart", needs="run:start")
+@routes.described(parameters=[KEY])
+@routes.takes(RestartSchema, required=False)
+@routes.gives(StatusSchema, HTTPStatus.CREATED)
+@routes.also_gives(
+    HTTPStatus.OK,
+    schema=StatusSchema,
+    description="The run was asked for before, under this key",
+    success=True,
+)
+def restart(
+    asked: dict[str, Any], run_id: str, key: str
+) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Start a run that goes on from just before a step; this run stays as it is.
+
+    The step is carried out anew, unless its result is given. Who asks must be allowed to read runs
+    as well.
+    """
+    who, given = principal.current(), asked["given"]
+    permissions.check(who, "run:read")
+    submitted = restarts.restart(
+        site.current().platform,
+        named(run_id),
+        key,
+        Edits(variables=asked["variables"], removed=asked["removed"]),
+        by=who.user,
+        scopes=who.scopes,
+        idempotency_key=body.idempotency_key(request),
+        given=None if given is None else Given(**given),
+    )
+    return entered(submitted)
+
+
+@routes.on("GET", "/steps/<key>/effects", needs="run:read")
+@routes.gives(EffectsSchema)
+def effects(run_id: str, key: str) -> dict[str, Any]:
+    """Say what a restart from this step would make of the calls of the run. Nothing is carried out."""
+    platform, run = site.current().platform, named(run_id)
+    seq = restarts.before(platform, run, key)
+    return {"seq": seq, "items": forks.effects(platform, run, seq)}
 
 
 @routes.on("GET", "/attempts", needs="run:read")

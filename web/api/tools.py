@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
+from http import HTTPStatus
 from typing import Any
 
 from flask import request
@@ -12,13 +14,14 @@ from engine.core.problem import Problem
 from engine.errors import Invalid
 from engine.runs import catalogue
 from engine.store.functions import Function
-from web import pagination, principal, site
+from web import body, pagination, principal, site
 from web.api import functions
 from web.routing import Routes
 from web.schemas.functions import (
     ChangeSchema,
     ModelToolsArguments,
     ModelToolSchema,
+    NewServiceSchema,
     NewToolSchema,
     StandingSchema,
     ToolVersionSchema,
@@ -41,10 +44,14 @@ def _register(asked: dict[str, Any]) -> Function:
         asked["code"],
         description=asked["description"] or "",
         effect=asked["effect"],
-        terms=tools.terms({name: asked[name] for name in _TERMS if name in asked}),
-        standing={name: asked[name] for name in _STANDING if name in asked},
+        terms=tools.terms(_given(asked, _TERMS)),
+        standing=_given(asked, _STANDING),
         by=who.user,
     )
+
+
+def _given(asked: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: asked[name] for name in names if name in asked}
 
 
 def _shown(found: Function) -> dict[str, Any]:
@@ -84,13 +91,43 @@ routes = functions.resource(
 def stand(asked: dict[str, Any], name: str) -> tools.Standing:
     """Change the status or the tags of a tool, in all of its versions, from the next call on."""
     who = principal.current()
-    change = {field: asked[field] for field in _STANDING if field in asked}
+    change = _given(asked, _STANDING)
     if not change:
         remedy = "give a status, tags, or both"
         raise Invalid([Problem(path="status", message="nothing is to change", remedy=remedy)])
     return catalogue.stand(
         site.current().platform, who.tenant, name, change, by=who.user, why=asked["reason"]
     )
+
+
+service_routes = Routes(
+    "services",
+    __name__,
+    url_prefix="/api/v1/services",
+    description="Tools that reach outside: HTTP hosts, databases, models, servers of tools.",
+)
+
+
+@service_routes.on("POST", "", needs="service:write")
+@service_routes.takes(NewServiceSchema)
+@service_routes.gives(WholeToolVersionSchema, HTTPStatus.CREATED)
+def register_service(asked: dict[str, Any]) -> tuple[Any, int, dict[str, str]]:
+    """Register a service under a name: a version of a tool, listed and guarded as tools are."""
+    who = principal.current()
+    found = catalogue.register_service(
+        site.current().platform,
+        who.tenant,
+        asked["name"],
+        asked["kind"],
+        asked["config"],
+        description=asked["description"] or "",
+        effect=asked["effect"],
+        terms=tools.terms(_given(asked, _TERMS)),
+        standing=_given(asked, _STANDING),
+        by=who.user,
+    )
+    place = f"/api/v1/tools/{found.name}/versions/{found.version}"
+    return _shown(found), HTTPStatus.CREATED, {"Location": body.address(place)}
 
 
 model_routes = Routes(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields
 
+from web.schemas.fields import Moment
 from web.schemas.pages import PageArguments
 
 
 class AuditArguments(PageArguments):
     """Which entries."""
 
-    since = fields.AwareDateTime(metadata={"description": "From this time on"})
-    until = fields.AwareDateTime(metadata={"description": "Before this time"})
+    since = Moment(metadata={"description": "From this time on"})
+    until = Moment(metadata={"description": "Before this time"})
     run = fields.String(metadata={"description": "Only of this run"})
     workflow = fields.String(metadata={"description": "Only of this workflow and its runs"})
     by = fields.String(metadata={"description": "Only what this user did"})

@@ -10,6 +10,7 @@ from engine.core.transitions import RunStatus
 from engine.guardrails.backtest import Consequence
 from engine.retrace import Kind
 from engine.runs import backtests
+from web.schemas.fields import Moment
 
 _STATUSES = [status.value for status in RunStatus]
 _CONSEQUENCES = list(get_args(Consequence))
@@ -32,8 +33,8 @@ class ChosenSchema(Schema):
         load_default=(),
         metadata={"description": "One of these"},
     )
-    since = fields.AwareDateTime(load_default=None, metadata={"description": "Submitted after it"})
-    until = fields.AwareDateTime(load_default=None, metadata={"description": "Submitted before it"})
+    since = Moment(load_default=None, metadata={"description": "Submitted after it"})
+    until = Moment(load_default=None, metadata={"description": "Submitted before it"})
     limit = fields.Integer(
         load_default=backtests.USUAL, validate=validate.Range(min=1, max=backtests.MOST)
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields
+
+from web import moments
 
 _CHARACTERS = 1024
 _NAMES = 1000
@@ -30,6 +33,23 @@ class Choice(fields.Field[Any]):
         ):
             raise ValidationError("is neither a text, nor true or false, nor a list of names")
         return tuple(names) if isinstance(value, list) else str(value)
+
+
+class Moment(fields.AwareDateTime):
+    """A time that a client names, in whatever zone: it is read in UTC."""
+
+    def _deserialize(
+        self,
+        value: Any,
+        attr: str | None,
+        data: Any,
+        **options: Any,
+    ) -> datetime:
+        found = super()._deserialize(value, attr, data, **options)
+        try:
+            return moments.in_utc(found)
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
 
 
 class Names(fields.List[str]):

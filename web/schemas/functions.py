@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from engine import tools
+from engine import services, tools
 from web.schemas.pages import PageArguments
 
 MOST_LISTED = 1000
@@ -87,6 +87,35 @@ class NewToolSchema(NewFunctionSchema, TermsSchema, StandingSchema):
     )
 
 
+class NewServiceSchema(TermsSchema, StandingSchema):
+    """A service as it is handed in: a tool of a kind, and how it is set up."""
+
+    name = fields.String(required=True, metadata={"example": "openai"})
+    kind = fields.String(required=True, metadata={"enum": sorted(services.READERS)})
+    config = fields.Dict(
+        keys=fields.String(),
+        required=True,
+        metadata={
+            "description": "As its kind has it; what must stay secret as $env.NAME",
+            "example": {"hosts": ["https://api.example.com"]},
+        },
+    )
+    description = fields.String(load_default=None, allow_none=True)
+    effect = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=validate.OneOf(tools.EFFECTS),
+        metadata={"description": "What a call leaves in the world; else as its kind says"},
+    )
+
+
+class ServiceSchema(Schema):
+    """What a service is."""
+
+    kind = fields.String()
+    config = fields.Dict()
+
+
 class FunctionSchema(Schema):
     """A version of a function or tool."""
 
@@ -108,6 +137,9 @@ class ToolVersionSchema(FunctionSchema, TermsSchema, StandingSchema):
 
     parameters = fields.Dict(
         metadata={"description": "The JSON Schema that it declares; else as `takes`"}
+    )
+    service = fields.Nested(
+        ServiceSchema, allow_none=True, metadata={"description": "Of a service: how it is set up"}
     )
     takes = fields.Dict(metadata={"description": "What its code takes, by name"})
     schema = fields.Dict(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
+from web.schemas.fields import Choice
 from web.schemas.pages import MOST
 
 #: As large as any seq can be.
 LAST = 2**62
+_NAME = 200
 
 
 class HistoryArguments(Schema):
@@ -58,12 +60,136 @@ class CheckpointSchema(Schema):
 
     seq = fields.Integer()
     at = fields.DateTime()
-    step = fields.String(allow_none=True)
+    step = fields.String(allow_none=True, metadata={"description": "The step that settled there"})
     snapshot = fields.Boolean()
+    name = fields.String(allow_none=True)
+    named_by = fields.String(allow_none=True)
+
+
+class PlaceArguments(Schema):
+    """What a place is held against."""
+
+    against = fields.Integer(
+        load_default=None,
+        validate=validate.Range(min=0, max=LAST),
+        metadata={"description": "Another `seq` of the run: say what has changed since"},
+    )
+
+
+class NameSchema(Schema):
+    """What a place is called from now on."""
+
+    name = fields.String(required=True, validate=validate.Length(min=1, max=_NAME))
+
+
+class ForkSchema(Schema):
+    """What of the variables is not to be as it was there."""
+
+    variables = fields.Dict(keys=fields.String(), load_default=dict)
+    removed = fields.List(
+        fields.String(), load_default=list, metadata={"description": "Variables to be taken away"}
+    )
+
+
+class GivenResultSchema(Schema):
+    """What the result of a step is to be, so that it is not carried out."""
+
+    result = fields.Raw(required=True, allow_none=True)
+    choice = Choice(
+        load_default=None,
+        metadata={"description": "What it chose, where its edges ask for that"},
+    )
+
+
+class RestartSchema(ForkSchema):
+    """How a run goes on from just before a step: with that carried out anew, unless a result is given."""
+
+    given = fields.Nested(GivenResultSchema, load_default=None, allow_none=True)
+
+
+class EffectSchema(Schema):
+    """A call of the run, and what would become of it."""
+
+    step = fields.String()
+    ordinal = fields.Integer()
+    tool = fields.String()
+    version = fields.Integer()
+    effect = fields.String(
+        validate=validate.OneOf(["pure", "idempotent", "at_most_once", "compensable"])
+    )
+    becomes = fields.String(
+        validate=validate.OneOf(["served", "asked", "repeated"]),
+        metadata={
+            "description": "`served`: not made again; `asked`: whether it happened is not known, and "
+            "people are asked; `repeated`: made again, if the run comes there"
+        },
+    )
+
+
+class EffectsSchema(Schema):
+    """Calls whose effects a run that goes on from a place may repeat, or not."""
+
+    seq = fields.Integer()
+    items = fields.List(fields.Nested(EffectSchema))
+
+
+class StandingStepSchema(Schema):
+    """A live step."""
+
+    key = fields.String()
+    node = fields.String()
+    status = fields.String()
+    attempt = fields.Integer()
+
+
+class StandingTokenSchema(Schema):
+    """A mark on an edge."""
+
+    edge = fields.String()
+    target = fields.String()
+    waits = fields.Boolean(metadata={"description": "For others that belong with it"})
+
+
+class FrontierSchema(Schema):
+    """Where the threads of a run stand."""
+
+    steps = fields.List(fields.Nested(StandingStepSchema))
+    tokens = fields.List(fields.Nested(StandingTokenSchema))
+
+
+class VariableChangeSchema(Schema):
+    """A variable that is not the same."""
+
+    before = fields.Raw(allow_none=True)
+    after = fields.Raw(allow_none=True)
+
+
+class DifferenceSchema(Schema):
+    """What has changed since another place: variables, live steps, visits, what was used."""
+
+    added = fields.Dict(keys=fields.String())
+    removed = fields.Dict(keys=fields.String())
+    changed = fields.Dict(keys=fields.String(), values=fields.Nested(VariableChangeSchema))
+    begun = fields.List(fields.String(), metadata={"description": "Steps that are live here alone"})
+    settled = fields.List(
+        fields.String(), metadata={"description": "Steps that are live there alone"}
+    )
+    visited = fields.Integer()
+    spent = fields.Dict(keys=fields.String(), values=fields.Float())
 
 
 class StateSchema(Schema):
-    """A run's whole state just after a line of its history."""
+    """A run just after a line of its history."""
 
     seq = fields.Integer()
-    state = fields.Dict()
+    name = fields.String(allow_none=True)
+    named_by = fields.String(allow_none=True)
+    frontier = fields.Nested(FrontierSchema)
+    spent = fields.Dict(
+        keys=fields.String(),
+        values=fields.Float(),
+        metadata={"description": "What its attempts had used by then, by name"},
+    )
+    state = fields.Dict(metadata={"description": "All of it, as it is folded from history"})
+    against = fields.Integer(allow_none=True)
+    difference = fields.Nested(DifferenceSchema, allow_none=True)

@@ -11,7 +11,7 @@ from engine.core.transitions import RunStatus
 from engine.runs import bulk
 from engine.waiting import MAX_NAME
 from web import rendering
-from web.schemas.fields import Choice
+from web.schemas.fields import Choice, Moment
 from web.schemas.pages import PageArguments
 
 REASON_CHARACTERS = 2000
@@ -72,12 +72,8 @@ class FilterSchema(Schema):
         load_default=list,
         metadata={"description": "Without it, and without ids, those that the action can change"},
     )
-    before = fields.AwareDateTime(
-        load_default=None, metadata={"description": "Submitted before this time"}
-    )
-    after = fields.AwareDateTime(
-        load_default=None, metadata={"description": "Submitted after this time"}
-    )
+    before = Moment(load_default=None, metadata={"description": "Submitted before this time"})
+    after = Moment(load_default=None, metadata={"description": "Submitted after this time"})
 
 
 class SignalSchema(Schema):
@@ -155,6 +151,13 @@ class ParentSchema(Schema):
     step = fields.String()
 
 
+class OriginSchema(Schema):
+    """The place of another run that a run goes on from."""
+
+    run_id = fields.String(metadata={"format": "uuid"})
+    seq = fields.Integer()
+
+
 class RunSchema(Schema):
     """A run in a list."""
 
@@ -176,13 +179,24 @@ class RunSchema(Schema):
     parent = fields.Nested(
         ParentSchema, allow_none=True, metadata={"description": "The step that started it"}
     )
+    forked_from = fields.Nested(
+        OriginSchema,
+        allow_none=True,
+        metadata={"description": "The place of another run that it goes on from"},
+    )
 
     @pre_dump
     def _nest(self, data: Any, **_: object) -> Any:
         """The parent as one thing."""
-        found = rendering.record(data, without=("parent_run", "parent_step"))
+        apart = ("parent_run", "parent_step", "forked_run", "forked_seq")
+        found = rendering.record(data, without=apart)
         parent = {"run_id": data.parent_run, "step": data.parent_step}
-        return {**found, "parent": None if data.parent_run is None else parent}
+        forked = {"run_id": data.forked_run, "seq": data.forked_seq}
+        return {
+            **found,
+            "parent": None if data.parent_run is None else parent,
+            "forked_from": None if data.forked_run is None else forked,
+        }
 
 
 class LiveStepSchema(Schema):

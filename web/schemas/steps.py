@@ -76,12 +76,20 @@ class CallSchema(Schema):
 
 
 class LogLineSchema(Schema):
-    """One line that a step printed."""
+    """One line that a step printed, or some words of a model that it asks."""
 
     step = fields.String()
     attempt = fields.Integer()
     line = fields.Integer()
-    stream = fields.String()
+    stream = fields.String(
+        metadata={
+            "description": "`stdout` and `stderr`: a line. `tokens`: words as they came, which go on"
+            " where those before them ended"
+        }
+    )
+    call = fields.Integer(
+        allow_none=True, metadata={"description": "Of tokens: the call that they are said in"}
+    )
     text = fields.String()
     at = fields.DateTime()
 

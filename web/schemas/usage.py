@@ -7,7 +7,7 @@ from webargs.fields import DelimitedList
 
 from engine.guardrails import vocabulary as words
 from engine.runs.usage import KEYS, WINDOWS
-from web.schemas.fields import Amount
+from web.schemas.fields import Amount, Moment
 from web.schemas.pages import PageArguments
 
 _UNITS = {"description": "By unit", "example": {"cost_usd": 0.25, "tokens_used": 812, "calls": 2}}
@@ -30,8 +30,8 @@ class UsageArguments(PageArguments):
     node = fields.String(metadata={"description": "Only what nodes of this name used"})
     model = fields.String(metadata={"description": "Only what this model was used for"})
     tool = fields.String(metadata={"description": "Only calls of this tool"})
-    since = fields.AwareDateTime(metadata={"description": "From this time on"})
-    until = fields.AwareDateTime(metadata={"description": "Before this time"})
+    since = Moment(metadata={"description": "From this time on"})
+    until = Moment(metadata={"description": "Before this time"})
     window = fields.String(
         validate=validate.OneOf(WINDOWS),
         metadata={"description": "Only in the present hour, or day, UTC"},

@@ -6,7 +6,7 @@ from marshmallow import Schema, fields, validate
 
 from engine.core.principal import ROLES
 from engine.runs.users import MOST
-from web.schemas.fields import Names
+from web.schemas.fields import Moment, Names
 from web.schemas.pages import PageArguments
 
 _ROLES = f"{', '.join(ROLES)}; any other is a team of the tenant's own"
@@ -97,7 +97,7 @@ class NewKeySchema(Schema):
         validate=validate.Length(max=MOST),
         metadata={"description": _SCOPES},
     )
-    expires_at = fields.AwareDateTime(allow_none=True, load_default=None)
+    expires_at = Moment(allow_none=True, load_default=None)
 
 
 class RotatedSchema(Schema):

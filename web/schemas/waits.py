@@ -9,6 +9,7 @@ from engine.asking import MAX_REASON
 from engine.runs import answers
 from engine.runs.approvals import STATUSES
 from engine.runs.waits import KINDS, PEOPLE, VIEWS
+from web.schemas.fields import Moment
 from web.schemas.pages import PageArguments
 
 _KIND = {"description": "One or several, separated by commas"}
@@ -249,7 +250,7 @@ class NewDelegationSchema(Schema):
     reason = fields.String(required=True, validate=validate.Length(1, MAX_REASON))
     run_id = fields.String(load_default=None)
     step = fields.String(load_default=None)
-    until = fields.AwareDateTime(load_default=None)
+    until = Moment(load_default=None)
 
 
 class DelegationSchema(Schema):

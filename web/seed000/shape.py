@@ -86,6 +86,8 @@ def tell(entries: Iterable[Entry]) -> Told:
         match entry.record:
             case msg.RunSubmitted(inputs=inputs):
                 variables = dict(inputs)
+            case msg.Forked(variables=there):
+                variables = dict(there)
             case msg.RequestStart(node=node) | msg.PassNode(node=node):
                 final_node = node
             case msg.TakeEdges(taken=taken):

@@ -1,0 +1,211 @@
+"""`celeriac checkpoints`, `fork` and `restart`: places of a run, and runs that go on from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.text import Text
+
+from celeriac.cli import api, given, printing
+from celeriac.cli.failures import Misused
+from celeriac.client import Checkpoint, Client, Effect, Place, Run
+
+_PLAN = click.option(
+    "--plan",
+    is_flag=True,
+    help="Only say what would become of the calls of the other run: served, asked, repeated.",
+)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("seq", type=click.IntRange(0), required=False)
+@click.option("--against", type=click.IntRange(0), metavar="SEQ", help="What has changed since.")
+@click.option("--name", help="Call the place this from now on.")
+@printing.json_option
+def checkpoints(
+    *, run: str, seq: int | None, against: int | None, name: str | None, as_json: bool
+) -> None:
+    """List the places of a run that it can be taken up from, or show one.
+
+    With a SEQ, a line of its history: the state there, where its threads stand, what was used by
+    then, and the difference to another line.
+    """
+    if seq is None and (against is not None or name is not None):
+        raise click.UsageError("say which place: a SEQ is missing")
+    with api.connected() as client:
+        if seq is None:
+            _list([*client.checkpoints(run)], as_json=as_json)
+            return
+        if name is not None:
+            client.name_checkpoint(run, seq, name)
+        found = client.checkpoint(run, seq, against=against)
+    if as_json:
+        printing.document(found)
+    else:
+        _show(found)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("place", metavar="SEQ|NAME")
+@click.option(
+    "--set",
+    "edits",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A variable that is to be something else: JSON, or else text. Several times for several.",
+)
+@click.option("--remove", "removed", metavar="KEY", multiple=True, help="A variable to take away.")
+@_PLAN
+@printing.json_option
+def fork(
+    *,
+    run: str,
+    place: str,
+    edits: tuple[str, ...],
+    removed: tuple[str, ...],
+    plan: bool,
+    as_json: bool,
+) -> None:
+    """Start a run that goes on from a place of another one, which stays as it is.
+
+    The place is a line of its history, or the name that somebody has given it (see `celeriac
+    checkpoints`). What was settled there is not done again; what was live begins anew.
+    """
+    variables = given.pairs(edits, "--set")
+    with api.connected() as client:
+        seq = _seq(client, run, place)
+        if plan:
+            _plan(client.effects(run, seq), as_json=as_json)
+            return
+        made = client.fork(run, seq, variables, removed=removed)
+    _made(made, as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("step")
+@click.option("--result", metavar="JSON", help="Let this be its result: it is not carried out.")
+@click.option("--choice", metavar="NAME", help="With --result: the edge it takes.")
+@click.option(
+    "--set", "edits", metavar="KEY=VALUE", multiple=True, help="A variable, as `fork` takes it."
+)
+@_PLAN
+@printing.json_option
+def restart(
+    *,
+    run: str,
+    step: str,
+    result: str | None,
+    choice: str | None,
+    edits: tuple[str, ...],
+    plan: bool,
+    as_json: bool,
+) -> None:
+    """Start a run that goes on from just before a step of another one.
+
+    The other run stays as it is. The step is carried out anew, unless its result is given; whatever
+    was settled before it is not done again.
+    """
+    if choice is not None and result is None:
+        raise click.UsageError("--choice belongs to --result")
+    variables = given.pairs(edits, "--set")
+    told = None
+    if result is not None:
+        told = {"result": given.anything(result, "--result")}
+        told |= {} if choice is None else {"choice": choice}
+    with api.connected() as client:
+        if plan:
+            _plan(client.effects(run, step), as_json=as_json)
+            return
+        made = client.restart(run, step, variables, given=told)
+    _made(made, as_json=as_json)
+
+
+def _made(run: Run, *, as_json: bool) -> None:
+    if as_json:
+        printing.document(printing.record(run))
+    else:
+        click.echo(run.id)
+
+
+def _plan(found: Sequence[Effect], *, as_json: bool) -> None:
+    """What would become of the calls of the other run."""
+    if as_json:
+        printing.document(found)
+        return
+    printing.table(
+        ("step", "call", "tool", "effect", "becomes"),
+        ((one.step, one.ordinal, one.tool, one.effect, one.becomes) for one in found),
+        empty="No call would be made again.",
+    )
+
+
+def _seq(client: Client, run: str, place: str) -> int:
+    """The line that is meant."""
+    if place.isdecimal():
+        return int(place)
+    for one in client.checkpoints(run):
+        if one.name == place:
+            return one.seq
+    raise Misused(f"run {run} has no place that is called {place!r}")
+
+
+def _list(found: list[Checkpoint], *, as_json: bool) -> None:
+    if as_json:
+        printing.document(found)
+        return
+    printing.table(
+        ("seq", "at", "settled", "name", "named by"),
+        ((one.seq, printing.time(one.at), one.step, one.name, one.named_by) for one in found),
+        empty="No step has settled.",
+    )
+
+
+def _show(place: Place) -> None:
+    out = printing.console()
+    called = "" if place.name is None else f", {place.name!r} of {place.named_by}"
+    out.print(Text(printing.legible(f"line {place.seq}{called}: {place.state['status']}"), "bold"))
+    printing.variables(place.state["variables"])
+    printing.table(
+        ("\nstands at", "\nstatus", "\nattempt"),
+        [
+            *(
+                (step["key"], printing.status(step["status"]), step["attempt"])
+                for step in place.frontier["steps"]
+            ),
+            *(
+                (f"{token['edge']}", "waits" if token["waits"] else "goes on", "")
+                for token in place.frontier["tokens"]
+            ),
+        ],
+        empty="Nothing is live.",
+    )
+    if place.spent:
+        out.print(Text(f"spent {_amounts(place.spent)}"))
+    if place.difference is not None:
+        _differs(place, place.difference)
+
+
+def _differs(place: Place, found: Mapping[str, Any]) -> None:
+    rows: list[tuple[object, ...]] = [
+        *(("+", name, "", value) for name, value in found["added"].items()),
+        *(("-", name, value, "") for name, value in found["removed"].items()),
+        *(("~", name, each["before"], each["after"]) for name, each in found["changed"].items()),
+        *(("+", "step", "", key) for key in found["begun"]),
+        *(("-", "step", key, "") for key in found["settled"]),
+    ]
+    printing.table(
+        (f"\nsince {place.against}", "\nwhat", "\nwas", "\nis"),
+        rows,
+        empty=f"Nothing differs from line {place.against}.",
+    )
+    if found["spent"]:
+        printing.console().print(Text(f"spent since {_amounts(found['spent'])}"))
+
+
+def _amounts(spent: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(spent.items()))

@@ -1,0 +1,59 @@
+"""`celeriac checkpoints`, on a real platform."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+
+@pytest.mark.usefixtures("functions")
+def test_places_of_a_run_are_listed_named_shown_and_held_against_each_other(
+    shell: Shell, line: str
+) -> None:
+    run = json.loads(shell("run", line, "--json").stdout)["id"]
+    assert shell("checkpoints", run, "--name", "x").exit_code == 2
+    missing = shell("checkpoints", run, "999")
+    assert (missing.exit_code, "no line 999" in missing.stderr) == (1, True)
+    listed = json.loads(shell("checkpoints", run, "--json").stdout)
+    assert [point["step"] for point in listed][:2] == ["a#1", "b#1"]
+    first = str(listed[0]["seq"])
+    named = shell("checkpoints", run, first, "--name", "after a")
+    assert named.exit_code == 0, named.output
+    assert named.stdout.startswith(f"line {first}, 'after a' of ")
+    assert "goes on" in named.stdout
+    row = next(r for r in shell("checkpoints", run).stdout.splitlines() if "after a" in r)
+    assert row.split()[0] == first
+    shown = shell("checkpoints", run, first, "--against", "2")
+    assert shown.exit_code == 0, shown.output
+    assert "since 2" in shown.stdout
+    told = json.loads(shell("checkpoints", run, first, "--against", "2", "--json").stdout)
+    assert (told["against"], told["name"]) == (2, "after a")
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_run_goes_on_from_a_place_that_has_a_name(shell: Shell, line: str) -> None:
+    run = json.loads(shell("run", line, "--json").stdout)["id"]
+    seq = str(json.loads(shell("checkpoints", run, "--json").stdout)[0]["seq"])
+    nowhere = shell("fork", run, "nowhere")
+    assert (nowhere.exit_code, "no place that is called" in nowhere.stderr) == (2, True)
+    shell("checkpoints", run, seq, "--name", "after a")
+    made = shell("fork", run, "after a", "--set", "n=7")
+    assert made.exit_code == 0, made.output
+    fork = made.stdout.strip()
+    shown = shell("show", fork)
+    assert f"line {seq} of {run}" in shown.stdout.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_run_goes_on_from_before_a_step_with_a_result(shell: Shell, line: str) -> None:
+    run = json.loads(shell("run", line, "--json").stdout)["id"]
+    assert shell("restart", run, "b#1", "--choice", "x").exit_code == 2
+    assert shell("restart", run, "b#9").exit_code == 1
+    plan = shell("restart", run, "b#1", "--plan")
+    assert (plan.exit_code, plan.stderr.strip()) == (0, "No call would be made again.")
+    made = json.loads(shell("restart", run, "b#1", "--result", "1", "--json").stdout)
+    assert made["forked_from"]["run_id"] == run
+    assert "No call" in shell("fork", run, "2", "--plan").stderr
