@@ -10,7 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Written last by an install; holds the checkout's path, because a virtual environment cannot be moved.
 STAMP := $(VENV)/.installed
-JOBS ?= auto
+# One more than there are cores: much of what is tested waits for processes.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # What another project left in the environment must not leak into ours.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX
@@ -32,6 +33,18 @@ run: $(STAMP) ## Boot the embedded platform, review a file with the Code Review 
 .PHONY: test
 test: $(STAMP) ## Run the tests against a real Postgres, Valkey and Celery workers
 	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 -m "not long" $(ARGS)
+
+.PHONY: long
+long: $(STAMP) ## Run the tests that take minutes, one after the other (without those of `make fuzz`)
+	@$(BIN)/python -m pytest -m long --timeout 1200 --ignore tests/fuzz $(ARGS)
+
+.PHONY: simulate
+simulate: $(STAMP) ## Live through 50 000 seeds of faults (`make test` does through some of them)
+	@SIMULATOR_SEEDS=50000 $(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 tests/simulator -k nothing_wrong
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## Ask every route tens of thousands of things (`make test` asks some of them)
+	@$(BIN)/python -m pytest -m long -n $(JOBS) --maxprocesses 4 -rP tests/fuzz
 
 .PHONY: lint
 lint: $(STAMP) ## Check formatting and style
@@ -62,8 +75,8 @@ rego: $(STAMP) ## Install the evaluator of Rego, without which policies in it ar
 	@$(BIN)/python -m pip install -qq --no-deps 'regopy>=1.5.2,<2'
 
 .PHONY: bench
-bench: $(STAMP) ## Measure latency and throughput beside a raw Celery chain
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(STAMP) ## Measure a step beside raw Celery, DBOS, LangGraph, Prefect and Airflow: table, picture
+	@$(BIN)/python -m benchmarks --out .cache/bench/results.json --picture .cache/bench/results.svg $(ARGS)
 
 .PHONY: lock
 lock: ## Resolve pyproject.toml anew into requirements.lock (needs the network)

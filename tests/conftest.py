@@ -8,9 +8,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from celeriac.drill.servers import Servers
 from engine.settings import Settings
 from tests.support import platforms, services
-from tests.support.services import OwnServers, Services
+from tests.support.services import Services
 
 # The same examples every time, and none fails for a machine that is busy.
 hypothesis.settings.register_profile(
@@ -73,6 +74,7 @@ def settings(
         redis_url=shared_services.valkey.redis_url(valkey_number),
         blob_url=(home / "blobs").as_uri(),
         blob_keys=platforms.RING,
+        secret_keys=platforms.SECRET_RING,
         home=home,
     )
 
@@ -85,9 +87,9 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def own_servers(short_folder: Path) -> Iterator[OwnServers]:
+def own_servers(short_folder: Path) -> Iterator[Servers]:
     """A Postgres and a Valkey for this test alone, to kill and to start again; no schema yet."""
-    servers = OwnServers(short_folder)
+    servers = Servers(short_folder)
     yield servers
     servers.close()
 

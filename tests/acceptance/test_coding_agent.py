@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,13 +27,12 @@ from engine.core.state import State
 from engine.core.values import Json
 from engine.formats import mermaid
 from engine.platform import Platform
-from engine.runs import answers, doctor, views, waits
+from engine.runs import answers, doctor, replays, views, waits
 from engine.store.ids import RunId
-from tests.support import model as models
-from tests.support import platforms
+from tests.support import llm, platforms
 from tests.support import stack as stacks
 from tests.support.fleet import wait_until
-from tests.support.model import Asked, Model
+from tests.support.llm import Request, Say, Server
 from tests.support.services import ROOT, Services
 
 pytestmark = pytest.mark.timeout(180)
@@ -46,12 +46,13 @@ NAMED = "import csv\n\n\ndef rows(path):\n    return list(csv.DictReader(path))\
 TOTAL = "def total(rows):\n    return sum(row['amount'] for row in rows)\n"
 
 
-def about(asked: Asked) -> str:
+def about(asked: Request) -> str:
     """What the agent wants: `plan`, `write reader`, `review total`."""
-    if asked.system.startswith("You plan"):
+    system = asked.text("system")
+    if system.startswith("You plan"):
         return "plan"
-    part = asked.prompt.partition("## part\n")[2].partition("\n")[0]
-    return f"{'write' if asked.system.startswith('You write') else 'review'} {part}"
+    part = asked.text("user").partition("## part\n")[2].partition("\n")[0]
+    return f"{'write' if system.startswith('You write') else 'review'} {part}"
 
 
 class Script:
@@ -60,8 +61,17 @@ class Script:
     def __init__(self) -> None:
         # Nobody is answered before both parts are asked for: so they are written side by side.
         self._both = threading.Barrier(len(PARTS))
+        self._lock = threading.Lock()
+        self._asked: Counter[str] = Counter()
 
-    def __call__(self, name: str, number: int) -> str | int:
+    def __call__(self, asked: Request) -> Say:
+        name = about(asked)
+        with self._lock:
+            self._asked[name] += 1
+            number = self._asked[name]
+        return Say(text=self._said(name, number))
+
+    def _said(self, name: str, number: int) -> str:
         match name, number:
             case "plan", 1:
                 return json.dumps({"unclear": True, "question": "Which column holds the amounts?"})
@@ -92,8 +102,8 @@ class Stage:
     api: httpx2.Client
     platform: Platform
 
-    def submit(self, model: Model) -> RunId:
-        inputs = {"goal": GOAL, "base_url": model.base_url, "model": "stub"}
+    def submit(self, model: Server) -> RunId:
+        inputs = {"goal": GOAL, "base_url": model.url, "model": "stub"}
         answer = self.api.post("/api/v1/runs", json={"workflow": "coding-agent", "inputs": inputs})
         assert answer.status_code == 201, answer.text
         return RunId(platforms.TENANT, answer.json()["run_id"])
@@ -146,7 +156,7 @@ def test_it_asks_back_refines_is_rejected_and_accepted(
     shared_services: Services, tmp_path: Path
 ) -> None:
     with (
-        models.serving(about, Script()) as model,
+        llm.serving(Script()) as model,
         staged(shared_services, tmp_path, concurrency=2) as stage,
     ):
         run = stage.submit(model)
@@ -174,6 +184,7 @@ def test_it_asks_back_refines_is_rejected_and_accepted(
         _check_overlap(stage, run)
         _check_provenance(lines)
         _check_replay(stage.platform, run, lines)
+        _check_nothing_is_asked(stage.platform, run, lines, model)
         assert doctor.examine(stage.platform.database) == ()
 
 
@@ -181,7 +192,7 @@ def test_while_it_waits_it_takes_up_no_place_in_a_pool_of_one(
     shared_services: Services, tmp_path: Path
 ) -> None:
     with (
-        models.serving(about, Script()) as model,
+        llm.serving(Script()) as model,
         staged(shared_services, tmp_path, concurrency=1) as stage,
     ):
         looking: Json = {
@@ -241,7 +252,7 @@ def _codes(shown: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(shown[part]["code"] for part in ("part_1", "part_2"))
 
 
-def _check_telemetry(stage: Stage, run: RunId, model: Model) -> None:
+def _check_telemetry(stage: Stage, run: RunId, model: Server) -> None:
     """What the model said that it used is what executions and the usage of the run tell."""
     told: list[dict[str, Any]] = []
     cursor: str | None = ""
@@ -263,25 +274,29 @@ def _check_telemetry(stage: Stage, run: RunId, model: Model) -> None:
     assert used["used"]["tokens_used"] == model.tokens
 
 
-def _check_questions(model: Model) -> None:
+def _prompts(model: Server, name: str) -> list[str]:
+    return [asked.text("user") for asked in model.requests if about(asked) == name]
+
+
+def _check_questions(model: Server) -> None:
     """The model was asked for each thing as often as the story has it, and told what it must know."""
-    assert model.counts == {
+    assert Counter(map(about, model.requests)) == {
         "plan": 2,
         "write reader": 3,
         "write total": 2,
         "review reader": 3,
         "review total": 2,
     }
-    plans = model.prompts("plan")
+    plans = _prompts(model, "plan")
     assert "for the accountants" in plans[0]
     assert "the column is called amount" in plans[1]
     assert "Amounts are decimal.Decimal" in plans[0], "what was looked up is told"
-    first, mending, renaming = model.prompts("write reader")
+    first, mending, renaming = _prompts(model, "write reader")
     assert "## findings" not in first
     assert READER.strip() in mending
     assert "it does not use csv" in mending
     assert "call it rows" in renaming
-    assert "call it rows" in model.prompts("write total")[1]
+    assert "call it rows" in _prompts(model, "write total")[1]
 
 
 def _history(stage: Stage, run: RunId) -> list[views.Line]:
@@ -359,3 +374,16 @@ def _check_replay(platform: Platform, run: RunId, lines: list[views.Line]) -> No
     again = advance(agent(), DEFAULT, State(run=run.run), events)  # type: ignore[arg-type]
     assert [entry.record for entry in again.entries] == records
     assert again.state.variables == views.run(platform, run).variables
+
+
+def _check_nothing_is_asked(
+    platform: Platform, run: RunId, lines: list[views.Line], model: Server
+) -> None:
+    """A replay comes to every decision again, and neither the model nor the run hears of it."""
+    asked, attempts = len(model.requests), len(views.attempts(platform, run))
+    found = replays.of_itself(platform, run)
+    assert (found.outcome, found.divergences, found.untold) == ("same", 0, 0), found.first
+    commands = {kind.__name__ for kind in msg.Command.__subclasses__()}
+    assert found.decisions == sum(line.kind in commands for line in lines)
+    assert (len(model.requests), len(views.attempts(platform, run))) == (asked, attempts)
+    assert views.status(platform, run).seq == lines[-1].seq

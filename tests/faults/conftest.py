@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import text
 
 import migrations
+from celeriac.drill.servers import Servers
 from engine.core.values import Json
 from engine.platform import Platform
 from engine.runs import launch, views
@@ -24,7 +25,6 @@ from engine.store import session
 from engine.store.ids import RunId
 from tests.support import platforms
 from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
-from tests.support.services import OwnServers
 
 NODES = ("a", "b", "c", "d")
 #: Steps are held up on purpose, and must not end for that.
@@ -48,7 +48,7 @@ class Stage:
     settings: Settings
     platform: Platform
     fleet: Fleet
-    servers: OwnServers
+    servers: Servers
     witness: Path
     chain: str
     looping: str
@@ -122,7 +122,27 @@ def lease_seconds() -> float:
 
 
 @pytest.fixture
-def stage(request, own_servers, tmp_path, lease_seconds):
+def stall_seconds() -> float:
+    return 600.0
+
+
+@pytest.fixture
+def worker_turns() -> bool:
+    return False
+
+
+@pytest.fixture
+def chosen(lease_seconds, stall_seconds, worker_turns):
+    """What a module of tests, or a test, chooses of the settings."""
+    return {
+        "lease_seconds": lease_seconds,
+        "stall_seconds": stall_seconds,
+        "worker_turns": worker_turns,
+    }
+
+
+@pytest.fixture
+def stage(request, own_servers, tmp_path, chosen):
     migrations.upgrade(own_servers.database_url)
     fault_dir = tmp_path / "faults"
     fault_dir.mkdir()
@@ -132,11 +152,12 @@ def stage(request, own_servers, tmp_path, lease_seconds):
         redis_url=own_servers.redis_url,
         blob_url=(tmp_path / "blobs").as_uri(),
         blob_keys=platforms.RING,
+        secret_keys=platforms.SECRET_RING,
         home=tmp_path,
-        lease_seconds=lease_seconds,
         sweep_seconds=0.2,
         resend_seconds=1.0,
         fault_dir=fault_dir,
+        **chosen,
         port=_free_port(),
     )
     names = getattr(request, "param", ("worker1", "worker2", "coordinator1", "coordinator2"))

@@ -10,7 +10,7 @@ from tests.support.fleet import wait_until
 
 #: At these points a step is leased, and waits until the lease of the process that died is over.
 HOLDING = {faults.LEASE_COMMITTED, faults.EFFECT_DONE}
-#: At these an attempt has begun, too, and what it did is lost with its process.
+#: At these user code has run, too, and what it did is lost with its process.
 INTERRUPTING = {faults.EFFECT_DONE}
 #: One worker, so that it is certain who takes what.
 ONE_OF_EACH = ("worker1", "coordinator1")
@@ -43,6 +43,34 @@ def test_a_process_that_dies_there_stops_nothing(stage, point):
     assert doctor.examine(stage.platform.database) == ()
 
 
+@pytest.mark.parametrize("worker_turns", [True])
+@pytest.mark.parametrize(
+    ("point", "attempts"),
+    [
+        (faults.EFFECT_DONE, [1, 2]),
+        # What it reported is lost with the turn: they are one commit.
+        (faults.TURN_INSIDE, [1, 2]),
+        (faults.REPORT_COMMITTED, [1]),
+        (faults.TURN_COMMITTED, [1]),
+        (faults.LEASE_COMMITTED, [1]),
+    ],
+)
+def test_a_worker_that_takes_turns_and_dies_there_stops_nothing(stage, tmp_path, point, attempts):
+    go = tmp_path / "go"
+    run = stage.submit(go=go)
+    wait_until(lambda: bool(stage.ran(run)), what="the first step to begin")
+    armed = stage.arm(point)
+    go.touch()
+    stage.await_death(armed)
+    # Either the step that it was at, or the one that it took with its report.
+    held = "a#1" if len(attempts) > 1 else "b#1"
+    wait_until(lambda: stage.age() == [held], what="the step that it held")
+    stage.check([run])
+    assert stage.ran(run)[("a", 1)] == attempts
+    assert stage.ran(run)[("b", 1)] == [1 if held == "a#1" else 2]
+    assert doctor.examine(stage.platform.database) == ()
+
+
 @pytest.mark.parametrize("stage", [ONE_OF_EACH], indirect=True)
 def test_what_a_process_was_at_beside_the_point_is_lost_and_run_again(stage, tmp_path):
     stage.check([stage.submit()])
@@ -67,7 +95,8 @@ def test_user_code_that_is_killed_is_run_again(stage, tmp_path):
     go = tmp_path / "go"
     run = stage.submit(go=go)
     wait_until(lambda: bool(stage.ran(run)), what="the first step to begin")
-    assert sum(stage.fleet.kill_children(name) for name in ("worker1", "worker2")) == 1
+    # Children that wait for the next execution of installed code are killed, too.
+    assert sum(stage.fleet.kill_children(name) for name in ("worker1", "worker2")) >= 1
     go.touch()
     stage.check([run])
     assert stage.ran(run)[("a", 1)] == [1, 2]

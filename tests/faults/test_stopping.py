@@ -6,7 +6,9 @@ import os
 import signal
 
 import pytest
+import redis
 
+from engine.broker import STEPS
 from engine.runs import doctor, views
 from tests.faults.conftest import Stage
 from tests.support.fleet import fleet, wait_until
@@ -17,7 +19,7 @@ OTHERS = 6
 
 @pytest.mark.parametrize("stage", [("worker1", "coordinator1")], indirect=True)
 def test_a_worker_that_ends_holds_no_step_but_those_it_is_at(stage: Stage, tmp_path) -> None:
-    """What it had fetched it had not leased: it is another's at once, not when a lease is over."""
+    """What it is not at it has neither leased nor fetched: it is another's at once."""
     go = tmp_path / "go"
     held = [stage.submit(go=go) for _ in range(stage.settings.concurrency)]
     wait_until(lambda: all(stage.ran(run) for run in held), what="every thread to be at a step")
@@ -26,6 +28,7 @@ def test_a_worker_that_ends_holds_no_step_but_those_it_is_at(stage: Stage, tmp_p
     ending = stage.fleet.pid("worker1")
     os.kill(ending, signal.SIGTERM)
     wait_until(lambda: "Warm shutdown" in stage.fleet.log("worker1"), what="it to have heard")
+    assert queued(stage) >= OTHERS
     assert owners(stage) == {(ending, True): len(held)}
     with fleet(stage.settings, ["worker2"], tmp_path):
         # Leases last longer than is waited here, and none runs out.
@@ -36,6 +39,11 @@ def test_a_worker_that_ends_holds_no_step_but_those_it_is_at(stage: Stage, tmp_p
     attempts = [one for run in (*held, *others) for one in views.attempts(stage.platform, run)]
     assert {(one.attempt, one.outcome) for one in attempts} == {(1, "succeeded")}
     assert doctor.examine(stage.platform.database) == ()
+
+
+def queued(stage: Stage) -> int:
+    with redis.Redis.from_url(stage.servers.redis_url) as client:
+        return int(client.llen(STEPS))
 
 
 def ready(stage: Stage) -> int:

@@ -69,6 +69,7 @@ def test_no_secret_stands_in_a_command() -> None:
         "VALKEY_PASSWORD",
         "FLOWER_BASIC_AUTH",
         "CELERIAC_BLOB_KEYS",
+        "CELERIAC_SECRET_KEYS",
         "CELERIAC_AUDIT_KEYS",
         *UNTRUSTING,
     }

@@ -99,10 +99,12 @@ def test_a_health_check_fails_where_nobody_answers(fleet: Fleet, process: str) -
 
 def test_what_the_processes_say_is_json_and_no_complaint(fleet: Fleet) -> None:
     for process in ("web.1", "coordinator.1", "worker.1", "beat.1"):
-        # Celery's own greeting and its warning to root stand before the first line of JSON.
+        # Celery's own greeting and its warning to root stand before it connects.
         lines = list(fleet.lines(process))
-        first = next(i for i, line in enumerate(lines) if line.startswith("{"))
-        said = [json.loads(line) for line in lines[first:]]
+        others = [i for i, line in enumerate(lines) if not line.startswith("{")]
+        connected = next((i for i, line in enumerate(lines) if "Connected to" in line), len(lines))
+        assert [lines[i] for i in others if i > connected] == []
+        said = [json.loads(line) for line in lines if line.startswith("{")]
         assert said
         assert [line for line in said if line["level"] not in ("info", "debug")] == []
     assert "DeprecationWarning" not in fleet.transcript()

@@ -346,7 +346,7 @@ def verified(settings: Settings, **options: object) -> Report:
 def tamper(settings: Settings, names: Mapping[str, str], sql: str) -> None:
     """Do as a superuser does whom no foreign key stops."""
     owner = session.connect(settings.database_url or "")
-    with owner.begin() as connection:
+    with session.transaction(owner) as connection:
         connection.execute(text("SET session_replication_role = replica"))
         for part in filter(None, map(str.strip, sql.split(";"))):
             match part.split():
@@ -550,15 +550,13 @@ def test_copies_that_were_altered_are_named(
 
 def test_what_commits_late_is_sealed_in_the_next_place(copied: Callable[..., Settings]) -> None:
     with platforms.platform(copied()) as main:
-        late = main.database.connect()
-        with late.begin():
+        with session.transaction(main.database) as late:
             # Its number is taken before that of whatever comes next, and committed after it.
             acts.record(late, TENANT, by="ada", action="thing.do", subject="thing:late")
             did(main, "early")
             assert sealing.seal(main) == sealing.Sealed(anchors=1, copies=1)
             did(main, "later")
             assert sealing.seal(main) == sealing.Sealed(anchors=1, copies=1)
-        late.close()
         assert verification.verify(main, TENANT).tail_acts == 1
         assert sealing.seal(main) == sealing.Sealed(anchors=1, copies=1)
         rows = platforms.sql(
@@ -644,6 +642,8 @@ def test_it_is_sealed_by_one_and_not_before_its_time(copied: Callable[..., Setti
     settings = copied()
     with platforms.platform(settings) as main:
         did(main, "third")
+        # However long ago the copy was sealed.
+        platforms.as_owner(settings, "UPDATE sealing SET next_at = now() + interval '1 hour'")
         assert sealing.seal_if_due(main) is None
         platforms.as_owner(settings, "UPDATE sealing SET next_at = now() - interval '1 second'")
         with ThreadPoolExecutor(4) as pool:

@@ -12,8 +12,11 @@ from dataclasses import replace
 import pytest
 import redis
 from amqp.exceptions import RecoverableConnectionError
+from celery import Celery
 
-from engine.broker import COORDINATE, STEPS, Broker, Hint, Nudger, celery_app
+from engine import lanes
+from engine.broker import BUSY, COORDINATE, STEPS, TAKE_TURNS, Hint, Nudger, Pace, connect
+from engine.envelope import Lists
 from engine.runs.identity import new_run
 from engine.store.ids import RunId, StepId
 from tests.support.fleet import fleet, wait_until
@@ -22,11 +25,18 @@ MESSAGE_BYTES = 2048
 LONGEST_TENANT = "t" * 63
 
 
-@pytest.fixture
-def broker(settings):
-    made = Broker(app=celery_app(settings))
-    yield made
+@pytest.fixture(params=["at once", "by Celery"])
+def broker(request, settings):
+    """In both ways: with what Celery brings, which every broker takes, and as a Redis does."""
+    made = connect(settings)
+    yield made if request.param == "at once" else replace(made, lists=None)
     made.close()
+
+
+def failing(monkeypatch, fail):
+    """Let either way of sending fail."""
+    monkeypatch.setattr(Celery, "send_task", lambda _, *__, **___: fail())
+    monkeypatch.setattr(Lists, "push", lambda _, __: fail())
 
 
 @pytest.fixture
@@ -36,13 +46,13 @@ def queues(valkey_url):
     client.close()
 
 
-@pytest.fixture
-def mute_broker(settings):
+@pytest.fixture(params=["at once", "by Celery"])
+def mute_broker(request, settings):
     """A broker that accepts connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        made = Broker(app=celery_app(replace(settings, broker_url=f"redis://127.0.0.1:{port}/0")))
-        yield made
+        made = connect(replace(settings, broker_url=f"redis://127.0.0.1:{port}/0"))
+        yield made if request.param == "at once" else replace(made, lists=None)
         made.close()
 
 
@@ -53,7 +63,7 @@ def test_a_broker_that_is_mute_costs_a_sender_seconds_and_never_an_error(mute_br
 
 
 def test_a_nudge_in_the_background_returns_at_once_whatever_the_broker_does(mute_broker):
-    nudger = Nudger(mute_broker)
+    nudger = Nudger(mute_broker.nudge)
     began = time.monotonic()
     for _ in range(20_000):
         nudger.nudge(RunId("local", new_run()))
@@ -68,11 +78,11 @@ def test_a_nudge_in_the_background_returns_at_once_whatever_the_broker_does(mute
 def test_whatever_a_broker_raises_costs_a_message_and_never_an_error(
     broker, queues, monkeypatch, error
 ):
-    def fail(**_):
+    def fail():
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(broker.app, "send_task", fail)
+        failing(patched, fail)
         broker.send([Hint(step=StepId("local", new_run(), "a#1"), workflow="w")])
         broker.nudge([RunId("local", new_run())])
     assert queues.llen(STEPS) == queues.llen(COORDINATE) == 0
@@ -81,13 +91,13 @@ def test_whatever_a_broker_raises_costs_a_message_and_never_an_error(
 def test_a_nudge_that_fails_is_not_the_last_one(broker, queues, monkeypatch):
     failed = threading.Event()
 
-    def fail(**_):
+    def fail():
         failed.set()
         raise RecoverableConnectionError("already closed")
 
-    nudger = Nudger(broker)
+    nudger = Nudger(broker.nudge)
     with monkeypatch.context() as patched:
-        patched.setattr(broker.app, "send_task", fail)
+        failing(patched, fail)
         nudger.nudge(RunId("local", new_run()))
         assert failed.wait(10)
     nudger.nudge(RunId("local", new_run()))
@@ -114,10 +124,34 @@ def test_the_largest_messages_stay_under_two_kibibytes_on_the_wire(broker, queue
     assert max(len(message) for message in (step, *nudges)) < MESSAGE_BYTES
 
 
+def nudged(queues):
+    """What waits for coordinators, in both lanes."""
+    lanes_of = (COORDINATE, lanes.name(COORDINATE, BUSY))
+    return [message for lane in lanes_of for message in queues.lrange(lane, 0, -1)]
+
+
+def test_where_workers_take_turns_they_are_nudged_within_a_tenants_pace(settings, queues):
+    made = connect(replace(settings, worker_turns=True))
+    made.nudge([RunId("quiet", new_run())])
+    made.nudge([RunId("busy", new_run()) for _ in range(100)])
+    busy = queues.lrange(lanes.name(COORDINATE, BUSY), 0, -1)
+    taken = [json.loads(message) for message in queues.lrange(STEPS, 0, -1)]
+    assert {message["headers"]["task"] for message in taken} == {TAKE_TURNS}
+    assert busy
+    assert not queues.exists(COORDINATE)
+    named = [
+        run for message in taken for run in json.loads(base64.b64decode(message["body"]))[0][0]
+    ]
+    tenants = [tenant for tenant, _ in named]
+    assert tenants.count("quiet") == 1
+    assert 0 < tenants.count("busy") < 100
+    made.close()
+
+
 def test_every_nudged_run_is_named_once(broker, queues):
     runs = [RunId("local", new_run()) for _ in range(50)]
     broker.nudge(runs)
-    messages = [json.loads(message) for message in queues.lrange(COORDINATE, 0, -1)]
+    messages = [json.loads(message) for message in nudged(queues)]
     bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
     found = [RunId(*pair) for args, _, _ in bodies for pair in args[0]]
     assert sorted(found) == sorted(runs)
@@ -141,3 +175,65 @@ def test_reminders_make_a_coordinator_sweep_again_and_again(settings, broker, tm
         receiver = broker.app.events.Receiver(connection, handlers={"*": heed})
         receiver.capture(limit=None, timeout=60)
     assert len(asked & swept) > 3
+
+
+def test_what_is_sent_at_once_is_as_celery_would_send_it(settings, queues):
+    """The conformance of `engine.envelope` with the Celery and the kombu that are installed."""
+    made = connect(settings)
+    hint = Hint(step=StepId("local", new_run(), "a#1"), workflow="größe")
+    for way in (made, replace(made, lists=None)):
+        way.send([hint])
+    stock, ours = (json.loads(text) for text in queues.lrange(STEPS, 0, -1))
+    for message in (ours, stock):
+        message["body"] = json.loads(base64.b64decode(message["body"]))
+        headers, properties = message["headers"], message["properties"]
+        assert headers.pop("id") == headers.pop("root_id") == properties.pop("correlation_id")
+        for unlike in (properties.pop("delivery_tag"), properties.pop("reply_to")):
+            assert len(unlike) == 36
+    assert ours == stock
+    assert list(ours) == list(stock)
+    made.close()
+
+
+def test_what_has_gathered_is_nudged_for_one_tenant_as_soon_as_for_another():
+    begun, go, done = threading.Event(), threading.Event(), threading.Event()
+    nudged: list[RunId] = []
+
+    def nudge(runs):
+        nudged.extend(runs)
+        begun.set()
+        assert go.wait(10)
+        if nudged[-1].tenant != "first":
+            done.set()
+
+    nudger = Nudger(nudge)
+    nudger.nudge(RunId("first", new_run()))
+    assert begun.wait(10)
+    for tenant in ("busy",) * 50 + ("quiet",):
+        nudger.nudge(RunId(tenant, new_run()))
+    go.set()
+    assert done.wait(10)
+    assert [run.tenant for run in nudged[1:4]] == ["busy", "quiet", "busy"]
+    nudger.close()
+
+
+def test_a_tenant_is_beyond_its_pace_for_as_long_as_it_keeps_on():
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    burst = [pace.beyond("busy") for _ in range(100)]
+    assert (burst[0], burst[-1]) == (False, True)
+    assert not pace.beyond("quiet")
+    now[0] += 0.1
+    assert pace.beyond("busy")
+    now[0] += 60
+    assert not pace.beyond("busy")
+
+
+def test_tenants_that_are_heard_of_no_more_are_forgotten():
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    for number in range(1_000):
+        pace.beyond(f"tenant {number}")
+    now[0] += 60
+    pace.beyond("another")
+    assert list(pace._ahead) == ["another"]

@@ -113,6 +113,7 @@ class Plant(NamedTuple):
 
 _FUTURE = "clock_timestamp() + interval '1 day'"
 _LONG_AGO = "clock_timestamp() - interval '61 seconds'"
+_UNTAKEN = f"sends = 5, asked_at = {_LONG_AGO}"
 #: No table of the world of roles, and appended to like the others.
 _ANSWER = f"(tenant_id, run_id, step, attempt, said_by) VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')"
 _AN_ACT = "SELECT act_id FROM act_seal ORDER BY position LIMIT 1"
@@ -241,6 +242,7 @@ PLANTS: Mapping[str, list[Plant]] = {
         ),
         Plant("done", """UPDATE run SET pins = '{"function:noop": 7}' WHERE id = :run""", "run"),
         Plant("ready", "UPDATE run SET submitted_by = 'eve' WHERE id = :run", "run"),
+        Plant("ready", "UPDATE run SET forked_run = id, forked_seq = 1 WHERE id = :run", "run"),
     ],
     "reported_step_has_its_event": [
         Plant(
@@ -252,6 +254,17 @@ PLANTS: Mapping[str, list[Plant]] = {
     "ready_step_is_sent": [
         Plant("ready", f"UPDATE step SET wake_at = {_LONG_AGO} WHERE run_id = :run", "a#1"),
         Plant("retrying", f"UPDATE step SET wake_at = {_LONG_AGO} WHERE run_id = :run", "a#1"),
+    ],
+    "ready_step_is_taken": [
+        Plant("ready", f"UPDATE step SET {_UNTAKEN}, queue = 'gpu' WHERE run_id = :run", "a#1"),
+        # Somebody is at work on every other queue.
+        Plant(
+            "ready",
+            f"UPDATE step SET {_UNTAKEN} WHERE run_id = :run; "
+            "UPDATE step SET queue = 'gpu' WHERE status = 'leased'; "
+            f"UPDATE attempt SET started_at = {_LONG_AGO}",
+            "a#1",
+        ),
     ],
     "run_is_woken": [
         Plant("ready", f"UPDATE run SET wake_at = {_LONG_AGO} WHERE id = :run", "run"),
@@ -828,6 +841,27 @@ def test_a_stuck_runs_events_and_its_wake_may_wait(
             values,
         )
     assert doctor.examine(engine) == ()
+
+
+@pytest.mark.parametrize(
+    "going",
+    [
+        f"UPDATE attempt SET started_at = {_LONG_AGO}",
+        """UPDATE step SET queue = 'gpu' WHERE status = 'leased';
+        UPDATE attempt SET started_at = clock_timestamp()""",
+    ],
+    ids=["a step that is carried out", "one that was begun just now"],
+)
+def test_a_step_may_wait_for_long_behind_others_of_its_queue(
+    copied: Callable[..., Engine], world: World, going: str
+) -> None:
+    engine = copied()
+    with session.transaction(engine) as connection:
+        connection.execute(
+            text(f"UPDATE step SET {_UNTAKEN} WHERE run_id = :run"), {"run": world.runs["ready"]}
+        )
+        connection.execute(text(going))
+    assert [f for f in doctor.examine(engine) if f.invariant == "ready_step_is_taken"] == []
 
 
 def test_a_run_may_wait_for_nothing_but_its_own_wake(

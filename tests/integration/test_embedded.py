@@ -19,11 +19,11 @@ import psycopg2
 import pytest
 import redis
 
+from celeriac.drill.servers import Servers
 from celeriac.embedded import folders, postgres, processes, supervisor, valkey
 from engine.errors import Conflict, Unavailable
 from engine.settings import Settings
 from tests.support import services
-from tests.support.services import OwnServers
 
 AS_ROOT = os.geteuid() == 0
 FAR = {"PGHOST": "nowhere", "PGPORT": "1", "PGUSER": "nobody", "PGOPTIONS": "-c search_path=none"}
@@ -105,7 +105,7 @@ def test_servers_outlive_who_started_them_and_are_adopted(embedded: Settings) ->
     assert postgres.find(cluster) is None
 
 
-def test_rows_and_keys_survive_the_death_of_both_servers(own_servers: OwnServers) -> None:
+def test_rows_and_keys_survive_the_death_of_both_servers(own_servers: Servers) -> None:
     for number in range(3):
         keep(own_servers.database_url, number)
         session = psycopg2.connect(_dsn(own_servers.database_url))
@@ -122,7 +122,7 @@ def test_rows_and_keys_survive_the_death_of_both_servers(own_servers: OwnServers
         assert client.lrange("queue", 0, -1) == [b"2", b"1", b"0"]
 
 
-def test_a_server_that_still_runs_is_never_started_twice(own_servers: OwnServers) -> None:
+def test_a_server_that_still_runs_is_never_started_twice(own_servers: Servers) -> None:
     before = (own_servers.postgres.pid, own_servers.valkey.pid)
     assert postgres.start(own_servers.cluster).pid == before[0]
     assert valkey.start(own_servers.valkey_server).pid == before[1]
@@ -141,7 +141,7 @@ def test_a_first_start_that_was_cut_short_is_begun_anew(short_folder: Path) -> N
         postgres.stop(cluster, running)
 
 
-def test_a_process_id_that_another_program_has_by_now_is_no_server(own_servers: OwnServers) -> None:
+def test_a_process_id_that_another_program_has_by_now_is_no_server(own_servers: Servers) -> None:
     keep(own_servers.database_url, 1)
     lock = own_servers.cluster.data / "postmaster.pid"
     before = lock.read_text()
@@ -156,7 +156,7 @@ def test_a_process_id_that_another_program_has_by_now_is_no_server(own_servers: 
         stranger.kill()
 
 
-def test_a_log_that_valkey_cannot_read_is_set_aside(own_servers: OwnServers) -> None:
+def test_a_log_that_valkey_cannot_read_is_set_aside(own_servers: Servers) -> None:
     own_servers.crash_valkey()
     for part in (own_servers.valkey_server.folder / "appendonlydir").glob("*.aof"):
         part.write_bytes(b"nothing that was ever written")
@@ -234,7 +234,7 @@ def test_servers_listen_on_private_sockets_alone_and_keep_what_they_confirmed(
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can ask as somebody else")
-def test_not_even_the_servers_own_account_may_connect(own_servers: OwnServers) -> None:
+def test_not_even_the_servers_own_account_may_connect(own_servers: Servers) -> None:
     account = own_servers.cluster.account
     assert account is not None
     refused = subprocess.run(
@@ -310,7 +310,7 @@ def test_a_folder_with_spaces_and_signs_in_its_name_will_do(short_folder: Path) 
 
 
 def test_data_of_another_major_version_is_refused_before_it_is_touched(
-    own_servers: OwnServers,
+    own_servers: Servers,
 ) -> None:
     own_servers.crash_postgres()
     (own_servers.cluster.data / "PG_VERSION").write_text("14\n")

@@ -257,7 +257,7 @@ def test_an_event_that_somebody_is_just_taking_is_not_taken_twice(main):
         assert rows.claim(holder, event.id, StepId(TENANT, event.id, "other#1"))
         run = awaiting(main)
         assert live(main, run) == {"w#1": "waiting"}
-        holder.rollback()
+        holder.exec_driver_sql("ROLLBACK")
     as_owner(main.settings, "UPDATE event SET received_at = received_at - interval '3 s'")
     sweep.sweep(main)
     assert status(main, run) == "completed"

@@ -479,7 +479,7 @@ def test_answer_expiry_cancel_and_escalation_at_once_leave_one_verdict(
 def test_an_answer_that_stands_in_line_behind_the_verdict_is_told_it(main: Platform) -> None:
     run = asked(main)
     came: list[object] = []
-    with main.database.connect() as holder:
+    with session.transaction(main.database) as holder:
         rows.lock(holder, StepId(*run, "w#1"))
 
         def late() -> None:
@@ -489,7 +489,7 @@ def test_an_answer_that_stands_in_line_behind_the_verdict_is_told_it(main: Platf
 
         with beside(late):
             wait_until(lambda: blocked(main))
-            holder.commit()
+            holder.exec_driver_sql("COMMIT")
     (both,) = came
     assert len(of_kind(both, Answered)) == len(of_kind(both, Settled)) == 1  # type: ignore[arg-type]
 

@@ -83,7 +83,7 @@ def test_a_worker_that_is_cut_off_stops_before_its_lease_ends(
             pid, kept = int(witness.read_text()), kept_by(keeper)
             if not connected:
                 quiet.database.dispose()
-            network.cut()
+            network.mute()
             wait_until(lambda: not is_alive(pid), seconds=2 * lease_seconds)
             assert time.monotonic() < kept.renewed + lease_seconds
             network.mend()

@@ -570,7 +570,7 @@ def await_lock(settings: Settings) -> None:
     )
     deadline = time.monotonic() + 30
     while True:
-        with owner.begin() as connection:
+        with session.transaction(owner) as connection:
             if connection.execute(waiting).scalar_one():
                 break
         assert time.monotonic() < deadline

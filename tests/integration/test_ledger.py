@@ -28,7 +28,7 @@ VERSION = "01890000-0000-7000-8000-000000000001"
 def control(database: str) -> Iterator[Engine]:
     engine = session.connect(database, role="celeriac_control", size=16)
     access.ensure_local(engine)
-    with engine.begin() as connection:
+    with session.transaction(engine) as connection:
         connection.execute(text("INSERT INTO workflow (tenant_id, name) VALUES ('local', 'shop')"))
         connection.execute(
             text(
@@ -79,6 +79,10 @@ def _submitted(connection: Connection, run: str) -> None:
     )
 
 
+class _Died(Exception):
+    """A transaction that does not come to its end."""
+
+
 def _ask(control: Engine, wanted: Wanted) -> Short | None:
     with session.transaction(control) as connection:
         _submitted(connection, wanted.step.run)
@@ -97,7 +101,7 @@ def _settle(control: Engine, wanted: Wanted, used: Mapping[str, float] | None) -
 
 
 def _held(control: Engine, account: Account) -> tuple[Decimal, Decimal]:
-    with control.connect() as connection:
+    with session.transaction(control) as connection:
         row = connection.execute(
             text("SELECT sum(reserved) AS r, sum(spent) AS s FROM purse WHERE account = :key"),
             {"key": account.key},
@@ -143,10 +147,9 @@ def test_a_limit_is_never_passed_and_no_denial_is_false_whoever_pays_hands_back_
             wanted = _wanted(f"0.{drawn.randint(1, 9):02}", *limits)
             if drawn.random() < 0.1:
                 # A transaction that dies has set nothing aside.
-                with control.connect() as connection, connection.begin() as begun:
-                    with suppress(Unopened):
-                        ledger.reserve(connection, wanted)
-                    begun.rollback()
+                with suppress(Unopened, _Died), session.transaction(control) as connection:
+                    ledger.reserve(connection, wanted)
+                    raise _Died
                 continue
             said = _ask(control, wanted)
             if said is not None:
@@ -175,7 +178,7 @@ def test_a_limit_is_never_passed_and_no_denial_is_false_whoever_pays_hands_back_
     watcher.join()
     assert broken == []
     assert made > 20
-    with control.connect() as connection:
+    with session.transaction(control) as connection:
         spent = connection.execute(
             text("SELECT coalesce(sum((usage->>'cost_usd')::numeric), 0) FROM ledger")
         ).scalar_one()
@@ -318,7 +321,7 @@ def test_what_is_used_beyond_what_was_set_aside_is_charged_all_the_same_and_told
     _settle(control, wanted, {"cost_usd": 0.25})
     assert _held(control, _account()) == (0, Decimal("0.25"))
     assert _ask(control, _wanted("0.01", limit)) is not None
-    with control.connect() as connection:
+    with session.transaction(control) as connection:
         beyond = connection.execute(text("SELECT beyond FROM account")).scalar_one()
     assert beyond == Decimal("0.21")
 
@@ -342,7 +345,7 @@ def test_what_will_not_be_made_is_let_go_of_and_what_began_is_charged_as_assumed
         )
         ledger.close(connection, [RunId("local", run)])
     assert _held(control, _account()) == (0, Decimal("0.10"))
-    with control.connect() as connection:
+    with session.transaction(control) as connection:
         rows = connection.execute(text("SELECT step, assumed FROM ledger")).all()
     assert [tuple(row) for row in rows] == [("b#1", True)]
 

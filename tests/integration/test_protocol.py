@@ -214,6 +214,7 @@ def test_a_deadlock_is_told_from_a_database_that_is_away(main):
         try:
             with session.transaction(main.database) as connection:
                 steps.clear(connection, [first])
+                connection.exec_driver_sql("SELECT")  # which takes with it what waits to be sent
                 met.wait(10)
                 steps.clear(connection, [second])
         except GaveUp as error:
@@ -316,6 +317,11 @@ def test_leases_are_kept_and_ended_in_one_order(main, worker, settings, moved):
 
 def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
     run = submit(main, publish(main, LINE))
+    with pytest.raises(session.MovedOn, match="1 of 1 runs had moved on"):
+        _save_late(main, run)
+
+
+def _save_late(main, run):
     with session.transaction(main.database) as connection:
         (row,) = run_rows.lock(connection, [run])
         head = run_rows.Head(
@@ -334,8 +340,7 @@ def test_two_writers_of_one_run_collide_and_neither_overwrites(main):
             wake=None,
             outputs=None,
         )
-        with pytest.raises(run_rows.ConcurrentTurn):
-            run_rows.save(connection, [head])
+        run_rows.save(connection, [head])
 
 
 # --- going on -------------------------------------------------------------------------------
@@ -533,6 +538,24 @@ def test_who_misses_the_lock_leaves_and_the_holder_takes_its_event(main, worker)
     assert status(main, run) == "cancelled"
 
 
+def test_who_had_nothing_to_take_looks_again_before_it_leaves(main, monkeypatch):
+    run = submit(main, publish(main, LINE))
+    take_letters = inbox.take
+    missed = []
+
+    def then_one_arrives(connection, of):
+        rows = take_letters(connection, of)
+        if not rows and not missed:
+            put(main, run, msg.CancelRequested(at=codec.UNTIMED, by="ada"))
+            missed.append(turns.take_turns(main, [run]))
+        return rows
+
+    monkeypatch.setattr(inbox, "take", then_one_arrives)
+    turns.take_turns(main, [run])
+    assert missed == [0]
+    assert status(main, run) == "cancelled"
+
+
 def test_a_cancel_during_a_turn_is_answered_after_it(main):
     run = launch.submit(main, TENANT, publish(main, LINE), {}, by="ada").run
     inside, go, answers = threading.Event(), threading.Event(), []
@@ -609,7 +632,7 @@ def counted(monkeypatch, module, name):
 def locked(settings, run):
     """Somebody holds the steps of a run."""
     owner = session.connect(settings.database_url)
-    with owner.begin() as connection:
+    with session.transaction(owner) as connection:
         statement = "SELECT FROM step WHERE run_id = CAST(:run AS uuid) FOR UPDATE"
         connection.execute(text(statement), {"run": run.run})
         yield

@@ -86,7 +86,12 @@ ROWS: Mapping[str, str] = {
     f" VALUES ('acme', 1, 1, 'act', '{RUN}', 1, 'x', '')",
     "anchor_pending": "(tenant_id, number) VALUES ('acme', 1)",
     "sealing": "(name, next_at) VALUES ('all', now())",
+    "secret": "(tenant_id, name, version, sensitive, created_by, key_id, nonce, ciphertext)"
+    " VALUES ('acme', 'KEY', 1, true, 'ada', 'k', 'x', 'x')",
+    "capability": "(tenant_id, kind, name, version, profile, granted_by)"
+    " VALUES ('acme', 'function', 'f', '1', '{}', 'ada')",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
+    "checkpoint_name": f"(tenant_id, run_id, seq, name, named_by) VALUES ('acme', '{RUN}', 1, 'x', 'ada')",
 }
 
 _READ_AND_APPEND = frozenset({"SELECT", "INSERT"})
@@ -113,7 +118,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     "batch_answer": _READ_AND_APPEND,
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
-    "unknown_request": _READ_AND_APPEND,
+    **dict.fromkeys(("unknown_request", "checkpoint_name"), _READ_AND_APPEND),
     "tool": _READ_AND_APPEND | {"UPDATE"},
     "run": _READ_AND_APPEND,
     "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
@@ -136,12 +141,16 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
     "celeriac_api": {
         **_CONTROL,
         **dict.fromkeys((*_SEALED, "anchor_pending"), frozenset({"SELECT"})),
+        # Coordinators have no part in what workers alone are given.
+        "secret": _READ_AND_APPEND,
+        "capability": _READ_AND_APPEND | {"DELETE"},
     },
     "celeriac_worker": {
         **dict.fromkeys(
             ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
         ),
         **dict.fromkeys(("tenant", "principal", "policy", "policy_version"), frozenset({"SELECT"})),
+        **dict.fromkeys(("secret", "capability"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
         "history": frozenset({"SELECT"}),
         "payload": _READ_AND_APPEND,
@@ -280,6 +289,21 @@ def test_control_puts_policies_in_force_but_never_alters_them(database: str) -> 
             assert not _allowed(cursor, "celeriac_control", f"UPDATE {change}")
 
 
+def test_the_api_seals_anew_and_says_nothing_else_of_a_version(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for column in ("key_id", "nonce", "ciphertext"):
+            assert _allowed(cursor, "celeriac_api", f"UPDATE secret SET {column} = {column}")
+        for column in ("tenant_id", "name", "version", "sensitive", "created_by", "created_at"):
+            assert not _allowed(cursor, "celeriac_api", f"UPDATE secret SET {column} = {column}")
+        for column in ("tenant_id", "kind", "name", "version"):
+            statement = f"UPDATE capability SET {column} = {column}"
+            assert not _allowed(cursor, "celeriac_api", statement)
+        for role in ("celeriac_control", "celeriac_worker"):
+            for change in ("secret SET ciphertext = NULL", "capability SET profile = '{}'"):
+                assert not _allowed(cursor, role, f"UPDATE {change}")
+
+
 def test_only_control_makes_partitions(database: str) -> None:
     with _owner(database) as cursor:
         statement = "SELECT ensure_partitions('2031-01-01', 1)"
@@ -322,6 +346,8 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("log", "stream = 'stdin'", "log_stream_check"),
         ("function", "library = 'a:b'", "function_has_one_body"),
         ("function", "source = NULL", "function_has_one_body"),
+        ("function", "service = '{}'", "function_has_one_body"),
+        ("function", "source = NULL, service = '{}'", "service_is_a_tool"),
         ("function", "effect = 'none'", "function_effect_check"),
         ("function", "namespace = 'agent'", "function_namespace_check"),
         ("function", "version = 0", "function_version_check"),
@@ -338,6 +364,11 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("delegation", "until = NULL", "delegation_has_bounds"),
         ("delegation", "step = 'a#1'", "delegation_has_bounds"),
         ("batch", "key = ''", "batch_key_check"),
+        ("secret", "name = 'A-B'", "secret_name_check"),
+        ("secret", "version = 0", "secret_version_check"),
+        ("secret", "key_id = NULL", "secret_is_whole_or_gone"),
+        ("capability", "kind = 'agent'", "capability_kind_check"),
+        ("capability", "name = ''", "capability_name_check"),
     ],
 )
 def test_the_table_refuses_an_illegal_row_whoever_writes_it(
@@ -374,6 +405,8 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
         ("batch_answer", ROWS["batch_answer"].replace("'acme'", "'other'")),
         ("policy_version", ROWS["policy_version"].replace("'acme'", "'nobody'")),
         ("policy", ROWS["policy"].replace("'acme'", "'other'")),
+        ("secret", ROWS["secret"].replace("'acme'", "'nobody'")),
+        ("capability", ROWS["capability"].replace("'acme'", "'nobody'")),
     ],
 )
 def test_no_row_points_across_tenants(database: str, table: str, row: str) -> None:
@@ -391,9 +424,10 @@ def test_no_row_points_across_tenants(database: str, table: str, row: str) -> No
         ("call_result", ROWS["call_result"].replace("1, 1)", "1, 2)")),
         ("answer", ROWS["answer"].replace("'ada', 'ada'", "'bob', 'ada'")),
         ("verdict", ROWS["verdict"].replace("user:ada", "clock")),
+        ("secret", ROWS["secret"].replace("'KEY', 1", "'KEY', 2")),
     ],
 )
-def test_a_step_has_one_accepted_result_a_call_one_value_and_a_say_and_a_question_one_end(
+def test_a_step_has_one_result_a_call_one_value_a_question_one_end_a_secret_one_whole_version(
     database: str, table: str, row: str
 ) -> None:
     with _owner(database) as cursor:

@@ -81,6 +81,36 @@ def test_what_is_reported_while_the_turn_of_the_failure_is_taken_is_undone(
     assert doctor.examine(main.database) == ()
 
 
+def test_nothing_is_looked_for_to_undo_while_reports_wait(
+    main: Platform, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever one turn may take of an inbox, what is left in it counts."""
+    register(main, "noop")
+    run = submit(main, publish(main, SIDE_BY_SIDE))
+    done, broken = take(worker.platform, run, "a#1"), take(worker.platform, run, "b#1")
+    attempts.report(worker.platform, "w1", [(broken, Failed(reason="error", message="boom"))])
+    late = [(done, Succeeded(result=7))]
+    answers = requests.answers
+
+    def answering(*given: Any, **named: Any) -> Answers:
+        if late:
+            ahead = msg.Woke(at=codec.UNTIMED, step=msg.StepKey("nowhere#1"))
+            with session.transaction(main.database) as connection:
+                inbox.put(connection, [letters.letter(run, ahead)])
+            assert attempts.report(worker.platform, "w1", [late.pop()])
+        return answers(*given, **named)
+
+    monkeypatch.setattr(requests, "answers", answering)
+    monkeypatch.setattr(inbox, "BATCH", 1)
+
+    turns.take_turns(main, [run])
+
+    assert [step.key for step in views.run(main, run).steps] == ["undo a#1"]
+    finish(main, worker.platform, take(worker.platform, run, "undo a#1"))
+    assert status(main, run) == "failed"
+    assert doctor.examine(main.database) == ()
+
+
 def test_what_was_done_in_the_turn_of_a_cancel_is_undone(main: Platform, worker: Worker) -> None:
     register(main, "noop")
     run = submit(main, publish(main, SIDE_BY_SIDE))

@@ -99,8 +99,8 @@ def found(main: Platform) -> set[str]:
     return {
         row.relname
         for row in tables
-        if platforms.sql(
-            main,
+        if platforms.seen_by_owner(
+            main.settings,
             f"SELECT FROM {row.relname} x WHERE strpos(x::text, :secret) > 0 LIMIT 1",
             secret=SECRET,
         )

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from engine import documents
 from engine.errors import Invalid
 from engine.runs import control, diagrams, doctor, libraries, sweep, turns, views
+from engine.store import session
 from tests.support.hands import carry_out
 from tests.support.platforms import TENANT, lose_leases, publish, register, submit, take
 from tests.support.services import ROOT
@@ -36,7 +37,7 @@ def proc(main, name, source):
 
 def visits(main, run):
     """The steps that were begun, in order."""
-    with main.database.begin() as connection:
+    with session.transaction(main.database) as connection:
         rows = connection.execute(
             text(
                 "SELECT body FROM history WHERE kind = 'RequestStart' AND run_id = :run ORDER BY seq"

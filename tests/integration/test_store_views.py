@@ -15,6 +15,7 @@ from engine.platform import DatabaseRole, Platform
 from engine.runs import attempts, calls, control, launch, logs, sweep, turns, views
 from engine.runs.attempts import Failed, Succeeded
 from engine.settings import Settings
+from engine.store import session
 from engine.store.ids import RunId
 from tests.support import platforms
 from tests.support.platforms import LINE, TENANT, Sent, finish, publish, register, submit, take
@@ -301,6 +302,34 @@ def test_whoever_follows_the_log_misses_no_line_and_sees_none_twice(
     assert views.logs(main, run, key="b#1") == ()
 
 
+def test_what_models_say_is_kept_in_order_by_call_and_only_so_much_of_it_is_shown(
+    main: Platform, worker: Platform
+) -> None:
+    run = submit(main, publish(main, RETRIED))
+    log = logs.Log(worker, take(worker, run, "a#1"))
+    # The first words are shown at once, those that follow closely come together.
+    log.say(1, "one ")
+    assert [(line.call, line.text) for line in views.logs(main, run)] == [(1, "one ")]
+    for word in ("two ", "three", "\x00"):
+        log.say(1, word)
+    log.say(2, "four")
+    log.add("stdout", "printed")
+    log.say(2, "five")
+    log.flush()
+    assert [(line.stream, line.call, line.text) for line in views.logs(main, run)][1:] == [
+        ("tokens", 1, "two three�"),
+        ("tokens", 2, "four"),
+        ("stdout", None, "printed"),
+        ("tokens", 2, "five"),
+    ]
+    for _ in range(30):
+        log.say(3, "x" * 100_000)
+    log.flush()
+    shown = "".join(line.text for line in views.logs(main, run) if line.call == 3)
+    assert len(shown) < 1_100_000
+    assert shown.endswith("(no more of it is shown here)")
+
+
 def test_every_settled_step_is_a_checkpoint_and_snapshots_are_marked(
     main: Platform, worker: Platform
 ) -> None:
@@ -317,7 +346,7 @@ def test_every_settled_step_is_a_checkpoint_and_snapshots_are_marked(
 def test_the_state_at_any_line_is_the_fold_up_to_there(main: Platform, worker: Platform) -> None:
     run = looped(main, worker)
     last = views.status(main, run).seq
-    with main.database.connect() as connection:
+    with session.transaction(main.database) as connection:
         for seq in range(last + 1):
             whole = views.folded(connection, run, seq, snapshot=False)
             assert views.state_at(main, run, seq) == whole
@@ -325,6 +354,6 @@ def test_the_state_at_any_line_is_the_fold_up_to_there(main: Platform, worker: P
 
 
 def _wake(main: Platform) -> None:
-    with main.database.begin() as connection:
+    with session.transaction(main.database) as connection:
         connection.execute(text("UPDATE step SET wake_at = now() WHERE status = 'retrying'"))
     sweep.sweep(main)

@@ -190,6 +190,7 @@ def test_what_it_writes_down_is_for_its_user_alone(
         up.home.state,
         up.home.admin_key,
         up.home.blob_key,
+        up.home.secret_key,
         up.home.audit_key,
         up.home.lock,
         *up.home.log("web").parent.iterdir(),

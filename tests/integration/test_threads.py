@@ -10,6 +10,7 @@ from sqlalchemy import text
 from engine.errors import NotFound
 from engine.platform import DatabaseRole
 from engine.runs import attempts, control, doctor, turns, views
+from engine.store import session
 from engine.store.ids import StepId
 from tests.support import platforms
 from tests.support.platforms import LINE, Sent, finish, publish, register, status, submit, take
@@ -50,7 +51,7 @@ def worker(settings, main):
 
 
 def rows(main, statement):
-    with main.database.begin() as connection:
+    with session.transaction(main.database) as connection:
         return connection.execute(text(statement)).all()
 
 

@@ -226,7 +226,7 @@ def charge(main: Platform, usage_of: Mapping[str, float], **entry: Any) -> None:
         "at": datetime(2026, 5, 4, 10, 59, 59, tzinfo=UTC),
         **entry,
     }
-    with main.database.begin() as connection:
+    with session.transaction(main.database) as connection:
         connection.exec_driver_sql(
             "INSERT INTO ledger (tenant_id, run_id, step, attempt, ordinal, part, user_id, workflow,"
             " node, tool, model, usage, charged_at) VALUES (%(tenant)s, %(run)s, %(step)s, 1,"

@@ -176,7 +176,7 @@ def test_an_answer_after_the_expiry_is_told_so_whoever_spoke_before(main):
 def test_an_answer_that_had_to_stand_in_line_until_the_time_was_over_loses(main):
     run = asked(main, expires="1h")
     came = []
-    with main.database.connect() as holder:
+    with session.transaction(main.database) as holder:
         rows.lock(holder, StepId(*run, "w#1"))
 
         def late():
@@ -188,7 +188,7 @@ def test_an_answer_that_had_to_stand_in_line_until_the_time_was_over_loses(main)
         with beside(late):
             wait_until(lambda: blocked(main))
             session.run(holder, _OVER, run.tenant, run.run)
-            holder.commit()
+            holder.exec_driver_sql("COMMIT")
     assert came[0].endswith(EXPIRED)
     sweep.sweep(main)
     assert why(main, run) == ("failed", "expired")

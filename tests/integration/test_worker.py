@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Unavailable
-from engine.runs import attempts, calls, catalogue, control, sweep, turns, views
+from engine.runs import attempts, calls, catalogue, control, graphs, sweep, turns, views
 from engine.store.ids import StepId
 from tests.support import platforms
 from tests.support.hands import carry_out
@@ -139,6 +139,20 @@ def test_what_may_happen_once_is_never_started_again(main, worker, tmp_path, the
     assert f"ended as {first}" in (ended.message or "")
 
 
+def test_a_process_that_has_carried_out_installed_code_is_kept_for_its_tenant(main, own, tmp_path):
+    witness = str(tmp_path / "witness")
+    register(main, "visit", library="tests.support.witness:visit")
+    register(main, "charge", library="tests.support.witness:charge", namespace="tool")
+    tool = {"kind": "tool", "tool": "charge", "with": {"witness": witness}}
+    for node in ({"uses": "visit"}, tool):
+        run = submit(main, publish(main, chain(a=node)), witness=witness)
+        assert carry_out(main, own, run).status == "completed"
+        (lane,) = own.sandbox._zygotes[True]._parked
+        assert lane.whose == platforms.TENANT
+        # That the next one begins in a process of its own.
+        own.sandbox._zygotes[True].resume(platforms.TENANT).close()
+
+
 @pytest.mark.parametrize("name", ["one@9", "one@x", "one@0", "one@99999999999", "two"])
 def test_a_call_of_what_is_not_there_is_an_error_that_code_can_catch(main, worker, name):
     register(main, "one", "def one():\n    return 1", namespace="tool")
@@ -214,8 +228,8 @@ def test_a_sandbox_that_closes_beneath_a_step_fails_no_run(main, own, monkeypatc
     run = submit(main, publish(main, chain(a={"uses": "f"})))
     authorise = calls.authorise
 
-    def then_close(*arguments):
-        answer = authorise(*arguments)
+    def then_close(*arguments, **options):
+        answer = authorise(*arguments, **options)
         own.sandbox.close()
         return answer
 
@@ -234,11 +248,11 @@ def test_a_database_that_is_away_during_a_call_costs_an_attempt_and_no_lease(
     run = submit(main, publish(main, chain(a={"uses": "f"})))
     asked, authorise = [], calls.authorise
 
-    def away_at_first(*arguments):
+    def away_at_first(*arguments, **options):
         asked.append(arguments)
         if len(asked) == 1:
             raise Unavailable("it is away")
-        return authorise(*arguments)
+        return authorise(*arguments, **options)
 
     monkeypatch.setattr(calls, "authorise", away_at_first)
     execute(worker, main.broker.hints.pop().step)
@@ -254,15 +268,15 @@ def test_a_step_whose_beginning_is_unknown_is_let_go_at_once(
 ):
     register(main, "f", "def f(state, context):\n    return {'n': context.attempt}")
     run = submit(main, publish(main, chain(a={"uses": "f"})))
-    begin = attempts.begin
+    taken = attempts.take
 
     def cut_off(*arguments):
         if committed:
-            begin(*arguments)
+            taken(*arguments)
         raise Unavailable("it was cut off")
 
     with monkeypatch.context() as patched:
-        patched.setattr(attempts, "begin", cut_off)
+        patched.setattr(attempts, "take", cut_off)
         execute(worker, main.broker.hints.pop().step)
     assert sql(main, "SELECT FROM step WHERE status = 'leased'") == []
     assert sql(main, "SELECT FROM refusal") == []
@@ -273,6 +287,65 @@ def test_a_step_whose_beginning_is_unknown_is_let_go_at_once(
     # What never began costs no attempt.
     assert ended.variables == {"n": 2 if committed else 1}
     assert reasons(main, run) == (["lost", None] if committed else [None])
+
+
+def test_a_step_that_two_threads_are_told_of_at_once_is_carried_out_by_one(main, worker):
+    register(main, "f", "def f(state):\n    return {'n': 1}")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    step = main.broker.hints.pop().step
+    first, second = worker._take([step, step])
+    assert (first.step, second) == (step, None)
+    assert len(views.attempts(main, run)) == 1
+
+
+def test_a_result_that_is_being_reported_is_not_let_go_by_a_doubled_message(
+    main, worker, monkeypatch
+):
+    register(main, "f", "def f(state):\n    return {'n': 1}")
+    run = submit(main, publish(main, chain(a={"uses": "f"})))
+    step = main.broker.hints.pop().step
+    report = attempts.report
+
+    def late(*arguments):
+        def cut_off(*_):
+            raise Unavailable("it was cut off")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(attempts, "take", cut_off)
+            patched.setattr("workers.execution.time.monotonic", _hurried(time.monotonic))
+            execute(worker, step)
+        return report(*arguments)
+
+    monkeypatch.setattr(attempts, "report", late)
+    execute(worker, step)
+    turns.take_turns(main, [run])
+    assert reasons(main, run) == [None]
+
+
+def test_a_step_that_cannot_be_read_costs_the_others_of_its_commit_nothing(
+    main, worker, monkeypatch
+):
+    register(main, "f", "def f(state):\n    return {'n': 1}")
+    bad = submit(main, publish(main, chain(a={"uses": "f"}, b={"uses": "f"})))
+    good = submit(main, publish(main, chain(a={"uses": "f"})))
+    load, known = graphs.load, views.run(main, bad).version_id
+
+    def torn(connection, tenant, version):
+        if version == known:
+            raise KeyError("torn")
+        return load(connection, tenant, version)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(graphs, "load", torn)
+        first, second = worker._take([StepId(*bad, "a#1"), StepId(*good, "a#1")])
+    assert (first, second.step.run) == (None, good.run)
+    assert reasons(main, bad) == ["lost"]
+
+
+def _hurried(clock):
+    """A clock by which each look comes an hour after the one before."""
+    looks = iter(range(10_000))
+    return lambda: clock() + 3600 * next(looks)
 
 
 # --- going on -------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import pytest
 from psycopg2 import errors
 
 import migrations
+from celeriac.drill.servers import Servers
 from celeriac.embedded import postgres
 from engine.errors import NotFound
 from tests.support import services
-from tests.support.services import OwnServers, Services
+from tests.support.services import Services
 
 ROOT = Path(migrations.__file__).parents[1]
 UPGRADE = "import sys, migrations; migrations.upgrade(sys.argv[1])"
@@ -61,7 +62,7 @@ def test_any_spelling_of_the_url_will_do(database: str, scheme: str) -> None:
     assert migrations.current(f"{scheme}://{rest}") == migrations.head()
 
 
-def test_many_processes_may_upgrade_one_new_cluster_at_once(own_servers: OwnServers) -> None:
+def test_many_processes_may_upgrade_one_new_cluster_at_once(own_servers: Servers) -> None:
     """No role, no schema yet: two processes for each of two databases."""
     urls = [postgres.ensure_database(own_servers.cluster, f"fresh_{n}") for n in range(2)]
     racing = [
@@ -73,7 +74,7 @@ def test_many_processes_may_upgrade_one_new_cluster_at_once(own_servers: OwnServ
 
 
 def test_an_owner_that_is_no_superuser_can_upgrade_and_act_as_either_role(
-    own_servers: OwnServers,
+    own_servers: Servers,
 ) -> None:
     admin = own_servers.database_url
     _execute(admin, "CREATE ROLE proprietor LOGIN CREATEROLE")

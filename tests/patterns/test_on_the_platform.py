@@ -33,7 +33,10 @@ from workers.sandbox import Sandbox
 #: Far more than any of them needs: what has not ended then never does.
 _ROUNDS = 200
 #: A run and those that its steps have started.
-_FAMILY = "SELECT id::text FROM run WHERE id = :run OR parent_run = :run"
+_FAMILY = """
+    SELECT id::text, coalesce(parent_step, '') AS begun_by FROM run
+    WHERE id = :run OR parent_run = :run
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +118,11 @@ def done(house: House, run: RunId, act: Act) -> bool:
     live = [step.key for step in views.run(main, run).steps if place in (step.node, step.key)]
     match act:
         case Answered(choice=choice, form=form):
-            family = {row.id for row in platforms.sql(main, _FAMILY, run=run.run)}
+            family = {row.id: row.begun_by for row in platforms.sql(main, _FAMILY, run=run.run)}
             open_now = waits.page(main, TENANT, limit=500)
             asked = [one for one in open_now if one.node == place and one.run_id in family]
+            # Those that began together may ask in any order, and in memory the first is asked.
+            asked.sort(key=lambda one: family[one.run_id])
             if not asked:
                 return False
             here = RunId(TENANT, asked[0].run_id)

@@ -13,22 +13,13 @@ from engine.core.graph import Asked, Awaited, Child, Map, NodeId, Timer
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus
 from engine.core.values import Json
+from tests.simulator.tables import Run, Wait
 
 if TYPE_CHECKING:
-    from tests.simulator.world import Run, World
+    from tests.simulator.world import World
 
 #: Seconds after which whoever waits for a lock asks again.
 AGAIN = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wait:
-    """What people or an event can end."""
-
-    kind: str
-    name: str = ""
-    transient: bool = False
-    since: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +29,8 @@ class Asker:
     world: World
     name: str
     run: Run
+    #: When it answers.
+    now: datetime
     #: What people and events can end of its steps from now on.
     waits: dict[str, Wait] = field(default_factory=dict)
     #: Runs that it has started.
@@ -46,7 +39,7 @@ class Asker:
 
 def answers(asker: Asker, state: State, entries: Sequence[msg.Entry]) -> list[msg.AnyEvent]:
     """Answers to all that a state asks for."""
-    now, run = asker.world.at(), asker.run
+    now, run = asker.now, asker.run
     found: list[msg.AnyEvent] = []
     for step in state.steps.values():
         match step.status:
@@ -59,7 +52,8 @@ def answers(asker: Asker, state: State, entries: Sequence[msg.Entry]) -> list[ms
             case _:
                 pass
     begins = any(isinstance(entry.record, msg.BeginUndo) for entry in entries)
-    if state.undoing is not None and state.undoing.asked and not begins:
+    early = (begins or run.inbox) and asker.world.rules.gathered
+    if state.undoing is not None and state.undoing.asked and not early:
         found.append(_undo(run, entries, state.undoing.before, now))
     return found
 
@@ -103,7 +97,6 @@ def _opened(asker: Asker, state: State, step: Step, now: datetime) -> msg.Opened
                 kind="event",
                 name=waiting.expected(node, awaited, scope).name,
                 transient=awaited.transient,
-                since=world.now,
             )
             return replace(opened, until=waiting.expiry(awaited.expires, now))
         case Asked() as asked:

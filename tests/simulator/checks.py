@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 from engine.core import messages as msg
 from engine.core.decide import advance
-from engine.core.fold import evolve
 from engine.core.graph import Child, Map, NodeId
+from engine.core.records import replace
 from engine.core.state import State
 from engine.core.transitions import RunStatus
 from engine.core.values import Inline
 from tests.simulator.answers import node_of
 from tests.simulator.play import resting
-from tests.simulator.world import POLICY, Run, World
+from tests.simulator.tables import Run
+from tests.simulator.world import POLICY, World
 
 
 def violations(world: World) -> Iterator[str]:
@@ -40,13 +40,6 @@ def _run(world: World, name: str, run: Run) -> Iterator[str]:
         yield f"still {run.state.status} with {waits} and {len(run.inbox)} events"
         return
     yield from _replayed(name, run)
-    folded = State(run=name)
-    for entry in run.history:
-        folded = evolve(folded, entry.record)
-    if folded.steps.keys() != run.rows.keys():
-        yield f"its history tells of the steps {sorted(folded.steps)}, there are {sorted(run.rows)}"
-    if replace(folded, steps={}) != run.state:
-        yield "its history tells another state"
     counted = Counter(
         e.record.step
         for e in run.history
@@ -55,25 +48,75 @@ def _run(world: World, name: str, run: Run) -> Iterator[str]:
     for step, times in counted.items():
         if times != 1:
             yield f"{step} counted {times} times"
-    worked = [e.record for e in run.history if isinstance(e.record, msg.AttemptSucceeded)]
+    worked = list(_worked(run))
     for record in worked:
         if not world.effects[(name, record.step)]:
             yield f"{record.step} counted and never ran"
+    yield from _told(world, name, run)
     if not run.state.terminal:
         return
     if run.rows:
         yield f"ended with live steps {sorted(run.rows)}"
     yield from _ended(run)
     patched = sum("n" in record.patch for record in worked)
-    if run.state.status is RunStatus.COMPLETED and run.state.variables["n"] != patched:
+    # What threads wrote that were cancelled counts for nothing.
+    cut = any(
+        isinstance(e.record, msg.JoinThreads) and e.record.cancels and e.record.scope
+        for e in run.history
+    )
+    completed = run.state.status is RunStatus.COMPLETED
+    if completed and not cut and (run.state.variables["n"] or 0) != patched:
         yield f"n is {run.state.variables['n']} after {patched} counted steps"
     yield from _gathered(world, name, run)
     yield from _undone(run)
 
 
+def _told(world: World, name: str, run: Run) -> Iterator[str]:
+    """Whoever was told that his word counts finds it in history, as he said it."""
+    reports: set[tuple[str, int, int]] = set()
+    ends: set[tuple[str, int, str]] = set()
+    for entry in run.history:
+        match entry.record:
+            case msg.AttemptSucceeded(step=key, attempt=attempt, fence=fence):
+                reports.add((key, attempt, fence))
+            case msg.WaitEnded(step=key, attempt=attempt, by=(by,), choice=choice):
+                ends.add((key, attempt, f"{by} {choice}"))
+            case msg.WaitFailed(step=key, attempt=attempt, by=(by,)):
+                ends.add((key, attempt, f"{by} None"))
+            case _:
+                pass
+    for (of, key), accepted in world.accepted.items():
+        for attempt, fence in accepted:
+            if of == name and (key, attempt, fence) not in reports:
+                yield f"{key} was reported in attempt {attempt}, and history does not tell"
+    for (of, key, attempt), said in world.said.items():
+        if of == name and (key, attempt, said) not in ends:
+            yield f"{key} was ended by {said}, and history does not tell"
+
+
+def _worked(run: Run) -> Iterator[msg.AttemptSucceeded]:
+    """The reports of steps that were carried out, but for those that were gone before."""
+    gone: set[str] = set()
+    live: dict[str, NodeId] = {}
+    for entry in run.history:
+        match entry.record:
+            case msg.RequestStart(step=key, node=node):
+                live[key] = node
+            case msg.SkipRequested(step=key):
+                gone.add(key)
+            case msg.CancelRegion(nodes=nodes):
+                gone |= {key for key, node in live.items() if node in nodes}
+            case msg.AttemptSucceeded(step=key) as record if key not in gone:
+                yield record
+            case _:
+                pass
+
+
 def _ended(run: Run) -> Iterator[str]:
     """A run ends as its workflow has it, or cancelled by somebody."""
     meant = RunStatus.FAILED if run.graph.undoes else RunStatus.COMPLETED
+    if run.skipped and run.state.status is RunStatus.COMPLETED:
+        return
     if run.state.status is not meant and run.state.status is not RunStatus.CANCELLED:
         yield f"{run.state.status}: {run.state.ending}"
     if run.state.status is RunStatus.CANCELLED and not run.cancelled:
@@ -106,10 +149,10 @@ def _child(world: World, name: str, run: Run) -> Iterator[str]:
 def _locks(world: World) -> Iterator[str]:
     """A lock is held by one run, by those of its steps and tokens that say so."""
     for lock, name in world.locks.items():
-        if lock not in world.held(name):
+        if lock not in world.keeps(name):
             yield f"{lock} is taken by {name}, and nothing of it holds it"
     for name in world.runs:
-        for lock in world.held(name):
+        for lock in world.keeps(name):
             if world.locks.get(lock) != name:
                 yield f"{lock} is held by {name}, and taken by {world.locks.get(lock)}"
 
@@ -169,7 +212,7 @@ def _undone(run: Run) -> Iterator[str]:
 
 
 def _replayed(name: str, run: Run) -> Iterator[str]:
-    """Deciding again from the recorded events alone."""
+    """Deciding again from the recorded events alone, with every step at hand."""
     events = [e.record for e in run.history if isinstance(e.record, msg.Event)]
     again = advance(run.graph, POLICY, State(run=name), events)  # type: ignore[arg-type]
     if again.entries != tuple(run.history):
@@ -184,3 +227,8 @@ def _replayed(name: str, run: Run) -> Iterator[str]:
             f"{len(again.entries)} lines for {len(run.history)}",
         )
         yield f"a replay of its events decides otherwise: {at}"
+    folded = again.state
+    if folded.steps.keys() != run.rows.keys():
+        yield f"its history tells of the steps {sorted(folded.steps)}, there are {sorted(run.rows)}"
+    if replace(folded, steps={}) != run.state:
+        yield "its history tells another state"

@@ -59,11 +59,12 @@ TIMED = _graph(
     {"t": {"kind": "timer", "for": "5s"}, "a": {"uses": "f"}, "u": {"kind": "timer", "for": 0}},
     ["t -> a -> u -> end"],
 )
-#: Two threads wait for events of one name, beside each other.
+#: Two threads wait for events of one name, beside each other; one may come too late for its own.
 HEARD = _graph(
     "heard",
     {
         "start": {"kind": "start"},
+        "p": {"kind": "timer", "for": "1s"},
         "e": {"kind": "event", "name": "go", "expires": "20s", "save": {"got": "$result"}},
         "a": {"uses": "f", "retry": _STUBBORN},
         "late": {"uses": "f"},
@@ -72,7 +73,8 @@ HEARD = _graph(
         "j": {"uses": "f"},
     },
     [
-        {"from": "start", "to": ["e", "w"], "type": "parallel"},
+        {"from": "start", "to": ["p", "w"], "type": "parallel"},
+        "p -> e",
         "e -> a",
         {"from": "e", "to": "late", "on": "error", "reason": ["expired"]},
         "late -> a",
@@ -191,9 +193,79 @@ UNDOING = _graph(
     ],
 )
 
+#: It fails while others are at work: what they have done by then is undone.
+HASTY = _graph(
+    "hasty",
+    {
+        "start": {"kind": "start"},
+        "a": {"uses": "f", "compensate": {"uses": "g", "retry": _STUBBORN}},
+        "b": {"uses": "f", "compensate": {"uses": "g", "retry": _STUBBORN}},
+        "boom": {"uses": "f"},
+        "j": {"uses": "f"},
+    },
+    [
+        {"from": "start", "to": ["a", "b", "boom"], "type": "parallel"},
+        {"from": ["a", "b", "boom"], "to": "j", "type": "join"},
+        "j -> end",
+    ],
+)
+#: Who comes first cancels the others, whatever they are at.
+RACED = _graph(
+    "raced",
+    {
+        "start": {"kind": "start"},
+        "a": {"uses": "f", "retry": _STUBBORN},
+        "b": {"uses": "f", "retry": _STUBBORN},
+        "t": {"kind": "timer", "for": "2s"},
+        "c": {"kind": "workflow", "workflow": "inner"},
+        "j": {"uses": "f", "join": {"first": 2}},
+    },
+    [
+        {"from": "start", "to": ["a", "t", "c"], "type": "parallel"},
+        "t -> b",
+        {"from": "c", "to": "b", "on": "error"},
+        {"from": ["a", "b", "c"], "to": "j", "type": "join"},
+        "j -> end",
+    ],
+)
+#: Who is late is not waited for; nobody else would end the question.
+PATIENT = _graph(
+    "patient",
+    {
+        "start": {"kind": "start"},
+        "a": {"uses": "f", "retry": _STUBBORN},
+        "q": {"kind": "input", "form": {"said": {"type": "string"}}},
+        "j": {"uses": "f", "join": {"timeout": "6s"}},
+    },
+    [
+        {"from": "start", "to": ["a", "q"], "type": "parallel"},
+        {"from": ["a", "q"], "to": "j", "type": "join"},
+        "j -> end",
+    ],
+)
+#: What is done withdraws what somebody else is at.
+WITHDRAWN = _graph(
+    "withdrawn",
+    {
+        "start": {"kind": "start"},
+        "a": {"uses": "f", "cancels": ["b", "m"]},
+        "b": {"uses": "f", "retry": _STUBBORN},
+        "m": {"kind": "map", "over": [1, 2], "do": {"uses": "f", "retry": _STUBBORN}},
+        "j": {"uses": "f"},
+    },
+    [
+        {"from": "start", "to": ["a", "b", "m"], "type": "parallel"},
+        {"from": ["a", "b", "m"], "to": "j", "type": "join"},
+        "j -> end",
+    ],
+)
+
 #: What runs start, by name.
 LIBRARY = {"inner": INNER, "asking": ASKING}
 GRAPHS = (
     *(LINE, LOOP, TRYING, TIMED, HEARD, ASKED, PARENT, LETTING),
     *(MAPPED, MAPPED_RUNS, LOCKED, UNDOING),
+    *(HASTY, RACED, PATIENT, WITHDRAWN),
+    # What is rarest in them hangs on a moment: they live oftener.
+    *(HEARD, HASTY),
 )

@@ -1,114 +1,38 @@
-"""The world of one seed: tables, messages, clock, and what happened outside."""
+"""The world of one seed: tables, messages, clocks, and what happened outside."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import TypeVar
 
 from engine.core import messages as msg
-from engine.core import references
-from engine.core.decide import Turn, advance, outputs
 from engine.core.graph import Child, Graph
 from engine.core.policy import Policy
 from engine.core.state import State, Step
-from engine.core.transitions import RunStatus, StepStatus
+from engine.core.transitions import RunStatus
 from engine.core.values import Inline, Json
-from tests.simulator.answers import Asker, Wait, answers
+from tests.simulator.rules import Rules
+from tests.simulator.tables import Lease, Row, Run, Sent
 
-#: A process: it may die, or stand still, wherever it yields.
-Actor: TypeAlias = Generator[None, None, None]
-
-LEASE = 30.0
-RESEND = 5.0
+LEASE = 10.0
+RESEND = 4.0
+#: Seconds after which a wake that nobody has followed is repeated.
+WAKE_AGAIN = 60.0
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 #: Enough that a run is not lost to bad luck alone; the core's own bound is tested elsewhere.
 POLICY = Policy(lost_attempts=1000)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """The protocol's parts; a mutant lacks one."""
-
-    fence: bool = True  #: a report must hold the fence
-    resend: bool = True  #: the sweeper sends overdue messages again
-    consume: bool = True  #: a turn takes what it folds out of the inbox
-    expire: bool = True  #: the sweeper ends leases that ran out
-    guard: bool = True  #: only a ready step can be leased
-    give_up: bool = True  #: a worker stops before a lease that it could not renew ends
-    tell: bool = True  #: a child's end counts only for a step that still waits for it
-    claim: bool = True  #: an event that was claimed cannot be claimed again
-    wake: bool = True  #: who waits for a lock is woken when it is given up
-    let_go: bool = True  #: a child ends with the step that waits for it
+T = TypeVar("T")
+Message = tuple[str, ...]
 
 
-@dataclass(kw_only=True)
-class Row:
-    """A live step, as its table row."""
-
-    step: Step
-    status: str
-    fence: int = 0
-    worker: str | None = None
-    lease_until: float = 0.0
-    begun: bool = False
-    wake: float = math.inf
-    asked: float = 0.0
-
-
-@dataclass(kw_only=True)
-class Run:
-    """A run's head, history and inbox, and what else lies beside them."""
-
-    graph: Graph
-    state: State
-    history: list[msg.Entry] = field(default_factory=list)
-    inbox: list[msg.AnyEvent] = field(default_factory=list)
-    rows: dict[str, Row] = field(default_factory=dict)
-    waits: dict[str, Wait] = field(default_factory=dict)
-    items: dict[str, list[Json]] = field(default_factory=dict)
-    #: The run, the step and the attempt that it was started by.
-    parent: tuple[str, str, int] | None = None
-    orphan: str = ""
-    cancelled: bool = False
-    #: A turn of it is being taken.
-    held: bool = False
-
-
-@dataclass(frozen=True)
-class Lease:
-    """What a worker took away from a lease."""
-
-    run: str
-    key: str
-    attempt: int
-    fence: int
-    step: Step
-    n: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turning:
-    """A turn that has begun, in a transaction that may yet be lost."""
-
-    run: str
-    letters: tuple[msg.AnyEvent, ...]
-    before: State
-
-
-@dataclass(kw_only=True)
-class Sent:
-    """An event that somebody sent."""
-
-    id: str
-    name: str
-    at: float
-    #: The steps that it was claimed by: one, if all is well.
-    claimed: list[tuple[str, str]] = field(default_factory=list)
+class Away(Exception):
+    """The database was cut off: whether the transaction has committed is unknown."""
 
 
 @dataclass(kw_only=True)
@@ -118,38 +42,80 @@ class World:
     rng: random.Random
     rules: Rules
     library: Mapping[str, Graph]
-    now: float = 0.0
+    #: Nobody dies and nothing is lost: messages must carry all but what time ends.
+    calm: bool = False
+    #: How often a commit is cut off, and a turn fails.
+    away: float = 0.0
     #: How readily people answer.
     talk: float = 0.0
+    #: How readily they send events.
+    sends: float = 0.0
+    #: Whoever reports takes the turn that follows.
+    worker_turns: bool = False
+    #: Events that one transaction of turns takes.
+    batch: int = 100
+    #: The database's clock, which jumps, and the time that passes.
+    now: float = 0.0
+    elapsed: float = 0.0
     runs: dict[str, Run] = field(default_factory=dict)
-    #: What the broker holds: ("execute", run, key) or ("coordinate", run).
-    messages: list[tuple[str, ...]] = field(default_factory=list)
-    sent: list[tuple[str, ...]] = field(default_factory=list)
+    #: What the broker holds: ("execute", run, key) or ("coordinate", run, …).
+    messages: list[Message] = field(default_factory=list)
+    sent: list[Message] = field(default_factory=list)
     #: (run, key) to the attempt and fence whose success was accepted.
     accepted: dict[tuple[str, str], list[tuple[int, int]]] = field(default_factory=dict)
-    #: (run, key, fence) of leases that somebody took away by hand.
+    #: (run, key, attempt) to how often it began.
+    begun: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    #: (run, key, fence) of leases that ended too early for their workers to know.
     taken: set[tuple[str, str, int]] = field(default_factory=set)
     #: (run, key, attempt) to whoever ended its wait.
     ends: dict[tuple[str, str, int], list[str]] = field(default_factory=dict)
+    #: (run, key, attempt) to what somebody was told that counts.
+    said: dict[tuple[str, str, int], str] = field(default_factory=dict)
     #: (run, key) to the result that counts.
     results: dict[tuple[str, str], Json] = field(default_factory=dict)
     locks: dict[str, str] = field(default_factory=dict)
     events: list[Sent] = field(default_factory=list)
     effects: Counter[tuple[str, str]] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
-    #: Actors that stand still, and until when.
-    stalled: list[tuple[float, Actor]] = field(default_factory=list)
+    #: What the world has lived through, by name.
+    met: Counter[str] = field(default_factory=Counter)
+
+    # --- time, messages, commits ---------------------------------------------------------
 
     def at(self) -> datetime:
-        """The time, a little later whenever somebody asks: no two events have the same."""
+        """The time, a little later whenever somebody asks."""
         self.now += 2e-6
         return EPOCH + timedelta(seconds=self.now)
+
+    def passes(self, seconds: float) -> None:
+        """Time goes by, for everybody."""
+        self.now += seconds
+        self.elapsed += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the database's clock."""
+        self.now += seconds
+        self.met["clock forward" if seconds > 0 else "clock back"] += 1
+        for name, run in self.runs.items():
+            # Their workers believe in the time that has passed, and cannot know better.
+            self.taken |= {
+                (name, key, row.fence) for key, row in run.rows.items() if row.status == "leased"
+            }
 
     def send(self, *message: str) -> None:
         self.messages.append(message)
         self.sent.append(message)
 
-    # --- transactions --------------------------------------------------------------------
+    def commits(self, transaction: Callable[[], T]) -> T:
+        """What a transaction comes to. Raises `Away`, committed or not."""
+        if self.away and self.rng.random() < self.away:
+            if self.rng.random() < 0.5:
+                self.met["commit unknown"] += 1
+                transaction()
+            raise Away
+        return transaction()
+
+    # --- submitting, and what people do --------------------------------------------------
 
     def submit(self, run: str, graph: Graph, inputs: Mapping[str, Json]) -> None:
         created = Run(graph=graph, state=State(run=run))
@@ -174,25 +140,44 @@ class World:
         return name
 
     def cancel(self, run: str, *, compensate: bool = False) -> None:
-        if self.runs[run].state.terminal:
+        it = self.runs[run]
+        if it.state.terminal:
             return
-        self.runs[run].inbox.append(
-            msg.CancelRequested(at=self.at(), by="sim", compensate=compensate)
-        )
-        self.runs[run].cancelled = True
+        it.inbox.append(msg.CancelRequested(at=self.at(), by="sim", compensate=compensate))
+        it.cancelled = True
+
+    def terminate(self, run: str) -> None:
+        it = self.runs[run]
+        if it.state.terminal:
+            return
+        it.inbox.append(msg.TerminateRequested(at=self.at(), by="sim"))
+        it.cancelled = True
+
+    def skip(self, run: str, key: str) -> None:
+        """Somebody lets a live step count as done."""
+        it = self.runs[run]
+        it.inbox.append(msg.SkipRequested(at=self.at(), step=msg.StepKey(key), by="sim"))
+        it.skipped = True
 
     def retry(self, run: str, key: str) -> None:
         """Somebody has a step begun anew, whoever holds it."""
-        row = self.runs[run].rows[key]
-        if row.step.status is StepStatus.WAITING:
+        it = self.runs[run]
+        row = it.rows.get(key)
+        if row is None or row.locked or row.status == "waiting":
             return
-        begun = row.begun
-        if row.status in ("ready", "leased"):
+        begun, paused = row.begun, it.state.status is RunStatus.PAUSED
+        if row.status in ("ready", "held", "leased"):
             self.taken.add((run, key, row.fence))
             row.fence += 1
-            row.status, row.wake = ("reported", math.inf) if begun else ("ready", self.now)
-            row.worker, row.begun = None, False
-        self.runs[run].inbox.append(
+        if begun:
+            row.status, row.wake = "reported", math.inf
+        elif row.status == "leased" and paused:
+            row.status, row.wake = "held", math.inf
+        elif row.status in ("leased", "ready"):
+            row.status, row.wake = "ready", self.now
+        row.worker, row.begun, row.lease_until = None, False, math.inf
+        self.met["taken away"] += begun
+        it.inbox.append(
             msg.RetryRequested(
                 at=self.at(),
                 step=msg.StepKey(key),
@@ -207,162 +192,17 @@ class World:
     def resume(self, run: str) -> None:
         self.runs[run].inbox.append(msg.ResumeRequested(at=self.at(), by="sim"))
 
-    def open_turn(self, run: str) -> Turning | None:
-        """What a turn begins with: the lock of its run, what waits for it, the rows it names."""
-        it = self.runs[run]
-        if it.held or not it.inbox:
-            return None
-        it.held = True
-        letters = tuple(it.inbox)
-        named = {e.step for e in letters if hasattr(e, "step")} | it.state.maps.keys()
-        loaded = {row.step.key: _loaded(row) for key, row in it.rows.items() if key in named}
-        return Turning(run=run, letters=letters, before=replace(it.state, steps=loaded))
+    def answer(self, run: str, key: str, choice: str) -> bool:
+        """Somebody answers a question; whether that counts."""
+        row, wait = self.runs[run].rows.get(key), self.runs[run].waits.get(key)
+        if row is None or wait is None or wait.kind not in ("approval", "input"):
+            return False
+        if wait.kind == "input":
+            return self.end(run, key, row.step.attempt, "user:ada", result={"said": choice})
+        said: Json = {"choice": choice, "by": ["ada"], "form": {}}
+        return self.end(run, key, row.step.attempt, "user:ada", result=said, choice=choice)
 
-    def close_turn(self, turning: Turning) -> list[tuple[str, ...]]:
-        """The end of a turn, whatever has come meanwhile; the messages to send after it."""
-        run, before = turning.run, turning.before
-        it = self.runs[run]
-        if self.rules.consume:
-            del it.inbox[: len(turning.letters)]
-        asker = Asker(world=self, name=run, run=it)
-        taken = self._decided(asker, before, turning.letters)
-        it.history += taken.entries
-        it.state = replace(taken.state, steps={})
-        hints = self._written(run, before, taken, asker)
-        if _began_undoing(before, taken.state):
-            it.inbox.append(msg.Ticked(at=self.at()))
-        told = [*asker.started, *self._told(run), *self._let_go(run), *self._give_up(run)]
-        return hints + [("coordinate", other) for other in told]
-
-    def _decided(self, asker: Asker, before: State, letters: Sequence[msg.AnyEvent]) -> Turn:
-        graph = asker.run.graph
-        taken = advance(graph, POLICY, before, letters)
-        entries = taken.entries
-        while said := answers(asker, taken.state, entries):
-            taken = advance(graph, POLICY, taken.state, said)
-            entries += taken.entries
-        return Turn(state=taken.state, entries=entries)
-
-    def _written(
-        self, name: str, before: State, taken: Turn, asker: Asker
-    ) -> list[tuple[str, ...]]:
-        """Write the rows of a turn; messages for the steps that became ready."""
-        it, state = self.runs[name], taken.state
-        if state.terminal or _began_undoing(before, state):
-            self._remove(it, list(it.rows))
-        gone = [*(before.steps.keys() - state.steps.keys())]
-        gone += [
-            k for k, r in it.rows.items() if r.step.of in before.maps.keys() - state.maps.keys()
-        ]
-        self._remove(it, gone)
-        hints = []
-        for key, step in state.steps.items():
-            if before.steps.get(key) == step:
-                continue
-            row = it.rows.setdefault(key, Row(step=step, status="new", asked=self.now))
-            if row.status in ("ready", "held", "leased"):
-                self.violations.append(f"{name} {key}: a turn moved it, and it was {row.status}")
-            row.step = replace(step, opens=False, result=None, choice=None, failure=None)
-            row.status, row.begun, row.wake = step.status, False, math.inf
-            if step.status is StepStatus.READY:
-                row.wake = self.now + RESEND
-                hints.append(("execute", name, key))
-            elif step.wake is not None:
-                row.wake = (step.wake - EPOCH).total_seconds()
-            if key in asker.waits and step.status is StepStatus.WAITING:
-                it.waits[key] = asker.waits[key]
-        if state.status is RunStatus.PAUSED:
-            hints = []
-            for row in it.rows.values():
-                if row.status == "ready":
-                    row.status, row.wake = "held", math.inf
-        elif before.status is RunStatus.PAUSED:
-            for key, row in it.rows.items():
-                if row.status == "held":
-                    row.status, row.wake = "ready", self.now + RESEND
-                    hints.append(("execute", name, key))
-        return hints
-
-    def _remove(self, run: Run, keys: Sequence[str]) -> None:
-        for key in keys:
-            run.rows.pop(key, None)
-            run.waits.pop(key, None)
-
-    def _told(self, name: str) -> list[str]:
-        """A run that has ended tells the step that waits for it."""
-        it = self.runs[name]
-        if not it.state.terminal or it.parent is None:
-            return []
-        run, key, attempt = it.parent
-        by = f"run:{name}"
-        if it.state.status is RunStatus.COMPLETED:
-            result = outputs(it.graph, name, it.state.variables, references.unread)
-            self.end(run, key, attempt, by, result=result)
-        else:
-            reason = {"failed": "child_failed", "cancelled": "child_cancelled"}
-            self.end(run, key, attempt, by, reason=reason[it.state.status])
-        return [run]
-
-    def _let_go(self, name: str) -> list[str]:
-        """Cancel the children that no step of a run waits for any more."""
-        found = [
-            child
-            for child, it in self.runs.items()
-            if it.parent is not None
-            and it.parent[0] == name
-            and it.orphan == "cancel"
-            and not it.state.terminal
-            and not self.awaited(it)
-            and not any(isinstance(e, msg.CancelRequested) for e in it.inbox)
-        ]
-        if not self.rules.let_go:
-            return []
-        for child in found:
-            self.cancel(child)
-        return found
-
-    def awaited(self, child: Run) -> bool:
-        """Whether the step that started a run still waits for it."""
-        assert child.parent is not None
-        run, key, attempt = child.parent
-        row = self.runs[run].rows.get(key)
-        return (
-            row is not None
-            and row.step.attempt == attempt
-            and row.status in ("waiting", "reported")
-        )
-
-    def held(self, name: str) -> set[str]:
-        """The locks that steps and tokens of a run hold."""
-        it = self.runs[name]
-        holds = [row.step.holds for row in it.rows.values()]
-        holds += [token.holds for token in it.state.tokens]
-        return {lock for each in holds for lock, _ in each}
-
-    def _give_up(self, name: str) -> list[str]:
-        """Give up what a run holds no more, and wake who comes next."""
-        kept = self.held(name)
-        freed = [lock for lock, by in self.locks.items() if by == name and lock not in kept]
-        woken = []
-        for lock in freed:
-            del self.locks[lock]
-            waiters = sorted(
-                (row.asked, other, key)
-                for other, it in self.runs.items()
-                for key, row in it.rows.items()
-                if row.status == "deferred" and row.step.awaits == lock
-            )
-            if waiters and self.rules.wake:
-                _, other, key = waiters[0]
-                self.runs[other].inbox.append(msg.Woke(at=self.at(), step=msg.StepKey(key)))
-                woken.append(other)
-            if waiters and not any(
-                isinstance(e, msg.Woke) and e.step == key
-                for _, other, key in waiters
-                for e in self.runs[other].inbox
-            ):
-                self.violations.append(f"{lock} is free, {waiters} wait for it and nobody knows")
-        return woken
+    # --- waits ---------------------------------------------------------------------------
 
     def end(
         self,
@@ -380,16 +220,20 @@ class World:
         row = self.runs[run].rows.get(key)
         waits = (
             row is not None
-            and row.status == "waiting"
+            and (row.status == "waiting" or (row.status == "reported" and not self.rules.once))
             and row.step.attempt == attempt
-            and (late or row.wake > self.now)
+            and (late or row.wake > self.now or not self.rules.once)
         )
         if not waits and (self.rules.tell or not by.startswith("run:")):
+            self.met["too late to end a wait"] += 1
             return False
         if row is not None:
             row.status, row.wake = "reported", math.inf
         self.ends.setdefault((run, key, attempt), []).append(by)
+        self.met[f"ended by {by.partition(':')[0]}"] += 1
         event: msg.AnyEvent
+        if by != "clock":
+            self.said[run, key, attempt] = f"{by} {choice}"
         if by == "clock":
             event = msg.Woke(at=self.at(), step=msg.StepKey(key))
         elif reason is not None:
@@ -414,27 +258,16 @@ class World:
         self.runs[run].inbox.append(event)
         return True
 
-    def answer(self, run: str, key: str, choice: str) -> None:
-        """Somebody answers a question."""
-        row, wait = self.runs[run].rows.get(key), self.runs[run].waits.get(key)
-        if row is None or wait is None or wait.kind not in ("approval", "input"):
-            return
-        if wait.kind == "input":
-            self.end(run, key, row.step.attempt, "user:ada", result={"said": choice})
-        else:
-            said: Json = {"choice": choice, "by": ["ada"], "form": {}}
-            self.end(run, key, row.step.attempt, "user:ada", result=said, choice=choice)
-
     def tell(self, name: str) -> None:
         """Somebody sends an event."""
         self.events.append(Sent(id=f"e{len(self.events)}", name=name, at=self.now))
 
     def pairs(self) -> list[tuple[Sent, str, str, int]]:
         """Events that nobody has claimed, and the steps that may."""
+        kept = [event for event in self.events if not event.claimed]
         return [
             (event, run, key, it.rows[key].step.attempt)
-            for event in self.events
-            if not event.claimed
+            for event in kept
             for run, it in self.runs.items()
             for key, wait in it.waits.items()
             if wait.name == event.name
@@ -445,46 +278,109 @@ class World:
     def claim(self, event: Sent, run: str, key: str, attempt: int) -> bool:
         """An event ends a wait, if both are still to be had."""
         if event.claimed and self.rules.claim:
+            self.met["claimed before"] += 1
             return False
         if not self.end(run, key, attempt, f"event:{event.id}", result={"event": event.id}):
             return False
         event.claimed.append((run, key))
         return True
 
-    def lease(self, run: str, key: str, worker: str) -> Lease | None:
+    def awaited(self, child: Run) -> bool:
+        """Whether the step that started a run still waits for it."""
+        assert child.parent is not None
+        run, key, attempt = child.parent
         row = self.runs[run].rows.get(key)
-        if row is None or (self.rules.guard and row.status != "ready"):
+        return (
+            row is not None
+            and row.step.attempt == attempt
+            and row.status in ("waiting", "reported")
+        )
+
+    def keeps(self, name: str) -> set[str]:
+        """The locks that steps and tokens of a run hold."""
+        it = self.runs[name]
+        holds = [row.step.holds for row in it.rows.values()]
+        holds += [token.holds for token in it.state.tokens]
+        return {lock for each in holds for lock, _ in each}
+
+    # --- what workers do with a step -----------------------------------------------------
+
+    def lease(self, run: str, key: str, worker: str) -> Lease | None:
+        """Take a step that is to be had."""
+        it = self.runs[run]
+        row = it.rows.get(key)
+        if row is None or row.locked or (row.status != "ready" and self.rules.guard):
+            self.met["nothing to lease"] += 1
             return None
         if row.status not in ("ready", "leased"):
             return None
+        if it.state.status is RunStatus.PAUSED:
+            self.met["ready in a paused run"] += 1
+            if self.rules.halt:
+                return None
+            self.violations.append(f"{run} {key} was leased, and its run is paused")
         row.status, row.worker, row.fence = "leased", worker, row.fence + 1
-        row.lease_until, row.begun = self.now + LEASE, False
-        n = int(self.runs[run].state.variables.get("n") or 0)  # type: ignore[arg-type]
+        row.lease_until, row.begun, row.wake = self.now + LEASE, False, math.inf
+        n = int(it.state.variables.get("n") or 0)  # type: ignore[arg-type]
         return Lease(run, key, row.step.attempt, row.fence, row.step, n)
 
     def begin(self, lease: Lease) -> bool:
+        """Start the attempt of a lease."""
         row = self._held(lease)
         if row is None or row.begun:
             return False
         row.begun = True
+        attempt = (lease.run, lease.key, lease.attempt)
+        self.begun[attempt] += 1
+        if self.begun[attempt] > 1:
+            self.violations.append(f"{lease.run} {lease.key} began attempt {lease.attempt} twice")
         return True
 
+    def take(self, wanted: Iterable[tuple[str, str]], worker: str) -> list[Lease]:
+        """Lease steps and begin their attempts, in one commit."""
+        leases = [self.lease(run, key, worker) for run, key in dict.fromkeys(wanted)]
+        return [lease for lease in leases if lease is not None and self.begin(lease)]
+
+    def let_go(
+        self, run: str, key: str, worker: str, known: Iterable[tuple[str, str, int]]
+    ) -> None:
+        """Give up a step that a worker may own without knowing it."""
+        row = self.runs[run].rows.get(key)
+        if row is None or row.status != "leased" or row.worker != worker:
+            return
+        if (run, key, row.fence) in known:
+            self.met["spared"] += 1
+            if self.rules.spare:
+                return
+        self._give_up(run, key, row)
+
+    def give_back(self, lease: Lease) -> None:
+        """Hand back a step whose attempt has not begun."""
+        row = self._held(lease)
+        if row is not None and not row.begun:
+            self._give_up(lease.run, lease.key, row)
+
     def beat(self, lease: Lease) -> bool:
+        """Extend a lease; whether it still holds."""
         row = self._held(lease)
         if row is None:
             return False
-        row.lease_until = self.now + LEASE
+        if self.rules.beat:
+            row.lease_until = self.now + LEASE
         return True
 
     def report(self, lease: Lease, event: msg.AttemptSucceeded | msg.AttemptFailed) -> bool:
+        """End an attempt, if its lease holds."""
         row = self.runs[lease.run].rows.get(lease.key)
+        held = self._held(lease)
+        if held is None:
+            self.met["refused"] += 1
         if self.rules.fence:
-            row = self._held(lease)
-            if row is not None and not row.begun:
-                row = None
+            row = held if held is not None and held.begun else None
         if row is None:
             return False
-        row.status, row.worker, row.begun, row.wake = "reported", None, False, math.inf
+        row.status, row.worker, row.begun = "reported", None, False
+        row.wake = row.lease_until = math.inf
         self.runs[lease.run].inbox.append(replace(event, at=self.at()))
         if isinstance(event, msg.AttemptSucceeded):
             ends = self.accepted.setdefault((lease.run, lease.key), [])
@@ -493,70 +389,107 @@ class World:
             self.results[(lease.run, lease.key)] = event.result.value
         return True
 
-    def sweep(self) -> list[tuple[str, ...]]:
-        """Leases, waits and messages that are overdue; messages to send."""
-        hints: list[tuple[str, ...]] = []
-        for name, run in self.runs.items():
-            for key, row in run.rows.items():
-                if row.status == "waiting" and row.wake <= self.now:
-                    self.end(name, key, row.step.attempt, "clock", late=True)
-                elif row.status == "leased" and row.lease_until < self.now and self.rules.expire:
-                    worker, begun = row.worker, row.begun
-                    row.worker, row.begun = None, False
-                    row.fence += 1
-                    if begun:
-                        row.status = "reported"
-                        run.inbox.append(
-                            msg.AttemptLost(
-                                at=self.at(),
-                                step=msg.StepKey(key),
-                                attempt=row.step.attempt,
-                                fence=row.fence - 1,
-                                worker=str(worker),
-                            )
-                        )
-                    elif run.state.status is RunStatus.PAUSED:
-                        row.status, row.wake = "held", math.inf
-                    else:
-                        row.status, row.wake = "ready", self.now
-                elif row.status in ("retrying", "deferred") and row.wake <= self.now:
-                    row.wake = self.now + 60
-                    run.inbox.append(msg.Woke(at=self.at(), step=msg.StepKey(key)))
-                if row.status == "ready" and row.wake <= self.now and self.rules.resend:
-                    row.wake = self.now + RESEND
-                    hints.append(("execute", name, key))
-            if run.inbox:
-                hints.append(("coordinate", name))
-        return hints
-
-    # --- outside -------------------------------------------------------------------------
-
-    def effect(self, lease: Lease) -> None:
-        """User code runs and touches the world."""
-        # What was taken away by hand may go on until its worker hears of it: it was told to.
-        by_hand = (lease.run, lease.key, lease.fence) in self.taken
-        if (lease.run, lease.key) in self.accepted and not by_hand:
-            self.violations.append(f"{lease.run} {lease.key} ran after its result was accepted")
-        self.effects[(lease.run, lease.key)] += 1
-
     def _held(self, lease: Lease) -> Row | None:
         row = self.runs[lease.run].rows.get(lease.key)
         if row is None or row.status != "leased" or row.fence != lease.fence:
             return None
         return row
 
+    def _give_up(self, name: str, key: str, row: Row) -> None:
+        """Nobody owns a step any more: what has begun is lost, what has not is to be had again."""
+        run = self.runs[name]
+        begun, worker = row.begun and self.rules.lost, row.worker
+        row.worker, row.begun, row.lease_until = None, False, math.inf
+        row.fence += 1
+        if begun:
+            self.met["lost"] += 1
+            row.status = "reported"
+            run.inbox.append(
+                msg.AttemptLost(
+                    at=self.at(),
+                    step=msg.StepKey(key),
+                    attempt=row.step.attempt,
+                    fence=row.fence - 1,
+                    worker=str(worker),
+                )
+            )
+            if self.calm:
+                self.violations.append(f"{name} {key} was lost, and nothing has gone wrong")
+        elif run.state.status is RunStatus.PAUSED:
+            row.status, row.wake = "held", math.inf
+        else:
+            self.met["given back"] += 1
+            row.status, row.wake = "ready", self.now
 
-def _began_undoing(before: State, after: State) -> bool:
-    return before.undoing is None and after.undoing is not None
+    # --- what the sweeper does -----------------------------------------------------------
 
+    def sweep(self) -> tuple[list[Message], list[str]]:
+        """Leases, waits and messages that are overdue: messages to send, runs to look at."""
+        rules, now = self.rules, self.now
+        hints: list[Message] = []
+        due: list[str] = []
+        for name, run in self.runs.items():
+            if run.wake <= now and rules.tick:
+                run.wake = now + WAKE_AGAIN
+                run.inbox.append(msg.Ticked(at=self.at()))
+                self.met["ticked"] += 1
+                due.append(name)
+            for key, row in run.rows.items():
+                if row.locked or (row.wake > now and row.lease_until > now):
+                    continue
+                match row.status:
+                    case "leased" if row.lease_until < now and rules.expire:
+                        self._give_up(name, key, row)
+                        due.append(name)
+                    case "waiting" if rules.over:
+                        self._over(name, key, row)
+                        due.append(name)
+                    case "retrying" | "deferred" if rules.due:
+                        row.wake = now + WAKE_AGAIN
+                        woke = msg.Woke(at=self.at(), step=msg.StepKey(key), again=True)
+                        run.inbox.append(woke)
+                        due.append(name)
+                    case "ready" if rules.resend and not self.calm:
+                        row.wake = now + RESEND
+                        hints.append(("execute", name, key))
+                    case _:
+                        pass
+            if run.inbox and rules.collect and not self.calm and run.stuck <= now:
+                due.append(name)
+        return hints, list(dict.fromkeys(due))
 
-def _loaded(row: Row) -> Step:
-    """A step as a turn finds it: ownership is no business of the core."""
-    status = StepStatus(row.status)
-    if status in (StepStatus.HELD, StepStatus.LEASED, StepStatus.REPORTED):
-        status = StepStatus.READY if row.step.wait is None else StepStatus.WAITING
-    wakes = status in (StepStatus.DEFERRED, StepStatus.RETRYING, StepStatus.WAITING)
-    return replace(row.step, status=status, wake=row.step.wake if wakes else None)
+    def _over(self, run: str, key: str, row: Row) -> None:
+        """The time of a wait is over."""
+        self.end(run, key, row.step.attempt, "clock", late=True)
+
+    def due(self) -> float:
+        """When something is due next, by the database's clock."""
+        return min(
+            (
+                moment
+                for run in self.runs.values()
+                for moment in (
+                    run.wake,
+                    run.stuck if run.stuck > self.now else math.inf,
+                    *(min(row.wake, row.lease_until) for row in run.rows.values()),
+                )
+            ),
+            default=math.inf,
+        )
+
+    # --- outside -------------------------------------------------------------------------
+
+    def effect(self, lease: Lease) -> None:
+        """User code runs and touches the world."""
+        # What was taken away by hand may go on until its worker hears of it: it was told to.
+        excused = (lease.run, lease.key, lease.fence) in self.taken
+        if (lease.run, lease.key) in self.accepted and not excused:
+            self.violations.append(f"{lease.run} {lease.key} ran after its result was accepted")
+        row = self.runs[lease.run].rows.get(lease.key)
+        if row is not None and row.fence != lease.fence and not excused:
+            self.violations.append(f"{lease.run} {lease.key} ran, and its worker owns it no more")
+        self.effects[(lease.run, lease.key)] += 1
+        self.met["ran again"] += self.effects[(lease.run, lease.key)] > 1
 
 
 def _defaults(graph: Graph) -> dict[str, Json]:

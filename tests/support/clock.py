@@ -46,6 +46,6 @@ def an_hour_later(database_url: str) -> None:
 
 def _as_owner(database_url: str, statements: str) -> None:
     owner = session.connect(database_url)
-    with owner.begin() as connection:
+    with session.transaction(owner) as connection:
         connection.execute(text(statements))
     owner.dispose()

@@ -93,7 +93,7 @@ BEYOND: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_s("params", "x"), "$nothing", "steps[0].params.x", "nothing gives $nothing a value"),
     (_s("params", "x"), "$path >", "steps[0].params.x", "breaks off"),
     (_s("params", "x"), "$result", "steps[0].params.x", "$result is not known here"),
-    (_s("params", "x"), "$env.KEY", "steps[0].params.x", "$env is not available"),
+    (_s("params", "x"), "$env[$k]", "steps[0].params.x", "$env does not say which secret"),
     (_s("params", "x"), "$steps.x", "steps[0].params.x", "not known in a list of steps"),
     (_s("params"), {"a": "$b", "b": ["$c"], "c": "$a", "d": "$a"}, "steps[0].params", "a, b, c"),
     (("outputs", "text"), "$contents", "outputs.text", "nothing gives $contents a value"),

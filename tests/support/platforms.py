@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from engine import tools
+from engine import keys, tools
 from engine.broker import Broker, Hint
 from engine.core.values import Json
 from engine.keys import Key, Ring
@@ -24,6 +24,8 @@ from engine.store.ids import RunId, StepId
 TENANT = "local"
 #: What blobs are sealed with.
 RING = Ring(keys=(Key(id="test", secret=bytes(range(32))),))
+#: What secrets are sealed with.
+SECRET_RING = Ring(keys=(Key(id="vault", secret=bytes(range(32, 64))),), use=keys.SECRETS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +119,25 @@ def status(control: Platform, run: RunId) -> str:
 
 def sql(platform: Platform, statement: str, **values: Any) -> Sequence[Row[Any]]:
     """Rows, as the role of a platform may read them."""
-    with platform.database.begin() as connection:
+    with session.transaction(platform.database) as connection:
         return connection.execute(text(statement), values).all()
 
 
 def as_owner(settings: Settings, statement: str, **values: Any) -> None:
     """What no role of ours may do."""
     owner = session.connect(settings.database_url or "")
-    with owner.begin() as connection:
+    with session.transaction(owner) as connection:
         connection.execute(text(statement), values)
     owner.dispose()
+
+
+def seen_by_owner(settings: Settings, statement: str, **values: Any) -> list[Any]:
+    """What a role of ours may not read, among all the rest."""
+    owner = session.connect(settings.database_url or "")
+    with session.transaction(owner) as connection:
+        found = list(connection.execute(text(statement), values))
+    owner.dispose()
+    return found
 
 
 def lose_leases(settings: Settings) -> None:

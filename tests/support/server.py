@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,21 @@ class Server:
         return httpx2.Client(base_url=self.url, timeout=20, **options)  # type: ignore[arg-type]
 
     def socket(self, path: str, **options: object) -> Socket:
-        """An open WebSocket. Origin and headers are those of a program unless they are given."""
+        """An open WebSocket, as soon as there is a place: one that was closed may still have its.
+
+        Origin and headers are those of a program unless they are given.
+        """
+        for _ in range(200):
+            try:
+                return self.socket_now(path, **options)
+            except websocket.WebSocketBadStatusException as refused:
+                if refused.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+            threading.Event().wait(0.05)
+        raise AssertionError("no place became free")
+
+    def socket_now(self, path: str, **options: object) -> Socket:
+        """An open WebSocket. Raises `WebSocketBadStatusException` where no place is free."""
         options = {"suppress_origin": True, **options}
         return websocket.create_connection(
             f"ws://127.0.0.1:{self.port}{path}", timeout=20, class_=Socket, **options

@@ -25,6 +25,7 @@ import psycopg2
 import redis
 
 import migrations
+from celeriac.drill.servers import FAST
 from celeriac.embedded import postgres, processes, valkey
 from celeriac.embedded.processes import Running
 
@@ -32,8 +33,8 @@ FOLDER_VARIABLE = "CELERIAC_TEST_SERVICES"
 TEMPLATE = "template_celeriac"
 ROOT = Path(__file__).parents[2]
 
-#: Tests kill processes, never the machine: nothing is lost by not syncing.
-_FAST = {"fsync": "off", "max_connections": "400"}
+#: Bytes that servers of tests may come to need.
+_ROOM = 4 * 1024**3
 #: Each test has one to itself; the numbers come round again long after a test has ended.
 _VALKEY_DATABASES = 4096
 
@@ -46,47 +47,23 @@ class Services:
     valkey: valkey.Server
 
 
-class OwnServers:
-    """Servers that one test has to itself, to kill and to start again."""
+def _place() -> str:
+    """Where servers of tests keep their files: in memory, where there is room for them.
 
-    def __init__(self, folder: Path) -> None:
-        self.cluster = postgres.locate(
-            folder / "postgres", log=folder / "postgres.log", options=_FAST
-        )
-        self.valkey_server = valkey.locate(folder / "valkey", log=folder / "valkey.log")
-        self.start_valkey()
-        self.start_postgres()
-        self.database_url = postgres.ensure_database(self.cluster)
-        self.broker_url = self.valkey_server.broker_url()
-        self.redis_url = self.valkey_server.redis_url()
-
-    def start_postgres(self) -> None:
-        self.postgres = postgres.start(self.cluster, leash=signal.SIGKILL)
-
-    def crash_postgres(self) -> None:
-        """As a power cut would: no session ends in order, recovery is needed."""
-        postgres.crash(self.cluster, self.postgres)
-
-    def kill_postgres(self) -> None:
-        """`kill -9` of the server alone: its sessions notice a moment later."""
-        processes.end(self.postgres, signal.SIGKILL, seconds=5)
-
-    def start_valkey(self) -> None:
-        self.valkey = valkey.start(self.valkey_server, leash=signal.SIGKILL)
-
-    def crash_valkey(self) -> None:
-        """`kill -9`."""
-        valkey.crash(self.valkey_server, self.valkey)
-
-    def close(self) -> None:
-        self.crash_postgres()
-        self.crash_valkey()
+    A database for each test is hundreds of files: most of what such a test takes, on a disk.
+    """
+    try:
+        room = os.statvfs("/dev/shm")
+    except OSError:
+        return "/tmp"
+    ample = room.f_bavail * room.f_frsize >= _ROOM and os.access("/dev/shm", os.W_OK | os.X_OK)
+    return "/dev/shm" if ample else "/tmp"
 
 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
     """A temporary folder whose sockets have short paths, and that root's Postgres may pass through."""
-    folder = Path(tempfile.mkdtemp(prefix="celeriac-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="celeriac-", dir=_place()))
     if os.geteuid() == 0:
         folder.chmod(0o711)
     try:
@@ -102,7 +79,7 @@ def join_session() -> bool:
     """Count this process among the users; whether it is the one that opened the session."""
     first = FOLDER_VARIABLE not in os.environ
     if first:
-        folder = Path(tempfile.mkdtemp(prefix="celeriac-test-", dir="/tmp"))
+        folder = Path(tempfile.mkdtemp(prefix="celeriac-test-", dir=_place()))
         if os.geteuid() == 0:
             folder.chmod(0o711)
         os.environ[FOLDER_VARIABLE] = str(folder)
@@ -164,7 +141,7 @@ def flush(url: str) -> None:
 
 def keep(folder: Path) -> None:
     """Start both servers and the template, then wait until nobody needs them."""
-    cluster = postgres.locate(folder / "postgres", log=folder / "postgres.log", options=_FAST)
+    cluster = postgres.locate(folder / "postgres", log=folder / "postgres.log", options=FAST)
     server = valkey.locate(
         folder / "valkey", log=folder / "valkey.log", databases=_VALKEY_DATABASES
     )

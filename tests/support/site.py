@@ -53,6 +53,7 @@ def of_its_own(shared: Services, folder: Path) -> Iterator[Settings]:
             redis_url=shared.valkey.redis_url(number),
             blob_url=(folder / "blobs").as_uri(),
             blob_keys=platforms.RING,
+            secret_keys=platforms.SECRET_RING,
             home=folder,
         )
     finally:

@@ -13,11 +13,13 @@ from engine import documents, retrace
 from engine.core import messages as msg
 from engine.core.graph import Graph
 from engine.core.policy import DEFAULT
+from engine.core.state import State
 from engine.core.values import Json, Ref
 from engine.retrace import Retraced
 from tests.simulator.graphs import GRAPHS as SIMULATED
 from tests.simulator.play import live
 from tests.support.patterns import ACTS, FUNCTIONS, GRAPHS, INPUTS, WORKFLOWS, read
+from tests.support.play import LINE, NOW, submitted, succeeded, turn
 
 #: Worlds that are lived through; they are those of the simulator.
 SEEDS = 400
@@ -51,6 +53,14 @@ def test_runs_that_lived_through_trouble_go_where_they_went() -> None:
             assert told == (None, True, True, ()), (seed, name, run.graph.workflow, found)
             seen[str(found.status)] += 1
     assert min(seen[status] for status in ("completed", "failed", "cancelled")) > 5, seen
+
+
+def test_a_step_that_was_skipped_before_it_was_admitted_is_skipped_again() -> None:
+    skip = msg.SkipRequested(at=NOW, step=msg.StepKey("a#1"), by="ada")
+    first = turn(LINE, State(run="r1"), submitted(), skip)
+    then = turn(LINE, first.state, succeeded("b#1"))
+    found = again(LINE, "r1", [*first.entries, *then.entries])
+    assert (found.first, found.same_end, found.missing) == (None, True, ())
 
 
 @pytest.mark.parametrize("name", sorted(GRAPHS))

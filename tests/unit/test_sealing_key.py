@@ -1,4 +1,4 @@
-"""The key that the embedded platform seals its blobs with."""
+"""The keys that the embedded platform seals with, and signs with."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def settings(home: Home) -> Settings:
 def test_a_folder_without_keys_gets_them_for_its_user_alone(settings: Settings, home: Home) -> None:
     made = sealing.with_keys(settings, home, make=True)
     assert len(made.blob_keys.keys) == len(made.audit_keys.keys) == 1
+    assert len(made.secret_keys.keys) == 1
+    assert made.secret_keys != made.blob_keys
     assert made.audit_keys.signing() is not None
-    for file in (home.blob_key, home.audit_key):
+    for file in (home.blob_key, home.secret_key, home.audit_key):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -47,18 +49,20 @@ def test_who_only_looks_makes_none(settings: Settings, home: Home) -> None:
     found = sealing.with_keys(settings, home)
     assert (found.blob_keys, found.audit_keys) == (Ring(), SigningKeys())
     assert not home.blob_key.exists()
+    assert not home.secret_key.exists()
     assert not home.audit_key.exists()
 
 
 def test_keys_that_are_given_hold(settings: Settings, home: Home) -> None:
     signers = SigningKeys(keys=(signing.generate("mine"),))
-    given = replace(settings, blob_keys=RING, audit_keys=signers)
+    given = replace(settings, blob_keys=RING, secret_keys=RING, audit_keys=signers)
     assert sealing.with_keys(given, home, make=True) == given
     assert not home.blob_key.exists()
+    assert not home.secret_key.exists()
     assert not home.audit_key.exists()
 
 
-@pytest.mark.parametrize("name", ["blob.key", "audit.key"])
+@pytest.mark.parametrize("name", ["blob.key", "secret.key", "audit.key"])
 @pytest.mark.parametrize("text", ["", "local:c2hvcnQ=", "nonsense"])
 def test_a_file_that_holds_no_key_is_never_replaced(
     settings: Settings, home: Home, text: str, name: str

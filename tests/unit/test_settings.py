@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.settings import Settings, SettingsError
+from engine.settings import Folder, Settings, SettingsError
 
 FLEET = {"DATABASE_URL": "postgresql://db/celeriac", "BROKER_URL": "redis://broker:6379/0"}
 
@@ -23,8 +23,13 @@ def test_every_problem_is_reported_together() -> None:
             "BROKER_URL": "somewhere",
             "BLOB_URL": "ftp://host/folder",
             "CELERIAC_BLOB_KEYS": "2026:hush",
+            "CELERIAC_SECRET_KEYS": "2026:hush",
+            "CELERIAC_PRIVATE_HOSTS": "10.0.0.0/8, localhost",
             "CELERIAC_VALUE_BYTES": "1048575",
             "CELERIAC_SANDBOX_BYTES": "lots",
+            "CELERIAC_SANDBOX": "strong",
+            "CELERIAC_SANDBOX_MINIMUM": "auto",
+            "CELERIAC_SANDBOX_FOLDERS": "/srv/in,srv/out",
             "CELERIAC_LEASE_SECONDS": "soon",
             "CELERIAC_SWEEP_SECONDS": "0",
             "CELERIAC_STREAMS": "0",
@@ -40,8 +45,13 @@ def test_every_problem_is_reported_together() -> None:
         "BROKER_URL",
         "BLOB_URL",
         "CELERIAC_BLOB_KEYS",
+        "CELERIAC_SECRET_KEYS",
+        "CELERIAC_PRIVATE_HOSTS",
         "CELERIAC_VALUE_BYTES",
         "CELERIAC_SANDBOX_BYTES",
+        "CELERIAC_SANDBOX",
+        "CELERIAC_SANDBOX_MINIMUM",
+        "CELERIAC_SANDBOX_FOLDERS",
         "CELERIAC_LEASE_SECONDS",
         "CELERIAC_SWEEP_SECONDS",
         "CELERIAC_STREAMS",
@@ -52,7 +62,9 @@ def test_every_problem_is_reported_together() -> None:
         "CELERIAC_LOG_LEVEL",
     }
     assert "not-a-module" in found["CELERIAC_LIBRARIES"]
-    assert "hush" not in found["CELERIAC_BLOB_KEYS"]
+    assert "hush" not in found["CELERIAC_BLOB_KEYS"] + found["CELERIAC_SECRET_KEYS"]
+    assert "auto, limits, landlock, seccomp, portable, full" in found["CELERIAC_SANDBOX"]
+    assert "'srv/out'" in found["CELERIAC_SANDBOX_FOLDERS"]
 
 
 @pytest.mark.parametrize("name", ["CELERIAC_LEASE_SECONDS", "CELERIAC_WAIT_SECONDS"])
@@ -67,6 +79,30 @@ def test_a_password_never_shows_in_a_problem_or_in_the_settings_text() -> None:
     assert "hush" not in str(raised.value)
     settings = Settings.from_environment({**FLEET, "DATABASE_URL": "postgres://app:hush@db/x"})
     assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("text", ["/", "here", "/srv:read", "/srv:write:write", ":write"])
+def test_a_folder_that_cannot_be_opened_to_code_is_refused(text: str) -> None:
+    assert "CELERIAC_SANDBOX_FOLDERS" in problems({"CELERIAC_SANDBOX_FOLDERS": text})
+
+
+def test_walls_are_the_strongest_and_portable_at_least_unless_it_is_said_otherwise() -> None:
+    settings = Settings.from_environment({})
+    assert (settings.sandbox, settings.sandbox_minimum) == ("auto", "portable")
+    assert settings.sandbox_folders == ()
+    chosen = Settings.from_environment(
+        {
+            "CELERIAC_SANDBOX": "seccomp",
+            "CELERIAC_SANDBOX_MINIMUM": "limits",
+            "CELERIAC_SANDBOX_FOLDERS": " /srv/in , /srv/out:write ",
+        }
+    )
+    assert (chosen.sandbox, chosen.sandbox_minimum) == ("seccomp", "limits")
+    assert chosen.sandbox_folders == (
+        Folder(path=Path("/srv/in")),
+        Folder(path=Path("/srv/out"), write=True),
+    )
+    assert Settings.from_environment(chosen.to_environment()) == chosen
 
 
 def test_half_a_fleet_is_refused_with_what_is_missing() -> None:
@@ -201,3 +237,37 @@ def test_keys_are_handed_to_a_child_and_never_shown() -> None:
     assert Settings.from_environment(settings.to_environment()).blob_keys == settings.blob_keys
     assert secret not in repr(settings)
     assert "sss" not in repr(settings)
+
+
+def test_places_that_services_may_be_let_into_are_handed_on() -> None:
+    text = "10.0.0.0/8, 127.0.0.1 ,10.1.2.3:5432,[::1]:80,/run/postgresql"
+    settings = Settings.from_environment({"CELERIAC_PRIVATE_HOSTS": text})
+    assert settings.private_hosts == tuple(place.strip() for place in text.split(","))
+    assert (
+        Settings.from_environment(settings.to_environment()).private_hosts == settings.private_hosts
+    )
+    assert Settings.from_environment({}).private_hosts == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "place"),
+    [
+        ("DATABASE_URL", "postgresql://u:hush@db/x", "db:5432"),
+        ("DATABASE_URL", "postgresql://u@db:6000/x", "db:6000"),
+        ("DATABASE_URL", "postgresql://u@/x?host=/run/postgresql&port=5432", "/run/postgresql"),
+        ("DATABASE_URL", "postgresql://u@[::1]/x", "[::1]:5432"),
+        ("BROKER_URL", "valkeys://:hush@queue/0", "queue:6379"),
+        ("DATABASE_URL", "postgresql://u@/x?host=one&host=two:6000&port=5433", "one:5433"),
+        ("DATABASE_URL", "postgresql://u@/x?host=one&host=two:6000&port=5433", "two:6000"),
+        ("BROKER_URL", "amqp://u:hush@one//;amqp://u:hush@two:99//", "one:5672"),
+        ("BROKER_URL", "amqp://u:hush@one//;amqp://u:hush@two:99//", "two:99"),
+        ("BROKER_URL", "amqp://queue", "queue:5672"),
+        ("REDIS_URL", "redis://10.0.0.7:7000/1", "10.0.0.7:7000"),
+        ("BLOB_URL", "https://blobs.example/x", "blobs.example:443"),
+    ],
+)
+def test_where_the_platforms_own_servers_listen_is_known(name: str, url: str, place: str) -> None:
+    own = Settings.from_environment({**FLEET, name: url}).own_servers
+    assert place in own
+    assert "127.0.0.1:8000" in own
+    assert "hush" not in str(own)
