@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks import fleet
-from benchmarks.fleet import CODES, Fleet
+from benchmarks.fleet import Fleet
 from benchmarks.servers import Servers
 from benchmarks.workloads import Figures, Run
 from engine.core.values import Json
@@ -96,7 +96,7 @@ def _costs(running: Fleet, size: Size) -> Figures:
 
 def _version(running: Fleet, steps: int) -> str:
     nodes = [f"step{number}" for number in range(steps)]
-    node: Json = {"uses": CODES["library"], "estimate": {"cost_usd": 0.000_001}}
+    node: Json = {"uses": "library_add_one", "estimate": {"cost_usd": 0.000_001}}
     document: Json = {
         "workflow": f"governed-{steps}",
         "nodes": dict.fromkeys(nodes, node),

@@ -2,9 +2,8 @@
 
 One process carries a run out step by step, without Celery and without a sandbox, so that all
 that is left is what the protocol itself does: lease, begin, report, and the turn that follows.
-Of every step it counts the statements that the database was sent, commits included, and the
-bytes of its write-ahead log, which are all that was written. Both are exact on any machine;
-milliseconds are told beside them.
+Of every step it counts the round trips to the database, and the bytes of its write-ahead log, which
+are all that was written. Both are exact on any machine; milliseconds are told beside them.
 
 A workload is a document and what its steps answer. The cost of a step is compared within one run:
 the median of some of its last steps over that of some of its first. Single steps may cost more,
@@ -19,8 +18,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import psycopg2
+import psycopg2.extensions
 from sqlalchemy import Engine, event
 
 import migrations
@@ -112,7 +112,7 @@ QUICK: Sequence[Workload] = (loop(200), wide(100))
 class Cost:
     """What one step took, from its lease to the end of its turn."""
 
-    statements: int
+    round_trips: int
     wal_bytes: int
     ms: float
 
@@ -157,32 +157,40 @@ def _carried_out(
     with _counting(control.database, worker.database) as counted, _wal(control) as written:
         while hints:
             wanted = hints.pop(0).step
-            statements, wal, since = counted(), written(), time.perf_counter()
+            sent, wal, since = counted(), written(), time.perf_counter()
             (lease,) = attempts.lease(worker, [wanted], "benchmark")
             attempts.begin(worker, [lease])
             attempts.report(worker, "benchmark", [(lease, workload.answer(lease))])
             turns.take_turns(control, [run])
             ms = 1e3 * (time.perf_counter() - since)
-            yield Cost(statements=counted() - statements, wal_bytes=written() - wal, ms=ms)
+            yield Cost(round_trips=counted() - sent, wal_bytes=written() - wal, ms=ms)
 
 
 @contextmanager
 def _counting(*databases: Engine) -> Iterator[Callable[[], int]]:
-    """How many statements and commits these pools have sent so far."""
+    """How often these pools have asked the database something so far."""
     sent = 0
 
-    def count(*_: object) -> None:
-        nonlocal sent
-        sent += 1
+    class Counting(psycopg2.extensions.cursor):
+        """The driver's own, whoever executes with it."""
 
-    watched = [(one, what) for one in databases for what in ("before_cursor_execute", "commit")]
-    for database, what in watched:
-        event.listen(database, what, count)
+        def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002  # the driver's name
+            nonlocal sent
+            sent += 1
+            super().execute(query, vars)
+
+    def count(connection: Any, _: object) -> None:
+        connection.cursor_factory = Counting
+
+    for database in databases:
+        # What is open already does not count.
+        database.dispose()
+        event.listen(database, "connect", count)
     try:
         yield lambda: sent
     finally:
-        for database, what in watched:
-            event.remove(database, what, count)
+        for database in databases:
+            event.remove(database, "connect", count)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from celery import Celery
 from celeriac.embedded import postgres, processes, valkey
 from celeriac.embedded.processes import Running
 
-_ROOT = Path(__file__).parents[1]
+#: The checkout.
+ROOT = Path(__file__).parents[1]
 #: Read back from the server, so that nobody has to believe what was asked for.
 _READ_BACK = (
     "server_version",
@@ -52,7 +53,7 @@ class Servers:
             if not name.startswith(("PYTHON", "CELERY", "CELERIAC", "FLOWER"))
             and name not in ("DATABASE_URL", "BROKER_URL", "REDIS_URL", "BLOB_URL")
         }
-        return {**mine, "PYTHONPATH": str(_ROOT)}
+        return {**mine, "PYTHONPATH": str(ROOT)}
 
     def broker_url(self, number: int) -> str:
         return self.valkey.broker_url(number)
@@ -65,7 +66,7 @@ class Servers:
         return postgres.ensure_database(self.cluster, name)
 
     def drop(self, name: str) -> None:
-        with self._session() as cursor:
+        with self.session() as cursor:
             cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def flush(self, *numbers: int) -> None:
@@ -75,7 +76,7 @@ class Servers:
 
     def configuration(self) -> dict[str, str]:
         """What the servers say of themselves."""
-        with self._session() as cursor:
+        with self.session() as cursor:
             cursor.execute(
                 "SELECT name, current_setting(name) FROM unnest(%s) AS name", (list(_READ_BACK),)
             )
@@ -106,10 +107,11 @@ class Servers:
                 processes.end(one, signal.SIGKILL, seconds=5)
 
     @contextmanager
-    def _session(self) -> Iterator[psycopg2.extensions.cursor]:
+    def session(self, database: str = "postgres") -> Iterator[psycopg2.extensions.cursor]:
+        """As the owner of everything, each statement by itself."""
         with contextlib.closing(
             psycopg2.connect(
-                host=str(self.cluster.sockets), user=postgres.SUPERUSER, dbname="postgres"
+                host=str(self.cluster.sockets), user=postgres.SUPERUSER, dbname=database
             )
         ) as connection:
             connection.autocommit = True
