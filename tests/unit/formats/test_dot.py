@@ -155,9 +155,9 @@ def test_every_violation_is_told_at_once() -> None:
     ids=lambda text: text[:8],
 )
 def test_hostile_text_is_answered_soon(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert dot.read("digraph G { " + text) is not None
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @settings(max_examples=400)

@@ -136,9 +136,9 @@ def test_no_more_is_told_than_anybody_reads() -> None:
     ids=lambda text: text[:12],
 )
 def test_hostile_text_is_answered_soon(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert mermaid.read("graph TD\n" + text) is not None
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @settings(max_examples=400)
