@@ -2,13 +2,15 @@
 
 What is settled there stays settled, and is not done again. What is live begins anew, as its first
 attempt: nobody works on it for the new run, and no wait of the other run is ended by what comes for
-this one. What was spent, halted, let pass and remembered by rules is the other run's: the new one
+this one. A map under way stays under way: those of its items that have ended are settled, the others
+begin anew. What was spent, halted, let pass and remembered by rules is the other run's: the new one
 has spent nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from engine.core import codec
@@ -33,10 +35,11 @@ def obstacle(state: State) -> str:
     if state.undoing is not None or state.stopping is not None:
         return "the run is about to end there"
     for step in state.steps.values():
-        if step.key in state.maps or step.of is not None or step.index is not None:
-            return f"the map of step {step.of or step.key} is under way there"
         if step.status in _SETTLING:
             return f"step {step.key} is being settled there"
+    for key, items in state.maps.items():
+        if items.sent:
+            return f"items that were sent to step {key} have no places yet there"
     kept = [*(held for token in state.tokens for held in token.holds), *_kept(state)]
     if kept:
         return f"a thread holds the lock {kept[0][0].partition(':')[2]} there"
@@ -44,13 +47,34 @@ def obstacle(state: State) -> str:
 
 
 def _kept(state: State) -> list[tuple[str, Any]]:
-    """Locks that steps have taken over from earlier ones, or hand on."""
+    """Locks that steps have taken over from earlier ones, hand on, or do not ask for anew."""
     return [
         held
         for step in state.steps.values()
         for held in step.holds
-        if held[1] not in (None, step.node)
+        if held[1] not in (None, step.node) or step.key in state.maps
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """A map that is under way, or whose results are about to be put together."""
+
+    key: msg.StepKey
+    #: How many items it has, and how many of them have been begun.
+    count: int
+    begun: int
+
+
+def mapped(state: State) -> tuple[Mapped, ...]:
+    """The maps whose items a run that goes on from a state needs."""
+    return tuple(
+        Mapped(key=key, count=items.count, begun=items.next) for key, items in state.maps.items()
+    ) + tuple(
+        Mapped(key=step.key, count=step.index, begun=step.index)
+        for step in state.steps.values()
+        if step.index is not None and step.of is None
+    )
 
 
 def anew(state: State, carried: Collection[msg.StepKey]) -> State:
@@ -61,7 +85,10 @@ def anew(state: State, carried: Collection[msg.StepKey]) -> State:
     return replace(
         state,
         status=RunStatus.RUNNING,
-        steps={key: _anew(step, 1 + (key in carried)) for key, step in state.steps.items()},
+        steps={
+            key: _open(step) if key in state.maps else _anew(step, 1 + (key in carried))
+            for key, step in state.steps.items()
+        },
         # Executions that led here are the other run's; this one's begin with what follows.
         tokens=tuple(replace(token, parents=()) for token in state.tokens),
         spent={},
@@ -82,7 +109,14 @@ def _anew(step: Step, attempt: int) -> Step:
         queue=step.queue,
         thread=step.thread,
         visits=step.visits,
+        of=step.of,
+        index=step.index,
     )
+
+
+def _open(step: Step) -> Step:
+    """A map whose items are under way: it waits for them, as it did."""
+    return replace(_anew(step, 1), status=step.status, wait=step.wait)
 
 
 def told(state: State) -> tuple[Mapping[str, Json], Mapping[str, Any]]:

@@ -32,7 +32,18 @@ from engine.platform import Platform
 from engine.runs import graphs, identity, large, letters, submission, views
 from engine.runs.launch import Submitted
 from engine.sessions import graph as sessions
-from engine.store import calls, history, idempotency, inbox, payloads, reads, runs, session, shreds
+from engine.store import (
+    calls,
+    history,
+    idempotency,
+    inbox,
+    items,
+    payloads,
+    reads,
+    runs,
+    session,
+    shreds,
+)
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
 
@@ -87,8 +98,7 @@ def fork(
 
     `given` is what a step is to be told that is asked for at once. Raises `NotFound`, `Invalid` with
     every problem of the edits, and `Conflict` where no run can go on from there: it had ended, was in
-    the middle of a decision, had a map under way, held a lock between steps, or its data is not kept
-    any more.
+    the middle of a decision, held a lock between steps, or its data is not kept any more.
     """
     new = RunId(run.tenant, identity.new_run())
     asked: list[Json] = ["fork", run.run, seq, dict(edits.variables), *sorted(edits.removed)]
@@ -227,6 +237,7 @@ def _enter(
         forked=(run.run, origin.line.seq),
     )
     carried = _carried(connection, new, origin)
+    _take_items(connection, new, origin)
     state = forking.anew(origin.state, carried)
     frame, overlays = forking.told(state)
     event = msg.Forked(
@@ -258,6 +269,14 @@ def _carried(connection: Connection, new: RunId, origin: _Origin) -> frozenset[m
     for row in rows:
         _refer(connection, new, {"arguments": row.arguments, "value": row.value})
     return frozenset(msg.StepKey(row.step) for row in rows)
+
+
+def _take_items(connection: Connection, new: RunId, origin: _Origin) -> None:
+    """Take over the items of maps that are under way, with the results of those that have ended."""
+    if maps := forking.mapped(origin.state):
+        live = sorted(origin.state.steps)
+        rows = items.take_over(connection, origin.run, new, maps, live)
+        _refer(connection, new, *({"result": plain(codec.value(row.result))} for row in rows))
 
 
 def _refer(connection: Connection, new: RunId, *records: Mapping[str, Json]) -> None:

@@ -45,7 +45,8 @@ _GET = session.Statement(
     """,
 )
 
-# The results of steps that have one, without the rest of what their reports carried.
+# The results of steps that have one, without the rest of what their reports carried; or that somebody
+# has given them, so that nobody carried them out.
 _RESULTS = session.Statement(
     name="payload_results",
     types="text, text, text[]",
@@ -55,6 +56,9 @@ _RESULTS = session.Statement(
         AND p.id = r.step || '/' || r.attempt
     WHERE r.tenant_id = $1 AND r.run_id = $2::uuid AND r.step = ANY($3)
         AND r.outcome = 'succeeded'
+    UNION ALL
+    SELECT w.step, (p.body->'result')::text FROM unnest($3) AS w (step)
+    JOIN payload p ON p.tenant_id = $1 AND p.run_id = $2::uuid AND p.id = w.step || '/given'
     """,
 )
 
@@ -92,5 +96,5 @@ def get(connection: Connection, names: Sequence[tuple[RunId, str]]) -> Sequence[
 
 
 def results(connection: Connection, run: RunId, steps: Sequence[str]) -> Sequence[Row[Any]]:
-    """The results of steps that succeeded, as JSON text of a value."""
+    """The results of steps that succeeded, or that were given them, as JSON text of a value."""
     return session.run(connection, _RESULTS, run.tenant, run.run, list(steps))

@@ -83,19 +83,6 @@ def test_nothing_goes_on_from_an_end_or_from_within_a_decision(world: World) -> 
         world.fork(run, views.status(world.main, run).seq)
 
 
-def test_nothing_goes_on_from_a_map_under_way(world: World) -> None:
-    document: Json = {
-        "workflow": "mapping",
-        "nodes": {"w": {"kind": "map", "over": [1, 2], "do": "noop"}},
-        "edges": ["w -> end"],
-    }
-    run = submit(world.main, publish(world.main, document))
-    with pytest.raises(Conflict, match="the map of step w#1 is under way there"):
-        world.fork(run, views.status(world.main, run).seq)
-    again = world.fork(run, line_of(world.main, run, "RequestStart", "w#1"))
-    assert live(world.main, again).keys() == live(world.main, run).keys()
-
-
 def test_nothing_goes_on_from_a_thread_that_keeps_a_lock(world: World) -> None:
     lock = {"name": "one", "until": "b"}
     document: Json = {**LINE, "nodes": {"a": {"uses": "noop", "lock": lock}, "b": {"uses": "noop"}}}

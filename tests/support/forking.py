@@ -34,14 +34,14 @@ class World:
     #: How often each step of each run has sent something.
     sent: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def do(self, run: RunId, key: str, **patch: Json) -> None:
+    def do(self, run: RunId, key: str, result: Json = None, **patch: Json) -> None:
         """Carry a step out, which sends something once."""
         lease = take(self.worker, run, key)
         asked = calls.authorise(self.worker, lease, 1, "send", {"args": [], "kwargs": {}})
         assert isinstance(asked, calls.Authorised)
         self.sent[run.run, key] += 1
         calls.settle(self.worker, lease, asked, calls.Answer(value="sent"))
-        done = Succeeded(patch=patch, usage={"cost_usd": 0.25})
+        done = Succeeded(result=result, patch=patch, usage={"cost_usd": 0.25})
         assert finish(self.main, self.worker, lease, done)
 
     def fork(self, run: RunId, seq: int, *removed: str, **variables: Json) -> RunId:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ from tests.support.play import (
     turn,
 )
 
-A, B = msg.StepKey("a#1"), msg.StepKey("b#1")
+A, B, ITEM = msg.StepKey("a#1"), msg.StepKey("b#1"), msg.StepKey("b#1.1")
 DIAMOND = graph(
     edge("start -> f"),
     *fork("f", "a", "b"),
@@ -69,6 +70,18 @@ def with_step(state: State, **changes: object) -> State:
     return replace(state, steps={B: replace(state.steps[B], **changes)})
 
 
+#: A lock that a step holds for itself.
+OWN = ("run:gate", None)
+
+
+def mapping(**changes: Any) -> State:
+    """A state whose second step is a map with an item done, one under way and one to come."""
+    state = with_step(half_way(), status=StepStatus.WAITING, wait="map")
+    items = Items(count=3, node=state.steps[B].node, next=2, running=1, succeeded=1)
+    one = replace(state.steps[B], key=ITEM, status=StepStatus.READY, wait=None, of=B, index=1)
+    return replace(state, steps={**state.steps, ITEM: one}, maps={B: replace(items, **changes)})
+
+
 @pytest.mark.parametrize(
     ("state", "why"),
     [
@@ -77,8 +90,8 @@ def with_step(state: State, **changes: object) -> State:
         (replace(half_way(), undoing=Undoing(ending=ENDING)), "about to end"),
         (replace(half_way(), stopping=ENDING), "about to end"),
         (evolve(half_way(), succeeded("b#1")), "step b#1 is being settled"),
-        (with_step(half_way(), of=A, index=0), "the map of step a#1"),
-        (replace(half_way(), maps={B: Items(count=2, node=half_way().steps[B].node)}), "step b#1"),
+        (mapping(sent=1), "items that were sent to step b#1 have no places yet"),
+        (replace(mapping(), steps=with_step(mapping(), holds=(OWN,)).steps), "the lock gate"),
         (with_step(half_way(), holds=(("run:gate", "end"),)), "the lock gate"),
         (
             replace(
@@ -129,6 +142,22 @@ def test_what_was_spent_and_remembered_is_the_other_runs() -> None:
     rich = replace(half_way(), spent={"tokens": 9}, memory={"rule": 1}, governed=4)
     begun = turn(LINE, State(run="r2"), forked(rich)).state
     assert (begun.spent, begun.memory, begun.governed) == ({}, {}, 0)
+
+
+def test_a_map_under_way_stays_so_and_what_is_live_of_it_begins_anew() -> None:
+    other = forking.anew(mapping(), ())
+    assert (other.steps[B].status, other.steps[B].wait) == (StepStatus.WAITING, "map")
+    item = other.steps[ITEM]
+    assert (item.status, item.attempt, item.of, item.index) == (StepStatus.DUE, 1, B, 1)
+    assert other.maps == mapping().maps
+    assert forking.mapped(mapping()) == (forking.Mapped(key=B, count=3, begun=2),)
+
+
+def test_a_map_whose_items_are_gathered_needs_all_of_them_and_gathers_anew() -> None:
+    gathering = with_step(half_way(), index=3)
+    assert forking.mapped(gathering) == (forking.Mapped(key=B, count=3, begun=3),)
+    assert forking.mapped(half_way()) == ()
+    assert forking.anew(gathering, ()).steps[B].index == 3
 
 
 def test_threads_go_on_with_what_each_has_written() -> None:
