@@ -73,7 +73,8 @@ def fork(
     """Start a run that goes on from a place of another one, which stays as it is.
 
     The place is a line of its history, or the name that somebody has given it (see `celeriac
-    checkpoints`). What was settled there is not done again; what was live begins anew.
+    checkpoints`). What was settled there is not done again; what was live begins anew. It is a run by
+    itself, even where a step of another one waits for this one (see `celeriac restart`).
     """
     variables = given.pairs(edits, "--set")
     with api.connected() as client:
@@ -108,7 +109,8 @@ def restart(
     """Start a run that goes on from just before a step of another one.
 
     The other run stays as it is. The step is carried out anew, unless its result is given; whatever
-    was settled before it is not done again.
+    was settled before it is not done again. Items of maps are steps, too (hear#1.2). Where a step of
+    another run waits for this one, the root of both goes on, and is the run that is printed.
     """
     if choice is not None and result is None:
         raise click.UsageError("--choice belongs to --result")
@@ -138,8 +140,8 @@ def _plan(found: Sequence[Effect], *, as_json: bool) -> None:
         printing.document(found)
         return
     printing.table(
-        ("step", "call", "tool", "effect", "becomes"),
-        ((one.step, one.ordinal, one.tool, one.effect, one.becomes) for one in found),
+        ("run", "step", "call", "tool", "effect", "becomes"),
+        ((one.run, one.step, one.ordinal, one.tool, one.effect, one.becomes) for one in found),
         empty="No call would be made again.",
     )
 

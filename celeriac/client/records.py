@@ -566,6 +566,7 @@ class Checkpoint:
 class Effect:
     """A call of a run, and what would become of it in one that goes on from a place."""
 
+    run: str
     step: str
     ordinal: int
     tool: str

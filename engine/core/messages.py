@@ -89,6 +89,8 @@ class Forked(Event):
     )
     #: What the first run was submitted with.
     inputs: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
+    #: Of a run within this one that is to go on from a place of another one: what is not as it was there.
+    inner: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

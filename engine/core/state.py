@@ -147,6 +147,15 @@ class Undoing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Within:
+    """A place of the run that a step had started: the one that it starts anew goes on from there."""
+
+    step: msg.StepKey
+    run: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """All that deciding needs to know of a run."""
 
@@ -181,6 +190,8 @@ class State:
     waived: Mapping[str, Json] = field(default_factory=dict)
     #: What rules about progress remember.
     memory: Mapping[str, Json] = field(default_factory=dict)
+    #: Until a step has started it, where the run within this one goes on from; and within that one.
+    within: tuple[Within, ...] = ()
 
     @property
     def terminal(self) -> bool:

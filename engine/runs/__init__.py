@@ -34,6 +34,8 @@ overdue turns likewise. Nudges for a tenant beyond a steady pace go into a lane 
 that goes on from there is a new run: its first line holds where it comes from, by the hash of that line, and the
 state that it takes over, so that its history tells all of it and the other run stays as it is. What was live there
 begins anew; what is known of its calls by then lies beside its first attempt, which nobody of the new run has made.
+So do the results of items of a map that is under way there. From within a child run the root goes on, and the turn
+that starts the child anew lets it go on from its own place.
 
 *What waits* (`requests`, `waits`, `answers`, `events`, `children`, `locks`). A turn answers what the core asks
 for, in its own transaction: a lock is a row that is there or not, a child run is submitted, what a

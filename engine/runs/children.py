@@ -4,6 +4,9 @@ The child is submitted in the turn that opens the step, with the version that th
 pinned; its variables are its own. It tells its end to the step that waits for it, which
 moves on once, whoever ends the wait. When that step is gone, by a cancel say, the child is
 cancelled too, unless its node lets it finish.
+
+Where the parent goes on from a place before the step for the sake of a place within its child
+(`restarts`), the child is one that goes on from there (`forks.descend`).
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from engine import waiting
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import Child
-from engine.core.state import Ending, Step
+from engine.core.state import Ending, Step, Within
 from engine.core.values import Json
-from engine.errors import Invalid
-from engine.runs import graphs, large, letters, submission
+from engine.errors import Conflict, Invalid, NotFound
+from engine.runs import forks, graphs, large, letters, submission
 from engine.store import children as rows
 from engine.store import inbox, payloads, waits
 from engine.store.ids import RunId, StepId
@@ -58,22 +61,31 @@ def start(
     child: Child,
     inputs: Mapping[str, Json],
     *,
+    within: Sequence[Within] = (),
     kept: Mapping[str, Json],
 ) -> str:
-    """Submit the run that a step waits for; its id. Raises `Unfit` and `Overflowing`."""
+    """Submit the run that a step waits for, or one that goes on from a place; its id.
+
+    Raises `Unfit` and `Overflowing`.
+    """
     if parent.depth >= waiting.MAX_DEPTH:
         raise waiting.too_deep(step.node)
-    version = parent.pins.get(f"workflow:{child.workflow}")
-    if version is None:
-        message = f"node {step.node}: workflow {child.workflow} does not exist"
-        raise Unfit("no_such_workflow", message)
-    graph = graphs.load(connection, parent.run.tenant, str(version))
     origin = submission.Origin(
         step=StepId(*parent.run, step.key),
         attempt=step.attempt,
         orphan=child.orphan.value,
         depth=parent.depth + 1,
     )
+    if within:
+        try:
+            return forks.descend(connection, parent.run, origin, within, by=parent.by).run
+        except (NotFound, Conflict, Invalid) as gone:
+            raise Unfit("cannot_go_on", f"node {step.node}: {gone.message}") from gone
+    version = parent.pins.get(f"workflow:{child.workflow}")
+    if version is None:
+        message = f"node {step.node}: workflow {child.workflow} does not exist"
+        raise Unfit("no_such_workflow", message)
+    graph = graphs.load(connection, parent.run.tenant, str(version))
     try:
         return submission.enter(
             connection,

@@ -5,14 +5,18 @@ a step that was live there, those that had ended by then are served again, and o
 and may happen only once, is unknown: people are asked what became of it (`calls`). Later ones are
 made again.
 
+One that goes on for the sake of a place within it, in a run that one of its steps had started, takes
+along where that place is and what is to be otherwise there: the run that the step starts anew goes on
+from it (`descend`).
+
 The new run holds all that it needs: it refers to the blobs itself, and needs neither history nor
 data of the other one any more. What is not kept any more cannot be gone on from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +29,7 @@ from engine.core import messages as msg
 from engine.core.graph import Graph
 from engine.core.overflow import Overflow
 from engine.core.problem import Problem
-from engine.core.state import State
+from engine.core.state import State, Within
 from engine.core.values import Json, canonical, digest, plain
 from engine.errors import Conflict, Invalid, NotFound, OutOfReach
 from engine.platform import Platform
@@ -55,11 +59,20 @@ class Edits:
     variables: Mapping[str, Json] = field(default_factory=dict)
     removed: Collection[str] = ()
 
+    def applied(self, variables: Mapping[str, Json]) -> dict[str, Json]:
+        """Variables as they are to be."""
+        kept = {name: value for name, value in variables.items() if name not in self.removed}
+        return {**kept, **self.variables}
+
+
+NO_EDITS = Edits()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """A call of the other run, and what becomes of it in one that goes on from a place."""
 
+    run: str
     step: str
     ordinal: int
     tool: str
@@ -81,6 +94,9 @@ class _Origin:
     line: Row[Any]
     state: State
     inputs: Mapping[str, Json]
+    #: Where the run within it goes on from, and what is to be otherwise there.
+    within: tuple[Within, ...]
+    inner: Mapping[str, Any]
 
 
 def fork(
@@ -93,16 +109,21 @@ def fork(
     scopes: Collection[str] | None = None,
     idempotency_key: str | None = None,
     given: msg.ResultGiven | None = None,
+    within: Sequence[Within] = (),
 ) -> Submitted:
     """Start a run that goes on from just after a line of another one.
 
-    `given` is what a step is to be told that is asked for at once. Raises `NotFound`, `Invalid` with
-    every problem of the edits, and `Conflict` where no run can go on from there: it had ended, was in
-    the middle of a decision, held a lock between steps, or its data is not kept any more.
+    `given` is what a step is to be told that is asked for at once. With `within`, the places of runs
+    inside it from which those go on that it starts anew, outermost first, edits and result are the
+    innermost one's. Raises `NotFound`, `Invalid` with every problem of the edits, and `Conflict` where
+    no run can go on from there: it had ended, was in the middle of a decision, held a lock between
+    steps, or its data is not kept any more.
     """
     new = RunId(run.tenant, identity.new_run())
     asked: list[Json] = ["fork", run.run, seq, dict(edits.variables), *sorted(edits.removed)]
-    said = digest(asked if given is None else [*asked, codec.plain(given)])
+    asked += [] if given is None else [codec.plain(given)]
+    asked += [codec.plain(place) for place in within]
+    said = digest(asked)
     kept: Mapping[str, Json] = {}
     while True:
         try:
@@ -112,11 +133,13 @@ def fork(
                     if known is not None:
                         return _replayed(run.tenant, known, said)
                 origin = _origin(connection, run, seq)
-                variables = _edited(origin, edits, kept)
-                _enter(
-                    connection, new, origin, variables=variables, edits=edits, by=by, scopes=scopes
-                )
-                if given is not None:
+                if within:
+                    inner = _inner(connection, run.tenant, within, edits, given=given, kept=kept)
+                    origin = replace(origin, within=tuple(within), inner=inner)
+                    _enter(connection, new, origin, by=by, scopes=scopes)
+                else:
+                    edited = _edited(origin, edits, kept)
+                    _enter(connection, new, origin, edited, by=by, scopes=scopes)
                     _give(connection, new, given)
             break
         except Overflowing as overflowing:
@@ -140,6 +163,7 @@ def effects(platform: Platform, run: RunId, seq: int) -> tuple[Effect, ...]:
         rows = calls.fates(connection, run, sorted(origin.state.steps), origin.line.at)
     return tuple(
         Effect(
+            run=run.run,
             step=row.step,
             ordinal=row.ordinal,
             tool=row.tool,
@@ -151,8 +175,65 @@ def effects(platform: Platform, run: RunId, seq: int) -> tuple[Effect, ...]:
     )
 
 
-def _give(connection: Connection, new: RunId, given: msg.ResultGiven) -> None:
-    """Let a run begin with the result of a step."""
+def descend(
+    connection: Connection,
+    parent: RunId,
+    started: submission.Origin,
+    within: Sequence[Within],
+    *,
+    by: str,
+) -> RunId:
+    """Start the run that a step waits for as one that goes on from a place of another one.
+
+    What is to be otherwise in the innermost one the outermost was told when it began. Raises as `fork`
+    does.
+    """
+    place, *deeper = within
+    new = RunId(parent.tenant, identity.new_run())
+    inner = _told(connection, parent)["inner"]
+    origin = _origin(connection, RunId(parent.tenant, place.run), place.seq)
+    if deeper:
+        origin = replace(origin, within=tuple(deeper), inner=inner)
+        _enter(connection, new, origin, by=by, started=started)
+        return new
+    # They were checked, and what is large of them was kept, before the outermost began.
+    edits = Edits(variables=inner["variables"], removed=inner["removed"])
+    _enter(connection, new, origin, edits, by=by, started=started)
+    given = inner["given"]
+    _give(connection, new, None if given is None else codec.revive(msg.ResultGiven, given))
+    return new
+
+
+def _inner(
+    connection: Connection,
+    tenant: str,
+    within: Sequence[Within],
+    edits: Edits,
+    *,
+    given: msg.ResultGiven | None,
+    kept: Mapping[str, Json],
+) -> Mapping[str, Json]:
+    """What is to be otherwise in the innermost run, once it is known that all can be gone on from."""
+    origins = [_origin(connection, RunId(tenant, place.run), place.seq) for place in within]
+    edited = _edited(origins[-1], edits, kept)
+    return {
+        "variables": dict(edited.variables),
+        "removed": [*sorted(edits.removed)],
+        "given": None if given is None else codec.plain(given),
+    }
+
+
+def _told(connection: Connection, run: RunId) -> Mapping[str, Any]:
+    """What a run was told when it began."""
+    rows = payloads.get(connection, [(run, "input")])
+    found: Mapping[str, Any] = orjson.loads(rows[0].body) if rows else {}
+    return found
+
+
+def _give(connection: Connection, new: RunId, given: msg.ResultGiven | None) -> None:
+    """Let a run begin with the result of a step, if one is given."""
+    if given is None:
+        return
     sealed = letters.sealed(new, given, f"{given.step}/given")
     payloads.put_all(connection, [sealed.payload])
     _refer(connection, new, given.patch, {"result": plain(given.result)})
@@ -180,8 +261,7 @@ def _origin(connection: Connection, run: RunId, seq: int) -> _Origin:
     if why := forking.obstacle(state):
         raise Conflict(f"no run can go on from line {seq} of run {run.run}: {why}")
     (line,) = history.read(connection, run, after=seq - 1, upto=seq)
-    submitted = payloads.get(connection, [(run, "input")])
-    first = orjson.loads(submitted[0].body) if submitted else {}
+    first = _told(connection, run)
     return _Origin(
         run=run,
         head=head,
@@ -189,11 +269,13 @@ def _origin(connection: Connection, run: RunId, seq: int) -> _Origin:
         line=line,
         state=state,
         inputs=first.get("inputs", {}),
+        within=state.within,
+        inner=first["inner"] if state.within else {},
     )
 
 
-def _edited(origin: _Origin, edits: Edits, kept: Mapping[str, Json]) -> dict[str, Json]:
-    """The variables that the new run begins with. Raises `Invalid` and `Overflowing`."""
+def _edited(origin: _Origin, edits: Edits, kept: Mapping[str, Json]) -> Edits:
+    """Edits that fit, what is large as references. Raises `Invalid` and `Overflowing`."""
     before = origin.state.variables
     missing = [name for name in sorted(edits.removed) if name not in before]
     problems = [
@@ -205,27 +287,30 @@ def _edited(origin: _Origin, edits: Edits, kept: Mapping[str, Json]) -> dict[str
     ]
     if problems:
         raise Invalid(problems, "the edited variables do not fit the workflow")
-    after = {name: value for name, value in before.items() if name not in edits.removed}
-    after |= edits.variables
+    after = edits.applied(before)
     try:
         moved = waiting.moved(after, edits.variables, origin.graph.reducers.keys(), kept)
     except Overflow as overflow:
         raise submission.too_large(f"variables take {overflow.taken} bytes") from None
-    return {**after, **moved}
+    return replace(edits, variables=moved)
 
 
 def _enter(
     connection: Connection,
     new: RunId,
     origin: _Origin,
+    edits: Edits = NO_EDITS,
     *,
-    variables: Mapping[str, Json],
-    edits: Edits,
     by: str,
-    scopes: Collection[str] | None,
+    scopes: Collection[str] | None = None,
+    started: submission.Origin | None = None,
 ) -> None:
-    """Create the run, its first event, and what is known of the calls of live steps."""
+    """Create the run, its first event, and what is known of the calls of live steps.
+
+    `started`: the step that waits for it. Raises `Conflict`.
+    """
     head, run = origin.head, origin.run
+    variables = edits.applied(origin.state.variables)
     runs.create(
         connection,
         new,
@@ -234,11 +319,13 @@ def _enter(
         pins=canonical(head.pins),
         by=by,
         scopes=scopes,
+        origin=None if started is None else (started.step, started.attempt, started.orphan),
+        depth=0 if started is None else started.depth,
         forked=(run.run, origin.line.seq),
     )
     carried = _carried(connection, new, origin)
     _take_items(connection, new, origin)
-    state = forking.anew(origin.state, carried)
+    state = replace(forking.anew(origin.state, carried), within=origin.within)
     frame, overlays = forking.told(state)
     event = msg.Forked(
         at=codec.UNTIMED,
@@ -254,11 +341,12 @@ def _enter(
         variables=variables,
         overlays=overlays,
         inputs=origin.inputs,
+        inner=origin.inner,
     )
     sealed = letters.sealed(new, event, "input")
     payloads.put_all(connection, [sealed.payload])
     written = [one for branches in overlays.values() for one in branches.values()]
-    _refer(connection, new, variables, origin.inputs, *written)
+    _refer(connection, new, variables, origin.inputs, *written, *_blobs(origin.inner))
     inbox.put(connection, [sealed.letter])
 
 
@@ -277,6 +365,16 @@ def _take_items(connection: Connection, new: RunId, origin: _Origin) -> None:
         live = sorted(origin.state.steps)
         rows = items.take_over(connection, origin.run, new, maps, live)
         _refer(connection, new, *({"result": plain(codec.value(row.result))} for row in rows))
+
+
+def _blobs(inner: Mapping[str, Any]) -> tuple[Mapping[str, Json], ...]:
+    """What of the run within may lie in blobs, which are this one's until that one has begun."""
+    if not inner:
+        return ()
+    given = inner["given"]
+    if given is None:
+        return (inner["variables"],)
+    return inner["variables"], given["patch"], {"result": plain(codec.value(given["result"]))}
 
 
 def _refer(connection: Connection, new: RunId, *records: Mapping[str, Json]) -> None:

@@ -158,8 +158,9 @@ def _opened(desk: Desk, state: State, step: Step, *, now: datetime, left: _Left)
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
             given = waiting.given(desk.graph, node, scope.beside(_item(desk, step)))
+            place = state.within if state.within and state.within[0].step == step.key else ()
             started = children.start(
-                desk.connection, desk.parent, step, child, given, kept=desk.kept
+                desk.connection, desk.parent, step, child, given, within=place, kept=desk.kept
             )
             left.started.append(RunId(desk.parent.run.tenant, started))
             return replace(opened, child=started, until=waiting.expiry(child.expires, now))

@@ -1,9 +1,15 @@
-"""Runs that go on from just before a step of another one: carried out anew, or with another result."""
+"""Runs that go on from just before a step of another one: carried out anew, or with another result.
+
+Where a step of another run waits for that one, all of them go on, from the root down: each from
+just before the step that started the next one within it, and the innermost from just before the
+step that is meant. Nothing waits for a run that goes on alone (`forks`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from engine import waiting
 from engine.core import codec
@@ -11,13 +17,13 @@ from engine.core import messages as msg
 from engine.core.graph import Graph
 from engine.core.problem import Problem
 from engine.core.references import CONDITION_BYTES, Readable
-from engine.core.state import State
+from engine.core.state import State, Within
 from engine.core.transitions import StepStatus
 from engine.core.values import Json, plain
-from engine.errors import Conflict, Invalid
+from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import control, forks, graphs, large, views
-from engine.runs.forks import Edits
+from engine.runs.forks import Edits, Effect
 from engine.runs.launch import Submitted
 from engine.store import reads
 from engine.store.ids import RunId
@@ -45,29 +51,69 @@ def restart(
 ) -> Submitted:
     """Start a run that goes on from just before a step of another one was asked for.
 
-    The step is carried out anew, or has the result that is given. Raises as `fork` does; `NotFound`
-    for a step that never began, and `Invalid` for a result or a choice that does not fit.
+    The step is carried out anew, or has the result that is given. Of a run that a step of another one
+    started it is the root that goes on: that one is returned. Raises as `fork` does; `NotFound` for a
+    step that never began, `Conflict` where a run around it is not kept any more, and `Invalid` for a
+    result or a choice that does not fit.
     """
-    seq = before(platform, run, step)
+    lineage = stages(platform, run, step)
     told = None
     if given is not None:
-        asked = _asked(platform, run, step, seq + 1, edits)
+        asked = _asked(platform, run, step, lineage[-1].seq + 1, edits)
         told = _told(platform, run.tenant, asked, given, by=by)
     return forks.fork(
         platform,
-        run,
-        seq,
+        lineage[0].run,
+        lineage[0].seq,
         edits,
         by=by,
         scopes=scopes,
         idempotency_key=idempotency_key,
         given=told,
+        within=[
+            Within(step=msg.StepKey(around.step), run=inside.run.run, seq=inside.seq)
+            for around, inside in pairwise(lineage)
+        ],
     )
 
 
-def before(platform: Platform, run: RunId, step: str) -> int:
-    """The line before the one that asked for a step. Raises `NotFound`."""
-    return views.step(platform, run, step).seq - 1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A run that a restart goes on from: just before a step, the line before that was asked for."""
+
+    run: RunId
+    step: str
+    seq: int
+
+
+def stages(platform: Platform, run: RunId, step: str) -> tuple[Stage, ...]:
+    """From the root down, the runs around a step and that of the step itself.
+
+    Raises `NotFound` for a step that never began, and `Conflict` where a run around it is not kept.
+    """
+    found = [_stage(platform, run, step)]
+    while (around := views.summary(platform, found[0].run)).parent_run is not None:
+        assert around.parent_step is not None
+        try:
+            parent = RunId(run.tenant, around.parent_run)
+            found.insert(0, _stage(platform, parent, around.parent_step))
+        except NotFound as gone:
+            raise Conflict(
+                f"run {around.id} was started by a step of run {around.parent_run}, which is not kept "
+                "any more; fork a line of its own"
+            ) from gone
+    return tuple(found)
+
+
+def effects(platform: Platform, lineage: Sequence[Stage]) -> tuple[Effect, ...]:
+    """What would become of the calls of the runs that a restart goes on from. Raises as `fork` does."""
+    return tuple(
+        effect for stage in lineage for effect in forks.effects(platform, stage.run, stage.seq)
+    )
+
+
+def _stage(platform: Platform, run: RunId, step: str) -> Stage:
+    return Stage(run=run, step=step, seq=views.step(platform, run, step).seq - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +138,7 @@ def _asked(platform: Platform, run: RunId, step: str, seq: int, edits: Edits) ->
     key = msg.StepKey(step)
     if state.steps[key].status is not StepStatus.REQUESTED:
         raise Conflict(f"step {step} is passed by the coordinator itself: it has no result")
-    kept = {name: value for name, value in state.variables.items() if name not in edits.removed}
-    edited = replace(state, variables={**kept, **edits.variables})
+    edited = replace(state, variables=edits.applied(state.variables))
     return _Asked(step=key, graph=graph, state=edited)
 
 

@@ -8,7 +8,16 @@ import pytest
 
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
-from engine.runs import control, explanations, replays, restarts, turns, views, waits
+from engine.runs import (
+    control,
+    explanations,
+    replays,
+    restarts,
+    shredding,
+    turns,
+    views,
+    waits,
+)
 from engine.runs.forks import Edits
 from engine.runs.restarts import Given
 from engine.settings import Settings
@@ -202,3 +211,224 @@ def test_a_map_in_a_later_lap_of_a_loop_is_gone_on_from_inside(
     assert world.sent_by(made) == {"w#3.0", "w#3.1"}
     assert hashes(world.main, run) == before
     control.cancel(world.main, run, by="ada")
+
+
+# --- child runs --------------------------------------------------------------------------------
+
+CHILD: dict[str, Json] = {
+    "workflow": "child",
+    "variables": {"n": {"default": 0}},
+    "inputs": {"of": {"default": 0}},
+    "outputs": {"n": "$n", "of": "$of"},
+    "nodes": {name: {"uses": "noop"} for name in ("x", "y", "z")},
+    "edges": ["x -> y -> z -> end"],
+}
+PARENT: dict[str, Json] = {
+    "workflow": "parent",
+    "variables": {"found": {}},
+    "nodes": {
+        "a": {"uses": "noop"},
+        "w": {"kind": "workflow", "workflow": "child", "save": {"found": "$result"}},
+        "b": {"uses": "noop"},
+    },
+    "edges": ["a -> w -> b -> end"],
+}
+
+
+def child_of(world: World, run: RunId, step: str | None = None) -> RunId:
+    """The newest run that a run, or a step of it, has started."""
+    started = views.runs(world.main, run.tenant, parent=run)
+    return RunId(run.tenant, next(one.id for one in started if step in (None, one.parent_step)))
+
+
+def family(world: World, *, ended: bool = True) -> tuple[RunId, RunId]:
+    """A run of `parent`, and the run of `child` that its second step has started."""
+    publish(world.main, CHILD)
+    run = submit(world.main, publish(world.main, PARENT))
+    world.do(run, "a#1")
+    child = child_of(world, run)
+    world.do(child, "x#1", n=1)
+    world.do(child, "y#1", n=2)
+    if ended:
+        world.do(child, "z#1", n=3)
+        world.do(run, "b#1")
+        assert views.status(world.main, run).status == "completed"
+    return run, child
+
+
+def test_a_child_run_alone_goes_on_alone_and_nobody_waits_for_it(world: World) -> None:
+    run, child = family(world, ended=False)
+    made = world.fork(child, forking.after(world.main, child, "x#1"))
+    shown = views.run(world.main, made)
+    assert (shown.parent_run, shown.parent_step, shown.forked_run) == (None, None, child.run)
+    world.do(made, "y#1", n=5)
+    world.do(made, "z#1")
+    assert why(world.main, made) == ("completed", "end")
+    assert live(world.main, run) == {"w#1": "waiting"}
+    control.cancel(world.main, run, by="ada")
+
+
+def test_what_does_not_fit_the_child_is_told_and_starts_nothing(world: World) -> None:
+    _, child = family(world)
+    with pytest.raises(NotFound, match="Step not found"):
+        restart(world, child, "y#2")
+    with pytest.raises(Invalid, match="do not fit"):
+        restarts.restart(world.main, child, "y#1", Edits(removed=("none",)), by="bob")
+    with pytest.raises(Invalid, match="not valid"):
+        restart(world, child, "y#1", Given(result=1, choice="nowhere"))
+    assert len(views.runs(world.main, child.tenant)) == 2
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("given", [None, Given(result="mine")])
+def test_from_a_step_of_a_child_its_root_goes_on_and_earlier_calls_of_both_are_not_repeated(
+    world: World, given: Given | None, *, ended: bool
+) -> None:
+    run, child = family(world, ended=ended)
+    before = hashes(world.main, run), hashes(world.main, child)
+    made = restart(world, child, "y#1", given, n=7)
+    inner = child_of(world, made)
+    shown, within = views.run(world.main, made), views.run(world.main, inner)
+    assert (shown.parent_run, shown.forked_run) == (None, run.run)
+    assert (within.parent_run, within.parent_step, within.forked_run) == (
+        made.run,
+        "w#1",
+        child.run,
+    )
+    assert (within.variables["n"], within.submitted_by) == (7, "bob")
+    if given is None:
+        world.do(inner, "y#1", n=8)
+    world.do(inner, "z#1")
+    world.do(made, "b#1")
+    assert why(world.main, made) == ("completed", "end")
+    n = 8 if given is None else 7
+    assert found(world.main, made) == {"n": n, "of": 0}
+    assert world.sent_by(inner) == {"z#1"} | ({"y#1"} if given is None else set())
+    assert world.sent_by(made) == {"b#1"}
+    assert all(count == 1 for count in world.sent.values())
+    assert (hashes(world.main, run), hashes(world.main, child)) == before
+    assert replays.of_itself(world.main, made).outcome == "same"
+    assert replays.of_itself(world.main, inner).outcome == "same"
+    control.cancel(world.main, run, by="ada") if not ended else None
+
+
+def test_the_plan_tells_of_the_calls_of_the_child_and_of_what_is_around_it(world: World) -> None:
+    run, child = family(world)
+    lineage = restarts.stages(world.main, child, "z#1")
+    assert [(one.run, one.step) for one in lineage] == [(run, "w#1"), (child, "z#1")]
+    told = [(one.run, one.step, one.becomes) for one in restarts.effects(world.main, lineage)]
+    assert told == [(run.run, "b#1", "repeated"), (child.run, "z#1", "repeated")]
+
+
+def test_from_a_step_of_a_child_of_an_item_of_a_map_two_runs_deep(
+    world: World, worker: Worker
+) -> None:
+    publish(world.main, CHILD)
+    middle = {**PARENT, "workflow": "middle", "outputs": {"got": "$found"}}
+    publish(world.main, middle)
+    document = waits_at(
+        "map", over=[1, 2], at_once=1, do={"kind": "workflow", "workflow": "middle"}
+    )
+    run = submit(world.main, publish(world.main, document))
+
+    def through(outer: RunId, item: str, *, only: tuple[str, ...] = ()) -> tuple[RunId, RunId]:
+        middle = child_of(world, outer, item)
+        if not only:
+            world.do(middle, "a#1")
+        inner = child_of(world, middle)
+        for key in only or ("x#1", "y#1", "z#1"):
+            world.do(inner, key, n=key)
+        world.do(middle, "b#1")
+        return middle, inner
+
+    through(run, "w#1.0")
+    _, inner = through(run, "w#1.1")
+    gather(world, worker, run)
+    before = [hashes(world.main, one) for one in (run, inner)]
+    made = restart(world, inner, "z#1", n=9, big="x" * 300_000)
+    assert views.run(world.main, made).forked_run == run.run
+    assert live(world.main, made) == {"w#1": "waiting", "w#1.1": "waiting"}
+    anew, innermost = through(made, "w#1.1", only=("z#1",))
+    assert gather(world, worker, made) == [
+        {"got": {"n": "z#1", "of": 0}},
+        {"got": {"n": "z#1", "of": 0}},
+    ]
+    assert views.run(world.main, innermost).variables["big"] == "x" * 300_000
+    assert [world.sent_by(one) for one in (made, anew, innermost)] == [set(), {"b#1"}, {"z#1"}]
+    assert [hashes(world.main, one) for one in (run, inner)] == before
+
+
+def test_a_step_of_a_child_in_a_lap_of_its_parent_is_restarted_with_the_laps_before_it(
+    world: World,
+) -> None:
+    publish(world.main, CHILD)
+    document = {
+        **PARENT,
+        "workflow": "laps",
+        "variables": {"found": {}, "lap": {"default": 0}},
+        "edges": [
+            "a -> w -> b",
+            {"from": "b", "to": "w", "label": "loop", "when": "$lap < 3"},
+            "b -> end",
+        ],
+    }
+    run = submit(world.main, publish(world.main, document))
+    world.do(run, "a#1")
+    children = []
+    for lap in (1, 2, 3):
+        children.append(child_of(world, run, f"w#{lap}"))
+        for key in ("x#1", "y#1", "z#1"):
+            world.do(children[-1], key)
+        world.do(run, f"b#{lap}", lap=lap)
+    before = hashes(world.main, run)
+    made = restart(world, children[1], "z#1")
+    second = child_of(world, made, "w#2")
+    world.do(second, "z#1")
+    world.do(made, "b#2", lap=2)
+    # What the step starts in a later lap begins at its start.
+    third = child_of(world, made, "w#3")
+    for key in ("x#1", "y#1", "z#1"):
+        world.do(third, key)
+    world.do(made, "b#3", lap=3)
+    assert why(world.main, made) == ("completed", "end")
+    assert (world.sent_by(made), world.sent_by(second)) == ({"b#2", "b#3"}, {"z#1"})
+    assert hashes(world.main, run) == before
+
+
+def test_a_run_that_is_gone_on_from_before_its_child_has_begun_keeps_where_that_goes_on(
+    world: World,
+) -> None:
+    _, child = family(world)
+    made = restart(world, child, "z#1", n=7)
+    again = world.fork(made, 1)
+    inner = child_of(world, again)
+    assert live(world.main, inner) == {"z#1": "ready"}
+    assert views.run(world.main, inner).variables["n"] == 7
+
+
+def test_a_child_whose_place_is_not_kept_any_more_fails_its_step_and_says_why(
+    world: World,
+) -> None:
+    _, child = family(world)
+    made = restarts.restart(world.main, child, "z#1", Edits(), by="bob").run
+    shredding.shred(world.main, child, by="ada", why="asked for")
+    turns.take_turns(world.main, [made])
+    shown = views.run(world.main, made)
+    assert (shown.status, shown.reason) == ("failed", "cannot_go_on")
+    assert "was shredded" in (shown.message or "")
+    with pytest.raises(Conflict, match="was shredded"):
+        restart(world, child, "z#1")
+
+
+def test_what_was_asked_for_twice_under_a_key_is_one_family(world: World) -> None:
+    _, child = family(world)
+
+    def ask(step: str) -> RunId:
+        asked = restarts.restart(world.main, child, step, Edits(), by="bob", idempotency_key="k")
+        return asked.run
+
+    first = ask("z#1")
+    assert ask("z#1") == first
+    with pytest.raises(Conflict, match="Idempotency-Key"):
+        ask("y#1")
+    turns.take_turns(world.main, [first])

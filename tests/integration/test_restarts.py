@@ -164,7 +164,7 @@ def test_the_plan_says_what_is_served_asked_about_and_repeated(world: World) -> 
         ("a#1", 3, "look", "idempotent", "repeated"),
         ("b#1", 1, "send", "at_most_once", "repeated"),
     ]
-    later = forks.effects(world.main, run, restarts.before(world.main, run, "b#1"))
+    later = restarts.effects(world.main, restarts.stages(world.main, run, "b#1"))
     assert [(one.step, one.becomes) for one in later] == [("b#1", "repeated")]
     with pytest.raises(NotFound):
         forks.effects(world.main, run, 99)

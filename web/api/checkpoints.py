@@ -87,8 +87,8 @@ def fork(
 ) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Start a run that goes on from here, perhaps with other variables; this run stays as it is.
 
-    What was settled is not done again, what was live begins anew. Who asks must be allowed to read
-    runs as well.
+    What was settled is not done again, what was live begins anew. It is a run by itself, even where a
+    step of another one waits for this one. Who asks must be allowed to read runs as well.
     """
     here, who, run = site.current(), principal.current(), named(run_id)
     permissions.check(who, "run:read")

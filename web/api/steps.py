@@ -8,7 +8,7 @@ from typing import Any
 from flask import request
 
 from engine.errors import NotFound
-from engine.runs import control, forks, restarts, views
+from engine.runs import control, restarts, views
 from engine.runs.forks import Edits
 from engine.runs.restarts import Given
 from engine.runs.views import Result, Step
@@ -122,8 +122,9 @@ def restart(
 ) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Start a run that goes on from just before a step; this run stays as it is.
 
-    The step is carried out anew, unless its result is given. Who asks must be allowed to read runs
-    as well.
+    The step is carried out anew, unless its result is given. Where a step of another run waits for this
+    one, it is the root of both that goes on: the run that is started stands for that one. Who asks must
+    be allowed to read runs as well.
     """
     who, given = principal.current(), asked["given"]
     permissions.check(who, "run:read")
@@ -143,10 +144,13 @@ def restart(
 @routes.on("GET", "/steps/<key>/effects", needs="run:read")
 @routes.gives(EffectsSchema)
 def effects(run_id: str, key: str) -> dict[str, Any]:
-    """Say what a restart from this step would make of the calls of the run. Nothing is carried out."""
+    """Say what a restart from this step would make of the calls of the run. Nothing is carried out.
+
+    Those of the runs around it, which go on with it, are told as well.
+    """
     platform, run = site.current().platform, named(run_id)
-    seq = restarts.before(platform, run, key)
-    return {"seq": seq, "items": forks.effects(platform, run, seq)}
+    lineage = restarts.stages(platform, run, key)
+    return {"seq": lineage[-1].seq, "items": restarts.effects(platform, lineage)}
 
 
 @routes.on("GET", "/attempts", needs="run:read")

@@ -108,8 +108,9 @@ class RestartSchema(ForkSchema):
 
 
 class EffectSchema(Schema):
-    """A call of the run, and what would become of it."""
+    """A call of the run, or of one around it, and what would become of it."""
 
+    run = fields.String()
     step = fields.String()
     ordinal = fields.Integer()
     tool = fields.String()

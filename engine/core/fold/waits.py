@@ -31,6 +31,8 @@ def waited(state: State, step: Step, event: _WaitEvent) -> State:
     match event:
         case msg.Opened(until=until, items=count):
             waiting = standing(state, replace(step.to(StepStatus.WAITING), wake=until, opens=False))
+            if state.within and state.within[0].step == step.key:
+                waiting = replace(waiting, within=())
             if count is None:
                 return waiting
             items = Items(count=count, node=step.node, thread=step.thread)

@@ -14,7 +14,7 @@ from engine.core.decide import advance
 from engine.core.fold import evolve
 from engine.core.graph import Join, Route
 from engine.core.policy import DEFAULT
-from engine.core.state import Ending, Items, State, Token, Undoing
+from engine.core.state import Ending, Items, State, Token, Undoing, Within
 from engine.core.transitions import IllegalTransition, RunStatus, StepStatus
 from engine.core.values import Inline, Json
 from tests.support.play import (
@@ -158,6 +158,16 @@ def test_a_map_whose_items_are_gathered_needs_all_of_them_and_gathers_anew() -> 
     assert forking.mapped(gathering) == (forking.Mapped(key=B, count=3, begun=3),)
     assert forking.mapped(half_way()) == ()
     assert forking.anew(gathering, ()).steps[B].index == 3
+
+
+def test_where_the_run_within_goes_on_from_is_known_until_its_step_has_started_it() -> None:
+    waits = replace(half_way(), within=(Within(step=B, run="r0", seq=4),))
+    opening = replace(waits, steps=with_step(waits, status=StepStatus.OPENING).steps)
+    begun = turn(LINE, State(run="r2"), forked(waits)).state
+    assert begun.within == waits.within
+    assert evolve(opening, msg.Opened(at=NOW, step=B, child="r3")).within == ()
+    other = replace(opening, within=(Within(step=A, run="r0", seq=4),))
+    assert evolve(other, msg.Opened(at=NOW, step=B, child="r3")).within == other.within
 
 
 def test_threads_go_on_with_what_each_has_written() -> None:
