@@ -103,6 +103,22 @@ def link(before: bytes, text: str) -> bytes:
     return hashlib.sha256(before + text.encode()).digest()
 
 
+def line(
+    before: bytes,
+    *,
+    run: str,
+    seq: int,
+    at: datetime,
+    kind: str,
+    format: int,  # noqa: A002  # the column's name
+    body: str,
+    payload_id: str | None,
+) -> bytes:
+    """The hash that chains a line of a run's history to the one before."""
+    told = f"{run}|{seq}|{microseconds(at)}|{kind}|{format}|{body}|{payload_id or ''}"
+    return link(before, told)
+
+
 def root(leaves: Sequence[Leaf]) -> bytes:
     """The root of the Merkle tree (as in RFC 6962) over leaves, in their order."""
     return _root(

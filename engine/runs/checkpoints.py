@@ -56,8 +56,11 @@ def at(platform: Platform, run: RunId, seq: int, *, against: int | None = None) 
 def name(platform: Platform, run: RunId, seq: int, name: str, *, by: str) -> Place:
     """Give a place of a run a name, instead of the one that it has.
 
-    Raises `NotFound`, and `Conflict` when another place of the run has that name.
+    Raises `NotFound`, and `Conflict` when another place of the run has that name, or the run was
+    recorded elsewhere.
     """
+    if views.summary(platform, run).imported is not None:
+        raise Conflict(f"run {run.run} was recorded elsewhere and is read-only")
     place = at(platform, run, seq)
     if seq == 0:
         raise NotFound(f"run {run.run} has no line 0")

@@ -255,6 +255,10 @@ def _origin(connection: Connection, run: RunId, seq: int) -> _Origin:
         raise NotFound(f"run {run.run} has lines 1 to {head.seq}, no line {seq}")
     if head.workflow == sessions.NAME:
         raise Conflict("a session is set back to its own checkpoints; no run can go on from it")
+    if head.imported is not None:
+        raise Conflict(
+            f"run {run.run} was recorded elsewhere and is read-only: go on from it where it was run"
+        )
     if shreds.shredded(connection, run):
         raise Conflict(f"data of run {run.run} was shredded: no run can go on from it")
     state = views.folded(connection, run, seq)

@@ -356,7 +356,7 @@ class _Verifier:
                 if self.run is not None and not self.found.faults:
                     raise NotFound(f"Run not found: {run_id}")
                 return
-            last, link, marked = self._lines(connection, run)
+            last, link, marked = self._lines(connection, run, whole=not head.imported)
             if marked and (count := shredding.untold(connection, run)):
                 detail = f"users' data is gone; {count} more payloads are shredded than acts say"
                 self._fault("payload", marked, detail, run=run_id)
@@ -372,8 +372,13 @@ class _Verifier:
             if len(self.found.tail) < TOLD:
                 self.found.tail.append(Tail(run=run_id, first=head.anchored + 1, last=last))
 
-    def _lines(self, connection: Connection, run: RunId) -> tuple[int, bytes, str | None]:
-        """The last line, its hash, and the first payload that was shredded."""
+    def _lines(
+        self, connection: Connection, run: RunId, *, whole: bool
+    ) -> tuple[int, bytes, str | None]:
+        """The last line, its hash, and the first payload that was shredded.
+
+        `whole`: no users' data may have been left out, as it may of a run from elsewhere.
+        """
         seq, link, shredded = 0, b"", None
         told = self._once(connection, run)
         while rows := seals.lines(connection, run, after=seq, limit=_LINES):
@@ -387,7 +392,7 @@ class _Verifier:
                     if row.there and row.shredded:
                         self.found.shredded += 1
                         shredded = shredded or row.payload_id
-                    elif not row.there or row.found != row.digest:
+                    elif row.found != row.digest if row.there else whole:
                         what = "was altered" if row.there else "is gone"
                         detail = f"{what}; line {row.seq} refers to it"
                         self._fault("payload", row.payload_id, detail, run=run.run)

@@ -76,6 +76,8 @@ class Summary:
     #: The run that it goes on from, and its line; None where it began at the start.
     forked_run: str | None
     forked_seq: int | None
+    #: Where it comes from, who brought it in and when; None: it was carried out here.
+    imported: Mapping[str, Json] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

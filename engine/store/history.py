@@ -6,18 +6,16 @@ the chain of its run. Users' data enters it only as salted digests (`payload`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from engine.core import chain
 from engine.store import session
 from engine.store.ids import RunId
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +83,6 @@ def chained(
     payload_id: str | None,
 ) -> Line:
     """A row whose SHA-256 covers the row before it; the first follows the empty string."""
-    microseconds = (at - _EPOCH) // timedelta(microseconds=1)
-    text = f"{run.run}|{seq}|{microseconds}|{kind}|{format}|{body}|{payload_id or ''}"
     return Line(
         run=run,
         seq=seq,
@@ -95,7 +91,16 @@ def chained(
         format=format,
         body=body,
         payload_id=payload_id,
-        hash=hashlib.sha256(before + text.encode()).digest(),
+        hash=chain.line(
+            before,
+            run=run.run,
+            seq=seq,
+            at=at,
+            kind=kind,
+            format=format,
+            body=body,
+            payload_id=payload_id,
+        ),
     )
 
 

@@ -845,7 +845,10 @@ def _looking_at(sql: str, runs: Sequence[str] | None) -> str:
         r"\1 <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
         sql,
     )
-    condition = "true" if runs is None else "{} = ANY(CAST(:runs AS uuid[]))"
+    # What was recorded elsewhere was verified when it was brought in, and is not all here.
+    condition = "({0} IN (SELECT id FROM run WHERE imported IS NOT NULL)) IS NOT TRUE"
+    if runs is not None:
+        condition = "({0} = ANY(CAST(:runs AS uuid[])) AND " + condition + ")"
     return re.sub(r"\$RUNS\(([\w.]+)\)", lambda match: condition.format(match[1]), sql)
 
 

@@ -53,6 +53,7 @@ _SUMMARY = (
     t.run.c.parent_step,
     t.run.c.forked_run,
     t.run.c.forked_seq,
+    t.run.c.imported,
 )
 
 
@@ -111,9 +112,11 @@ def chosen_runs(
     """The ids of the runs of a tenant that all of this holds of, newest first, older than an id.
 
     `before` and `after` are times of submission; `stuck` names those whose turn fails, `by` is who
-    has submitted them.
+    has submitted them. What was recorded elsewhere is there for who asks for it by its id.
     """
     statement = _of_version(select(t.run.c.id)).where(t.run.c.tenant_id == tenant)
+    if not ids:
+        statement = statement.where(t.run.c.imported.is_(None))
     if workflow is not None:
         statement = statement.where(t.workflow_version.c.workflow == workflow)
     if version_id is not None:

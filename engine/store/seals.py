@@ -385,9 +385,10 @@ def known(connection: Connection, tenant: str, *, after: str, limit: int) -> tup
 
 
 def head(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
-    """The head of a run, if it is there: seq, hash, and how far it is anchored."""
+    """The head of a run, if it is there: seq, hash, whether it is from elsewhere, how far it is anchored."""
     statement = text(
-        "SELECT seq, hash, (SELECT coalesce(max(l.seq), 0) FROM anchor_leaf l"
+        "SELECT seq, hash, imported IS NOT NULL AS imported,"
+        " (SELECT coalesce(max(l.seq), 0) FROM anchor_leaf l"
         " WHERE l.tenant_id = :tenant AND l.subject = CAST(:run AS uuid)) AS anchored"
         " FROM run WHERE tenant_id = :tenant AND id = CAST(:run AS uuid)"
     )

@@ -386,6 +386,7 @@ workflow_version = Table(
     _text("checksum"),
     _text("created_by"),
     _now("created_at"),
+    Column("imported", Boolean, nullable=False, server_default=text("false")),
     _key("id"),
     UniqueConstraint("tenant_id", "workflow", "version"),
     ForeignKeyConstraint(["tenant_id", "workflow"], ["workflow.tenant_id", "workflow.name"]),
@@ -455,6 +456,7 @@ run = Table(
     _time("wake_at"),
     Column("forked_run", Id, nullable=True),
     Column("forked_seq", BigInteger, nullable=True),
+    _json("imported", nullable=True),
     _key("id"),
     ForeignKeyConstraint(
         ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
@@ -474,6 +476,7 @@ run = Table(
     ),
     _check("wake_at IS NULL OR finished_at IS NULL", "run_wakes_until_finished"),
     _check("(forked_run IS NULL) = (forked_seq IS NULL)", "run_forked_at_a_line"),
+    _check("imported IS NULL OR finished_at IS NOT NULL", "run_imported_has_ended"),
     postgresql_with={"fillfactor": 70},
 )
 Index("run_stuck", run.c.stuck_until, postgresql_where=run.c.stuck_until.is_not(None))
@@ -491,6 +494,12 @@ Index(
     postgresql_where=run.c.parent_run.is_not(None) & run.c.finished_at.is_(None),
 )
 Index("run_root", run.c.tenant_id, run.c.root, postgresql_where=run.c.root != run.c.id)
+Index(
+    "run_imports",
+    run.c.tenant_id,
+    run.c.id,
+    postgresql_where=run.c.imported.is_not(None),
+)
 Index(
     "run_forks",
     run.c.tenant_id,

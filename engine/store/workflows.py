@@ -1,7 +1,8 @@
 """Workflows and their versions: published once, never changed.
 
 A version is known by its id, or by name and semver. The *latest* one is the highest release;
-a pre-release is the latest only where there is no release.
+a pre-release is the latest only where there is no release. The version of a run that was recorded
+elsewhere is kept for that run alone: nobody finds it here, and nobody can run it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def ensure(connection: Connection, tenant: str, name: str) -> None:
 
 def names(connection: Connection, tenant: str) -> frozenset[str]:
     """The names of every workflow."""
-    statement = select(workflow.c.name).where(workflow.c.tenant_id == tenant)
+    statement = select(workflow_version.c.workflow).where(_of(tenant)).distinct()
     return frozenset(connection.execute(statement).scalars())
 
 
@@ -71,15 +72,13 @@ def add(connection: Connection, tenant: str, new: NewVersion) -> bool:
 def get(connection: Connection, tenant: str, id: str) -> WorkflowVersion | None:  # noqa: A002  # the column's name
     """The version with this id."""
     row = connection.execute(
-        select(workflow_version).where(
-            workflow_version.c.tenant_id == tenant, workflow_version.c.id == id
-        )
+        select(workflow_version).where(_of(tenant), workflow_version.c.id == id)
     ).first()
     return None if row is None else _version(row)
 
 
 def document(connection: Connection, tenant: str, id: str) -> str | None:  # noqa: A002  # see get
-    """The text of a version's document."""
+    """The text of a version's document, be it published or that of a run from elsewhere."""
     return connection.execute(
         select(cast(workflow_version.c.document, Text)).where(
             workflow_version.c.tenant_id == tenant, workflow_version.c.id == id
@@ -93,7 +92,7 @@ def find(
     """A version of a workflow by its number; the latest unless one is named."""
     statement = (
         select(workflow_version)
-        .where(workflow_version.c.tenant_id == tenant, workflow_version.c.workflow == name)
+        .where(_of(tenant), workflow_version.c.workflow == name)
         .order_by(*_latest_first())
         .limit(1)
     )
@@ -107,7 +106,7 @@ def newest(connection: Connection, tenant: str, name: str, prefix: str | None) -
     """The id of the latest version whose number begins so: `1`, `1.2`, `1.2.0`; None: of all."""
     statement = (
         select(workflow_version.c.id)
-        .where(workflow_version.c.tenant_id == tenant, workflow_version.c.workflow == name)
+        .where(_of(tenant), workflow_version.c.workflow == name)
         .order_by(*_latest_first())
         .limit(1)
     )
@@ -128,7 +127,7 @@ def page(
     """Versions, of one workflow or of all, newest first, older than an id."""
     statement = (
         select(workflow_version)
-        .where(workflow_version.c.tenant_id == tenant)
+        .where(_of(tenant))
         .order_by(workflow_version.c.id.desc())
         .limit(limit)
     )
@@ -148,13 +147,18 @@ def latest(
     )
     ranked = (
         select(workflow_version, rank.label("rank"))
-        .where(workflow_version.c.tenant_id == tenant, workflow_version.c.workflow > after)
+        .where(_of(tenant), workflow_version.c.workflow > after)
         .subquery()
     )
     rows = connection.execute(
         select(ranked).where(ranked.c.rank == 1).order_by(ranked.c.workflow).limit(limit)
     )
     return tuple(_version(row) for row in rows)
+
+
+def _of(tenant: str) -> ColumnElement[bool]:
+    """The versions that a tenant has published."""
+    return (workflow_version.c.tenant_id == tenant) & ~workflow_version.c.imported
 
 
 def _latest_first() -> tuple[ColumnElement[Any], ...]:

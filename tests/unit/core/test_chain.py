@@ -107,3 +107,20 @@ def test_marks_tell_the_first_line_that_differs() -> None:
     assert chain.differs(marks, [*hashes[:2], b"x" * 32, *hashes[3:]]) == 2
     assert chain.differs(marks, hashes[:3]) == 3
     assert chain.differs(marks, [*hashes, b"more"]) is None
+
+
+def test_the_hash_of_a_line_covers_all_that_it_says_and_the_line_before() -> None:
+    said: dict[str, Any] = {
+        "run": "r",
+        "seq": 2,
+        "at": AT,
+        "kind": "Ticked",
+        "format": 1,
+        "body": "{}",
+        "payload_id": None,
+    }
+    told = chain.line(b"a", **said)
+    assert told == chain.link(b"a", f"r|2|{chain.microseconds(AT)}|Ticked|1|{{}}|")
+    others = [{"seq": 3}, {"kind": "Woke"}, {"body": "[]"}, {"payload_id": "p"}, {"run": "s"}]
+    assert told not in [chain.line(b"a", **{**said, **other}) for other in others]
+    assert told != chain.line(b"b", **said)
