@@ -20,6 +20,8 @@ class Entry:
 
     module: str
     help: str
+    #: Its name there, where its own is a word of Python.
+    function: str | None = None
 
 
 #: As `--help` lists them. The one line is the first of the command's own docstring.
@@ -42,6 +44,12 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "restart": Entry(
             "checkpoints", "Start a run that goes on from just before a step of another one."
+        ),
+        "export": Entry("recordings", "Write a run that has ended into a file."),
+        "import": Entry(
+            "recordings",
+            "Bring in a run that was recorded elsewhere, to be looked at.",
+            function="bring",
         ),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
         "cancel": Entry("acts", "Stop a run, or every run of a filter."),
@@ -142,8 +150,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # see above
         for section in SECTIONS.values():
             if cmd_name in section:
-                module = importlib.import_module(f"celeriac.cli.{section[cmd_name].module}")
-                command = getattr(module, cmd_name)
+                entry = section[cmd_name]
+                module = importlib.import_module(f"celeriac.cli.{entry.module}")
+                command = getattr(module, entry.function or cmd_name)
                 assert isinstance(command, click.Command)
                 return command
         return None

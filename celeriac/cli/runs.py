@@ -97,6 +97,9 @@ def _facts(run: Run) -> Iterator[Text]:
     if run.forked_from is not None:
         origin = f"line {run.forked_from.seq} of {run.forked_from.run_id}"
         yield Text.assemble(("forked at ", "bold"), origin)
+    if run.imported is not None:
+        origin = f"from {run.imported['tenant']} by {run.imported['by']}: it is read-only"
+        yield Text.assemble(("imported  ", "bold"), printing.legible(origin))
     yield Text.assemble(("status    ", "bold"), watching.ending(run))
     if run.stuck_error:
         again = printing.time(run.stuck_until)

@@ -228,6 +228,18 @@ class Client:
         )
         return found
 
+    def export(self, run: str, payloads: str = "all") -> str:
+        """A run that has ended as a file; `payloads`: `all`, `small` or `none` of users' data.
+
+        Raises `NotFound`, and `Conflict`.
+        """
+        return self._wire.text(f"/api/v1/runs/{_quoted(run)}/export", payloads=payloads)
+
+    def bring(self, file: str) -> Run:
+        """Bring in a run that was exported elsewhere. Raises `Invalid`, and `Conflict`."""
+        content = (file, "application/vnd.celeriac.run")
+        return self.run(self._wire.post("/api/v1/imports", content=content)["run_id"])
+
     def workflows(self) -> Iterator[Version]:
         """Workflows by name, each in its latest version."""
         return self._pages(Version, "/api/v1/workflows")

@@ -58,6 +58,8 @@ class Run:
     parent: Parent | None = None
     #: The run that it goes on from, and its line; None where it began at the start.
     forked_from: Origin | None = None
+    #: Where it was recorded, who brought it in and when; None: it was carried out here.
+    imported: Mapping[str, Any] | None = None
     # None in a list:
     variables: Mapping[str, Any] | None = None
     #: What it gives, where its workflow declares that and it is completed.

@@ -57,6 +57,12 @@ class Wire:
         )
         return self._answer(request, again=True)
 
+    def text(self, path: str, **query: Any) -> str:
+        """The text at an address that is no JSON."""
+        request = self._http.build_request("GET", path, params=query)
+        found: httpx2.Response = self._answer(request, again=True, plain=True)
+        return found.text
+
     def post(
         self,
         path: str,
@@ -128,22 +134,23 @@ class Wire:
             # One event may hold a megabyte of results, escaped.
             yield from httpx2.EventSource(response, max_event_size=None)
 
-    def _answer(self, request: httpx2.Request, *, again: bool) -> Any:
+    def _answer(self, request: httpx2.Request, *, again: bool, plain: bool = False) -> Any:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._once(request)
+                response = self._once(request)
+                return response if plain else _json(response)
             except Unavailable as error:
                 if not again or attempt == ATTEMPTS:
                     raise
                 pause(attempt, error)
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(self, request: httpx2.Request) -> Any:
+    def _once(self, request: httpx2.Request) -> httpx2.Response:
         with self._translated():
             response = self._http.send(request)
         if response.is_error:
             raise _error(response)
-        return _json(response)
+        return response
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -36,9 +36,18 @@ What the platform would refuse, an answer that does not fit, say, is raised here
 the test ends a wait, the run stays `running`, and the record says what it is `waiting` for; the
 acts for which there was no occasion are `unused`.
 
+**Recorded runs** of a platform are decided anew, each as one test:
+
+    from celeriac.testing import replay
+
+    def test_what_was_decided_then_is_decided_now() -> None:
+        replay("tests/runs/order-with-a-refund.run")  # celeriac export RUN -o FILE
+
+It fails with the first line that this release would decide otherwise, and what it would decide.
+
 `runner` holds the loop, `memory` what lies in the database elsewhere, `turns` and `requests`
 what a turn does there, `outside` does the `acts`, `performer` carries attempts out, `calls`
-records what tools answered, `previous` tells a step what led to it, `fault` is what goes wrong on
+records what tools answered, `previous` tells a step what led to it, `recorded` replays files, `fault` is what goes wrong on
 purpose, `record` what comes of it all.
 """
 
@@ -64,6 +73,8 @@ from celeriac.testing.clock import EPOCH, Clock
 from celeriac.testing.drive import drive
 from celeriac.testing.fault import Fault
 from celeriac.testing.record import Record, StepRecord, Tried, Waiting
+from celeriac.testing.recorded import Diverged
+from celeriac.testing.recorded import replayed as replay
 from celeriac.testing.workflow import Workflow, read
 from engine.core.policy import DEFAULT, Policy
 
@@ -76,6 +87,7 @@ __all__ = [
     "Cancelled",
     "Clock",
     "Completed",
+    "Diverged",
     "Fault",
     "Paused",
     "Record",
@@ -86,6 +98,7 @@ __all__ = [
     "Tried",
     "Waiting",
     "read",
+    "replay",
     "run",
 ]
 

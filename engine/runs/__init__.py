@@ -76,6 +76,10 @@ history (`engine.core.replay`); against another version or a policy they are a b
 *Explanations* (`explanations`) say why one is where it is, from its head, its live steps and the end of its
 history alone.
 
+*Files* (`exports`, `imports`). A run that has ended can be taken out as a file (`engine.formats.recording`), and be
+brought in elsewhere. There it has rows as any other that has ended, but for what was left out, and a version that
+nobody finds or runs. What it rests on was verified before; nothing goes on from it.
+
 *Sessions* (`sessions`) are runs whose client says what comes next. What a step may do is worked out
 from the run's history, sent as an event with the number that it was worked out for, and not taken up
 if another came in between.

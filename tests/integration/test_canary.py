@@ -285,6 +285,10 @@ def test_it_is_in_no_answer_of_the_api(place: Place) -> None:
     _check(dict(_answers_of(place)))
 
 
+def test_it_is_in_no_run_that_is_taken_out_as_a_file(place: Place) -> None:
+    _check({run: place.client.export(run) for run in place.runs})
+
+
 def test_it_is_in_no_log_of_any_process(place: Place) -> None:
     for file in place.folder.glob("*.log"):
         assert not _traces(file.read_text(errors="replace"), CANARY), file

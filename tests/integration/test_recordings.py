@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.core import chain
 from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import (
     backtests,
@@ -28,7 +27,7 @@ from engine.runs import (
 from engine.runs.forks import Edits
 from engine.settings import Settings
 from engine.store.ids import RunId
-from tests.support import forking
+from tests.support import forking, recorded
 from tests.support.forking import LOOP, World, hashes
 from tests.support.platforms import LINE, TENANT, publish, sql, submit
 
@@ -70,16 +69,7 @@ def test_a_run_that_has_not_ended_or_is_not_there_is_not_exported(world: World) 
 
 
 def rewritten(text: bytes, number: int, before: str, after: str) -> bytes:
-    """A file of which one line was altered, and all digests computed anew."""
-    lines = text.decode().splitlines()
-    assert before in lines[number - 1]
-    lines[number - 1] = lines[number - 1].replace(before, after)
-    digest, found = b"", []
-    for line in lines:
-        written = line.partition(" ")[2]
-        digest = chain.link(digest, written)
-        found.append(f"{digest.hex()} {written}\n")
-    return "".join(found).encode()
+    return recorded.rewritten(text.decode(), number, before, after).encode()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from engine.sessions import story
 from engine.sessions.steps import Wanted
 from engine.sessions.words import StepType
 from engine.store.ids import QuestionId, RunId
-from tests.support import platforms, site
+from tests.support import platforms, recorded, site
 from tests.support.platforms import LINE, TENANT, finish, take
 from tests.support.waiting import waits_at
 from tests.unit.formats.test_bundle import FILES, tarred
@@ -168,6 +168,7 @@ def bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "tools.stand": {"json": {"tags": ["tried"]}},
         "services.register_service": {"json": SERVICE},
         "bundles.upload": {"data": {"file": archive()}},
+        "recordings.bring": {"data": recorded.text().encode(), "content_type": recorded.CONTENT},
         "validation.check_graph": {"json": {"name": "x"}},
         "validation.check_node_name": {"json": {"nodeName": "x", "graphId": things["version_id"]}},
         "waits.answer": {"json": {"choice": "approve"}},

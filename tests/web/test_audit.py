@@ -22,6 +22,7 @@ from engine.platform import Platform
 from engine.runs import acts, audit, sealing
 from engine.settings import Settings
 from engine.store import session, trail
+from tests.support import recorded
 from tests.support.described import fits
 from tests.support.platforms import (
     LINE,
@@ -198,6 +199,11 @@ def _bundle() -> Asked:
     return Asked("/api/graph-bundle/upload", options={"data": body, "content_type": kind})
 
 
+def _recording() -> Asked:
+    options = {"data": recorded.text().encode(), "content_type": recorded.CONTENT}
+    return Asked("/api/v1/imports", options=options)
+
+
 #: A request to every route that changes something, which it must carry out. Who adds such a route
 #: adds its request here; what it does leaves an act, or is an event of a run.
 PROBES: Mapping[str, Callable[[Place], Asked]] = {
@@ -241,6 +247,7 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "sessions.resume": _of_session("resume"),
     "workflows.publish": lambda _: Asked("/api/v1/workflows", DOCUMENT),
     "bundles.upload": lambda _: _bundle(),
+    "recordings.bring": lambda _: _recording(),
     "sent.send": lambda _: Asked("/api/v1/events/paid", {"payload": 1}),
     "sent.send_to_run": lambda p: Asked(f"/api/v1/runs/{p.begun()}/events/paid", {"payload": 1}),
     "runs.submit": lambda p: Asked("/api/v1/runs", {"version_id": publish(p.control, dict(LINE))}),

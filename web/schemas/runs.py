@@ -184,6 +184,13 @@ class RunSchema(Schema):
         allow_none=True,
         metadata={"description": "The place of another run that it goes on from"},
     )
+    imported = fields.Dict(
+        allow_none=True,
+        metadata={
+            "description": "Of a run that was recorded elsewhere, and is read-only: its tenant, version, "
+            "pins and policies there, the digest of the file, who brought it in and when"
+        },
+    )
 
     @pre_dump
     def _nest(self, data: Any, **_: object) -> Any:

@@ -1,0 +1,63 @@
+"""Runs that were recorded on a platform, decided anew in a test.
+
+Every event is taken as it was told, and each decision must be the one that this release comes to, to
+the last field. Nothing is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.core import document, replay
+from engine.core.decide import RULES
+from engine.core.graph import Graph
+from engine.core.policy import Policy
+from engine.core.problem import Problem
+from engine.core.references import Unread
+from engine.core.replay import Recorded, Replay
+from engine.core.values import Json, Ref, canonical, parse
+from engine.errors import Invalid
+from engine.formats import recording
+from engine.formats.recording import Recording
+
+
+class Diverged(AssertionError):
+    """Something else follows from a recorded run than what was decided."""
+
+
+def replayed(file: Path | str) -> Replay:
+    """Decide a file of `celeriac export` anew. Raises `Diverged` and `Invalid`."""
+    found = recording.read(Path(file).read_bytes())
+    if isinstance(found, tuple):
+        raise Invalid(found, f"{file} is no recording of a run")
+    if found.head["rules"] != RULES:
+        message = f"is decided by rules number {found.head['rules']}, not {RULES}"
+        raise Invalid([Problem(path="line 1", message=message, remedy="use that release")])
+    graph = document.read(found.document)
+    if isinstance(graph, tuple):
+        raise Invalid(graph, f"the graph of {file} cannot be read")
+    done = _decided(found, graph)
+    if done.first is not None:
+        first = done.first
+        raise Diverged(
+            f"line {first.seq} of run {found.head['run']} ({first.step or 'the run'}) is "
+            f"{first.kind.replace('_', ' ')}:\n  recorded {canonical(first.recorded)}\n  "
+            f"would be {canonical(first.would)}"
+        )
+    return done
+
+
+def _decided(found: Recording, graph: Graph) -> Replay:
+    def read(ref: Ref) -> Json:
+        if ref.sha256 not in found.blobs:
+            raise Unread(f"the large value {ref.sha256} was left out of the file")
+        return parse(found.blobs[ref.sha256])
+
+    policy = Policy(lost_attempts=found.head["policy"]["lost_attempts"])
+    return replay.replayed(graph, policy, found.head["run"], _lines(found), read=read)
+
+
+def _lines(found: Recording) -> Iterator[Recorded]:
+    for line in found.lines:
+        yield line.recorded()
