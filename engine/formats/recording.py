@@ -104,6 +104,14 @@ FIELDS: Mapping[str, Mapping[str, tuple[type | None, ...]]] = {
     "name": {"seq": (int,), "name": (str,), "named_by": (str,)},
     "end": {"lines": (int,)},
 }
+#: What lines of history are looked up by, and of which type that is.
+_OF_LINES: Mapping[str, type] = {
+    **dict.fromkeys(("step", "node", "via", "version", "run", "worker"), str),
+    **dict.fromkeys(("reason", "message", "kind", "until", "not_before", "child", "queue"), str),
+    **dict.fromkeys(("attempt", "iteration", "fence", "seq", "index", "count", "first"), int),
+    **dict.fromkeys(("usage", "pins", "visits", "saw", "state", "writes"), dict),
+    **dict.fromkeys(("taken", "untaken", "parents", "verdicts", "thread"), list),
+}
 _TIMES = frozenset({"at", "started_at", "ended_at"})
 _ONCE = frozenset({"head", "graph", "end"})
 
@@ -280,6 +288,13 @@ def _lines(
                 number, f"line {seq} of the history is not what its hash says", "export it again"
             )
         body = _json(number, part["body"])
+        for name, kind in _OF_LINES.items():
+            if name in body and type(body[name]) not in (kind, type(None)):
+                _refuse(
+                    number,
+                    f"line {seq} of the history has no {name} that could be one",
+                    "export it again",
+                )
         payload, salt = part.pop("payload"), _bytes(number, part.pop("salt"))
         if payload is not None:
             _json(number, payload)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from celeriac.testing import run
 from engine.core import chain, codec
 from engine.core import messages as msg
-from engine.core.values import Json
 from engine.formats import recording
 from tests.support.forking import LOOP
 
@@ -17,16 +17,15 @@ from tests.support.forking import LOOP
 CONTENT = "application/vnd.celeriac.run"
 
 
-def text(name: str = "", document: Mapping[str, Json] = LOOP, **inputs: Json) -> str:
+@cache
+def text(name: str = "", **inputs: str) -> str:
     """The file of a run that has gone round a loop; `name` says which run it is."""
-    return "".join(recording.write(parts(name, document, **inputs)))
+    return "".join(recording.write(parts(name, **inputs)))
 
 
-def parts(
-    name: str = "", document: Mapping[str, Json] = LOOP, **inputs: Json
-) -> Iterator[dict[str, Any]]:
+def parts(name: str = "", **inputs: str) -> Iterator[dict[str, Any]]:
     """What it is made of."""
-    led = run(dict(document), {"n": 0, **inputs}, functions={"noop": _counted})
+    led = run(dict(LOOP), {"n": 0, **inputs}, functions={"noop": _counted})
     assert led.status == "completed"
     id_ = str(uuid.uuid5(uuid.NAMESPACE_OID, name))
     lines, before = [], b""
@@ -50,7 +49,7 @@ def parts(
         "format": recording.FORMAT,
         "run": id_,
         "tenant": "elsewhere",
-        "workflow": document["workflow"],
+        "workflow": LOOP["workflow"],
         "version": "1.0.0",
         "version_id": id_,
         "rules": 1,
@@ -64,7 +63,7 @@ def parts(
         "parent": None,
         "outputs": None,
     }
-    yield {"part": "graph", "document": dict(document)}
+    yield {"part": "graph", "document": dict(LOOP)}
     yield from lines
 
 

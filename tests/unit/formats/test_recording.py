@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import datetime
 
 import pytest
 
+from engine.core import chain
 from engine.formats import recording
 from engine.formats.recording import Recording
 from tests.support import recorded
@@ -118,6 +120,20 @@ def test_users_data_is_what_its_line_says_or_was_left_out() -> None:
     found = recording.read("".join(recording.write(parts)).encode())
     assert isinstance(found, Recording)
     assert {line.recorded().whole for line in found.lines if line.payload_id} == {False}
+
+
+def test_a_line_that_is_chained_as_it_should_be_and_says_what_none_can_is_refused() -> None:
+    head, graph, *lines = recorded.parts()
+    lines[1]["body"] = lines[1]["body"].replace('"step":"a#1"', '"step":[1]')
+    before = b""
+    for line in lines:
+        told = {name: line[name] for name in ("seq", "kind", "format", "body", "payload_id")}
+        at = datetime.fromisoformat(line["at"])
+        before = chain.line(before, run=head["run"], at=at, **told)
+        line["hash"] = before.hex()
+    head["hash"] = before.hex()
+    file = "".join(recording.write([head, graph, *lines]))
+    assert problem(file).startswith("line 4: line 2 of the history has no step that could be one")
 
 
 def test_a_file_is_read_as_it_was_written() -> None:
