@@ -252,6 +252,8 @@ class Node:
     output: tuple[str, ...] = ()
     #: Nodes at which everything ends when a step succeeds here.
     cancels: tuple[NodeId, ...] = ()
+    #: What the place after each of its steps is called.
+    checkpoint: str | None = None
     #: A milestone: where another thread must be for it to be passed.
     at: NodeId | None = None
     #: Seconds that it waits for that; None is as long as it takes.

@@ -732,6 +732,11 @@ def _common() -> dict[str, Json]:
     return {
         "title": _text(words.TITLE, "What people call the node."),
         "notes": _text(words.NOTES, "What people should know of it."),
+        "checkpoint": _text(
+            words.CHECKPOINT,
+            "What the place after each of its steps is called: that after the last one so, those of "
+            "earlier laps NAME#LAP. No other node may give the name.",
+        ),
         "max_iterations": _integer(
             1,
             words.MAX_ITERATIONS,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from sqlalchemy import Connection
+
 from engine.core import difference
 from engine.core.difference import Difference
 from engine.core.state import State
 from engine.errors import Conflict, NotFound
 from engine.platform import Platform
-from engine.runs import acts, views
+from engine.runs import acts, graphs, naming, views
+from engine.runs.naming import Named
 from engine.store import checkpoints, reads, session
 from engine.store.ids import RunId
 
@@ -38,7 +41,7 @@ def at(platform: Platform, run: RunId, seq: int, *, against: int | None = None) 
     """A run as it was at a line, and how that differs from another line. Raises `NotFound`."""
     state = views.state_at(platform, run, seq)
     with reads.reading(platform.database) as connection:
-        named = checkpoints.named(connection, run, seq)
+        named = checkpoints.named(connection, run, seq) or _by_its_node(connection, run, seq)
     shown = replace(state, variables=views.whole(platform, run, state.variables))
     place = Place(
         seq=seq,
@@ -56,11 +59,18 @@ def at(platform: Platform, run: RunId, seq: int, *, against: int | None = None) 
 def name(platform: Platform, run: RunId, seq: int, name: str, *, by: str) -> Place:
     """Give a place of a run a name, instead of the one that it has.
 
-    Raises `NotFound`, and `Conflict` when another place of the run has that name, or the run was
-    recorded elsewhere.
+    Raises `NotFound`, and `Conflict` when another place of the run has that name, a node of its workflow
+    gives it, or the run was recorded elsewhere.
     """
-    if views.summary(platform, run).imported is not None:
+    head = views.summary(platform, run)
+    if head.imported is not None:
         raise Conflict(f"run {run.run} was recorded elsewhere and is read-only")
+    with reads.reading(platform.database) as connection:
+        giver = naming.giver(graphs.load(connection, run.tenant, head.version_id), name)
+    if giver is not None:
+        raise Conflict(
+            f"node {giver} gives the name {name!r} in each of its laps; name this another"
+        )
     place = at(platform, run, seq)
     if seq == 0:
         raise NotFound(f"run {run.run} has no line 0")
@@ -80,3 +90,13 @@ def name(platform: Platform, run: RunId, seq: int, name: str, *, by: str) -> Pla
             detail={"seq": seq, "name": name, "was": was.name if was else None},
         )
     return replace(place, name=name, named_by=by)
+
+
+def _by_its_node(connection: Connection, run: RunId, seq: int) -> Named | None:
+    """What the node of the step calls a place that is settled there."""
+    step = reads.settled_at(connection, run, seq)
+    head = None if step is None else reads.summary(connection, run)
+    if step is None or head is None:
+        return None
+    graph = graphs.load(connection, run.tenant, str(head.version_id))
+    return naming.names(connection, run, graph, [step]).get(step)

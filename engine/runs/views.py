@@ -23,7 +23,7 @@ from engine.core.transitions import RunStatus
 from engine.core.values import Inline, Json, Ref, Value, marked, plain
 from engine.errors import Damaged, NotFound, OutOfReach
 from engine.platform import Platform
-from engine.runs import large
+from engine.runs import graphs, large, naming
 from engine.store import checkpoints as snapshots
 from engine.store import history as lines
 from engine.store import reads, session
@@ -233,7 +233,7 @@ class Checkpoint:
     step: str | None
     #: Whether the whole state is kept there, so that no fold is needed.
     snapshot: bool
-    #: What people call it by, and who gave it the name.
+    #: What it is called, and who gave it the name: a user, or a node (`node:NAME`).
     name: str | None = None
     named_by: str | None = None
 
@@ -445,16 +445,19 @@ def checkpoints(
 ) -> tuple[Checkpoint, ...]:
     """Places that the run can be taken up from, after a seq, in order."""
     with _reading(platform) as connection:
-        _known(connection, run)
+        head = _known(connection, run)
         rows = reads.checkpoints(connection, run, after=after, limit=limit)
+        graph = graphs.load(connection, run.tenant, str(head.version_id))
+        steps = [row.step for row in rows if row.step is not None and row.name is None]
+        names = naming.names(connection, run, graph, steps)
     return tuple(
         Checkpoint(
             seq=row.seq,
             at=row.at,
             step=row.step,
             snapshot=row.snapshot,
-            name=row.name,
-            named_by=row.named_by,
+            name=names[row.step].name if row.step in names else row.name,
+            named_by=names[row.step].named_by if row.step in names else row.named_by,
         )
         for row in rows
     )

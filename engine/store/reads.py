@@ -28,6 +28,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from engine.store import session
 from engine.store import tables as t
@@ -438,6 +439,31 @@ def logs(
     if step is not None:
         statement = statement.where(t.log.c.step == step)
     return connection.execute(statement).all()
+
+
+def last_settled(connection: Connection, run: RunId, nodes: Sequence[str]) -> Mapping[str, str]:
+    """The step of each of some nodes that was settled last, by node."""
+    step = t.history.c.body["step"].as_string()
+    node = func.split_part(step, "#", 1)
+    statement: Select[Any] = (
+        select(node.label("node"), step.label("step"))
+        .where(
+            _in(t.history, run),
+            t.history.c.kind == "TakeEdges",
+            node.in_(nodes),
+        )
+        .order_by(node, t.history.c.seq.desc())
+        .ext(distinct_on(node))
+    )
+    return {row.node: row.step for row in connection.execute(statement)}
+
+
+def settled_at(connection: Connection, run: RunId, seq: int) -> str | None:
+    """The step that a line settles; None: it settles none."""
+    statement: Select[Any] = select(t.history.c.body["step"].as_string()).where(
+        _in(t.history, run), t.history.c.seq == seq, t.history.c.kind == "TakeEdges"
+    )
+    return connection.execute(statement).scalar_one_or_none()
 
 
 def checkpoints(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,28 @@ def test_a_run_goes_on_from_before_a_step_with_a_result(shell: Shell, line: str)
     made = json.loads(shell("restart", run, "b#1", "--result", "1", "--json").stdout)
     assert made["forked_from"]["run_id"] == run
     assert "No call" in shell("fork", run, "2", "--plan").stderr
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_place_that_a_node_names_is_gone_on_from_by_that_name(
+    shell: Shell, tmp_path: Path
+) -> None:
+    document = {
+        "workflow": "naming",
+        "variables": {"n": {"default": 0}},
+        "nodes": {
+            "a": {"uses": "increment", "checkpoint": "counted"},
+            "b": {"uses": "increment"},
+        },
+        "edges": [{"from": "a", "to": "a", "label": "loop", "when": "$n < 2"}, "a -> b -> end"],
+    }
+    file = tmp_path / "naming.json"
+    file.write_text(json.dumps(document))
+    run = json.loads(shell("run", str(file), "--json").stdout)["id"]
+    listed = shell("checkpoints", run).stdout
+    assert "counted#1" in listed
+    assert "node:a" in listed
+    for name in ("counted", "counted#1"):
+        made = shell("fork", run, name)
+        assert made.exit_code == 0, made.output
+    assert shell("fork", run, "counted#7").exit_code == 2

@@ -70,6 +70,7 @@ def _node(name: NodeId, section: Section) -> Node:
         route=_route(section),
         join=join(section),
         cancels=_cancels(section),
+        checkpoint=_checkpoint(section),
         title=_title(section),
         notes=_notes(section),
     )
@@ -281,6 +282,7 @@ def _ruled(name: NodeId, section: Section) -> Node:
         max_iterations=_max_iterations(section),
         join=join(section),
         cancels=_cancels(section),
+        checkpoint=_checkpoint(section),
         title=_title(section),
         notes=_notes(section),
     )
@@ -386,6 +388,11 @@ def _route(section: Section) -> Route:
 
 def _max_iterations(section: Section) -> int:
     return section.integer("max_iterations", 1, words.MAX_ITERATIONS, DEFAULT_ITERATIONS)
+
+
+def _checkpoint(section: Section) -> str | None:
+    expected = "a name of up to 100 characters that begins with no digit and holds no #"
+    return section.text("checkpoint", words.CHECKPOINT, expected)
 
 
 def _title(section: Section) -> str | None:

@@ -40,6 +40,8 @@ WORKFLOW = (
 )
 WHO = r"^(role|user):[A-Za-z0-9_.@-]{1,64}$"
 QUEUE = r"^[A-Za-z0-9_.-]{1,100}$"
+#: What a place of a run is called by its node: no number, which is a line; what follows # is a lap.
+CHECKPOINT = r"^[^\x00-\x1f\x7f#0-9][^\x00-\x1f\x7f#]{0,99}$"
 TITLE = r"^[^\x00-\x1f\x7f]{1,200}$"
 NOTES = r"^[\s\S]{1,4000}$"
 
@@ -114,7 +116,7 @@ LIST = (
 )
 STEP = ("agent", "params", "output")
 VARIABLE = ("type", "reduce", "shared", "default")
-NODE = ("kind", "join", "route", "cancels", "title", "notes", "max_iterations")
+NODE = ("kind", "join", "route", "cancels", "checkpoint", "title", "notes", "max_iterations")
 WORK = ("with", "save", "retry", "timeout", "estimate", "queue", "lock", "compensate")
 #: What the nodes have that wait.
 WAIT = ("save", "lock", "compensate")
@@ -179,7 +181,7 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "end": (),
 }
 #: A plan that its rules decide. It runs nothing, so it has no kind.
-PLAN = ("role", "rules", "join", "cancels", "title", "notes", "max_iterations")
+PLAN = ("role", "rules", "join", "cancels", "checkpoint", "title", "notes", "max_iterations")
 RULE = ("when", "next")
 #: The fields of an edge, by what it is taken on.
 EDGES: Mapping[str | None, tuple[str, ...]] = {

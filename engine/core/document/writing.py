@@ -106,6 +106,7 @@ def _write_node(graph: Graph, node: Node) -> dict[str, Json]:
         queue=node.queue,
         lock=None if node.lock is None else _write_lock(node.lock),
         compensate=None if node.compensate is None else _write_inner(node.compensate),
+        checkpoint=node.checkpoint,
         title=node.title,
         notes=node.notes,
     )

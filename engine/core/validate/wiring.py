@@ -48,6 +48,7 @@ def problems(graph: Graph) -> Iterator[Problem]:
         yield from _unreachable(graph)
     yield from _endless(graph)
     yield from _ends(graph)
+    yield from _named_twice(graph)
     # Other languages have their own idea of a mistake; their readers see to it. Of a step list
     # everything is taken that the tape says.
     if graph.origin is None and graph.listing is None:
@@ -59,6 +60,21 @@ def problems(graph: Graph) -> Iterator[Problem]:
 def _nearest(graph: Graph, node: NodeId) -> NodeId | None:
     near = node if node in graph.nodes else nearest(node, [*graph.nodes, END.id])
     return None if near is None else NodeId(near)
+
+
+def _named_twice(graph: Graph) -> Iterator[Problem]:
+    """Nodes that call the place after them as another does: which one is meant nobody could say."""
+    seen: dict[str, NodeId] = {}
+    for node in graph.nodes.values():
+        if node.checkpoint is None:
+            continue
+        other = seen.setdefault(node.checkpoint, node.id)
+        if other != node.id:
+            yield Problem(
+                path=f"{graph.place(node.id)}.checkpoint",
+                message=f"node {other} calls the place after it {short(node.checkpoint)} already",
+                remedy="name this one otherwise",
+            )
 
 
 def _unreachable(graph: Graph) -> Iterator[Problem]:

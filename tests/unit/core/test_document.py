@@ -184,6 +184,25 @@ def test_what_cannot_be_stored_is_no_document() -> None:
     assert "NUL" in problem.message
 
 
+@pytest.mark.parametrize("name", ["1", "a#1", "", "x" * 101, "a\nb", 7])
+def test_a_place_has_no_name_that_could_be_a_line_or_a_lap(name: object) -> None:
+    (problem,) = problems(changed(SMALL, ("nodes", "a", "checkpoint"), name))
+    assert problem.path == "nodes.a.checkpoint"
+
+
+def test_two_nodes_do_not_give_one_name() -> None:
+    data = changed(SMALL, ("nodes", "a", "checkpoint"), "same")
+    (problem,) = problems(changed(data, ("nodes", "b", "checkpoint"), "same"))
+    assert problem.path == "nodes.b.checkpoint"
+
+
+def test_the_names_of_places_are_written_as_they_were_read() -> None:
+    data = changed(SMALL, ("nodes", "a", "checkpoint"), "graded")
+    read = graph(changed(data, ("nodes", "b", "checkpoint"), "handed over"))
+    assert read.nodes[NodeId("a")].checkpoint == "graded"
+    assert graph(document.write(read)) == read
+
+
 def test_questions_need_a_worker() -> None:
     data = changed(SMALL, ("nodes", "a"), {"kind": "pass"})
     data["edges"] = [{"from": "a", "to": "b", "ask": "f"}]
