@@ -259,6 +259,8 @@ def _check(
             _refuse(number, f"has no {name} that could be one", "export the run again")
         if type(value) is int and not 0 <= value <= (_MAX_NUMBER if name != "fence" else 2**62):
             _refuse(number, f"has a {name} beyond all that there are", "export the run again")
+        if name == "usage" and not {type(one) for one in (value or {}).values()} <= {int, float}:
+            _refuse(number, "has a usage that is no number", "export the run again")
         if name in _TIMES and value is not None:
             part[name] = _time(number, name, value)
 

@@ -47,18 +47,31 @@ def export(platform: Platform, run: RunId, *, payloads: Payloads = "all") -> byt
             raise Conflict(f"run {run.run} is {head.status}: export it when it has ended")
         if head.workflow == sessions.NAME:
             raise Conflict(f"run {run.run} is a session, which is decided by its client alone")
-        text = bytearray()
-        for line in recording.write(_parts(platform, connection, run, head, payloads=payloads)):
-            text += line.encode()
-            if len(text) > recording.MAX_BYTES:
-                raise Conflict(
-                    f"run {run.run} takes more than {recording.MAX_BYTES} bytes as a file; export "
-                    "it with fewer payloads: small, or none"
-                )
+    text = bytearray()
+    for line in recording.write(_parts(platform, run, head, payloads=payloads)):
+        text += line.encode()
+        if len(text) > recording.MAX_BYTES:
+            raise Conflict(
+                f"run {run.run} takes more than {recording.MAX_BYTES} bytes as a file; export it "
+                "with fewer payloads: small, or none"
+            )
     return bytes(text)
 
 
 def _parts(
+    platform: Platform, run: RunId, head: Row[Any], *, payloads: Payloads
+) -> Iterator[Mapping[str, Json]]:
+    with reads.reading(platform.database) as connection:
+        yield from _rows(platform, connection, run, head, payloads=payloads)
+        blobs = recordings.blobs(connection, run) if payloads == "all" else ()
+    for blob in blobs:
+        # What is larger no replay reads.
+        if blob.size <= READ_BYTES:
+            text = platform.blobs.get(run.tenant, blob.sha256).decode()
+            yield {"part": "blob", "sha256": blob.sha256, "text": text}
+
+
+def _rows(
     platform: Platform, connection: Connection, run: RunId, head: Row[Any], *, payloads: Payloads
 ) -> Iterator[Mapping[str, Json]]:
     most = {"all": recording.MAX_LINE, "small": SMALL, "none": -1}[payloads]
@@ -102,12 +115,6 @@ def _parts(
         }
     for row in recordings.names(connection, run):
         yield _told("name", row)
-    if payloads == "all":
-        for blob in recordings.blobs(connection, run):
-            # What is larger no replay reads.
-            if blob.size <= READ_BYTES:
-                text = platform.blobs.get(run.tenant, blob.sha256).decode()
-                yield {"part": "blob", "sha256": blob.sha256, "text": text}
 
 
 def _lines(connection: Connection, run: RunId, most: int) -> Iterator[Mapping[str, Json]]:

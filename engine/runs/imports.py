@@ -109,7 +109,7 @@ def _folded(found: Recording) -> _Told:
             why = f"{type(error).__name__}: {error}"[:500]
             _refuse(f"line {line.seq} of the history", f"cannot follow what is before it: {why}")
         first = first or record
-    if not isinstance(first, msg.RunSubmitted | msg.Forked):
+    if not isinstance(first, msg.RunSubmitted | msg.Forked) or type(first.by) is not str:
         _refuse("line 1 of the history", "does not begin a run")
     if state.ending is None or state.status != found.head["status"]:
         _refuse("line 1", f"says that the run is {found.head['status']}; it is {state.status}")
