@@ -2,7 +2,8 @@
 
 The variables of such a run are its tape. Two names on it have a meaning of their own:
 `step_index`, the step that comes next once one is added to it, and `status`, how the last
-step ended. Everything else is whatever steps leave there for one another.
+step ended. While `dryrun` holds there, or in the params of a step, no service that the step calls
+reaches outside. Everything else is whatever steps leave there for one another.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from engine.core import expressions
 from engine.core.expressions import Template
 from engine.core.section import below
-from engine.core.values import MAX_INTEGER, Json
+from engine.core.values import MAX_INTEGER, Json, is_bytes
 
 #: Where on the list a run stands.
 INDEX = "step_index"
 #: How the last step ended: `{value: 0, reason: ""}`, or another value if it failed.
 STATUS = "status"
 NAMES = frozenset({INDEX, STATUS})
+#: Whether steps are only tried: a name like any other, which lists hand on to those that they call.
+DRY_RUN = "dryrun"
 #: What the tape may hold as its index: JSON Schema.
 INDEX_TYPE: Mapping[str, Json] = {"type": "integer"}
 
@@ -87,7 +90,7 @@ def left(output: Sequence[str], value: Json, status: Json) -> dict[str, Json]:
     A step that says nothing of its status has succeeded.
     """
     named = {output[0]: value} if output else {}
-    patch = dict(value) if isinstance(value, dict) else named
+    patch = dict(value) if isinstance(value, dict) and not is_bytes(value) else named
     if status is not None:
         return {**patch, STATUS: status}
     return {STATUS: ended(0, ""), **patch}

@@ -8,6 +8,7 @@ integers past 64 bits, nesting past the parser's stack, two keys of one name.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -24,6 +25,8 @@ MAX_INTEGER = 2**63 - 1
 _MAX_DIGITS = len(str(-MAX_INTEGER))
 #: The key of a reference. Nothing that enters may have it, so none can be forged.
 MARK = "$blob"
+#: The key of bytes, which are written so: `{"$bytes": "aGk="}`, in base64.
+BYTES = "$bytes"
 #: A value strictly over this many bytes lives outside the row.
 INLINE_BYTES = 1_048_576
 #: What the variables of a run may take in all, as JSON.
@@ -163,6 +166,25 @@ def marked(value: Json) -> Ref | None:
     if not isinstance(value, dict) or MARK not in value:
         return None
     return Ref(sha256=str(value[MARK]), size=int(str(value["size"])))
+
+
+def is_bytes(value: Json) -> bool:
+    """Whether a JSON value stands for bytes."""
+    return isinstance(value, dict) and value.keys() == {BYTES}
+
+
+def of_bytes(data: bytes) -> Json:
+    """The JSON value that stands for bytes."""
+    return {BYTES: base64.b64encode(data).decode()}
+
+
+def bytes_of(value: Json) -> bytes | None:
+    """The bytes that a JSON value stands for; None where it stands for itself."""
+    text = value[BYTES] if isinstance(value, dict) and is_bytes(value) else None
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 class _Refused(Exception):

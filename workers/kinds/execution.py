@@ -37,6 +37,8 @@ _LEAST_SECONDS = 0.05
 #: Calls that an attempt may be denied. Each is told to history: code that asks on and on, whatever
 #: it is told, would fill that without using anything that a budget counts.
 MOST_DENIED = 100
+#: The kinds of services that can be tried, by their argument `dry_run`.
+_TRIES = frozenset({"http", "sql"})
 
 
 @dataclass(kw_only=True)
@@ -75,6 +77,8 @@ class Execution:
     bounds: Limits | None = None
     #: What was granted to the code that it runs.
     profiles: dict[Subject, Profile] = field(default_factory=dict)
+    #: Whether it is only tried: nothing that it calls leaves anything in the world, or reaches outside.
+    dry: bool = False
     #: What bounds the calls that are made just now: those of the code that runs; None for the node's own.
     reach: Profile | None = None
     #: The tools that were looked up for it, by the names that they are called by.
@@ -263,6 +267,8 @@ class Execution:
         What is asked about, recorded and answered holds no secret; what is carried out does.
         `settled`: whatever comes of it is what the step goes on from (`calls.authorise`).
         """
+        if self.dry and (refused := self._tried(tool, kwargs)) is not None:
+            return refused
         real: Json = {"args": args, "kwargs": kwargs}
         self.open(tool)
         arguments = self.secrets.redaction.hide(real)
@@ -290,6 +296,19 @@ class Execution:
             case _:
                 given = restored(allowed.arguments, arguments, real)
                 return self._made(allowed, replace(allowed, arguments=given))
+
+    def _tried(self, tool: str, kwargs: dict[str, Json]) -> CallAnswer | None:
+        """Let a call be tried only; why it is not made where its tool knows no such thing."""
+        definition = self.tools.get(tool) or self.definition("tool", tool)
+        if definition is None:
+            return None
+        service = None if definition.service is None else definition.service["kind"]
+        if service in _TRIES:
+            kwargs["dry_run"] = True
+        elif service is not None or definition.effect != "pure":
+            message = f"{tool} is not called in a dry run: it knows none"
+            return CallAnswer(ok=False, reason="dry_run", message=message)
+        return None
 
     def _made(self, allowed: calls.Authorised, real: calls.Authorised) -> CallAnswer:
         """Carry out a call that may be made, and record how it ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.core import expressions, tape
+from engine.core.expressions import holds
 from engine.runs.attempts import Failed, Outcome, Succeeded
 from workers.kinds.execution import Execution, finished, saved
 from workers.sandbox import Job, Mode
@@ -30,6 +31,7 @@ def run(execution: Execution) -> Outcome:
             message=f"step {node.id}, params.{error.path}: {error}",
             terminal=True,
         )
+    execution.dry = holds(given.get(tape.DRY_RUN)) or holds(execution.scope().get(tape.DRY_RUN))
     mode: Mode = "node" if definition.source is not None else "library-node"
     job = Job(
         mode=mode,

@@ -136,8 +136,9 @@ a reducer adds up has to fit. The key `$blob` is ours; no value that enters may 
 The variables are the *tape*: first the inputs, then whatever steps leave there, the newest of
 each name. An agent is a function, `NAME` or `NAME@3`, or a workflow, which runs
 as a run of its own and leaves its `outputs`. It is called with the `params` by name and,
-where it has parameters for them, with `output` (the list) and `context`. A name in a param is
-another param of the same step, if it has one of that name, else what is on the tape. If the agent
+where it has parameters for them, with `output` (the list) and `context`. Bytes, which elsewhere stand
+as `{"$bytes": BASE64}`, are bytes to it, a param that is null is left to its own default, and one that
+it says is `str` or `bytes` is turned into that. A name in a param is another param of the same step, if it has one of that name, else what is on the tape. If the agent
 answers with an object, its keys are left on the tape; any other value is left by the first name
 of `output`. It may return `(answer, {"status": {"value": 0, "reason": "…"}})`, a tuple, and any
 `value` but 0 says that it failed; who says nothing has succeeded. `$status` is how the last step
@@ -148,6 +149,10 @@ ended. A step that fails, so or by an error, ends the run with its reason, or wi
 one that left an index of its own: a step that leaves 4 is followed by step 5. Where it points at
 no step the run has ended. That is all there is to jumps and repetitions: agents do them
 (`celeriac.agents` has some), and only the step budget, which counts steps here, bounds them.
+
+While `dryrun` holds on the tape, or among a step's params, its function reaches nothing outside:
+http and sql services say what they would do, and no other service and no tool that leaves something
+in the world is called (`dry_run`). A list hands it on to its workflows by their params, if it does.
 
 What the language has and this version does not carry out (`llm`, `http`, `sql`, …) is
 refused by its name: ignoring it would be a promise broken at run time.

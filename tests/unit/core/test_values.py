@@ -154,6 +154,21 @@ def test_a_marker_is_told_from_every_other_value():
         assert values.marked(other) is None
 
 
+@given(st.binary())
+def test_bytes_are_written_and_read_back(data: bytes) -> None:
+    written = values.parse(values.canonical(values.of_bytes(data)))
+    assert values.is_bytes(written)
+    assert values.bytes_of(written) == data
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "aGk=", [], {}, {"$bytes": "no base64"}, {"$bytes": 1}, {"$bytes": "aGk=", "x": 1}],
+)
+def test_what_stands_for_itself_is_no_bytes(value: values.Json) -> None:
+    assert values.bytes_of(value) is None
+
+
 def test_a_long_key_is_not_written_out_for_each_value_that_lies_under_it() -> None:
     tracemalloc.start()
     found = list(values.problems({"k" * 500_000: [1.5] * 20_000 + [math.nan]}))

@@ -249,6 +249,10 @@ def _import(
         # `import a.b` gets a, `from a.b import c` gets a.b.
         return found if wanted else importable[name.partition(".")[0]]
     if name not in _IMPORTED_BY_C:
+        if name in FURTHER:
+            raise ImportError(
+                f"module {name} is not granted; an admin grants it: modules: [{name}]"
+            )
         raise ImportError("Import statements are not allowed in dynamic code")
     return importlib.import_module(name)
 

@@ -75,7 +75,8 @@ def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, 
         named = procs.named(_parameters(function), arguments, context)
         value, status = procs.answered(function(**named))
         said = values.encode(status, what="status", limit=limit)
-        return _report(returned_state=False, parts=(_result(value, limit), said))
+        result = values.encode(value, what="result", limit=limit, binary=True)
+        return _report(returned_state=False, parts=(result, said))
     if "state" not in arguments:
         value = _call_plainly(_find(job, given, stage), arguments, context)
         return _report(returned_state=False, parts=(_result(value, limit),))

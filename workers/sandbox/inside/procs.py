@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,14 +19,52 @@ def named(
 ) -> dict[str, Any]:
     """What a proc is called with: the params of its step and, where it has a place for them, the
     names of the step's output, and the context.
+
+    Bytes are bytes to it. A param is turned into text or bytes where the function asks for that, and
+    one that is null is left to the function's own default.
     """
-    found = dict(arguments["params"])
+    found = {name: _opened(value) for name, value in arguments["params"].items()}
     for parameter in parameters:
+        if parameter.name in found:
+            given = found[parameter.name]
+            if given is None and parameter.default is not parameter.empty:
+                del found[parameter.name]
+            else:
+                found[parameter.name] = _as_asked(given, parameter.annotation)
         if parameter.name == "output" or parameter.kind is parameter.VAR_KEYWORD:
             found.setdefault("output", [*arguments["output"]])
         elif parameter.name == "context" and parameter.kind not in _COLLECTING:
             found.setdefault("context", context)
     return found
+
+
+def _opened(value: Any) -> Any:
+    """A value with bytes in the place of what stands for them."""
+    match value:
+        case {values.BYTES: str(text)} if len(value) == 1:
+            try:
+                return base64.b64decode(text, validate=True)
+            except ValueError:
+                return value
+        case dict():
+            return {name: _opened(each) for name, each in value.items()}
+        case list():
+            return [_opened(each) for each in value]
+        case _:
+            return value
+
+
+def _as_asked(value: Any, annotation: Any) -> Any:
+    """A value as what a function says that it takes, if that is text or bytes."""
+    # What is registered as source has its hints as text.
+    if annotation in {"bytes", bytes} and isinstance(value, str):
+        return value.encode()
+    if annotation in {"str", str}:
+        if isinstance(value, bytes):
+            return value.decode()
+        if isinstance(value, (bool, int, float)):
+            return json.dumps(value)
+    return value
 
 
 def answered(answer: Any) -> tuple[Any, dict[str, Any] | None]:

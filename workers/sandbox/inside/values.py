@@ -6,6 +6,7 @@ rules here are the same ones; only the messages are for the person who wrote the
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 #: The key of a reference to a large value: nobody else may have it.
 MARK = "$blob"
+#: The key of bytes, written in base64.
+BYTES = "$bytes"
 
 _REMEDIES = {
     "set": "use sorted(...) or list(...)",
@@ -50,12 +53,13 @@ class TooLarge(ValueError):
     """A value is longer, as JSON, than it may be."""
 
 
-def encode(value: object, *, what: str, limit: int) -> bytes:
+def encode(value: object, *, what: str, limit: int, binary: bool = False) -> bytes:
     """The JSON bytes of a value. Raises `Refused` or `TooLarge`.
 
     Stops at the limit while it looks, so that a huge value costs no more than a large one.
+    `binary`: bytes within it are written as `{"$bytes": …}`; else they are refused.
     """
-    plainer = _Plainer(limit)
+    plainer = _Plainer(limit, binary=binary)
     try:
         plain = plainer.plain(value, 1)
         text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode()
@@ -80,8 +84,9 @@ def canonical(value: object) -> str | None:
 class _Plainer:
     """Turns what Python code returns into plain JSON data, counting bytes from below."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, binary: bool) -> None:
         self._left = limit
+        self._binary = binary
 
     def plain(self, value: object, depth: int) -> object:
         self._left -= 1
@@ -105,6 +110,10 @@ class _Plainer:
         if isinstance(value, Mapping):
             self._deep(depth)
             return {self._key(key): self._entry(key, value[key], depth) for key in list(value)}
+        if self._binary and isinstance(value, (bytes, bytearray)):
+            # What is too large must not first become larger.
+            self._left -= len(value)
+            return {BYTES: self._text(base64.b64encode(value).decode()) if self._left > 0 else ""}
         kind = type(value).__name__
         remedy = _REMEDIES.get(kind, "keep plain JSON data")
         raise Refused(f"is a {kind}, which is not a JSON value; {remedy}")
