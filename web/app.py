@@ -14,6 +14,7 @@ from engine.errors import Forbidden
 from engine.platform import Platform
 from web import body, docs, envelope, errors, permissions, principal, rendering, site
 from web.api import (
+    agents,
     approvals,
     audit,
     backtests,
@@ -100,6 +101,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
         sent.routes,
         sessions.routes,
         functions.routes,
+        agents.routes,
         tools.routes,
         tools.model_routes,
         tools.service_routes,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import flask_smorest
+from flask import request
 from marshmallow import Schema
 
 from web import body, permissions
@@ -19,11 +21,17 @@ class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed with
 
     ARGUMENTS_PARSER = body.Parser()
 
-    def on(self, method: str, rule: str, *, needs: str) -> Callable[[F], F]:
-        """Answer a method at an address, to whoever holds a permission (`permissions.needs`)."""
+    def on(
+        self, method: str, rule: str, *, needs: str, most_bytes: int | None = None
+    ) -> Callable[[F], F]:
+        """Answer a method at an address, to whoever holds a permission (`permissions.needs`).
+
+        `most_bytes`: of its body, where that may be larger than others.
+        """
 
         def found(view: F) -> F:
-            told = self.doc(**{"x-permission": needs})(permissions.needs(needs)(view))
+            taking = view if most_bytes is None else _larger(view, most_bytes)
+            told = self.doc(**{"x-permission": needs})(permissions.needs(needs)(taking))
             routed: F = self.route(rule, methods=[method])(told)
             return routed
 
@@ -58,3 +66,14 @@ class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed with
         """Add to the description what the code does not say."""
         found: Callable[[F], F] = self.doc(**options)
         return found
+
+
+def _larger(view: F, most_bytes: int) -> F:
+    """The view, for which a body may be so large."""
+
+    @functools.wraps(view)
+    def found(*args: Any, **kwargs: Any) -> Any:
+        request.max_content_length = most_bytes
+        return view(*args, **kwargs)
+
+    return found  # type: ignore[return-value]  # it takes and gives the same

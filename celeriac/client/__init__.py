@@ -24,6 +24,7 @@ from celeriac.client.errors import (
 )
 from celeriac.client.records import (
     Acted,
+    Agent,
     Answered,
     AppliedPolicy,
     Approval,
@@ -63,6 +64,7 @@ from celeriac.client.tool_servers import Difference, Synced
 
 __all__ = [
     "Acted",
+    "Agent",
     "Answered",
     "ApiError",
     "AppliedPolicy",

@@ -18,6 +18,7 @@ from celeriac.client import records, sources, tool_servers, wire
 from celeriac.client.errors import Unavailable
 from celeriac.client.records import (
     Acted,
+    Agent,
     Answered,
     AppliedPolicy,
     Approval,
@@ -274,6 +275,70 @@ class Client:
         At most a thousand of them.
         """
         return tuple(self._wire.get("/api/v1/llm/tools", tag=tag, category=category))
+
+    # --- agents ---------------------------------------------------------------------------------
+
+    def enter_agents(self, agents: Mapping[str, Any]) -> tuple[Agent, ...]:
+        """Enter the agents of a file of seed 002, `{"agents": {…}}`, all or none; each as it is now.
+
+        What has not changed keeps its version. Raises `Invalid` with every problem.
+        """
+        found = self._wire.post("/api/v1/agents", _sendable(dict(agents), ""))
+        return tuple(records.read(Agent, each) for each in found["items"])
+
+    def agents(self) -> Iterator[Agent]:
+        """Agents by name, each in its newest version."""
+        return self._pages(Agent, "/api/v1/agents")
+
+    def agent(self, name: str, version: str | None = None) -> Agent:
+        """A version of an agent with its definition, the newest unless one is named: `1.2`, or `1`.
+
+        Raises `NotFound`.
+        """
+        place = f"/api/v1/agents/{_quoted(name)}"
+        found = self._wire.get(place if version is None else f"{place}/versions/{_quoted(version)}")
+        return records.read(Agent, found)
+
+    def agent_versions(self, name: str) -> tuple[Agent, ...]:
+        """The versions of an agent, newest first. Raises `NotFound`."""
+        found = self._wire.get(f"/api/v1/agents/{_quoted(name)}/versions")
+        return tuple(records.read(Agent, each) for each in found["items"])
+
+    def rename_agent(self, name: str, new: str, *, reason: str = "") -> tuple[Agent, ...]:
+        """Call an agent otherwise wherever agents name it; it, and those, as they are now.
+
+        Raises `NotFound`, `Invalid`, and `Conflict`.
+        """
+        place = f"/api/v1/agents/{_quoted(name)}/rename"
+        found = self._wire.post(place, {"name": new, "reason": reason})
+        return tuple(records.read(Agent, each) for each in found["items"])
+
+    def remove_agent(self, name: str, *, reason: str = "") -> Agent:
+        """Remove an agent; it as it was. Raises `NotFound`, and `Conflict` with what uses it."""
+        place = f"/api/v1/agents/{_quoted(name)}"
+        return records.read(Agent, self._wire.send("DELETE", place, {"reason": reason}))
+
+    def run_agent(
+        self,
+        name: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run of an agent. Bytes among its inputs are sent as what they are.
+
+        Raises `NotFound`, and `Invalid` with every problem.
+        """
+        given = {
+            name: values.of_bytes(value) if isinstance(value, bytes) else value
+            for name, value in (inputs or {}).items()
+        }
+        asked = {"inputs": given, **({} if version is None else {"version": version})}
+        place = f"/api/v1/agents/{_quoted(name)}/runs"
+        key = idempotency_key or str(uuid4())
+        accepted = self._wire.post(place, _sendable(asked, ""), idempotency_key=key)
+        return self.run(accepted["run_id"])
 
     # --- who may do what ----------------------------------------------------------------------
 

@@ -50,6 +50,36 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A version of an agent, as seed 002 has them."""
+
+    name: str
+    #: `MAJOR.MINOR`.
+    version: str
+    #: `proc, template, workflow, txt2txt`
+    type: str
+    help: str
+    inputs: tuple[str, ...]
+    #: With `dryrun`, where it knows dry runs.
+    optional_inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    #: The workflow that it runs as, and the version of that.
+    workflow: str
+    version_id: str
+    checksum: str
+    created_by: str
+    created_at: datetime
+    #: What steps call, and what is granted something; None where it is a workflow.
+    function: str | None = None
+    #: Of an agent that was handed in: whether that made it another version.
+    changed: bool | None = None
+    # None in a list:
+    definition: Mapping[str, Any] | None = None
+    #: What its steps call, by the text that names it.
+    uses: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Me:
     """Who asks, and what he may do."""
 

@@ -7,7 +7,7 @@ used the name yet. How a tool stands, its status and tags, is beside its version
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -321,10 +321,15 @@ def simple(body: Json) -> Graph:
     raise Invalid(graph, "the graph is not valid")
 
 
-def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str) -> WorkflowVersion:
-    """Publish a version of a workflow from its graph. See `publish`."""
+def publish_graph(
+    connection: Connection, tenant: str, graph: Graph, *, by: str, coming: Collection[str] = ()
+) -> WorkflowVersion:
+    """Publish a version of a workflow from its graph. See `publish`.
+
+    `coming` are workflows that the same transaction has yet to publish; it may name them already.
+    """
     graph = _agents(connection, tenant, graph)
-    _, problems = pins(connection, tenant, graph)
+    _, problems = pins(connection, tenant, graph, coming=coming)
     problems += _foreign(graph)
     if problems:
         raise Invalid(problems, "the workflow names what is not registered")
@@ -367,7 +372,7 @@ def publish_graph(connection: Connection, tenant: str, graph: Graph, *, by: str)
 
 
 def pins(
-    connection: Connection, tenant: str, graph: Graph
+    connection: Connection, tenant: str, graph: Graph, *, coming: Collection[str] = ()
 ) -> tuple[dict[str, int | str], list[Problem]]:
     """The newest version of everything that a graph names without a version, and what is missing.
 
@@ -382,7 +387,7 @@ def pins(
             version = workflows.newest(connection, tenant, reference.name, prefix)
             if version is not None:
                 found[f"workflow:{reference.text}"] = version
-            elif reference.name != graph.workflow:
+            elif reference.name not in {graph.workflow, *coming}:
                 problems.append(_missing(reference))
     named = tuple(one for one in document.names_used(graph) if one.kind != "workflow")
     names = sorted({reference.name for reference in named})

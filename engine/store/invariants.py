@@ -755,6 +755,25 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        name="agent_has_what_it_uses",
+        says="Every agent has a version, and what its newest calls has not been removed.",
+        sql="""
+        SELECT a.tenant_id, NULL::uuid AS run_id, 'agent ' || a.name AS subject,
+            'has no version' AS detail
+        FROM agent a WHERE NOT EXISTS (SELECT FROM agent_version v
+            WHERE v.tenant_id = a.tenant_id AND v.name = a.name)
+        UNION ALL
+        SELECT n.tenant_id, NULL::uuid, 'agent ' || n.name, 'calls ' || c.called || ', which is gone'
+        FROM (SELECT DISTINCT ON (v.tenant_id, v.name) v.* FROM agent_version v
+                JOIN agent a ON a.tenant_id = v.tenant_id AND a.name = v.name AND NOT a.removed
+                ORDER BY v.tenant_id, v.name, v.major DESC, v.minor DESC) n
+            CROSS JOIN LATERAL (SELECT split_part(substr(u.value, 7), '@', 1) AS called
+                FROM json_each_text(n.uses) u WHERE u.value LIKE 'agent:%') c
+        WHERE NOT EXISTS (SELECT FROM agent o
+            WHERE o.tenant_id = n.tenant_id AND o.name = c.called AND NOT o.removed)
+        """,
+    ),
+    Invariant(
         name="row_has_its_run",
         says="Every row that belongs to a run belongs to one that exists, of the same tenant.",
         sql=" UNION ALL ".join(

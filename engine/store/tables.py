@@ -395,6 +395,44 @@ workflow_version = Table(
     ),
 )
 
+agent = Table(
+    "agent",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    Column("removed", Boolean, nullable=False, server_default=text("false")),
+    _text("changed_by"),
+    _now("changed_at"),
+    _key("name"),
+    _of_tenant(),
+    _check("name ~ '^[A-Za-z_][A-Za-z0-9_.-]{0,99}$'"),
+)
+
+agent_version = Table(
+    "agent_version",
+    metadata,
+    _text("tenant_id"),
+    _text("name"),
+    _integer("major"),
+    _integer("minor"),
+    _json("definition"),
+    _json("uses"),
+    _integer("function_version", nullable=True),
+    _uuid("version_id"),
+    _text("checksum"),
+    _text("created_by"),
+    _now("created_at"),
+    _key("name", "major", "minor"),
+    ForeignKeyConstraint(["tenant_id", "name"], ["agent.tenant_id", "agent.name"]),
+    ForeignKeyConstraint(
+        ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    _check("major > 0"),
+    _check("minor >= 0"),
+    _check("function_version > 0"),
+    _check("checksum ~ '^[0-9a-f]{64}$'"),
+)
+
 bundle = Table(
     "bundle",
     metadata,

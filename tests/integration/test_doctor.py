@@ -116,6 +116,9 @@ _LONG_AGO = "clock_timestamp() - interval '61 seconds'"
 _UNTAKEN = f"sends = 5, asked_at = {_LONG_AGO}"
 #: No table of the world of roles, and appended to like the others.
 _ANSWER = f"(tenant_id, run_id, step, attempt, said_by) VALUES ('acme', '{RUN}', 'a#1', 1, 'ada')"
+_GONE = (
+    "INSERT INTO agent (tenant_id, name, removed, changed_by) VALUES ('local', 'gone', true, 'a');"
+)
 _AN_ACT = "SELECT act_id FROM act_seal ORDER BY position LIMIT 1"
 #: The accounts of the run that pays.
 _OF_RUN = "'run cost\\_usd%' || :run"
@@ -551,6 +554,28 @@ PLANTS: Mapping[str, list[Plant]] = {
             "UPDATE anchor SET at = at - interval '1 hour';"
             " DELETE FROM anchor_pending WHERE number = 1",
             "anchor 2",
+        ),
+    ],
+    "agent_has_what_it_uses": [
+        Plant(
+            "tenant",
+            "INSERT INTO agent (tenant_id, name, changed_by) VALUES ('local', 'bare', 'ada')",
+            "agent bare",
+        ),
+        *(
+            Plant(
+                "tenant",
+                "INSERT INTO agent (tenant_id, name, changed_by) VALUES ('local', 'w', 'ada');"
+                f"{others} INSERT INTO agent_version (tenant_id, name, major, minor, definition,"
+                " uses, version_id, checksum, created_by) SELECT 'local', 'w', 1, 0, '{}',"
+                f" '{{\"a\"\\: \"agent\\:gone@1.0\"}}', id, '{'ab' * 32}', 'ada'"
+                " FROM workflow_version WHERE tenant_id = 'local' LIMIT 1",
+                "agent w",
+            )
+            for others in (
+                "",
+                _GONE,
+            )
         ),
     ],
     "sealing_is_due": [

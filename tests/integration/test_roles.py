@@ -72,6 +72,9 @@ ROWS: Mapping[str, str] = {
     "policy_version": "(tenant_id, name, version, document, checksum, created_by)"
     f" VALUES ('acme', 'p', 1, 'policy: p', '{'ab' * 32}', 'me')",
     "policy": "(tenant_id, name, active) VALUES ('acme', 'p', 1)",
+    "agent": "(tenant_id, name, changed_by) VALUES ('acme', 'a', 'me')",
+    "agent_version": "(tenant_id, name, major, minor, definition, uses, version_id, checksum,"
+    f" created_by) VALUES ('acme', 'a', 1, 0, '{{}}', '{{}}', '{RUN}', '{'ab' * 32}', 'me')",
     "account": "(tenant_id, key, scope, subject, unit, span, period)"
     " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
     "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
@@ -114,6 +117,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("workflow", "workflow_version", "policy", "policy_version"), _READ_AND_APPEND),
     **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND),
     **dict.fromkeys(("question", "verdict", "delegation", "revocation"), _READ_AND_APPEND),
+    **dict.fromkeys(("agent", "agent_version"), _READ_AND_APPEND),
     "batch": _READ_AND_APPEND | {"DELETE"},
     "batch_answer": _READ_AND_APPEND,
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
@@ -289,6 +293,16 @@ def test_control_puts_policies_in_force_but_never_alters_them(database: str) -> 
             assert not _allowed(cursor, "celeriac_control", f"UPDATE {change}")
 
 
+def test_control_removes_agents_but_never_alters_their_versions(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for column in ("removed", "changed_by", "changed_at"):
+            assert _allowed(cursor, "celeriac_control", f"UPDATE agent SET {column} = {column}")
+            assert not _allowed(cursor, "celeriac_worker", f"UPDATE agent SET {column} = {column}")
+        for change in ("agent SET name = ''", "agent_version SET definition = '{}'"):
+            assert not _allowed(cursor, "celeriac_control", f"UPDATE {change}")
+
+
 def test_the_api_seals_anew_and_says_nothing_else_of_a_version(database: str) -> None:
     with _owner(database) as cursor:
         _fill(cursor)
@@ -363,6 +377,11 @@ def test_only_control_makes_partitions(database: str) -> None:
         ("delegation", "taker = giver", "delegation_to_another"),
         ("delegation", "until = NULL", "delegation_has_bounds"),
         ("delegation", "step = 'a#1'", "delegation_has_bounds"),
+        ("agent", "name = 'a b'", "agent_name_check"),
+        ("agent_version", "major = 0", "agent_version_major_check"),
+        ("agent_version", "minor = -1", "agent_version_minor_check"),
+        ("agent_version", "function_version = 0", "agent_version_function_version_check"),
+        ("agent_version", "checksum = 'abc'", "agent_version_checksum_check"),
         ("batch", "key = ''", "batch_key_check"),
         ("secret", "name = 'A-B'", "secret_name_check"),
         ("secret", "version = 0", "secret_version_check"),
@@ -405,6 +424,8 @@ def test_the_table_refuses_an_illegal_row_whoever_writes_it(
         ("batch_answer", ROWS["batch_answer"].replace("'acme'", "'other'")),
         ("policy_version", ROWS["policy_version"].replace("'acme'", "'nobody'")),
         ("policy", ROWS["policy"].replace("'acme'", "'other'")),
+        ("agent", ROWS["agent"].replace("'acme'", "'nobody'")),
+        ("agent_version", ROWS["agent_version"].replace("'acme'", "'other'")),
         ("secret", ROWS["secret"].replace("'acme'", "'nobody'")),
         ("capability", ROWS["capability"].replace("'acme'", "'nobody'")),
     ],

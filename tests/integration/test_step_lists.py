@@ -12,7 +12,7 @@ from engine import documents
 from engine.errors import Invalid
 from engine.runs import control, diagrams, doctor, libraries, sweep, turns, views
 from engine.store import session
-from tests.support.hands import carry_out
+from tests.support.hands import carry_out, through
 from tests.support.platforms import TENANT, lose_leases, publish, register, submit, take
 from tests.support.services import ROOT
 from workers.execution import execute
@@ -199,16 +199,6 @@ def calling(*steps, **more):
 
 
 SHOUT = {"agent": "shout", "params": {"word": "$word"}, "output": ["said"]}
-
-
-def through(main, worker, run):
-    """Carry out whatever a message tells of, in this run and those that it starts."""
-    turns.take_turns(main, [run])
-    while main.broker.hints:
-        step = main.broker.hints.pop(0).step
-        execute(worker, step)
-        turns.take_turns(main, [step.run_id])
-    return views.run(main, run)
 
 
 def test_an_agent_that_is_a_workflow_gives_its_outputs_and_nothing_else_of_its_tape(main, worker):

@@ -11,7 +11,7 @@ from uuid import uuid4
 from engine.core import values
 from engine.core.principal import ADMIN, Principal
 from engine.platform import Platform
-from engine.runs import access, catalogue, identity, policies, sessions
+from engine.runs import access, agents, catalogue, identity, policies, sessions
 from engine.sessions import story
 from engine.sessions.steps import Wanted
 from engine.sessions.words import StepType
@@ -24,6 +24,7 @@ from tests.unit.formats.test_bundle import FILES, tarred
 SHA256 = "0" * 64
 LARGE = "y" * 300_000
 SOURCE = "def thing(state):\n    return state"
+AGENT = {"type": "template", "prompt": "{input}", "inputs": ["input"], "outputs": ["output"]}
 #: Nothing comes of it.
 POLICY = {"policy": "thing", "rules": ["steps > 1000000 → warn"]}
 SERVICE = {"name": "served", "kind": "http", "config": {"hosts": ["https://api.example.com"]}}
@@ -33,6 +34,7 @@ def of(control: Platform, worker: Platform) -> dict[str, str]:
     """One of everything that an address can name, of the tenant."""
     for namespace in ("function", "tool"):
         catalogue.register(control, TENANT, namespace, "thing", SOURCE, by="ada")
+    agents.enter(control, TENANT, {"agents": {"thing": AGENT}}, by="ada")
     platforms.register(control, "noop")
     begun = run(control, worker)
     policy(control)
@@ -165,6 +167,9 @@ def bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "checkpoints.name": {"json": {"name": "here"}},
         "functions.register": {"json": {"name": "g", "code": SOURCE.replace("thing", "g")}},
         "tools.register": {"json": {"name": "g", "code": SOURCE.replace("thing", "g")}},
+        "agents.enter": {"json": {"agents": {"g": AGENT}}},
+        "agents.rename": {"json": {"name": f"n{uuid4().hex}"}},
+        "agents.run": {"json": {"inputs": {"input": "x"}}},
         "tools.stand": {"json": {"tags": ["tried"]}},
         "services.register_service": {"json": SERVICE},
         "bundles.upload": {"data": {"file": archive()}},

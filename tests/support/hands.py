@@ -84,6 +84,17 @@ def carry_out(main: Platform, worker: Worker, run: RunId) -> Detail:
     return views.run(main, run)
 
 
+def through(main: Platform, worker: Worker, run: RunId) -> Detail:
+    """The same, of this run and of those that it starts."""
+    assert isinstance(main.broker, Sent)
+    turns.take_turns(main, [run])
+    while main.broker.hints:
+        step = main.broker.hints.pop(0).step
+        execute(worker, step)
+        turns.take_turns(main, [step.run_id])
+    return views.run(main, run)
+
+
 @contextmanager
 def beside(action: Callable[..., object], *arguments: Any) -> Iterator[threading.Thread]:
     """Something that goes on in a thread of its own, and is over at the end of the block."""

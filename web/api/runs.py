@@ -75,7 +75,7 @@ def submit(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
         version_id = catalogue.find(
             here.platform, who.tenant, asked["workflow"], asked.get("version")
         ).id
-    return entered(_submit(version_id, asked["inputs"], named))
+    return entered(submitted(version_id, asked["inputs"], named))
 
 
 def entered(submitted: Submitted) -> tuple[dict[str, Any], int, dict[str, str]]:
@@ -265,7 +265,8 @@ def standing(run: RunId, status: Status) -> dict[str, Any]:
     }
 
 
-def _submit(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> Submitted:
+def submitted(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> Submitted:
+    """A run of a version; `named` is what was asked for, under the key of the request, if it has one."""
     here, who = site.current(), principal.current()
     found = body.uuid(version_id)
     if found is None:
