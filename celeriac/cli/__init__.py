@@ -6,11 +6,11 @@
 
 Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`, `pause`, `resume`,
 `waits`, `answer`, `answers`, `approvals`, `delegate`, `delegations`, `revoke`, `send`, `graphs`,
-`functions`, `tools`, `register`, `services`, `me`, `user`, `key`, `secrets`, `capabilities`, `policy`) speak REST, as anybody's program would, with
+`functions`, `tools`, `register`, `services`, `agent`, `me`, `user`, `key`, `secrets`, `capabilities`, `policy`) speak REST, as anybody's program would, with
 `celeriac.Client`: to `--url` or `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform
 of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`,
 `web`, `flower`) or look after the database (`tenant`, `db`, `doctor`, `audit`) go to `DATABASE_URL` and `BROKER_URL`,
-else to the embedded platform's own servers. `schema`, `validate` and `version` need nothing, and
+else to the embedded platform's own servers. `schema`, `validate`, `completion` and `version` need nothing, and
 `drill` starts a platform for itself.
 
 A database is made ready in one place (`celeriac.embedded.install`): migrations, the local tenant, its

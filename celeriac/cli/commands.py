@@ -94,6 +94,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "functions",
             "Register a function or a tool from its source, or a service from a document.",
         ),
+        "agent": Entry("agents", "Run an agent by its name, or look after agents."),
         "services": Entry("services", "Bring the tools of a server into the registry."),
     },
     "Who may do what": {
@@ -135,6 +136,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "drill": Entry(
             "drill",
             "Disturb a platform of its own, and see whether anything is lost or happens twice.",
+        ),
+        "completion": Entry(
+            "completion", "Print what lets a shell complete commands, agents and their flags."
         ),
         "version": Entry("version", "Print the version."),
     },

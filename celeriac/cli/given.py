@@ -19,7 +19,7 @@ def pairs(typed: Iterable[str], hint: str) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not key or not equals:
             raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint=hint)
-        found[key] = _value(text)
+        found[key] = value(text)
     return found
 
 
@@ -41,7 +41,8 @@ def anything(text: str, hint: str) -> Any:
         raise click.BadParameter(str(error), param_hint=hint) from error
 
 
-def _value(text: str) -> Any:
+def value(text: str) -> Any:
+    """JSON where it is that, else text."""
     try:
         return values.parse(text)
     except InvalidJson:

@@ -22,7 +22,9 @@ class Shell:
 
     environment: Mapping[str, str]
 
-    def __call__(self, *arguments: str, text: str | None = None, **environment: str) -> Result:
+    def __call__(
+        self, *arguments: str, text: str | bytes | None = None, **environment: str
+    ) -> Result:
         return CliRunner().invoke(
             main, arguments, input=text, env={**self.environment, **environment}
         )
