@@ -209,7 +209,8 @@ def patch(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
     """What a result, in the scope as `$result`, leaves in the variables. Raises `Unfit`."""
     found: dict[str, Json] = {}
     if graph.listing is not None:
-        found = tape.left(node.output, scope["result"], None)
+        left = {} if node.save else scope["result"]
+        found = tape.left(node.output, left, None)
     for name, template in node.save.items():
         try:
             found[name] = template.evaluate(scope)

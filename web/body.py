@@ -29,6 +29,9 @@ from web.errors import BadRequest, WrongMediaType
 MAX_BYTES = 1_048_576
 IDEMPOTENCY_KEY_CHARACTERS = 255
 
+#: What a large body may hold beside its texts, in bytes, and how many texts.
+_BESIDE = 65_536
+
 #: What marshmallow says, as we say it, with what to do.
 _WORDS: Mapping[str, tuple[str, str]] = {
     "Missing data for required field.": ("is missing", "add it"),
@@ -85,10 +88,27 @@ def has_body(request: Request) -> bool:
 
 
 def read_json(request: Request) -> Json:
-    """The JSON value in the body of a request."""
+    """The JSON value in the body of a request.
+
+    Where more than the usual is taken, it is for the sake of long texts: many values cost far more
+    than their bytes.
+    """
     if request.mimetype != "application/json":
         raise WrongMediaType
-    return strict(read_bytes(request))
+    found = read_bytes(request)
+    if len(found) > MAX_BYTES and _holds_many(found):
+        message = f"a body of more than {MAX_BYTES} bytes may hold long texts alone"
+        remedy = "send less, or send files as bytes"
+        raise Invalid([Problem(path="", message=message, remedy=remedy)])
+    return strict(found)
+
+
+def _holds_many(data: bytes) -> bool:
+    """Whether JSON holds many values, by what stands between its quotes."""
+    quoted = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if quoted.count(b'"') > _BESIDE:
+        return True
+    return sum(map(len, quoted.split(b'"')[::2])) > _BESIDE
 
 
 def read_bytes(request: Request) -> bytes:

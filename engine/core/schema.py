@@ -200,6 +200,9 @@ def _step() -> dict[str, Json]:
                     "not": {"enum": [*sorted(RESERVED)]},
                 },
             },
+            "save": _by_variable(
+                _template(), "What it leaves of the outputs of a workflow, by names of its own."
+            ),
         },
         required=["agent"],
     )

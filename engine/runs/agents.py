@@ -442,7 +442,13 @@ def _own(agent: Agent, version: int) -> Callee:
 
 
 def _running(agent: Agent, reference: str) -> Callee:
-    return Callee(reference=reference, runs=True, inputs=agent.inputs, takes=agent.takes)
+    return Callee(
+        reference=reference,
+        runs=True,
+        inputs=agent.inputs,
+        takes=agent.takes,
+        outputs=agent.outputs,
+    )
 
 
 # --- who is there, and who uses whom ----------------------------------------------------------

@@ -36,6 +36,11 @@ GOOD: dict[str, Document] = {
         "steps": [{"agent": "f"}, {"agent": "inner@1.2", "output": ["x"]}],
         "workflows": ["inner@1.2"],
     },
+    "outputs by other names": {
+        "workflow": "w",
+        "steps": [{"agent": "inner", "save": {"said": "$result.text", "x": [1]}}],
+        "workflows": ["inner"],
+    },
     "no declarations": {"workflow": "w", "steps": [{"agent": "f", "params": {"x": "$any"}}]},
     "nothing to say": {
         "workflow": "w",
@@ -82,6 +87,7 @@ BAD: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_s("output"), [3], "steps[0].output", "a list stands here"),
     (_s("output"), ["a"] * 101, "steps[0].output", "a list stands here"),
     (_s("output"), ["a", "b c"], "steps[0].output[1]", "is not a name"),
+    (_s("save"), [], "steps[0].save", "a list stands here"),
     (_s("output"), ["result"], "steps[0].output[0]", "means something else"),
 ]
 

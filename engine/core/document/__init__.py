@@ -140,7 +140,7 @@ where it has parameters for them, with `output` (the list) and `context`. Bytes,
 as `{"$bytes": BASE64}`, are bytes to it, a param that is null is left to its own default, and one that
 it says is `str` or `bytes` is turned into that. A name in a param is another param of the same step, if it has one of that name, else what is on the tape. If the agent
 answers with an object, its keys are left on the tape; any other value is left by the first name
-of `output`. It may return `(answer, {"status": {"value": 0, "reason": "…"}})`, a tuple, and any
+of `output`. Of a workflow, `save: {said: $result.text}` leaves some of the outputs by other names. It may return `(answer, {"status": {"value": 0, "reason": "…"}})`, a tuple, and any
 `value` but 0 says that it failed; who says nothing has succeeded. `$status` is how the last step
 ended. A step that fails, so or by an error, ends the run with its reason, or with
 `return_on_fail: false` leaves its status to the next one.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from engine.core import expressions, tape
 from engine.core.document import vocabulary as words
-from engine.core.document.names import misnamed
+from engine.core.document.names import misnamed, templates
 from engine.core.graph import Child, Edge, EdgeId, Graph, Listing, Node, NodeId, Role
 from engine.core.section import Section
 from engine.core.values import Json
@@ -87,6 +87,7 @@ def _step(top: Section, place: int, entry: Json, workflows: Collection[str]) -> 
         wait=Child(workflow=agent) if runs else None,
         inputs=_params(section),
         output=_output(section),
+        save=_save(section, runs=runs),
     )
 
 
@@ -144,6 +145,15 @@ def _output(section: Section) -> tuple[str, ...]:
     return names
 
 
+def _save(section: Section, *, runs: bool) -> dict[str, expressions.Template]:
+    """What the step leaves of the outputs of a workflow, where it is not just these."""
+    if "save" in section.fields and not runs:
+        section.fail("save", "the agent is no workflow", "name what it leaves in `output`")
+    elif "save" in section.fields and section.fields.get("output"):
+        section.fail("save", "`output` says already what the step leaves", "keep one of them")
+    return templates(section, "save")
+
+
 def _name(place: int, agent: str) -> NodeId:
     """What a step is called: its index and its agent."""
     said = re.sub(r"[^A-Za-z0-9_. -]", "_", agent.partition("@")[0])
@@ -161,4 +171,6 @@ def _write_step(step: Node) -> dict[str, Json]:
         written["params"] = params
     if step.output:
         written["output"] = [*step.output]
+    if step.save:
+        written["save"] = {name: template.source for name, template in step.save.items()}
     return written

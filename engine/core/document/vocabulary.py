@@ -114,7 +114,7 @@ LIST = (
     *("workflow", "version", "inputs", "variables", "outputs", "limits", "steps"),
     *("workflows", "return_on_fail", "origin"),
 )
-STEP = ("agent", "params", "output")
+STEP = ("agent", "params", "output", "save")
 VARIABLE = ("type", "reduce", "shared", "default")
 NODE = ("kind", "join", "route", "cancels", "checkpoint", "title", "notes", "max_iterations")
 WORK = ("with", "save", "retry", "timeout", "estimate", "queue", "lock", "compensate")

@@ -47,6 +47,8 @@ class Callee:
     #: What it must be given, and what it may be; None where nobody says it.
     inputs: tuple[str, ...] | None = None
     takes: tuple[str, ...] | None = None
+    #: Of one that runs: what it gives.
+    outputs: tuple[str, ...] = ()
 
 
 def function(agent: Agent) -> str:
@@ -119,7 +121,7 @@ def _listed(
         for wrong in _unwired(step, callee, params):
             at = place(agent.name, f"steps[{index}].params")
             problems.append(Problem(path=f"{at}.{wrong[0]}", message=wrong[1], remedy=wrong[2]))
-        steps.append({"agent": callee.reference, "params": dict(params), "output": [*step.output]})
+        steps.append({"agent": callee.reference, "params": params, **_left(step, callee)})
     runs = {callee.reference for callee in callees.values() if callee.runs}
     body: dict[str, Json] = {"steps": steps, "limits": dict(agent.limits)}
     if runs:
@@ -133,6 +135,14 @@ def _handed_on(step: Step, callee: Callee, known: set[str]) -> dict[str, Json]:
     if tape.DRY_RUN in (callee.takes or ()):
         missing.append(tape.DRY_RUN)
     return {name: f"${name}" for name in missing if name not in step.params}
+
+
+def _left(step: Step, callee: Callee) -> dict[str, Json]:
+    """What a step leaves: of outputs that are named otherwise than its own, in their order."""
+    if set(step.output) <= set(callee.outputs) or not callee.outputs:
+        return {"output": [*step.output]}
+    pairs = zip(step.output, callee.outputs, strict=False)
+    return {"save": {name: f"$result.{output}" for name, output in pairs}}
 
 
 def _unwired(

@@ -23,6 +23,7 @@ MOST_NAMES = 100
 MOST_TEXT = 200_000
 #: What a function is called with beside its inputs.
 _TOLD = frozenset({"output", "context"})
+_STEP = ("agent", "params", "output")
 _SECRET = re.compile(r"ENV_([A-Za-z_][A-Za-z0-9_]{0,63})", re.ASCII)
 
 
@@ -230,7 +231,7 @@ def _steps(section: Section) -> tuple[Step, ...]:
 
 
 def _step(section: Section) -> Step:
-    section.known(words.STEP)
+    section.known(_STEP)
     agent = section.fields.get("agent")
     if not isinstance(agent, str) or named(agent) is None:
         section.wrong(section.at("agent"), agent, "the name of an agent: NAME, or NAME@1.2")

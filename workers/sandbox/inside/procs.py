@@ -56,10 +56,10 @@ def _opened(value: Any) -> Any:
 
 def _as_asked(value: Any, annotation: Any) -> Any:
     """A value as what a function says that it takes, if that is text or bytes."""
-    # What is registered as source has its hints as text.
-    if annotation in {"bytes", bytes} and isinstance(value, str):
+    # What is registered as source has its hints as text; not every hint can be hashed.
+    if annotation in ("bytes", bytes) and isinstance(value, str):
         return value.encode()
-    if annotation in {"str", str}:
+    if annotation in ("str", str):
         if isinstance(value, bytes):
             return value.decode()
         if isinstance(value, (bool, int, float)):
