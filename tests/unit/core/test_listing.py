@@ -409,3 +409,18 @@ def _laps(laps: int, *, length: int) -> list[int]:
         ends = step.node == graph.listing.steps[-1]  # type: ignore[union-attr]
         event = done(step.key, **({"step_index": -1} if ends else {}))
     return found
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"agent": "f"}, "the agent is no workflow"),
+        ({"agent": "inner", "output": ["x"]}, "`output` says already what the step leaves"),
+    ],
+)
+def test_outputs_are_renamed_of_workflows_alone(step: Any, said: str) -> None:
+    other = {"agent": "inner"}
+    body = {"workflow": "w", "steps": [{**step, "save": {"x": "$result.y"}}, other]}
+    found = document.read({**body, "workflows": ["inner"]})
+    assert isinstance(found, tuple | list)
+    assert [(each.path, each.message) for each in found] == [("steps[0].save", said)]
