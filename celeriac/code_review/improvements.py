@@ -52,12 +52,24 @@ def lap(code: str, rating: float) -> Lap | None:
     return None
 
 
+def of_function(code: str, line: int) -> Lap | None:
+    """Resolve every issue of the function whose `def` is at a line; None where there is none."""
+    try:
+        tree = syntax.parse(code)
+    except syntax.NotPythonError:
+        return None
+    source = constants.Source(code)
+    chosen = [fix for fix in _fixes(tree, source) if fix.line == line]
+    return _apply(tree, source, chosen) if chosen else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fix:
     """All literals behind one issue."""
 
     type: str
     function: str
+    line: int  #: of its `def`
     sites: tuple[constants.Site, ...]
 
     @property
@@ -82,7 +94,7 @@ def _fixes(tree: ast.Module, source: constants.Source) -> Iterator[_Fix]:
             if not found or any(place.fixed for place in found):
                 continue
             sites = tuple(sorted(_site(place, source) for place in found))
-            fix = _Fix(type=kind, function=function.name, sites=sites)
+            fix = _Fix(type=kind, function=function.name, line=function.lineno, sites=sites)
             if len(fix.literals) <= MOST_NAMES:
                 yield fix
 
