@@ -182,7 +182,7 @@ class Execution:
         That a service was granted something is for its configuration, which an admin has written; the
         fields of the node were written by whoever wrote the workflow.
         """
-        node, tenant = self.node, self.lease.step.tenant
+        node = self.node
         definition = None
         if node.uses is not None:
             namespace: Namespace = "tool" if node.calls else "function"
@@ -192,11 +192,16 @@ class Execution:
                 message = f"node {node.id}: {namespace} {name!r} is not registered"
                 raise Withheld(f"no_such_{namespace}", message)
         if definition is None or definition.service is not None:
-            with session.transaction(self.platform.database) as connection:
-                found = workflows.get(connection, tenant, self.lease.version)
-            assert found is not None
-            return Subject(kind="workflow", name=found.workflow, version=found.version)
+            return self.workflow
         return _subject(definition)
+
+    @property
+    def workflow(self) -> Subject:
+        """The version of the workflow that the step is of."""
+        with session.transaction(self.platform.database) as connection:
+            found = workflows.get(connection, self.lease.step.tenant, self.lease.version)
+        assert found is not None
+        return Subject(kind="workflow", name=found.workflow, version=found.version)
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
@@ -225,10 +230,11 @@ class Execution:
         if definition.service is not None:
             self.secrets.open(_subject(definition), definition.service["config"])
 
-    def run(self, job: Job, profile: Profile = NOTHING) -> Ended:
+    def run(self, job: Job, profile: Profile = NOTHING, *, alone: bool = False) -> Ended:
         """Run user-supplied code in a child; its calls come back here.
 
-        `profile` is what was granted to it. Of installed code nothing is asked.
+        `profile` is what was granted to it. Of installed code nothing is asked. `alone`: it can call no
+        tool, and is told of nothing that led to it.
         """
         before = self.told
 
@@ -243,8 +249,8 @@ class Execution:
         ended = self.sandbox.run(
             replace(job, context=self.context, whose=self.lease.step.tenant),
             on_log=self._printed,
-            on_call=self.call,
-            on_previous=self.previous,
+            on_call=_alone if alone else self.call,
+            on_previous=_nothing_before if alone else self.previous,
             on_use=use,
             cancelled=self.stopped,
         )
@@ -519,6 +525,16 @@ def _subject(definition: Definition) -> Subject:
     """Whom something is granted to."""
     version = str(definition.version)
     return Subject(kind=definition.namespace, name=definition.name, version=version)
+
+
+def _alone(tool: str, _args: list[Json], _kwargs: dict[str, Json]) -> CallAnswer:
+    return CallAnswer(
+        ok=False, reason="no_calls", message=f"code that is tried alone calls no tools ({tool})"
+    )
+
+
+def _nothing_before() -> CallAnswer:
+    return CallAnswer(ok=True, value=[])
 
 
 def _no_calls(tool: str, _args: list[Json], _kwargs: dict[str, Json]) -> CallAnswer:
