@@ -34,6 +34,7 @@ from engine.core import (
     references,
     regions,
     remembered,
+    rollback,
     undo,
 )
 from engine.core import messages as msg
@@ -116,6 +117,8 @@ def _decide(
             message=state.stopping.message,
             step=state.stopping.step,
         )
+    if state.back is not None:
+        return rollback.decided(state, state.back)
     for step in state.steps.values():
         if command := _about(graph, policy, state, step, now, read=read):
             return deadlines.stamped(graph, command, now)

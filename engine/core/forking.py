@@ -86,7 +86,9 @@ def anew(state: State, carried: Collection[msg.StepKey]) -> State:
         state,
         status=RunStatus.RUNNING,
         steps={
-            key: _open(step) if key in state.maps else _anew(step, 1 + (key in carried))
+            key: replace(
+                _open(step) if key in state.maps else due(step, carried=key in carried), parents=()
+            )
             for key, step in state.steps.items()
         },
         # Executions that led here are the other run's; this one's begin with what follows.
@@ -99,14 +101,16 @@ def anew(state: State, carried: Collection[msg.StepKey]) -> State:
     )
 
 
-def _anew(step: Step, attempt: int) -> Step:
+def due(step: Step, *, carried: bool) -> Step:
+    """A live step as it begins anew, with its second attempt if calls of its first are known."""
     return Step(
         key=step.key,
         node=step.node,
         iteration=step.iteration,
         status=StepStatus.DUE,
-        attempt=attempt,
+        attempt=1 + carried,
         queue=step.queue,
+        parents=step.parents,
         thread=step.thread,
         visits=step.visits,
         of=step.of,
@@ -116,7 +120,7 @@ def _anew(step: Step, attempt: int) -> Step:
 
 def _open(step: Step) -> Step:
     """A map whose items are under way: it waits for them, as it did."""
-    return replace(_anew(step, 1), status=step.status, wait=step.wait)
+    return replace(due(step, carried=False), status=step.status, wait=step.wait)
 
 
 def told(state: State) -> tuple[Mapping[str, Json], Mapping[str, Any]]:
@@ -131,8 +135,8 @@ def told(state: State) -> tuple[Mapping[str, Json], Mapping[str, Any]]:
 _ELSEWHERE = frozenset({"run", "variables"})
 
 
-def begun(run: str, event: msg.Forked) -> State:
-    """The state of a run that goes on from a place of another one."""
+def begun(run: str, event: msg.Forked | msg.RollbackRequested) -> State:
+    """The state of a run that goes on from a place, of another one or of its own."""
     found: State = codec.revive(State, {**event.state, "run": run})
     scopes = {
         name: replace(scope, overlays=event.overlays.get(name, {}))

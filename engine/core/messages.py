@@ -358,6 +358,26 @@ class ResumeRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequested(Event):
+    """Somebody asked for the run to go on from an earlier place of its own."""
+
+    by: str
+    reason: str = ""
+    #: The line of its history that it goes back to.
+    seq: int
+    #: Variables that are not what they were there.
+    edited: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    #: Where threads stood and what was live there (`forking.told`), without users' data.
+    state: Mapping[str, Json] = field(default_factory=dict)
+    variables: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
+    #: What threads had written since their fork, by scope and branch.
+    overlays: Mapping[str, Mapping[str, Mapping[str, Json]]] = field(
+        default_factory=dict, metadata=_PAYLOAD
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SkipRequested(Event):
     """Somebody asked for a live step to count as done, whatever it is at."""
 
@@ -666,6 +686,15 @@ class RetryStep(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RollBack(Command):
+    """The run goes on from an earlier place; whatever of it is live ends."""
+
+    seq: int
+    #: The steps that were live there, each with the name under which it begins anew.
+    anew: Mapping[StepKey, StepKey] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeginUndo(Command):
     """Before the run ends, what it has done is undone, last things first.
 
@@ -731,6 +760,7 @@ AnyEvent: TypeAlias = (
     | TerminateRequested
     | PauseRequested
     | ResumeRequested
+    | RollbackRequested
     | SkipRequested
     | ResultGiven
     | RetryRequested
@@ -746,6 +776,7 @@ AnyCommand: TypeAlias = (
     | SettleItem
     | GatherItems
     | FailStep
+    | RollBack
     | BeginUndo
     | FindUndo
     | SettleUndo

@@ -179,6 +179,8 @@ class State:
     stopping: Ending | None = None
     #: The request asks for what was done to be undone first.
     compensate: bool = False
+    #: Set by a request to go on from an earlier place, until the decision that follows it.
+    back: msg.RollbackRequested | None = None
     ending: Ending | None = None
     #: The number of the policies that the run was last judged by; 0: the tenant has none.
     governed: int = 0

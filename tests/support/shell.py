@@ -156,6 +156,8 @@ class Shell:
             rows = {}
         for record in records:
             match record:
+                case msg.RollBack():
+                    rows = {}
                 case msg.JoinThreads(cancels=True, scope=scope):
                     rows = {k: s for k, s in rows.items() if scope not in around(s.thread)}
                 case msg.CancelRegion(steps=steps):

@@ -5,14 +5,15 @@ threads stand, fork and come together, `steps` what is reported of live steps, `
 reported of those that wait, `orders` what is decided of steps where they stand,
 `maps` how
 items go, `guard` what policies say and what is used, `undo` how a run undoes what it did. What a
-run takes over from another one is told in `core.forking`.
+run takes over from another one is told in `core.forking`, what becomes of one that goes back in
+`core.rollback`.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from engine.core import forking, transitions
+from engine.core import forking, rollback, transitions
 from engine.core import messages as msg
 from engine.core.fold.guard import judged, resumed, used
 from engine.core.fold.orders import ordered
@@ -49,6 +50,7 @@ def evolve(state: State, record: msg.Record) -> State:
             | msg.TerminateRequested()
             | msg.PauseRequested()
             | msg.ResumeRequested()
+            | msg.RollbackRequested()
             | msg.Ticked()
         ):
             return _controlled(state, record)
@@ -68,6 +70,7 @@ def evolve(state: State, record: msg.Record) -> State:
             | msg.CloseScope()
             | msg.MissMilestone()
             | msg.CancelRegion()
+            | msg.RollBack()
         ):
             return threaded(state, record)
         case (
@@ -111,6 +114,7 @@ _Control: TypeAlias = (
     | msg.TerminateRequested
     | msg.PauseRequested
     | msg.ResumeRequested
+    | msg.RollbackRequested
     | msg.Ticked
 )
 
@@ -129,6 +133,8 @@ def _controlled(state: State, event: _Control) -> State:
             return _became(state, RunStatus.RUNNING, RunStatus.PAUSED)
         case msg.ResumeRequested():
             return _became(resumed(state), RunStatus.PAUSED, RunStatus.RUNNING)
+        case msg.RollbackRequested():
+            return replace(state, back=event) if rollback.goes(state) else state
         case _:  # its clock: what has been waited for for long enough follows from the state
             return state
 

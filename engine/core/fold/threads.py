@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from engine.core import messages as msg
-from engine.core import scopes
+from engine.core import rollback, scopes
 from engine.core.fold.maps import counting, without_items
 from engine.core.graph import EdgeId, NodeId
 from engine.core.records import replace
@@ -14,7 +14,12 @@ from engine.core.state import State, Step, Token
 from engine.core.transitions import StepStatus
 
 _ThreadCommand: TypeAlias = (
-    msg.JoinThreads | msg.AbsorbToken | msg.CloseScope | msg.MissMilestone | msg.CancelRegion
+    msg.JoinThreads
+    | msg.AbsorbToken
+    | msg.CloseScope
+    | msg.MissMilestone
+    | msg.CancelRegion
+    | msg.RollBack
 )
 
 
@@ -131,6 +136,8 @@ def threaded(state: State, command: _ThreadCommand) -> State:
             return replace(state, scopes=left, variables=variables)
         case msg.MissMilestone():
             return _missed(state, command)
+        case msg.RollBack():
+            return rollback.rolled(state, command)
         case _:
             region: msg.CancelRegion = command  # nothing else is left
             return _withdrawn(state, region.nodes)

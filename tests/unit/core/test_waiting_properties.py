@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from engine.core import deadlines, expressions, milestones
+from engine.core import deadlines, expressions, forking, milestones, rollback
 from engine.core import messages as msg
 from engine.core.decide import advance
 from engine.core.graph import (
@@ -241,14 +241,40 @@ def runs(draw: st.DrawFn, turns: int = 30) -> tuple[Graph, list[Shell]]:
         events = [event]
         for shell in shells:
             shell.tell(*events)
-        event = draw(_events(template, shells[0].state, moment))
+        event = draw(_next(template, shells[0], moment))
         if draw(st.integers(0, 4)) == 0:
             # Two that were sent before either was folded.
             more = draw(_events(template, shells[0].state, moment))
             for shell in shells:
                 shell.tell(event, replace(more, at=event.at))
-            event = draw(_events(template, shells[0].state, moment))
+            event = draw(_next(template, shells[0], moment))
     return template, shells
+
+
+def _next(template: Graph, shell: Shell, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
+    """What may come next; now and then somebody has the run go back to some place of its own."""
+    events = _events(template, shell.state, moment)
+    return st.integers(0, 11).flatmap(
+        lambda luck: _backs(shell, moment) if luck == 0 else events,
+    )
+
+
+def _backs(shell: Shell, moment: int) -> st.SearchStrategy[msg.AnyEvent]:
+    def asked(seq: int) -> msg.AnyEvent:
+        now, place = at(moment * 7 + 0.25), fold(shell.history[:seq])
+        if rollback.obstacle(place):
+            return msg.Ticked(at=now)
+        frame, overlays = forking.told(rollback.there(place, ()))
+        return msg.RollbackRequested(
+            at=now,
+            by="ada",
+            seq=seq,
+            state=frame,
+            variables=place.variables,
+            overlays=overlays,
+        )
+
+    return st.integers(1, len(shell.history)).map(asked)
 
 
 def some(tests):
@@ -303,9 +329,12 @@ def check_counted(case) -> None:
             assert items.running
     begun = (e.record for e in narrow.history if isinstance(e.record, Begun))
     visits = {record.step for record in begun}
-    assert len(visits) == state.visited
+    backs = (e.record for e in narrow.history if isinstance(e.record, msg.RollBack))
+    renamed = [step for back in backs for step in back.anew.values()]
+    assert len(visits) == state.visited + len(renamed)
+    assert len({*renamed}) == len(renamed)
     undoes = [step for step in visits if step.startswith("undo ")]
-    assert len(visits) - len(undoes) <= template.limits.steps
+    assert state.visited - len(undoes) <= template.limits.steps
     if state.undoing is None:
         assert {step.of for step in state.steps.values()} - {None} <= state.maps.keys()
     else:
