@@ -575,7 +575,7 @@ def _told(lines: Sequence[msg.Entry]) -> _Told:
                 found.undone.asked += 1
             case msg.UndoFound() | msg.NothingToUndo():
                 found.undone.seqs.append(seq)
-            case msg.Governed() | msg.Forked() | msg.Command():
+            case msg.Governed() | msg.Forked() | msg.RollbackRequested() | msg.Command():
                 pass
             case _ if isinstance(record, _CONTROLS):
                 found.controls.append((seq, record))

@@ -20,6 +20,7 @@ _WHY = {"max_iterations": "no further lap: max_iterations is reached"}
 _ASKED = {
     "CancelRequested": "asks for it to stop",
     "TerminateRequested": "cuts it off",
+    "RollbackRequested": "has it go back",
     "SkipRequested": "asks for it to be skipped",
     "ResultGiven": "says what its result is",
     "RetryRequested": "asks for it to be begun anew",
@@ -87,7 +88,7 @@ class Story:
                 yield from self._edges(body)
             case kind if kind in _ASKED:
                 yield self._asked(told.kind, step, body, at)
-            case "FinishRun":
+            case "RollBack" | "FinishRun":
                 self.live.clear()
             case _:
                 pass

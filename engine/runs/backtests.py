@@ -423,6 +423,11 @@ def _led(platform: Platform, record: Record, other: Graph, reader: Reader) -> Le
     if record.lines and isinstance(record.lines[0].record, msg.Forked):
         origin = record.lines[0].record
         unknown.append(f"it goes on from line {origin.seq} of run {origin.run}")
+    unknown += [
+        f"it went back to line {line.record.seq} at line {line.seq}"
+        for line in record.lines
+        if isinstance(line.record, msg.RollBack)
+    ]
     retraced: Retraced | None = None
     if not unknown:
         entries = [

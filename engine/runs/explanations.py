@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -21,7 +21,7 @@ from engine.core.transitions import TERMINAL, RunStatus
 from engine.core.values import Json, canonical
 from engine.errors import NotFound
 from engine.platform import Platform
-from engine.runs import graphs, states
+from engine.runs import graphs, states, views
 from engine.store import reads, runs
 from engine.store.ids import RunId
 
@@ -78,6 +78,8 @@ class Decision:
     node: str
     choice: Json
     ways: tuple[Way, ...]
+    #: The run has gone back to before it.
+    rolled_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ def explain(platform: Platform, run: RunId, *, before: int | None = None) -> Exp
         steps = reads.standing_steps(connection, run, limit=MAX_STEPS + 1)
         live = reads.live_counts(connection, run)
         unread = reads.unread_since(connection, run)
+        course = views.course(connection, run)
         tried = reads.attempts(connection, run, [row.key for row in steps if row.errors + row.lost])
     state = states.state(glance, {})
     failures = {row.step: row for row in tried if row.outcome not in {None, "succeeded"}}
@@ -143,7 +146,11 @@ def explain(platform: Platform, run: RunId, *, before: int | None = None) -> Exp
         live=live,
         waits=tuple(waits),
         more_waits=len(steps) > MAX_STEPS and state.status not in TERMINAL,
-        decisions=tuple(_decision(graph, row) for row in lines if row.kind == "TakeEdges"),
+        decisions=tuple(
+            replace(_decision(graph, row), rolled_back=not course.leads(row.seq))
+            for row in lines
+            if row.kind == "TakeEdges"
+        ),
         before=oldest if oldest > 1 else None,
     )
 

@@ -16,56 +16,24 @@ data of the other one any more. What is not kept any more cannot be gone on from
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, Row
 
-from engine import documents, faults, waiting
+from engine import faults
 from engine.core import codec, forking
 from engine.core import messages as msg
-from engine.core.graph import Graph
-from engine.core.overflow import Overflow
-from engine.core.problem import Problem
-from engine.core.state import State, Within
+from engine.core.state import Within
 from engine.core.values import Json, canonical, digest, plain
-from engine.errors import Conflict, Invalid, NotFound, OutOfReach
+from engine.errors import Conflict
 from engine.platform import Platform
-from engine.runs import graphs, identity, large, letters, submission, views
+from engine.runs import carrying, identity, large, letters, origins, submission
 from engine.runs.launch import Submitted
-from engine.sessions import graph as sessions
-from engine.store import (
-    calls,
-    history,
-    idempotency,
-    inbox,
-    items,
-    payloads,
-    reads,
-    runs,
-    session,
-    shreds,
-)
+from engine.runs.origins import Edits, Origin
+from engine.store import calls, idempotency, inbox, items, payloads, reads, runs, session
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edits:
-    """What of the variables is not to be as it was."""
-
-    variables: Mapping[str, Json] = field(default_factory=dict)
-    removed: Collection[str] = ()
-
-    def applied(self, variables: Mapping[str, Json]) -> dict[str, Json]:
-        """Variables as they are to be."""
-        kept = {name: value for name, value in variables.items() if name not in self.removed}
-        return {**kept, **self.variables}
-
-
-NO_EDITS = Edits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +50,6 @@ class Effect:
     #: `served`: not made again; `asked`: whether it happened is not known, and people are asked;
     #: `repeated`: made again, if the run comes there with the same arguments.
     becomes: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Origin:
-    """A place of a run, and what is needed to go on from it."""
-
-    run: RunId
-    head: Row[Any]
-    graph: Graph
-    line: Row[Any]
-    state: State
-    inputs: Mapping[str, Json]
-    #: Where the run within it goes on from, and what is to be otherwise there.
-    within: tuple[Within, ...]
-    inner: Mapping[str, Any]
 
 
 def fork(
@@ -132,13 +85,13 @@ def fork(
                     known = idempotency.claim(connection, idempotency_key, said, new)
                     if known is not None:
                         return _replayed(run.tenant, known, said)
-                origin = _origin(connection, run, seq)
+                origin = origins.of(connection, run, seq)
                 if within:
                     inner = _inner(connection, run.tenant, within, edits, given=given, kept=kept)
                     origin = replace(origin, within=tuple(within), inner=inner)
                     _enter(connection, new, origin, by=by, scopes=scopes)
                 else:
-                    edited = _edited(origin, edits, kept)
+                    edited = origins.edited(origin, edits, kept)
                     _enter(connection, new, origin, edited, by=by, scopes=scopes)
                     _give(connection, new, given)
             break
@@ -159,7 +112,7 @@ def effects(platform: Platform, run: RunId, seq: int) -> tuple[Effect, ...]:
     `fork` does.
     """
     with reads.reading(platform.database) as connection:
-        origin = _origin(connection, run, seq)
+        origin = origins.of(connection, run, seq)
         rows = calls.fates(connection, run, sorted(origin.state.steps), origin.line.at)
     return tuple(
         Effect(
@@ -190,8 +143,8 @@ def descend(
     """
     place, *deeper = within
     new = RunId(parent.tenant, identity.new_run())
-    inner = _told(connection, parent)["inner"]
-    origin = _origin(connection, RunId(parent.tenant, place.run), place.seq)
+    inner = origins.told(connection, parent)["inner"]
+    origin = origins.of(connection, RunId(parent.tenant, place.run), place.seq)
     if deeper:
         origin = replace(origin, within=tuple(deeper), inner=inner)
         _enter(connection, new, origin, by=by, started=started)
@@ -214,20 +167,13 @@ def _inner(
     kept: Mapping[str, Json],
 ) -> Mapping[str, Json]:
     """What is to be otherwise in the innermost run, once it is known that all can be gone on from."""
-    origins = [_origin(connection, RunId(tenant, place.run), place.seq) for place in within]
-    edited = _edited(origins[-1], edits, kept)
+    places = [origins.of(connection, RunId(tenant, place.run), place.seq) for place in within]
+    edited = origins.edited(places[-1], edits, kept)
     return {
         "variables": dict(edited.variables),
         "removed": [*sorted(edits.removed)],
         "given": None if given is None else codec.plain(given),
     }
-
-
-def _told(connection: Connection, run: RunId) -> Mapping[str, Any]:
-    """What a run was told when it began."""
-    rows = payloads.get(connection, [(run, "input")])
-    found: Mapping[str, Any] = orjson.loads(rows[0].body) if rows else {}
-    return found
 
 
 def _give(connection: Connection, new: RunId, given: msg.ResultGiven | None) -> None:
@@ -236,7 +182,7 @@ def _give(connection: Connection, new: RunId, given: msg.ResultGiven | None) -> 
         return
     sealed = letters.sealed(new, given, f"{given.step}/given")
     payloads.put_all(connection, [sealed.payload])
-    _refer(connection, new, given.patch, {"result": plain(given.result)})
+    origins.refer(connection, new, given.patch, {"result": plain(given.result)})
     inbox.put(connection, [sealed.letter])
 
 
@@ -246,64 +192,11 @@ def _replayed(tenant: str, known: Row[Any], said: str) -> Submitted:
     return Submitted(run=RunId(tenant, known.run_id), replayed=True)
 
 
-def _origin(connection: Connection, run: RunId, seq: int) -> _Origin:
-    """A place that a run can go on from. Raises `NotFound` and `Conflict`."""
-    head = reads.run(connection, run)
-    if head is None:
-        raise NotFound(f"Run not found: {run.run}")
-    if not 0 < seq <= head.seq:
-        raise NotFound(f"run {run.run} has lines 1 to {head.seq}, no line {seq}")
-    if head.workflow == sessions.NAME:
-        raise Conflict("a session is set back to its own checkpoints; no run can go on from it")
-    if head.imported is not None:
-        raise Conflict(
-            f"run {run.run} was recorded elsewhere and is read-only: go on from it where it was run"
-        )
-    if shreds.shredded(connection, run):
-        raise Conflict(f"data of run {run.run} was shredded: no run can go on from it")
-    state = views.folded(connection, run, seq)
-    if why := forking.obstacle(state):
-        raise Conflict(f"no run can go on from line {seq} of run {run.run}: {why}")
-    (line,) = history.read(connection, run, after=seq - 1, upto=seq)
-    first = _told(connection, run)
-    return _Origin(
-        run=run,
-        head=head,
-        graph=graphs.load(connection, run.tenant, head.version_id),
-        line=line,
-        state=state,
-        inputs=first.get("inputs", {}),
-        within=state.within,
-        inner=first["inner"] if state.within else {},
-    )
-
-
-def _edited(origin: _Origin, edits: Edits, kept: Mapping[str, Json]) -> Edits:
-    """Edits that fit, what is large as references. Raises `Invalid` and `Overflowing`."""
-    before = origin.state.variables
-    missing = [name for name in sorted(edits.removed) if name not in before]
-    problems = [
-        *documents.edit_problems(origin.graph, edits.variables, edits.removed, path="variables"),
-        *(
-            Problem(path=f"removed.{name}", message="there is no such variable", remedy="leave it")
-            for name in missing
-        ),
-    ]
-    if problems:
-        raise Invalid(problems, "the edited variables do not fit the workflow")
-    after = edits.applied(before)
-    try:
-        moved = waiting.moved(after, edits.variables, origin.graph.reducers.keys(), kept)
-    except Overflow as overflow:
-        raise submission.too_large(f"variables take {overflow.taken} bytes") from None
-    return replace(edits, variables=moved)
-
-
 def _enter(
     connection: Connection,
     new: RunId,
-    origin: _Origin,
-    edits: Edits = NO_EDITS,
+    origin: Origin,
+    edits: Edits = origins.NO_EDITS,
     *,
     by: str,
     scopes: Collection[str] | None = None,
@@ -327,7 +220,9 @@ def _enter(
         depth=0 if started is None else started.depth,
         forked=(run.run, origin.line.seq),
     )
-    carried = _carried(connection, new, origin)
+    carried = carrying.known(connection, origin)
+    for row in carrying.over(connection, origin, new, carried):
+        origins.refer(connection, new, {"arguments": row.arguments, "value": row.value})
     _take_items(connection, new, origin)
     state = replace(forking.anew(origin.state, carried), within=origin.within)
     frame, overlays = forking.told(state)
@@ -350,25 +245,18 @@ def _enter(
     sealed = letters.sealed(new, event, "input")
     payloads.put_all(connection, [sealed.payload])
     written = [one for branches in overlays.values() for one in branches.values()]
-    _refer(connection, new, variables, origin.inputs, *written, *_blobs(origin.inner))
+    origins.refer(connection, new, variables, origin.inputs, *written, *_blobs(origin.inner))
     inbox.put(connection, [sealed.letter])
 
 
-def _carried(connection: Connection, new: RunId, origin: _Origin) -> frozenset[msg.StepKey]:
-    """Take over what is known of the calls of live steps; the steps that have some."""
-    at: datetime = origin.line.at
-    rows = calls.carry(connection, origin.run, new, sorted(origin.state.steps), at)
-    for row in rows:
-        _refer(connection, new, {"arguments": row.arguments, "value": row.value})
-    return frozenset(msg.StepKey(row.step) for row in rows)
-
-
-def _take_items(connection: Connection, new: RunId, origin: _Origin) -> None:
+def _take_items(connection: Connection, new: RunId, origin: Origin) -> None:
     """Take over the items of maps that are under way, with the results of those that have ended."""
     if maps := forking.mapped(origin.state):
         live = sorted(origin.state.steps)
         rows = items.take_over(connection, origin.run, new, maps, live)
-        _refer(connection, new, *({"result": plain(codec.value(row.result))} for row in rows))
+        origins.refer(
+            connection, new, *({"result": plain(codec.value(row.result))} for row in rows)
+        )
 
 
 def _blobs(inner: Mapping[str, Any]) -> tuple[Mapping[str, Json], ...]:
@@ -379,10 +267,3 @@ def _blobs(inner: Mapping[str, Any]) -> tuple[Mapping[str, Json], ...]:
     if given is None:
         return (inner["variables"],)
     return inner["variables"], given["patch"], {"result": plain(codec.value(given["result"]))}
-
-
-def _refer(connection: Connection, new: RunId, *records: Mapping[str, Json]) -> None:
-    try:
-        large.refer(connection, new, *records)
-    except OutOfReach as gone:
-        raise Conflict(f"a value of that place is past its retention: {gone.message}") from gone

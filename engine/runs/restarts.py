@@ -23,8 +23,9 @@ from engine.core.values import Json, plain
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import control, forks, graphs, large, views
-from engine.runs.forks import Edits, Effect
+from engine.runs.forks import Effect
 from engine.runs.launch import Submitted
+from engine.runs.origins import Edits
 from engine.store import reads
 from engine.store.ids import RunId
 from engine.waiting import Overflowing

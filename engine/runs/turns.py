@@ -41,6 +41,7 @@ from engine.core.values import Json, Ref, canonical
 from engine.errors import GaveUp, OutOfReach, StoodInTheWay, Unavailable
 from engine.platform import Platform
 from engine.runs import (
+    carrying,
     children,
     events,
     graphs,
@@ -86,6 +87,7 @@ _OF_RUNS = (
     | msg.TerminateRequested
     | msg.PauseRequested
     | msg.ResumeRequested
+    | msg.RollbackRequested
     | msg.Ticked
     | msg.Governed
     | msg.UndoFound
@@ -491,7 +493,11 @@ def _write(
     letting_go = [one.run for one in turned if _lets_go(one)]
     ledger.share(connection, letting_go)
     underway = ledgers.underway(connection, letting_go) if letting_go else ()
-    ended = [one.run for one in turned if one.turn.state.terminal or _began_undoing(one)]
+    ended = [
+        one.run
+        for one in turned
+        if one.turn.state.terminal or _began_undoing(one) or _went_back(one)
+    ]
     going = [one for one in turned if not one.turn.state.terminal]
     cancelled = [(one.run, scope) for one in going for scope in _cancelled(one)]
     steps.clear(connection, [*ended, *(run for run, scope in cancelled if scope == ROOT_SCOPE)])
@@ -506,6 +512,8 @@ def _write(
     )
     steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
     steps.delete(connection, [step for one in going for step in _settled(one)])
+    for one in going:
+        carrying.back(connection, one.run, one.turn.entries)
     # Before its steps: whoever takes one of them there needs the run as it is now.
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
     moved = {one.run: _moved(one) for one in going}
@@ -556,12 +564,19 @@ def _lets_go(one: _Taken) -> bool:
 
 
 #: What takes steps away as they stand.
-_LETTING_GO = msg.JoinThreads | msg.CancelRegion | msg.SkipRequested | msg.RetryRequested
+_LETTING_GO = (
+    msg.JoinThreads | msg.CancelRegion | msg.RollBack | msg.SkipRequested | msg.RetryRequested
+)
 
 
 def _began_undoing(one: _Taken) -> bool:
     """Whether the turn has ended whatever was live, to undo what was done."""
     return one.before.undoing is None and one.turn.state.undoing is not None
+
+
+def _went_back(one: _Taken) -> bool:
+    """Whether the turn has ended whatever was live, to go on from an earlier place."""
+    return any(isinstance(entry.record, msg.RollBack) for entry in one.turn.entries)
 
 
 def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from sqlalchemy import Connection
+
 from engine.core.problem import Problem
 from engine.errors import Invalid, NotFound
 from engine.guardrails.governance import Applying, Governance
@@ -125,6 +127,12 @@ def page(
             connection, tenant, which, by=by, without=MEASURED, after=after, limit=limit
         )
     return tuple(_used(tenant, by, each) for each in found)
+
+
+def of_run(connection: Connection, run: RunId) -> Mapping[str, float]:
+    """All that a run was charged so far, by unit."""
+    (found,) = usage.sums(connection, run.tenant, Which(run=run.run), by=(), without=MEASURED)
+    return {name: float(amount) for name, amount in found.used.items()}
 
 
 def budgets(

@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine.core import codec, remembered, transitions
+from engine.core import codec, remembered, rollback, transitions
 from engine.core.fold import evolve
+from engine.core.rollback import Course, Rollback
 from engine.core.state import State
 from engine.core.transitions import RunStatus
 from engine.core.values import Inline, Json, Ref, Value, marked, plain
@@ -149,7 +150,8 @@ class Step:
     key: str
     node: str
     iteration: int
-    #: That of a live step; else `succeeded`, `failed` or `cancelled`.
+    #: That of a live step; else `succeeded`, `failed`, `cancelled`, or `rolled_back`: whatever it came
+    #: to, the run has gone back to before it did.
     status: str
     #: The line of history that began it: the key of the next page.
     seq: int
@@ -236,6 +238,8 @@ class Checkpoint:
     #: What it is called, and who gave it the name: a user, or a node (`node:NAME`).
     name: str | None = None
     named_by: str | None = None
+    #: The run has gone back to before it; it can be gone on from all the same.
+    rolled_back: bool = False
 
 
 def status(platform: Platform, run: RunId) -> Status:
@@ -450,6 +454,7 @@ def checkpoints(
         graph = graphs.load(connection, run.tenant, str(head.version_id))
         steps = [row.step for row in rows if row.step is not None and row.name is None]
         names = naming.names(connection, run, graph, steps)
+        since = course(connection, run)
     return tuple(
         Checkpoint(
             seq=row.seq,
@@ -458,6 +463,7 @@ def checkpoints(
             snapshot=row.snapshot,
             name=names[row.step].name if row.step in names else row.name,
             named_by=names[row.step].named_by if row.step in names else row.named_by,
+            rolled_back=not since.leads(row.seq),
         )
         for row in rows
     )
@@ -507,6 +513,16 @@ def whole(platform: Platform, run: RunId, values: Mapping[str, Json]) -> Mapping
         left -= ref.size
         found[name] = _told(platform, run, ref) if left >= 0 else _beside(ref, _TOO_MUCH)
     return found
+
+
+def course(connection: Connection, run: RunId) -> Course:
+    """The lines of its history that led to where a run stands."""
+    return rollback.course(
+        [
+            Rollback(seq=row.seq, to=row.body["seq"], anew=row.body.get("anew", {}))
+            for row in reads.rollbacks(connection, run)
+        ]
+    )
 
 
 def record(row: Row[Any]) -> Any:
@@ -570,8 +586,9 @@ def _steps(
     tries: dict[str, list[Attempt]] = {key: [] for key in keys}
     for row in reads.attempts(connection, run, keys):
         tries[row.step].append(_attempt(row))
+    since = course(connection, run)
     return tuple(
-        _step(row, head, live.get(key), settled.get(key), tuple(tries[key]))
+        _step(row, head, live.get(key), settled.get(key), tuple(tries[key]), course=since)
         for key, row in zip(keys, begun, strict=True)
     )
 
@@ -582,6 +599,8 @@ def _step(
     live: LiveStep | None,
     settled: Row[Any] | None,
     tries: tuple[Attempt, ...],
+    *,
+    course: Course,
 ) -> Step:
     key = begun.body["step"]
     if live is not None:
@@ -592,6 +611,8 @@ def _step(
         # The run ended while the step was live: for its sake, or over its head.
         failed = head.ended_step == key and head.status == RunStatus.FAILED
         status, at = "failed" if failed else "cancelled", head.finished_at
+    if live is None and not course.keeps(key, begun.seq):
+        status, at = "rolled_back", None if settled is None else settled.at
     edges = settled.body if settled is not None else {}
     return Step(
         key=key,

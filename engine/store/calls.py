@@ -6,7 +6,7 @@ what an earlier one recorded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -114,37 +114,49 @@ _PINNED = session.Statement(
 
 
 # The newest attempt that had made a call by then is the one that counts. What may be made again, and
-# had not ended, is. Nothing was used for it here.
-_CARRY = session.Statement(
-    name="call_carry",
-    types="text, text, text, text[], timestamptz, text",
-    sql="""
-    WITH made AS MATERIALIZED (
+# had not ended, is.
+_KEPT = """
+    made AS MATERIALIZED (
         SELECT DISTINCT ON (c.step, c.ordinal) c.*, x.attempt IS NOT NULL AS ended, x.reason, x.message,
             x.value, x.ended_at
         FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
             AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
-            AND x.ended_at <= $5
-        WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.step = ANY($4) AND c.started_at <= $5
+            AND x.ended_at <= $4
+        WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.step = ANY($3) AND c.started_at <= $4
         ORDER BY c.step, c.ordinal, c.attempt DESC),
-    kept AS (SELECT * FROM made WHERE ended OR effect NOT IN ('pure', 'idempotent')),
+    kept AS (SELECT * FROM made WHERE ended OR effect NOT IN ('pure', 'idempotent'))
+"""
+_CARRIED = session.Statement(
+    name="call_carried",
+    types="text, text, text[], timestamptz",
+    sql=f"WITH {_KEPT} SELECT DISTINCT step FROM kept ORDER BY step",  # noqa: S608  # our own
+)
+
+# Nothing was used for them here.
+_CARRY = session.Statement(
+    name="call_carry",
+    types="text, text, text[], timestamptz, text, text[], text, text",
+    sql=f"""
+    WITH {_KEPT},
+    named AS (SELECT * FROM unnest($3, $6) AS n (step, name)),
     began AS (
         INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)
-        SELECT DISTINCT $1, $3::uuid, step, 1, 0, $6 FROM kept),
+        SELECT $1, $5::uuid, name, 1, 0, $8 FROM named),
     lost AS (
         INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message)
-        SELECT DISTINCT $1, $3::uuid, step, 1, 0, 'lost', 'forked', $6 FROM kept),
+        SELECT $1, $5::uuid, name, 1, 0, 'lost', $7, $8 FROM named),
     calls AS (
         INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest,
             arguments, started_at)
-        SELECT $1, $3::uuid, step, ordinal, 1, tool, version, effect, digest, arguments, started_at
-        FROM kept),
+        SELECT $1, $5::uuid, n.name, ordinal, 1, tool, version, effect, digest, arguments, started_at
+        FROM kept JOIN named n USING (step)),
     results AS (
         INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, reason, message, value,
             ended_at)
-        SELECT $1, $3::uuid, step, ordinal, 1, reason, message, value, ended_at FROM kept WHERE ended)
+        SELECT $1, $5::uuid, n.name, ordinal, 1, reason, message, value, ended_at
+        FROM kept JOIN named n USING (step) WHERE ended)
     SELECT step, ordinal, tool, effect, ended, arguments, value FROM kept ORDER BY step, ordinal
-    """,
+    """,  # noqa: S608  # our own constants
 )
 
 
@@ -225,15 +237,34 @@ def end(
     session.run(connection, _END, *step, ordinal, attempt, reason, message, value, usage)
 
 
-def carry(
-    connection: Connection, run: RunId, to: RunId, steps: Sequence[str], until: datetime
-) -> Sequence[Row[Any]]:
-    """Let a run know of the calls that live steps of another one had made by a time.
+def carried(
+    connection: Connection, run: RunId, steps: Sequence[str], until: datetime
+) -> Sequence[str]:
+    """Those of the steps of a run that had made calls by a time of which something is known."""
+    rows = session.run(connection, _CARRIED, run.tenant, run.run, list(steps), until)
+    return [row.step for row in rows]
 
-    They are those of the first attempt of each step, which nobody of the run has made.
+
+def carry(
+    connection: Connection,
+    run: RunId,
+    to: RunId,
+    names: Mapping[str, str],
+    until: datetime,
+    *,
+    reason: str,
+    message: str,
+) -> Sequence[Row[Any]]:
+    """Let steps know of the calls that others had made by a time, by the names of those.
+
+    They are those of a first attempt of each, which nobody has made: it is lost for that reason.
     """
-    why = f"of run {run.run}"
-    return session.run(connection, _CARRY, run.tenant, run.run, to.run, list(steps), until, why)
+    return session.run(
+        connection,
+        _CARRY,
+        *(run.tenant, run.run, list(names), until),
+        *(to.run, list(names.values()), reason, message),
+    )
 
 
 def fates(

@@ -24,6 +24,7 @@ from sqlalchemy import (
     case,
     func,
     literal,
+    literal_column,
     or_,
     select,
     true,
@@ -247,6 +248,17 @@ def last_lines(
     return connection.execute(statement).all()
 
 
+def rollbacks(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
+    """The lines of history by which a run went back to an earlier place, in order."""
+    statement: Select[Any] = (
+        select(t.history.c.seq, t.history.c.at, t.history.c.body)
+        # As it is written, so that the index of these lines alone is used.
+        .where(_in(t.history, run), t.history.c.kind == literal_column("'RollBack'"))
+        .order_by(t.history.c.seq)
+    )
+    return connection.execute(statement).all()
+
+
 def last_change(connection: Connection, run: RunId) -> Any:
     """The time of the last line of history; None where there is none."""
     statement: Select[Any] = (
@@ -266,14 +278,14 @@ def begun_steps(
 ) -> Sequence[Row[Any]]:
     """The lines of history that began steps, after a seq, in order."""
     attempt, step = t.history.c.body["attempt"].as_integer(), t.history.c.body["step"].as_string()
-    # Of a step that a fork has taken over, the first one was the other run's.
+    # Of a step that begins anew after a fork or a rollback, the first one was that of another.
     theirs = (
         select(literal(1))
         .where(
             _in(t.result, run),
             t.result.c.step == step,
             t.result.c.attempt == attempt - 1,
-            t.result.c.reason == "forked",
+            t.result.c.reason.in_(("forked", "rolled_back")),
         )
         .exists()
     )

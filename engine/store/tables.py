@@ -741,6 +741,13 @@ history = _appended(
     _check("seq > 0"),
 )
 Index("history_moved", history.c.xid)
+Index(
+    "history_rollbacks",
+    history.c.tenant_id,
+    history.c.run_id,
+    history.c.seq,
+    postgresql_where=history.c.kind == text("'RollBack'"),
+)
 
 payload = _appended(
     "payload",

@@ -22,7 +22,7 @@ from engine.runs import (
     waits,
 )
 from engine.runs.attempts import Suspended
-from engine.runs.forks import Edits
+from engine.runs.origins import Edits
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import forking

@@ -18,7 +18,7 @@ from engine.runs import (
     views,
     waits,
 )
-from engine.runs.forks import Edits
+from engine.runs.origins import Edits
 from engine.runs.restarts import Given
 from engine.settings import Settings
 from engine.store.ids import RunId, StepId

@@ -24,7 +24,7 @@ from engine.runs import (
     verification,
     views,
 )
-from engine.runs.forks import Edits
+from engine.runs.origins import Edits
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import forking, recorded

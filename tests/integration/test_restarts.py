@@ -10,7 +10,7 @@ import pytest
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import calls, control, forks, restarts, shredding, turns, views
-from engine.runs.forks import Edits
+from engine.runs.origins import Edits
 from engine.runs.restarts import Given
 from engine.settings import Settings
 from engine.store.ids import RunId

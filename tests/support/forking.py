@@ -12,7 +12,7 @@ from engine.core.values import Json
 from engine.platform import DatabaseRole, Platform
 from engine.runs import calls, doctor, forks, turns, views
 from engine.runs.attempts import Succeeded
-from engine.runs.forks import Edits
+from engine.runs.origins import Edits
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import platforms

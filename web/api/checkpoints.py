@@ -11,7 +11,7 @@ from engine.core import codec
 from engine.errors import NotFound
 from engine.runs import checkpoints, forks, views
 from engine.runs.checkpoints import Place
-from engine.runs.forks import Edits
+from engine.runs.origins import Edits
 from web import body, pagination, permissions, principal, site
 from web.api.runs import KEY, entered, named
 from web.routing import Routes

@@ -9,7 +9,7 @@ from flask import request
 
 from engine.errors import NotFound
 from engine.runs import control, restarts, views
-from engine.runs.forks import Edits
+from engine.runs.origins import Edits
 from engine.runs.restarts import Given
 from engine.runs.views import Result, Step
 from web import body, pagination, permissions, principal, site

@@ -80,6 +80,7 @@ def tell(entries: Iterable[Entry]) -> Told:
     room, omitted, transitions = SNAPSHOT_BYTES, 0, 0
     final_node: str | None = None
     variables: dict[str, Json] = {}
+    back: Mapping[str, Json] = {}
     for entry in entries:
         if (found := step(entry)) is not None:
             steps.append(found)
@@ -88,6 +89,10 @@ def tell(entries: Iterable[Entry]) -> Told:
                 variables = dict(inputs)
             case msg.Forked(variables=there):
                 variables = dict(there)
+            case msg.RollbackRequested(variables=there):
+                back = there
+            case msg.RollBack():
+                variables = dict(back)
             case msg.RequestStart(node=node) | msg.PassNode(node=node):
                 final_node = node
             case msg.TakeEdges(taken=taken):

@@ -1,0 +1,122 @@
+"""Places of runs that can be gone on from: by another run (`forks`), or by the run itself (`rollbacks`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from engine import documents, waiting
+from engine.core import forking
+from engine.core.graph import Graph
+from engine.core.overflow import Overflow
+from engine.core.problem import Problem
+from engine.core.state import State, Within
+from engine.core.values import Json
+from engine.errors import Conflict, Invalid, NotFound, OutOfReach
+from engine.runs import graphs, large, submission, views
+from engine.sessions import graph as sessions
+from engine.store import history, payloads, reads, shreds
+from engine.store.ids import RunId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edits:
+    """What of the variables is not to be as it was."""
+
+    variables: Mapping[str, Json] = field(default_factory=dict)
+    removed: Collection[str] = ()
+
+    def applied(self, variables: Mapping[str, Json]) -> dict[str, Json]:
+        """Variables as they are to be."""
+        kept = {name: value for name, value in variables.items() if name not in self.removed}
+        return {**kept, **self.variables}
+
+
+NO_EDITS = Edits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A place of a run, and what is needed to go on from it."""
+
+    run: RunId
+    head: Row[Any]
+    graph: Graph
+    line: Row[Any]
+    state: State
+    inputs: Mapping[str, Json]
+    #: Where the run within it goes on from, and what is to be otherwise there.
+    within: tuple[Within, ...]
+    inner: Mapping[str, Any]
+
+
+def of(connection: Connection, run: RunId, seq: int) -> Origin:
+    """A place that a run can go on from. Raises `NotFound` and `Conflict`."""
+    head = reads.run(connection, run)
+    if head is None:
+        raise NotFound(f"Run not found: {run.run}")
+    if not 0 < seq <= head.seq:
+        raise NotFound(f"run {run.run} has lines 1 to {head.seq}, no line {seq}")
+    if head.workflow == sessions.NAME:
+        raise Conflict("a session is set back to its own checkpoints; no run can go on from it")
+    if head.imported is not None:
+        raise Conflict(
+            f"run {run.run} was recorded elsewhere and is read-only: go on from it where it was run"
+        )
+    if shreds.shredded(connection, run):
+        raise Conflict(f"data of run {run.run} was shredded: no run can go on from it")
+    state = views.folded(connection, run, seq)
+    if why := forking.obstacle(state):
+        raise Conflict(f"no run can go on from line {seq} of run {run.run}: {why}")
+    (line,) = history.read(connection, run, after=seq - 1, upto=seq)
+    first = told(connection, run)
+    return Origin(
+        run=run,
+        head=head,
+        graph=graphs.load(connection, run.tenant, head.version_id),
+        line=line,
+        state=state,
+        inputs=first.get("inputs", {}),
+        within=state.within,
+        inner=first["inner"] if state.within else {},
+    )
+
+
+def edited(origin: Origin, edits: Edits, kept: Mapping[str, Json]) -> Edits:
+    """Edits that fit, what is large as references. Raises `Invalid` and `Overflowing`."""
+    before = origin.state.variables
+    missing = [name for name in sorted(edits.removed) if name not in before]
+    problems = [
+        *documents.edit_problems(origin.graph, edits.variables, edits.removed, path="variables"),
+        *(
+            Problem(path=f"removed.{name}", message="there is no such variable", remedy="leave it")
+            for name in missing
+        ),
+    ]
+    if problems:
+        raise Invalid(problems, "the edited variables do not fit the workflow")
+    after = edits.applied(before)
+    try:
+        moved = waiting.moved(after, edits.variables, origin.graph.reducers.keys(), kept)
+    except Overflow as overflow:
+        raise submission.too_large(f"variables take {overflow.taken} bytes") from None
+    return replace(edits, variables=moved)
+
+
+def told(connection: Connection, run: RunId) -> Mapping[str, Any]:
+    """What a run was told when it began."""
+    rows = payloads.get(connection, [(run, "input")])
+    found: Mapping[str, Any] = orjson.loads(rows[0].body) if rows else {}
+    return found
+
+
+def refer(connection: Connection, run: RunId, *records: Mapping[str, Json]) -> None:
+    """Let a run hold the large values that it goes on with. Raises `Conflict` for one that is gone."""
+    try:
+        large.refer(connection, run, *records)
+    except OutOfReach as gone:
+        raise Conflict(f"a value of that place is past its retention: {gone.message}") from gone
