@@ -1,4 +1,4 @@
-"""`celeriac checkpoints`, `fork` and `restart`: places of a run, and runs that go on from them."""
+"""`celeriac checkpoints`, `fork`, `restart` and `rollback`: places of runs, and going on from them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from rich.text import Text
 
 from celeriac.cli import api, given, printing
 from celeriac.cli.failures import Misused
-from celeriac.client import Checkpoint, Client, Effect, Place, Run
+from celeriac.client import Checkpoint, Client, Effect, Place, Run, WentBack
 
 _PLAN = click.option(
     "--plan",
     is_flag=True,
     help="Only say what would become of the calls of the other run: served, asked, repeated.",
+)
+
+
+_EDITS = click.option(
+    "--set",
+    "edits",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A variable that is to be something else: JSON, or else text. Several times for several.",
+)
+_REMOVED = click.option(
+    "--remove", "removed", metavar="KEY", multiple=True, help="A variable to take away."
 )
 
 
@@ -51,14 +63,8 @@ def checkpoints(
 @click.command()
 @click.argument("run")
 @click.argument("place", metavar="SEQ|NAME")
-@click.option(
-    "--set",
-    "edits",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A variable that is to be something else: JSON, or else text. Several times for several.",
-)
-@click.option("--remove", "removed", metavar="KEY", multiple=True, help="A variable to take away.")
+@_EDITS
+@_REMOVED
 @_PLAN
 @printing.json_option
 def fork(
@@ -127,6 +133,59 @@ def restart(
     _made(made, as_json=as_json)
 
 
+@click.command()
+@click.argument("run")
+@click.argument("place", metavar="SEQ|NAME")
+@_EDITS
+@_REMOVED
+@click.option("--reason", default="", help="Why; the history keeps it.")
+@_PLAN
+@printing.json_option
+def rollback(
+    *,
+    run: str,
+    place: str,
+    edits: tuple[str, ...],
+    removed: tuple[str, ...],
+    reason: str,
+    plan: bool,
+    as_json: bool,
+) -> None:
+    """Let a run go on from an earlier place of its own: nothing is deleted.
+
+    Whatever of it is live ends, and late reports of that count for nothing. What was live at the place
+    begins anew; variables are what they were there. What was spent stays spent: both are told.
+    """
+    variables = given.pairs(edits, "--set")
+    with api.connected() as client:
+        seq = _seq(client, run, place)
+        if plan:
+            _plan(client.effects(run, seq), as_json=as_json)
+            return
+        went = client.roll_back(run, seq, variables, removed=removed, reason=reason)
+    if as_json:
+        printing.document(went)
+    else:
+        _went(went)
+
+
+def _went(went: WentBack | None) -> None:
+    """What became of a run that went back."""
+    if went is None:
+        click.echo("The run is held up: it goes back with its next turn.")
+        return
+    out = printing.console()
+    out.print(Text(f"went back to line {went.to} at line {went.seq}", "bold"))
+    rows = [
+        *((step, "ended", "") for step in went.ended),
+        *((step, "begins anew as", name) for step, name in went.anew.items()),
+    ]
+    printing.table(("\nstep", "", ""), rows, empty="Nothing was live.")
+    out.print(Text(f"spent {_amounts(went.spent) or 'nothing'}"))
+    out.print(Text(f"spent by line {went.to} {_amounts(went.spent_there) or 'nothing'}"))
+    out.print(Text(f"charged {_amounts(went.charged) or 'nothing'}"))
+
+
 def _made(run: Run, *, as_json: bool) -> None:
     if as_json:
         printing.document(printing.record(run))
@@ -161,8 +220,14 @@ def _list(found: list[Checkpoint], *, as_json: bool) -> None:
         printing.document(found)
         return
     printing.table(
-        ("seq", "at", "settled", "name", "named by"),
-        ((one.seq, printing.time(one.at), one.step, one.name, one.named_by) for one in found),
+        ("seq", "at", "settled", "name", "named by", "rolled back"),
+        (
+            (
+                *(one.seq, printing.time(one.at), one.step, one.name, one.named_by),
+                "yes" if one.rolled_back else "",
+            )
+            for one in found
+        ),
         empty="No step has settled.",
     )
 

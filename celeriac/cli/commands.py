@@ -51,6 +51,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "Bring in a run that was recorded elsewhere, to be looked at.",
             function="bring",
         ),
+        "rollback": Entry(
+            "checkpoints", "Let a run go on from an earlier place of its own: nothing is deleted."
+        ),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
         "cancel": Entry("acts", "Stop a run, or every run of a filter."),
         "terminate": Entry(

@@ -37,6 +37,7 @@ STYLES: Mapping[str, str] = {
     "failed": "red",
     "lost": "red",
     "cancelled": "yellow",
+    "rolled_back": "dim",
     "retrying": "yellow",
 }
 

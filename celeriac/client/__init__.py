@@ -58,6 +58,7 @@ from celeriac.client.records import (
     User,
     Version,
     Wait,
+    WentBack,
 )
 from celeriac.client.run import Run
 from celeriac.client.tool_servers import Difference, Synced
@@ -109,4 +110,5 @@ __all__ = [
     "User",
     "Version",
     "Wait",
+    "WentBack",
 ]

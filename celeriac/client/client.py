@@ -46,6 +46,7 @@ from celeriac.client.records import (
     User,
     Version,
     Wait,
+    WentBack,
 )
 from celeriac.client.run import Run
 from celeriac.client.sessions import Sessions
@@ -1101,6 +1102,30 @@ class Client:
             idempotency_key=idempotency_key or str(uuid4()),
         )
         return self.run(accepted["run_id"])
+
+    def roll_back(
+        self,
+        run: str,
+        place: int | str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        removed: Sequence[str] = (),
+        reason: str = "",
+    ) -> WentBack | None:
+        """Let a run go on from an earlier line of its own, by number or by the name of the place.
+
+        Whatever is live ends, what was live there begins anew. None while the run is held up: it is
+        asked for, and happens with its next turn. Raises `NotFound`, `Invalid`, and `Conflict` where it
+        cannot go back, or not to there.
+        """
+        asked = {
+            "seq" if isinstance(place, int) else "name": place,
+            "variables": _sendable(dict(variables or {}), "variables"),
+            "removed": [*removed],
+            "reason": reason,
+        }
+        went = self._wire.post(f"{_place(run)}/rollback", asked)["rollback"]
+        return None if went is None else records.read(WentBack, went)
 
     def effects(self, run: str, place: int | str) -> tuple[Effect, ...]:
         """What a fork from a line, or a restart from a step, would make of the calls of a run."""

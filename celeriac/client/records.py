@@ -590,6 +590,26 @@ class Checkpoint:
     snapshot: bool
     name: str | None = None
     named_by: str | None = None
+    #: The run has gone back to before it.
+    rolled_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WentBack:
+    """What became of a run that went back to a line of its history."""
+
+    #: The line that it went back to, and the line that says so.
+    to: int
+    seq: int
+    #: Steps that were live until then, and have ended.
+    ended: tuple[str, ...]
+    #: Steps that were live there, each with the name under which it begins anew.
+    anew: Mapping[str, str]
+    #: What its attempts had used by the line that it went back to, and what they really have.
+    spent_there: Mapping[str, float]
+    spent: Mapping[str, float]
+    #: What was charged for the run so far, with what is assumed of attempts that were cut off.
+    charged: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

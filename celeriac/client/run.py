@@ -21,6 +21,7 @@ from celeriac.client.records import (
     SentEvent,
     Step,
     Wait,
+    WentBack,
 )
 
 if TYPE_CHECKING:
@@ -166,6 +167,12 @@ class Run:
     def fork(self, seq: int, variables: Mapping[str, Any] | None = None) -> Run:
         """A new run that goes on from a line of this one, perhaps with other variables."""
         return self.client.fork(self.id, seq, variables)
+
+    def roll_back(
+        self, place: int | str, variables: Mapping[str, Any] | None = None, *, reason: str = ""
+    ) -> WentBack | None:
+        """Let it go on from an earlier line of its own, as `Client.roll_back`."""
+        return self.client.roll_back(self.id, place, variables, reason=reason)
 
     def replay(self, **against: Any) -> Mapping[str, Any]:
         """Decide it once more, as `Client.replay`."""

@@ -36,6 +36,9 @@ one event, or its time does; the core never asks which came first.
 *Maps.* A map is a cursor with counts (`items`). Its items are steps of their own that stand on no
 edge; where they and their results lie, and putting them together, is no business of the core.
 
+*Going back.* A run can go on from an earlier place of its own (`rollback`). The state of that place
+comes with the event, so that deciding needs no history; names of steps are never given out twice.
+
 *Undoing.* Before a run fails, its history is gone through backwards, a step at a time (`undo`).
 
 *Recalling.* A result that some expression asks for by its node is a hidden variable of the thread

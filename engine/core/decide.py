@@ -130,7 +130,7 @@ def _decide(
         return undo.following(graph, state.undoing)
     if command := items.next_of(graph, state):
         return command
-    if not state.iterations:
+    if state.afresh or not state.iterations:
         return _visit(graph, state, graph.nodes[graph.start], None)
     return _goes_on(graph, state, now, read)
 

@@ -74,6 +74,7 @@ def rolled(state: State, command: msg.RollBack) -> State:
         state,
         steps=steps,
         iterations=iterations,
+        afresh=place.afresh or not place.iterations,
         tokens=tuple(
             replace(token, since=asked.at if token.since else None) for token in place.tokens
         ),

@@ -163,6 +163,8 @@ class State:
     status: RunStatus = RunStatus.QUEUED
     #: Visits to nodes so far, against the step budget. Never reset.
     visited: int = 0
+    #: It has gone back to before its first step, which is still to be asked for.
+    afresh: bool = False
     #: Iterations handed out, per node.
     iterations: Mapping[NodeId, int] = field(default_factory=dict)
     tokens: tuple[Token, ...] = ()

@@ -36,6 +36,9 @@ state that it takes over, so that its history tells all of it and the other run 
 begins anew; what is known of its calls by then lies beside its first attempt, which nobody of the new run has made.
 So do the results of items of a map that is under way there. From within a child run the root goes on, and the turn
 that starts the child anew lets it go on from its own place.
+A run can go back itself, too (`rollbacks`): it is told by an event that holds the state of the place, and the turn that
+folds it ends whatever is live. What is known of the calls of what begins anew lies beside a first attempt, which nobody
+has made (`carrying`).
 
 *What waits* (`requests`, `waits`, `answers`, `events`, `children`, `locks`). A turn answers what the core asks
 for, in its own transaction: a lock is a row that is there or not, a child run is submitted, what a

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Shell
+from tests.support.fleet import wait_until
 
 
 @pytest.mark.usefixtures("functions")
@@ -83,3 +84,27 @@ def test_a_place_that_a_node_names_is_gone_on_from_by_that_name(
         made = shell("fork", run, name)
         assert made.exit_code == 0, made.output
     assert shell("fork", run, "counted#7").exit_code == 2
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_run_goes_back_to_a_place_of_its_own(shell: Shell, patient: str) -> None:
+    run = shell("run", patient, "--no-wait").stdout.strip()
+    nowhere = shell("rollback", run, "nowhere")
+    assert (nowhere.exit_code, "no place that is called" in nowhere.stderr) == (2, True)
+    wait_until(lambda: "a#1" in shell("show", run).stdout, what="its first step")
+    asked = next(
+        line["seq"]
+        for line in json.loads(shell("show", run, "--history", "--json").stdout)["history"]
+        if line["kind"] == "Admitted"
+    )
+    shell("checkpoints", run, str(asked), "--name", "begun")
+    assert "No call" in shell("rollback", run, "begun", "--plan").stderr
+    went = shell("rollback", run, "begun", "--set", "n=7", "--reason", "a wrong turn")
+    assert went.exit_code == 0, went.output
+    assert f"went back to line {asked}" in went.stdout
+    assert "a#2" in went.stdout
+    told = json.loads(shell("rollback", run, str(asked), "--json").stdout)
+    assert (told["to"], told["ended"], told["anew"]) == (asked, ["a#2"], {"a#1": "a#3"})
+    assert shell("cancel", run).exit_code == 0
+    ended = shell("rollback", run, str(asked))
+    assert (ended.exit_code, "has already ended" in ended.stderr) == (1, True)

@@ -59,9 +59,10 @@ def _run(world: World, name: str, run: Run) -> Iterator[str]:
         yield f"ended with live steps {sorted(run.rows)}"
     yield from _ended(run)
     patched = sum("n" in record.patch for record in worked)
-    # What threads wrote that were cancelled counts for nothing.
+    # What threads wrote that were cancelled counts for nothing, nor does what was gone back over.
     cut = any(
-        isinstance(e.record, msg.JoinThreads) and e.record.cancels and e.record.scope
+        isinstance(e.record, msg.RollBack)
+        or (isinstance(e.record, msg.JoinThreads) and e.record.cancels and e.record.scope)
         for e in run.history
     )
     completed = run.state.status is RunStatus.COMPLETED
@@ -104,6 +105,8 @@ def _worked(run: Run) -> Iterator[msg.AttemptSucceeded]:
                 live[key] = node
             case msg.SkipRequested(step=key):
                 gone.add(key)
+            case msg.RollBack():
+                gone |= live.keys()
             case msg.CancelRegion(nodes=nodes):
                 gone |= {key for key, node in live.items() if node in nodes}
             case msg.AttemptSucceeded(step=key) as record if key not in gone:

@@ -217,9 +217,12 @@ def _act(cast: Cast, deed: Callable[[str], None]) -> None:
 
 
 def _interference(cast: Cast) -> None:
-    """Somebody ends a run, or lets a step of one count as done."""
+    """Somebody ends a run, has one go back, or lets a step of one count as done."""
     world = cast.world
     rng = world.rng
+    if rng.random() < 0.4:
+        _act(cast, world.go_back)
+        return
     if rng.random() < 0.5:
         _act(cast, world.terminate if rng.random() < 0.2 else _cancelling(world))
         return

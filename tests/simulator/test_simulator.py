@@ -23,6 +23,7 @@ SITUATIONS = {
     *("taken away", "gave up", "heard that it is gone", "refused", "ran again"),
     *("runs together", "several letters", "missed a lock", "rolled back", "stuck"),
     *("held", "ready in a paused run", "threads cancelled", "region cancelled", "ticked"),
+    "went back",
     *("ended by clock", "ended by event", "ended by run", "ended by user"),
     *("too late to end a wait", "claimed before", "woken for a lock", "orphaned", "went on"),
 }

@@ -183,6 +183,9 @@ def _gone(world: World, it: Run, before: State, taken: Turn) -> list[str]:
             case msg.JoinThreads(cancels=True, scope=scope) if world.rules.clear:
                 world.met["threads cancelled"] += 1
                 gone += [key for key, row in it.rows.items() if _runs_in(row.step, scope)]
+            case msg.RollBack() if world.rules.clear:
+                world.met["went back"] += 1
+                gone += list(it.rows)
             case msg.CancelRegion(steps=nodes) if world.rules.clear:
                 world.met["region cancelled"] += 1
                 gone += [key for key, row in it.rows.items() if row.step.node in nodes]

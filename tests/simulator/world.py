@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from engine.core import forking, rollback
 from engine.core import messages as msg
+from engine.core.fold import evolve
 from engine.core.graph import Child, Graph
 from engine.core.policy import Policy
 from engine.core.state import State, Step
@@ -152,6 +154,27 @@ class World:
             return
         it.inbox.append(msg.TerminateRequested(at=self.at(), by="sim"))
         it.cancelled = True
+
+    def go_back(self, run: str) -> None:
+        """Somebody has a run go on from an earlier place of its own."""
+        it = self.runs[run]
+        seq = self.rng.randint(1, len(it.history)) if it.history else 0
+        place = State(run=run)
+        for entry in it.history[:seq]:
+            place = evolve(place, entry.record)
+        if not rollback.goes(it.state) or forking.obstacle(place):
+            return
+        frame, overlays = forking.told(rollback.there(place, ()))
+        it.inbox.append(
+            msg.RollbackRequested(
+                at=self.at(),
+                by="sim",
+                seq=seq,
+                state=frame,
+                variables=place.variables,
+                overlays=overlays,
+            )
+        )
 
     def skip(self, run: str, key: str) -> None:
         """Somebody lets a live step count as done."""

@@ -255,6 +255,7 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "runs.terminate": _of_run("terminate"),
     "runs.pause": _of_run("pause"),
     "runs.resume": _of_run("resume"),
+    "runs.roll_back": lambda p: Asked(f"/api/v1/runs/{p.begun()}/rollback", {"seq": 3}),
     "runs.retry": lambda p: Asked(f"/api/v1/runs/{p.stuck()}/retry"),
     "runs.act_on_many": lambda p: Asked(
         "/api/v1/runs/bulk", {"action": "retry", "filter": {"ids": [p.stuck()]}}

@@ -191,6 +191,8 @@ RECORDS: list[msg.Record] = [
     msg.Forked(at=NOW, by="ada", version="v", run="r0", seq=4, hash="", variables={"n": 1}),
     msg.PauseRequested(at=NOW, by="ada"),
     msg.ResumeRequested(at=NOW, by="ada"),
+    msg.RollbackRequested(at=NOW, by="ada", seq=2, variables={"n": 1}),
+    msg.RollBack(seq=2, anew={msg.StepKey("a#1"): msg.StepKey("a#2")}),
     msg.SkipRequested(at=NOW, step=msg.StepKey("a#1"), by="ada"),
     msg.ResultGiven(at=NOW, step=msg.StepKey("a#1"), by="ada"),
     msg.RetryRequested(at=NOW, step=msg.StepKey("a#1"), by="ada", attempt=1),

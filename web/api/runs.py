@@ -12,14 +12,16 @@ from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
-from engine.runs import bulk, catalogue, control, diagrams, launch, views
+from engine.runs import bulk, catalogue, control, diagrams, launch, rollbacks, views
 from engine.runs.bulk import Action, Filter, Signal
 from engine.runs.launch import Submitted
+from engine.runs.origins import Edits
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
 from web import body, connection, drawing, pagination, permissions, principal, site, streams
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
+from web.schemas.history import RollbackAnswerSchema, RollbackSchema
 from web.schemas.pages import PageArguments, page_of
 from web.schemas.runs import (
     BulkAnswersSchema,
@@ -175,6 +177,27 @@ def resume(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     here, run = site.current(), named(run_id)
     control.resume(here.platform, run, by=principal.current().user, reason=asked["reason"])
     return standing(run, views.status(here.platform, run))
+
+
+@routes.on("POST", "/<run_id>/rollback", needs="run:control")
+@routes.takes(RollbackSchema)
+@routes.gives(RollbackAnswerSchema)
+def roll_back(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """Let a run go on from an earlier place of its own. Nothing is taken out of its history.
+
+    Whatever is live ends, what was live there begins anew, variables are what they were, but for those
+    that are given. What was spent stays spent.
+    """
+    here, run = site.current(), named(run_id)
+    went = rollbacks.roll_back(
+        here.platform,
+        run,
+        asked["seq"] if "seq" in asked else asked["name"],
+        Edits(variables=asked["variables"], removed=asked["removed"]),
+        by=principal.current().user,
+        reason=asked["reason"],
+    )
+    return {**standing(run, views.status(here.platform, run)), "rollback": went}
 
 
 @routes.on("POST", "/<run_id>/retry", needs="run:control")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from web.schemas.fields import Choice
 from web.schemas.pages import MOST
+from web.schemas.runs import ReasonSchema, StatusSchema
 
 #: As large as any seq can be.
 LAST = 2**62
@@ -64,6 +65,7 @@ class CheckpointSchema(Schema):
     snapshot = fields.Boolean()
     name = fields.String(allow_none=True)
     named_by = fields.String(allow_none=True)
+    rolled_back = fields.Boolean(metadata={"description": "The run has gone back to before it"})
 
 
 class PlaceArguments(Schema):
@@ -88,6 +90,63 @@ class ForkSchema(Schema):
     variables = fields.Dict(keys=fields.String(), load_default=dict)
     removed = fields.List(
         fields.String(), load_default=list, metadata={"description": "Variables to be taken away"}
+    )
+
+
+class RollbackSchema(ForkSchema, ReasonSchema):
+    """Where a run goes back to: a line of its history, or a place that has a name."""
+
+    seq = fields.Integer(validate=validate.Range(min=1, max=LAST))
+    name = fields.String(validate=validate.Length(min=1, max=_NAME))
+
+    @validates_schema
+    def _one_of_two(self, data: dict[str, object], **_: object) -> None:
+        if ("seq" in data) == ("name" in data):
+            raise ValidationError("name either this or `name`", "seq")
+
+
+class WentBackSchema(Schema):
+    """What became of a run that went back."""
+
+    to = fields.Integer(metadata={"description": "The line that it went back to"})
+    seq = fields.Integer(metadata={"description": "The line that says so"})
+    ended = fields.List(
+        fields.String(), metadata={"description": "Steps that were live until then"}
+    )
+    anew = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={
+            "description": "Steps that were live there, and the names under which they begin anew"
+        },
+    )
+    spent_there = fields.Dict(
+        keys=fields.String(),
+        values=fields.Float(),
+        metadata={"description": "What its attempts had used by that line"},
+    )
+    spent = fields.Dict(
+        keys=fields.String(),
+        values=fields.Float(),
+        metadata={"description": "What they have really used"},
+    )
+    charged = fields.Dict(
+        keys=fields.String(),
+        values=fields.Float(),
+        metadata={
+            "description": "What was charged for the run so far, with calls, and what is assumed of "
+            "attempts that were cut off"
+        },
+    )
+
+
+class RollbackAnswerSchema(StatusSchema):
+    """Where a run stands, and what became of going back."""
+
+    rollback = fields.Nested(
+        WentBackSchema,
+        allow_none=True,
+        metadata={"description": "null: it is asked for, and happens with the run's next turn"},
     )
 
 

@@ -166,6 +166,7 @@ class DecisionSchema(Schema):
     node = fields.String()
     choice = fields.Raw(allow_none=True)
     ways = fields.List(fields.Nested(WaySchema))
+    rolled_back = fields.Boolean(metadata={"description": "The run has gone back to before it"})
 
 
 class ExplanationSchema(Schema):

@@ -29,7 +29,12 @@ class StepSchema(Schema):
     key = fields.String()
     node = fields.String()
     iteration = fields.Integer()
-    status = fields.String()
+    status = fields.String(
+        metadata={
+            "description": "That of a live step; else `succeeded`, `failed`, `cancelled`, or "
+            "`rolled_back`: the run has gone back to before it"
+        }
+    )
     seq = fields.Integer()
     requested_at = fields.DateTime()
     settled_at = fields.DateTime(allow_none=True)

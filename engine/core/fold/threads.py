@@ -84,6 +84,7 @@ def _arrived(state: State, step: Step, via: EdgeId | None) -> State:
         if via is None
         else _without(state.tokens, via, step.thread, waits=False),
         visited=state.visited + 1,
+        afresh=False,
         iterations={**state.iterations, step.node: step.iteration},
         scopes=scopes.counted(state.scopes, step.thread, step.node, +1),
     )

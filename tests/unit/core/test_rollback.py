@@ -182,6 +182,20 @@ def test_who_waited_for_others_waits_anew() -> None:
     assert [token.since for token in turn(DIAMOND, untimed, back(untimed)).state.tokens] == [None]
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_one_can_go_back_to_before_the_first_step(paused: bool) -> None:
+    first = fold(play(LINE, submitted(n=1)).entries[:1])
+    now = half_way()
+    if paused:
+        now = turn(LINE, now, msg.PauseRequested(at=NOW, by="ada")).state
+    went = turn(LINE, now, back(first)).state
+    if paused:
+        assert (went.afresh, went.steps) == (True, {})
+        went = turn(LINE, went, back(went)).state
+        went = turn(LINE, went, msg.ResumeRequested(at=NOW, by="ada")).state
+    assert (went.afresh, went.variables, went.steps.keys()) == (False, {"n": 1}, {"a#2"})
+
+
 def test_a_history_that_went_back_twice_tells_the_state() -> None:
     template, entries, state = DIAMOND, play(DIAMOND).entries, play(DIAMOND).state
     start = state
