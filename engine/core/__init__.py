@@ -50,7 +50,7 @@ is at other nodes (`regions`) without knowing who that is.
 
 Around that: `graph` (the template), `document` (what people write, and all that is wrong
 with it at once), `expressions` (the one language of `when` and `$…`), `values` (JSON, strictly),
-`codec` (records as rows; formats and upcasters), `records` (changing a record, quickly),
+`versions` (numbers of workflows' versions, and ranges of them), `codec` (records as rows; formats and upcasters), `records` (changing a record, quickly),
 `transitions` (the legal changes of status, as data), `policy` (the operator's bounds), `executions` (a run in the words of seed 001).
 
 The package imports the standard library and itself.
