@@ -11,10 +11,10 @@ from flask import Response, request
 from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
 from engine.core.values import Json
-from engine.errors import Conflict, Invalid, NotFound
+from engine.errors import Invalid, NotFound
 from engine.runs import bulk, catalogue, control, diagrams, launch, views
 from engine.runs.bulk import Action, Filter, Signal
-from engine.runs.launch import Submitted
+from engine.runs.launch import KeyUsed, Submitted
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
 from web import body, connection, drawing, pagination, permissions, principal, site, streams
@@ -282,7 +282,7 @@ def _submit(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -> 
             idempotency_key=key,
             asked=named,
         )
-    except Conflict as conflict:
+    except KeyUsed as conflict:
         # The draft of the header asks for 422: sending it again would not help.
         raise Invalid(
             [Problem(path="Idempotency-Key", message=conflict.message, remedy="use another key")]

@@ -22,7 +22,9 @@ class NewRunSchema(Schema):
     """A run as it is asked for: a workflow by name, or a version of it by id."""
 
     workflow = fields.String(metadata={"example": "summarize"})
-    version = fields.String(metadata={"description": "The latest, unless one is named"})
+    version = fields.String(
+        metadata={"description": "One, or a range such as `^1.2`; the latest unless it is named"}
+    )
     version_id = fields.String(metadata={"format": "uuid"})
     inputs = fields.Dict(keys=fields.String(), load_default=dict)
 
