@@ -36,6 +36,9 @@ one event, or its time does; the core never asks which came first.
 *Maps.* A map is a cursor with counts (`items`). Its items are steps of their own that stand on no
 edge; where they and their results lie, and putting them together, is no business of the core.
 
+*Another version.* A live run can go on under another graph if all that is live has an image there
+(`migration`). What follows from that is told whole in one event, so that its fold needs no graph.
+
 *Undoing.* Before a run fails, its history is gone through backwards, a step at a time (`undo`).
 
 *Recalling.* A result that some expression asks for by its node is a hidden variable of the thread

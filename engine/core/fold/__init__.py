@@ -5,14 +5,15 @@ threads stand, fork and come together, `steps` what is reported of live steps, `
 reported of those that wait, `orders` what is decided of steps where they stand,
 `maps` how
 items go, `guard` what policies say and what is used, `undo` how a run undoes what it did. What a
-run takes over from another one is told in `core.forking`.
+run takes over from another one is told in `core.forking`, what becomes of it under another version of its
+workflow in `core.migration`.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from engine.core import forking, transitions
+from engine.core import forking, migration, transitions
 from engine.core import messages as msg
 from engine.core.fold.guard import judged, resumed, used
 from engine.core.fold.orders import ordered
@@ -50,6 +51,9 @@ def evolve(state: State, record: msg.Record) -> State:
             | msg.PauseRequested()
             | msg.ResumeRequested()
             | msg.Ticked()
+            | msg.MigrateRequested()
+            | msg.Migrated()
+            | msg.NotMigrated()
         ):
             return _controlled(state, record)
         case msg.Governed(number=number):
@@ -112,6 +116,9 @@ _Control: TypeAlias = (
     | msg.PauseRequested
     | msg.ResumeRequested
     | msg.Ticked
+    | msg.MigrateRequested
+    | msg.Migrated
+    | msg.NotMigrated
 )
 
 
@@ -129,6 +136,8 @@ def _controlled(state: State, event: _Control) -> State:
             return _became(state, RunStatus.RUNNING, RunStatus.PAUSED)
         case msg.ResumeRequested():
             return _became(resumed(state), RunStatus.PAUSED, RunStatus.RUNNING)
+        case msg.Migrated():
+            return migration.moved(state, event)
         case _:  # its clock: what has been waited for for long enough follows from the state
             return state
 
