@@ -34,6 +34,7 @@ from engine.core.values import Json, canonical, digest, plain
 from engine.errors import Conflict, Invalid, NotFound, OutOfReach
 from engine.platform import Platform
 from engine.runs import graphs, identity, large, letters, submission, views
+from engine.runs.graphs import Under
 from engine.runs.launch import Submitted
 from engine.sessions import graph as sessions
 from engine.store import (
@@ -90,6 +91,7 @@ class _Origin:
 
     run: RunId
     head: Row[Any]
+    under: Under
     graph: Graph
     line: Row[Any]
     state: State
@@ -265,11 +267,13 @@ def _origin(connection: Connection, run: RunId, seq: int) -> _Origin:
     if why := forking.obstacle(state):
         raise Conflict(f"no run can go on from line {seq} of run {run.run}: {why}")
     (line,) = history.read(connection, run, after=seq - 1, upto=seq)
+    under = graphs.under(connection, run, seq, version=head.version_id, pins=head.pins)
     first = _told(connection, run)
     return _Origin(
         run=run,
         head=head,
-        graph=graphs.load(connection, run.tenant, head.version_id),
+        under=under,
+        graph=graphs.load(connection, run.tenant, under.version),
         line=line,
         state=state,
         inputs=first.get("inputs", {}),
@@ -318,9 +322,9 @@ def _enter(
     runs.create(
         connection,
         new,
-        version_id=head.version_id,
+        version_id=origin.under.version,
         rules=head.rules,
-        pins=canonical(head.pins),
+        pins=canonical(dict(origin.under.pins)),
         by=by,
         scopes=scopes,
         origin=None if started is None else (started.step, started.attempt, started.orphan),
@@ -334,8 +338,8 @@ def _enter(
     event = msg.Forked(
         at=codec.UNTIMED,
         by=by,
-        version=head.version_id,
-        pins=head.pins,
+        version=origin.under.version,
+        pins=origin.under.pins,
         run=run.run,
         seq=origin.line.seq,
         hash=bytes(origin.line.hash).hex(),

@@ -710,6 +710,25 @@ inbox = Table(
 )
 Index("inbox_oldest", inbox.c.received_at)
 
+migration = Table(
+    "migration",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _bigint("seq"),
+    _uuid("version_id"),
+    _uuid("was"),
+    _json("was_pins"),
+    _key("run_id", "seq"),
+    ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+    ForeignKeyConstraint(
+        ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "was"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    _check("seq > 0"),
+)
 history = _appended(
     "history",
     _bigint("seq"),

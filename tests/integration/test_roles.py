@@ -33,6 +33,8 @@ ROWS: Mapping[str, str] = {
     " VALUES ('acme', 'w', 1, 'x', 'me', 'me')",
     "run": "(tenant_id, id, version_id, root, rules, submitted_by)"
     f" VALUES ('acme', '{RUN}', '{RUN}', '{RUN}', 1, 'me')",
+    "migration": "(tenant_id, run_id, seq, version_id, was, was_pins)"
+    f" VALUES ('acme', '{RUN}', 1, '{RUN}', '{RUN}', '{{}}')",
     "step": "(tenant_id, run_id, key, node, iteration, status, attempt, wake_at)"
     f" VALUES ('acme', '{RUN}', 'a#1', 'a', 1, 'ready', 1, now())",
     "inbox": f"(tenant_id, run_id, kind, format, body) VALUES ('acme', '{RUN}', 'Woke', 1, '{{}}')",
@@ -123,6 +125,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("unknown_request", "checkpoint_name"), _READ_AND_APPEND),
     "tool": _READ_AND_APPEND | {"UPDATE"},
     "workflow_draft": _READ_AND_APPEND | {"DELETE"},
+    "migration": _READ_AND_APPEND,
     "run": _READ_AND_APPEND,
     "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
@@ -155,7 +158,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         **dict.fromkeys(("tenant", "principal", "policy", "policy_version"), frozenset({"SELECT"})),
         **dict.fromkeys(("secret", "capability"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
-        "history": frozenset({"SELECT"}),
+        **dict.fromkeys(("history", "migration"), frozenset({"SELECT"})),
         "payload": _READ_AND_APPEND,
         **dict.fromkeys(("inbox", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
@@ -213,9 +216,12 @@ def test_control_moves_a_run_but_never_what_was_submitted(database: str) -> None
             "stuck_until",
             "finished_at",
             "wake_at",
+            # Under which version it goes on, when it is migrated.
+            "version_id",
+            "pins",
         ):
             assert _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
-        for column in ("tenant_id", "id", "version_id", "pins", "submitted_by", "created_at"):
+        for column in ("tenant_id", "id", "root", "submitted_by", "created_at"):
             assert not _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
 
 
