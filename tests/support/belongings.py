@@ -161,6 +161,7 @@ def bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "workflows.publish": {"json": LINE},
         "drafts.save": {"json": LINE},
         "runs.submit": {"json": {"version_id": things["version_id"]}},
+        "runs.migrate": {"json": {"to": "1.0.0"}},
         "runs.act_on_many": {
             "json": {"action": "pause", "filter": {"ids": [things["run_id"]]}, "limit": 1}
         },

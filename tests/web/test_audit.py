@@ -83,6 +83,13 @@ class Place:
         """A run whose first step is ready."""
         return submit(self.control, publish(self.control, dict(LINE))).run
 
+    def further(self) -> dict[str, str]:
+        """To a version of the same workflow that a run can go on under."""
+        limits = {"steps": 77}
+        document = {**LINE, "version": f"{uuid4().int % 10**9}.0.0", "limits": limits}
+        publish(self.control, document)
+        return {"to": document["version"]}
+
     def waiting(self, kind: str, **fields: Any) -> str:
         return submit(self.control, publish(self.control, waits_at(kind, **fields))).run
 
@@ -275,6 +282,7 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "runs.pause": _of_run("pause"),
     "runs.resume": _of_run("resume"),
     "runs.retry": lambda p: Asked(f"/api/v1/runs/{p.stuck()}/retry"),
+    "runs.migrate": lambda p: Asked(f"/api/v1/runs/{p.begun()}/migrate", p.further()),
     "runs.act_on_many": lambda p: Asked(
         "/api/v1/runs/bulk", {"action": "retry", "filter": {"ids": [p.stuck()]}}
     ),

@@ -10,6 +10,7 @@ from web import rendering
 from web.schemas.problems import FieldProblemSchema
 
 NOTES_CHARACTERS = 4000
+_ADDRESS_CHARACTERS = 1000
 
 
 class VersionSchema(Schema):
@@ -35,9 +36,9 @@ class WholeVersionSchema(VersionSchema):
 
 
 class PublishArguments(Schema):
-    """What is said of a version as it is published."""
+    """What is said of a version as it is published. Of a draft it may be more: there it is a body."""
 
-    notes = fields.String(load_default="", validate=validate.Length(max=NOTES_CHARACTERS))
+    notes = fields.String(load_default="", validate=validate.Length(max=_ADDRESS_CHARACTERS))
 
 
 class NotesSchema(Schema):
