@@ -61,6 +61,10 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "acts", "Let nothing new of a run start; what is being carried out may finish."
         ),
         "resume": Entry("acts", "Let a paused run go on exactly where it was."),
+        "migrate": Entry(
+            "migrations",
+            "Let a live run, or every run of a filter, go on under another version.",
+        ),
         "retry": Entry(
             "acts",
             "Begin a live step anew, now; without a STEP, take the turn of a run that is stuck.",

@@ -35,6 +35,7 @@ from celeriac.client.records import (
     Line,
     LogLine,
     Me,
+    Migration,
     Place,
     Policy,
     Result,
@@ -683,6 +684,23 @@ class Client:
         self._wire.post(f"{_place(run)}/retry")
         return self.run(run)
 
+    def migrate(
+        self,
+        run: str,
+        to: str,
+        nodes: Mapping[str, str] | None = None,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+    ) -> Migration:
+        """Let a live run go on under another version of its workflow; `nodes` are renamed there.
+
+        A `dry_run` says what would become of it and changes nothing. Raises `Blocked` with all that
+        keeps the run where it is, `NotFound`, and `Conflict` for a version that is retired.
+        """
+        asked = {"to": to, "nodes": dict(nodes or {}), "dry_run": dry_run, "reason": reason}
+        return records.read(Migration, self._wire.post(f"{_place(run)}/migrate", asked))
+
     def skip_step(
         self,
         run: str,
@@ -717,13 +735,15 @@ class Client:
         after: datetime | None = None,
         reason: str = "",
         event: Mapping[str, Any] | None = None,
+        migration: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> tuple[Acted, ...]:
         """Act on every run that everything given holds of, newest first; what came of it for each.
 
-        The action is `cancel, terminate, pause, resume`, `retry` (of those that are stuck) or
+        The action is `cancel, terminate, pause, resume`, `retry` (of those that are stuck),
         `signal`, which sends each the `event`: `{name, payload, match}`, once under one
-        key. Raises `Invalid` when nothing is given.
+        key, or `migrate`, which lets each go on as the `migration` says: `{to, nodes, dry_run}`.
+        Raises `Invalid` when nothing is given.
         """
         given = {
             "ids": list(ids),
@@ -739,6 +759,8 @@ class Client:
         if event is not None:
             asked["event"] = dict(event)
             key = idempotency_key or str(uuid4())
+        if migration is not None:
+            asked["migration"] = dict(migration)
         found: list[Acted] = []
         while True:
             body = self._wire.post("/api/v1/runs/bulk", asked, idempotency_key=key)

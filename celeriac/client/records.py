@@ -37,6 +37,36 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A live step, where it stands, and where it would stand under another version."""
+
+    step: str
+    node: str
+    becomes: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """What would become of a run under another version of its workflow, or has."""
+
+    run_id: str
+    workflow: str
+    #: The version that it was under, and the other one.
+    version: str
+    to: str
+    to_id: str
+    status: str
+    #: Whether it is under the other one; else that was only asked, or waits for its turn.
+    migrated: bool
+    steps: tuple[Move, ...]
+    #: What keeps it where it is.
+    problems: tuple[Problem, ...]
+    #: What is pinned to other versions then.
+    pins: Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A workflow as somebody is writing it."""
 
