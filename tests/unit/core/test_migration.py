@@ -91,7 +91,7 @@ def _reducing(template: Graph, state: State) -> Graph:
     return replace(template, reducers=state.reducers)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(histories())
 def test_the_same_graph_under_another_number_changes_nothing(case: Any) -> None:
     template, played = case
@@ -107,7 +107,7 @@ def test_the_same_graph_under_another_number_changes_nothing(case: Any) -> None:
     assert advance(template, DEFAULT, after, []).entries == ()
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(histories(), st.data())
 def test_the_same_graph_in_other_words_decides_the_same(case: Any, data: Any) -> None:
     template, played = case
