@@ -32,7 +32,7 @@ class Invalid(CeleriacError):
         super().__init__(message)
 
     def __str__(self) -> str:
-        return "\n".join((self.message, *(f"  {_line(problem)}" for problem in self.problems)))
+        return _listed(self.message, self.problems)
 
 
 class NotFound(CeleriacError):
@@ -41,6 +41,21 @@ class NotFound(CeleriacError):
 
 class Conflict(CeleriacError):
     """It has changed meanwhile, or stands in the way of what was asked; read it again, then decide."""
+
+
+class Outdated(Conflict):
+    """Somebody has saved it since it was read; read it again, then decide."""
+
+
+class Blocked(Conflict):
+    """Something stands in the way; all of it is listed, each with its place and what to do."""
+
+    def __init__(self, problems: Iterable[Problem], message: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return _listed(self.message, self.problems)
 
 
 class Settled(Conflict):
@@ -81,6 +96,10 @@ class OutOfReach(Unavailable):
 
 class Damaged(CeleriacError):
     """What was stored is not what is found; restore it from a backup."""
+
+
+def _listed(message: str, problems: Iterable[Problem]) -> str:
+    return "\n".join((message, *(f"  {_line(problem)}" for problem in problems)))
 
 
 def _line(problem: Problem) -> str:

@@ -47,6 +47,16 @@ _CONTROLS = (
     | msg.ResumeRequested
     | msg.Ticked
 )
+#: What is told where a run is led otherwise: what is led through one version stays under that.
+_ELSEWHERE = (
+    msg.Governed
+    | msg.Forked
+    | msg.RollbackRequested
+    | msg.MigrateRequested
+    | msg.Migrated
+    | msg.NotMigrated
+    | msg.Command
+)
 #: Gives an event, and takes it from where it waits.
 _Give: TypeAlias = Callable[[], msg.AnyEvent]
 _ASLEEP = (StepStatus.RETRYING, StepStatus.DEFERRED)
@@ -575,7 +585,7 @@ def _told(lines: Sequence[msg.Entry]) -> _Told:
                 found.undone.asked += 1
             case msg.UndoFound() | msg.NothingToUndo():
                 found.undone.seqs.append(seq)
-            case msg.Governed() | msg.Forked() | msg.RollbackRequested() | msg.Command():
+            case _ if isinstance(record, _ELSEWHERE):
                 pass
             case _ if isinstance(record, _CONTROLS):
                 found.controls.append((seq, record))

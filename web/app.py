@@ -23,6 +23,7 @@ from web.api import (
     capabilities,
     checkpoints,
     delegations,
+    drafts,
     events,
     executions,
     functions,
@@ -88,6 +89,7 @@ def create_app(platform: Platform, *, max_bytes: int = body.MAX_BYTES) -> Flask:
     api = _Api(app)
     for blueprint in (
         workflows.routes,
+        drafts.routes,
         runs.routes,
         steps.routes,
         executions.routes,

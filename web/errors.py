@@ -19,11 +19,13 @@ from werkzeug.exceptions import HTTPException
 
 from engine.core.problem import Problem
 from engine.errors import (
+    Blocked,
     CeleriacError,
     Conflict,
     Forbidden,
     Invalid,
     NotFound,
+    Outdated,
     Settled,
     Unavailable,
 )
@@ -52,6 +54,7 @@ STATUSES: Mapping[type[BaseException], HTTPStatus] = {
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
+    Outdated: HTTPStatus.PRECONDITION_FAILED,
     Conflict: HTTPStatus.CONFLICT,
     WrongMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -96,7 +99,7 @@ def answer(error: Exception) -> Response:
         _log.error("request.failed", exc_info=original)
     elif status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, CeleriacError):
         _log.warning("request.unavailable", error=str(error).partition("\n")[0])
-    problems = error.problems if isinstance(error, Invalid) else ()
+    problems = error.problems if isinstance(error, Invalid | Blocked) else ()
     verdict = error.verdict if isinstance(error, Settled) else None
     response = _response(status, _detail(error, status), problems, verdict)
     for name, value in _headers(error, status).items():

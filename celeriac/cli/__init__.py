@@ -6,6 +6,7 @@
 
 Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `logs`, `cancel`, `pause`, `resume`,
 `waits`, `answer`, `answers`, `approvals`, `delegate`, `delegations`, `revoke`, `send`, `graphs`,
+`versions`, `publish`, `retire`, `draft`, `migrate`,
 `functions`, `tools`, `register`, `services`, `agent`, `me`, `user`, `key`, `secrets`, `capabilities`, `policy`) speak REST, as anybody's program would, with
 `celeriac.Client`: to `--url` or `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform
 of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`,

@@ -21,7 +21,7 @@ def _reasoned(command: F) -> F:
     return click.option("--reason", default="", help="Why; the history keeps it.")(command)
 
 
-def _chosen(command: F) -> F:
+def chosen(command: F) -> F:
     """One run, several, or a filter."""
     options = (
         click.argument("runs", metavar="[RUN]...", nargs=-1),
@@ -45,7 +45,7 @@ def _chosen(command: F) -> F:
 
 
 @click.command()
-@_chosen
+@chosen
 @click.option(
     "--compensate",
     is_flag=True,
@@ -57,7 +57,7 @@ def cancel(*, compensate: bool, **given: Any) -> None:
     It holds at once; what is being carried out learns of it within moments and is ended. With
     --compensate the run goes on until the last handler has ended.
     """
-    if compensate and (len(given["runs"]) != 1 or _is_filtered(given)):
+    if compensate and (len(given["runs"]) != 1 or is_filtered(given)):
         raise Misused("--compensate is for one run: name it")
     _act(
         "cancel",
@@ -67,21 +67,21 @@ def cancel(*, compensate: bool, **given: Any) -> None:
 
 
 @click.command()
-@_chosen
+@chosen
 def terminate(**given: Any) -> None:
     """End a run, or every run of a filter, as it stands: nothing of it is ever undone."""
     _act("terminate", lambda client, run, reason: client.terminate(run, reason), **given)
 
 
 @click.command()
-@_chosen
+@chosen
 def pause(**given: Any) -> None:
     """Let nothing new of a run start; what is being carried out may finish."""
     _act("pause", lambda client, run, reason: client.pause(run, reason), **given)
 
 
 @click.command()
-@_chosen
+@chosen
 def resume(**given: Any) -> None:
     """Let a paused run go on exactly where it was."""
     _act("resume", lambda client, run, reason: client.resume(run, reason), **given)
@@ -115,9 +115,30 @@ def skip(*, run: str, step: str, choice: str | None, reason: str, as_json: bool)
         _tell(client.skip_step(run, step, choice, reason=reason), as_json=as_json)
 
 
-def _is_filtered(given: Mapping[str, Any]) -> bool:
+def is_filtered(given: Mapping[str, Any]) -> bool:
     """Whether runs are meant that are not named."""
     return any(given[name] for name in ("workflow", "version_id", "statuses", "before", "after"))
+
+
+def is_one(action: str, runs: Sequence[str], given: Mapping[str, Any]) -> bool:
+    """Whether the one run that is named is meant, rather than all that are; none is wrong usage."""
+    if not runs and not is_filtered(given):
+        raise Misused(f"name a run, or which runs to {action}: --workflow, --status, --before …")
+    return len(runs) == 1 and not is_filtered(given)
+
+
+def meant(runs: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The runs that are meant, as the client takes them."""
+    before, after = given["before"], given["after"]
+    return {
+        "ids": runs,
+        "workflow": given["workflow"],
+        "version_id": given["version_id"],
+        "status": given["statuses"],
+        # As typed: in the time of whoever types.
+        "before": before and before.astimezone(),
+        "after": after and after.astimezone(),
+    }
 
 
 def _act(
@@ -134,25 +155,19 @@ def _act(
     as_json: bool,
 ) -> None:
     """Act on the one run that is named, or on all that are meant."""
-    filtered = bool(workflow or version_id or statuses or before or after)
-    if not runs and not filtered:
-        raise Misused(f"name a run, or which runs to {action}: --workflow, --status, --before …")
+    which = {
+        "workflow": workflow,
+        "version_id": version_id,
+        "statuses": statuses,
+        "before": before,
+        "after": after,
+    }
     with api.connected() as client:
-        if len(runs) == 1 and not filtered:
+        if is_one(action, runs, which):
             _tell(one(client, runs[0], reason), as_json=as_json)
             return
-        found = client.bulk(
-            action,
-            ids=runs,
-            workflow=workflow,
-            version_id=version_id,
-            status=statuses,
-            # As typed: in the time of whoever types.
-            before=before and before.astimezone(),
-            after=after and after.astimezone(),
-            reason=reason,
-        )
-    _tell_all(found, as_json=as_json)
+        found = client.bulk(action, reason=reason, **meant(runs, which))
+    tell_all(found, as_json=as_json)
 
 
 def _tell(run: Run, *, as_json: bool) -> None:
@@ -162,7 +177,7 @@ def _tell(run: Run, *, as_json: bool) -> None:
         click.echo(run.status)
 
 
-def _tell_all(found: Sequence[Acted], *, as_json: bool) -> None:
+def tell_all(found: Sequence[Acted], *, as_json: bool) -> None:
     """What came of it for each; an exit code of failure where one was refused."""
     if as_json:
         printing.document(found)

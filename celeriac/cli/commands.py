@@ -64,6 +64,10 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "acts", "Let nothing new of a run start; what is being carried out may finish."
         ),
         "resume": Entry("acts", "Let a paused run go on exactly where it was."),
+        "migrate": Entry(
+            "migrations",
+            "Let a live run, or every run of a filter, go on under another version.",
+        ),
         "retry": Entry(
             "acts",
             "Begin a live step anew, now; without a STEP, take the turn of a run that is stuck.",
@@ -83,6 +87,12 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "revoke": Entry("delegations", "Take your say back."),
         "send": Entry("waits", "Send an event to whoever waits for it."),
         "graphs": Entry("workflows", "List workflows, or the versions of one."),
+        "versions": Entry(
+            "versions", "List the versions of a workflow, who published each, and what he said."
+        ),
+        "publish": Entry("versions", "Publish a version of a workflow from its document."),
+        "retire": Entry("versions", "Retire a version: nothing new begins with it."),
+        "draft": Entry("drafts", "Save, show, list, publish and discard drafts of workflows."),
         "backtest": Entry(
             "backtests", "Lead recorded runs of a workflow through another version of it."
         ),

@@ -25,7 +25,11 @@ _DOCUMENTS = (".yaml", ".yml", ".json")
     help="An input: JSON where it is that, else text. May be given several times.",
 )
 @click.option("--input", "whole", metavar="JSON|@FILE", help="All inputs as one JSON object.")
-@click.option("--version", metavar="VERSION", help="Of a NAME; by default the latest.")
+@click.option(
+    "--version",
+    metavar="VERSION",
+    help="Of a NAME: one, or a range such as ^1.2; by default the latest.",
+)
 @click.option(
     "--wait/--no-wait", default=True, help="Watch until it has ended, which is the default."
 )

@@ -28,6 +28,7 @@ from celeriac.client.records import (
     Capability,
     Checkpoint,
     Delegation,
+    Draft,
     Effect,
     Event,
     Function,
@@ -35,6 +36,7 @@ from celeriac.client.records import (
     Line,
     LogLine,
     Me,
+    Migration,
     Place,
     Policy,
     Result,
@@ -62,6 +64,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 #: How long one request waits for a run to end before it is sent again.
 WAIT_SECONDS = 30.0
 _PAGE = 500
+_YAML = "application/yaml"
 
 T = TypeVar("T")
 
@@ -194,26 +197,28 @@ class Client:
         given = {field: value for field, value in change.items() if value is not None}
         self._wire.post(f"/api/v1/tools/{_quoted(name)}/standing", {**given, "reason": reason})
 
-    def publish(self, workflow: Workflow) -> Version:
-        """Publish a version of a workflow.
+    def publish(self, workflow: Workflow, notes: str = "") -> Version:
+        """Publish a version of a workflow; `notes` say what is new in it.
 
         Without a version of its own it gets the next patch, unless nothing has changed. The
         functions of a `WorkflowGraph` are registered first, by their source and under their own
-        names, for all of the tenant. Raises `Invalid` with every problem.
+        names, for all of the tenant. Raises `Invalid` with every problem, and `Conflict` where its
+        number is another document's.
         """
+        place = f"/api/v1/workflows?notes={_quoted(notes)}" if notes else "/api/v1/workflows"
         match workflow:
             case Path():
-                body = self._publish_text(workflow.read_text("utf-8"))
+                body = self._wire.post(place, content=(workflow.read_text("utf-8"), _YAML))
             case str():
-                body = self._publish_text(workflow)
+                body = self._wire.post(place, content=(workflow, _YAML))
             case WorkflowGraph():
                 data = document.write(workflow.lowered())
                 new = [_new(function, name, None) for name, function in workflow.functions.items()]
                 for each in new:
                     self._register("functions", each)
-                body = self._wire.post("/api/v1/workflows", data)
+                body = self._wire.post(place, data)
             case _:
-                body = self._wire.post("/api/v1/workflows", _sendable(dict(workflow), ""))
+                body = self._wire.post(place, _sendable(dict(workflow), ""))
         return records.read(Version, body)
 
     def upload(self, bundle: Path, *, strict: bool = False) -> Mapping[str, Any]:
@@ -255,6 +260,50 @@ class Client:
     def versions(self, name: str) -> Iterator[Version]:
         """The versions of a workflow, newest first. Raises `NotFound`."""
         return self._pages(Version, f"/api/v1/workflows/{_quoted(name)}/versions")
+
+    def retire(self, name: str, version: str, reason: str = "") -> Version:
+        """Retire a version: nothing new begins with it.
+
+        Raises `Blocked` with all that uses it: runs that have not ended, and versions that would
+        name nothing.
+        """
+        place = f"/api/v1/workflows/{_quoted(name)}/versions/{_quoted(version)}"
+        return records.read(Version, self._wire.send("DELETE", place, {"reason": reason}))
+
+    def drafts(self) -> Iterator[Draft]:
+        """Drafts of workflows, by name."""
+        return self._pages(Draft, "/api/v1/drafts")
+
+    def draft(self, name: str) -> Draft:
+        """A draft, with all that keeps it from being published. Raises `NotFound`."""
+        return records.read(Draft, self._wire.get(f"/api/v1/drafts/{_quoted(name)}"))
+
+    def save_draft(self, name: str, text: str, *, revision: int | None = None) -> Draft:
+        """Save a draft as it is written, made from a revision; without one, a new draft.
+
+        Raises `Outdated` where somebody has saved it since, and `Conflict` for a new draft where
+        there is one.
+        """
+        sent = (text, _YAML)
+        place = f"/api/v1/drafts/{_quoted(name)}"
+        return records.read(
+            Draft, self._wire.send("PUT", place, content=sent, headers=_if_match(revision))
+        )
+
+    def publish_draft(self, name: str, notes: str = "", *, revision: int | None = None) -> Version:
+        """Make a version of a draft, which is gone then. Raises as `publish` does, and `Outdated`."""
+        place = f"/api/v1/drafts/{_quoted(name)}/publish"
+        sent = {"notes": notes}
+        return records.read(
+            Version, self._wire.send("POST", place, sent, headers=_if_match(revision))
+        )
+
+    def discard_draft(self, name: str, reason: str = "", *, revision: int | None = None) -> Draft:
+        """Give a draft up. Raises `NotFound`, and `Outdated`."""
+        place, sent = f"/api/v1/drafts/{_quoted(name)}", {"reason": reason}
+        return records.read(
+            Draft, self._wire.send("DELETE", place, sent, headers=_if_match(revision))
+        )
 
     def functions(self) -> Iterator[Function]:
         """Functions by name, each in its newest version."""
@@ -701,6 +750,23 @@ class Client:
         self._wire.post(f"{_place(run)}/retry")
         return self.run(run)
 
+    def migrate(
+        self,
+        run: str,
+        to: str,
+        nodes: Mapping[str, str] | None = None,
+        *,
+        dry_run: bool = False,
+        reason: str = "",
+    ) -> Migration:
+        """Let a live run go on under another version of its workflow; `nodes` are renamed there.
+
+        A `dry_run` says what would become of it and changes nothing. Raises `Blocked` with all that
+        keeps the run where it is, `NotFound`, and `Conflict` for a version that is retired.
+        """
+        asked = {"to": to, "nodes": dict(nodes or {}), "dry_run": dry_run, "reason": reason}
+        return records.read(Migration, self._wire.post(f"{_place(run)}/migrate", asked))
+
     def skip_step(
         self,
         run: str,
@@ -735,13 +801,15 @@ class Client:
         after: datetime | None = None,
         reason: str = "",
         event: Mapping[str, Any] | None = None,
+        migration: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> tuple[Acted, ...]:
         """Act on every run that everything given holds of, newest first; what came of it for each.
 
-        The action is `cancel, terminate, pause, resume`, `retry` (of those that are stuck) or
+        The action is `cancel, terminate, pause, resume`, `retry` (of those that are stuck),
         `signal`, which sends each the `event`: `{name, payload, match}`, once under one
-        key. Raises `Invalid` when nothing is given.
+        key, or `migrate`, which lets each go on as the `migration` says: `{to, nodes, dry_run}`.
+        Raises `Invalid` when nothing is given.
         """
         given = {
             "ids": list(ids),
@@ -757,6 +825,8 @@ class Client:
         if event is not None:
             asked["event"] = dict(event)
             key = idempotency_key or str(uuid4())
+        if migration is not None:
+            asked["migration"] = dict(migration)
         found: list[Acted] = []
         while True:
             body = self._wire.post("/api/v1/runs/bulk", asked, idempotency_key=key)
@@ -1138,9 +1208,6 @@ class Client:
     def _register(self, plural: str, body: Mapping[str, Any]) -> Function:
         return records.read(Function, self._wire.post(f"/api/v1/{plural}", body))
 
-    def _publish_text(self, text: str) -> Any:
-        return self._wire.post("/api/v1/workflows", content=(text, "application/yaml"))
-
     def _ended(self, run: str, seconds: float) -> bool:
         """Whether a run has ended, now or within so many seconds."""
         try:
@@ -1212,6 +1279,11 @@ def _place(run: str) -> str:
 
 def _quoted(name: str) -> str:
     return quote(name, safe="")
+
+
+def _if_match(revision: int | None) -> dict[str, str]:
+    """The header that says from which revision something was made."""
+    return {} if revision is None else {"If-Match": f'"{revision}"'}
 
 
 def _key(url: str) -> str | None:

@@ -55,6 +55,14 @@ class Conflict(ApiError, errors.Conflict):
     """Something has changed meanwhile, or stands in the way."""
 
 
+class Blocked(Conflict, errors.Blocked):
+    """Something stands in the way; `problems` lists all of it."""
+
+
+class Outdated(Conflict, errors.Outdated):
+    """Somebody has saved it since it was read."""
+
+
 class Unavailable(ApiError, errors.Unavailable):
     """The platform does not answer, or cannot at the moment; try again."""
 
@@ -62,12 +70,14 @@ class Unavailable(ApiError, errors.Unavailable):
     retry_after: float | None = None
 
 
+_CONFLICT = 409
 _KINDS: Mapping[int, type[ApiError]] = {
     400: Invalid,
     401: Unauthenticated,
     403: Forbidden,
     404: NotFound,
-    409: Conflict,
+    _CONFLICT: Conflict,
+    412: Outdated,
     413: Invalid,
     415: Invalid,
     422: Invalid,
@@ -82,7 +92,8 @@ def answered(status: int, phrase: str, body: Any) -> ApiError:
     """The error of an answer: an RFC 9457 problem, unless something in between has answered."""
     told: Mapping[str, Any] = body if isinstance(body, dict) else {}
     listed = told.get("errors")
-    return _KINDS.get(status, ApiError)(
+    kind = Blocked if status == _CONFLICT and listed else _KINDS.get(status, ApiError)
+    return kind(
         str(told.get("detail") or f"the platform answered {status} {phrase}"),
         status=status,
         title=str(told.get("title") or phrase),

@@ -12,6 +12,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
+from engine.core.problem import Problem
+
 T = TypeVar("T")
 
 
@@ -25,8 +27,60 @@ class Version:
     checksum: str
     created_by: str
     created_at: datetime
+    #: What whoever published it said of it.
+    notes: str = ""
+    #: Since when no run of it is started, and by whom; None: it may be run.
+    retired_at: datetime | None = None
+    retired_by: str | None = None
     #: None in a list.
     document: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A live step, where it stands, and where it would stand under another version."""
+
+    step: str
+    node: str
+    becomes: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """What would become of a run under another version of its workflow, or has."""
+
+    run_id: str
+    workflow: str
+    #: The version that it was under, and the other one.
+    version: str
+    to: str
+    to_id: str
+    status: str
+    #: Whether it is under the other one; else that was only asked, or waits for its turn.
+    migrated: bool
+    steps: tuple[Move, ...]
+    #: What keeps it where it is.
+    problems: tuple[Problem, ...]
+    #: What is pinned to other versions then.
+    pins: Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A workflow as somebody is writing it."""
+
+    workflow: str
+    #: One more each time it is saved.
+    revision: int
+    created_by: str
+    created_at: datetime
+    saved_by: str
+    saved_at: datetime
+    #: As it was written; None in a list, as `problems`.
+    text: str | None = None
+    #: All that keeps it from being published.
+    problems: tuple[Problem, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

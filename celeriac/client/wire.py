@@ -83,9 +83,23 @@ class Wire:
             request = self._http.build_request("POST", path, json=body, headers=headers)
         return self._answer(request, again=idempotency_key is not None)
 
-    def send(self, method: str, path: str, body: Any = None) -> Any:
-        """Change or end something: `PUT`, `PATCH`, `DELETE`."""
-        return self._answer(self._http.build_request(method, path, json=body or {}), again=False)
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content: tuple[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Change or end something, once: `PUT`, `PATCH`, `DELETE`. `content` is as `post` takes it."""
+        told = dict(headers or {})
+        if content is not None:
+            text, told["Content-Type"] = content
+            request = self._http.build_request(method, path, content=text.encode(), headers=told)
+        else:
+            request = self._http.build_request(method, path, json=body or {}, headers=told)
+        return self._answer(request, again=False)
 
     def send_file(self, path: str, name: str, file: IO[bytes], fields: Mapping[str, str]) -> Any:
         """Send a file in the part `file` of a form. Read as it is sent, never whole."""

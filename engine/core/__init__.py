@@ -39,6 +39,9 @@ edge; where they and their results lie, and putting them together, is no busines
 *Going back.* A run can go on from an earlier place of its own (`rollback`). The state of that place
 comes with the event, so that deciding needs no history; names of steps are never given out twice.
 
+*Another version.* A live run can go on under another graph if all that is live has an image there
+(`migration`). What follows from that is told whole in one event, so that its fold needs no graph.
+
 *Undoing.* Before a run fails, its history is gone through backwards, a step at a time (`undo`).
 
 *Recalling.* A result that some expression asks for by its node is a hidden variable of the thread
@@ -53,7 +56,7 @@ is at other nodes (`regions`) without knowing who that is.
 
 Around that: `graph` (the template), `document` (what people write, and all that is wrong
 with it at once), `expressions` (the one language of `when` and `$…`), `values` (JSON, strictly),
-`codec` (records as rows; formats and upcasters), `records` (changing a record, quickly),
+`versions` (numbers of workflows' versions, and ranges of them), `codec` (records as rows; formats and upcasters), `records` (changing a record, quickly),
 `transitions` (the legal changes of status, as data), `policy` (the operator's bounds), `executions` (a run in the words of seed 001).
 
 The package imports the standard library and itself.

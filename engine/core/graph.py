@@ -182,7 +182,7 @@ class Orphan(StrEnum):
 class Child:
     """A node that runs a workflow, and waits for its end."""
 
-    #: `NAME`, `NAME@1`, `NAME@1.2.0`.
+    #: `NAME`, `NAME@1.2.0`, or a range: `NAME@^1.2`.
     workflow: str
     orphan: Orphan = Orphan.CANCEL
     expires: float | None = None

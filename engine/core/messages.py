@@ -378,6 +378,53 @@ class RollbackRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateRequested(Event):
+    """Somebody asked for the run to go on under another version of its workflow."""
+
+    by: str
+    reason: str = ""
+    #: By what its answer is known.
+    request: str
+    #: The id of that version, and the versions of all that its graph names.
+    version: str
+    pins: Mapping[str, int | str] = field(default_factory=dict)
+    #: Nodes that have another name there.
+    nodes: Mapping[NodeId, NodeId] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated(Event):
+    """The run goes on under another version: the answer to `MigrateRequested` (`migration`)."""
+
+    by: str
+    request: str
+    #: The id of that version, the id of the one it was under, and what is pinned from now on.
+    version: str
+    was: str
+    pins: Mapping[str, int | str] = field(default_factory=dict)
+    #: Nodes, and edges that tokens stand on, that have another name there.
+    nodes: Mapping[NodeId, NodeId] = field(default_factory=dict)
+    edges: Mapping[EdgeId, EdgeId] = field(default_factory=dict)
+    #: Nodes that turn in no loop there: how often they were visited is not counted on.
+    uncounted: tuple[NodeId, ...] = ()
+    #: How contributions to variables add up, and which are written by every thread at once.
+    reducers: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+    #: Variables that it declares and the run does not have yet, as its document has them.
+    variables: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotMigrated(Event):
+    """The run stays under its version: the answer to `MigrateRequested`, with all that keeps it."""
+
+    request: str
+    version: str
+    #: `path`, `message` and `remedy` of each.
+    problems: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SkipRequested(Event):
     """Somebody asked for a live step to count as done, whatever it is at."""
 
@@ -761,6 +808,9 @@ AnyEvent: TypeAlias = (
     | PauseRequested
     | ResumeRequested
     | RollbackRequested
+    | MigrateRequested
+    | Migrated
+    | NotMigrated
     | SkipRequested
     | ResultGiven
     | RetryRequested

@@ -105,9 +105,18 @@ def begun(run: str) -> Replay:
 
 
 def heard(
-    graph: Graph, policy: Policy, replay: Replay, line: Recorded, *, read: Read = references.unread
+    graph: Graph,
+    policy: Policy,
+    replay: Replay,
+    line: Recorded,
+    *,
+    then: Graph | None = None,
+    read: Read = references.unread,
 ) -> Replay:
-    """One line more. After a divergence nothing is compared: what follows rests on it."""
+    """One line more. After a divergence nothing is compared: what follows rests on it.
+
+    `then` is the graph that the run goes on under, of a line that says so (`Migrated`).
+    """
     if replay.first is not None:
         return replay
     if isinstance(line.record, msg.Event):
@@ -122,7 +131,7 @@ def heard(
         replay = replace(replay, shredded=line.seq)
     try:
         state = evolve(replay.state, line.record)
-        would, unread = _next(graph, policy, state, now, read)
+        would, unread = _next(then or graph, policy, state, now, read)
     except _IMPOSSIBLE as error:
         recorded = _told(line.record)
         told = _parting("impossible", line.seq, line.at, line.record, recorded=recorded)

@@ -29,6 +29,16 @@ def goes(state: State) -> bool:
     return moves and state.undoing is None and state.stopping is None
 
 
+def asked(state: State, event: msg.RollbackRequested) -> State:
+    """The state of a run that is asked to go back: it does so with the decision that follows.
+
+    Nothing is decided where it has ended meanwhile, or come under another version of its workflow.
+    """
+    if goes(state) and forking.begun(state.run, event).moved == state.moved:
+        return replace(state, back=event)
+    return state
+
+
 def obstacle(place: State) -> str:
     """Why no run can go back to a place of its own; empty where it can.
 

@@ -125,7 +125,8 @@ def document_schema() -> dict[str, Json]:
                 ],
             },
             "workflow": _text(
-                words.WORKFLOW, "A workflow, its latest version or one: NAME, NAME@1, NAME@1.2.0."
+                words.WORKFLOW,
+                "A workflow, its latest version or one: NAME, NAME@1.2.0, NAME@^1.2, NAME@1.x.",
             ),
             "inner": _inner(),
             "handler": _handler(),

@@ -194,6 +194,8 @@ class State:
     waived: Mapping[str, Json] = field(default_factory=dict)
     #: What rules about progress remember.
     memory: Mapping[str, Json] = field(default_factory=dict)
+    #: How often it has come under another version of its workflow.
+    moved: int = 0
     #: Until a step has started it, where the run within this one goes on from; and within that one.
     within: tuple[Within, ...] = ()
 

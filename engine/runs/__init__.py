@@ -30,6 +30,16 @@ What a turn guarantees (`turns`):
 busy, as far as there are; a sweep sends what a lane lacks, of each tenant as often as of another, and takes
 overdue turns likewise. Nudges for a tenant beyond a steady pace go into a lane beside the others'.
 
+*What is run* (`catalogue`, `drafts`, `retirement`). A version is published once and never changes; what asks for a
+range of them gets one at submission, and keeps to it. What somebody is writing is a draft, which nobody runs.
+A version is retired rather than removed, because the runs that it has had are read by it.
+
+*Going on under another version* (`migrations`, `moves`). Whoever asks is told what would become of each live step,
+and what keeps the run where it is. The request is an event; the turn that hears it settles what was reported
+before, looks at every live step once more (`core.migration`), and answers it: `Migrated` or `NotMigrated`. Its rows
+keep their owners: an attempt that is under way ends under the graph that it was leased with, and what it reports is
+folded under the new one. Which version a line of history was decided under is found by `graphs.under`.
+
 *Going back* (`checkpoints`, `forks`, `restarts`). A run can be looked at just after any line of its history. One
 that goes on from there is a new run: its first line holds where it comes from, by the hash of that line, and the
 state that it takes over, so that its history tells all of it and the other run stays as it is. What was live there

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from engine import documents
 from engine.capabilities import GRANTABLE
 from engine.core import document, source
+from engine.core import versions as numbers
 from engine.core.problem import Problem
 from engine.core.section import short
 from engine.core.values import Json, digest
@@ -399,13 +400,9 @@ def _elsewhere(connection: Connection, tenant: str, asked: Named) -> str | None:
         number = functions.newest(connection, tenant, [asked.name])["function"].get(asked.name)
         if number is not None and (asked.major or 1) <= number:
             return f"function:{asked.name}@{asked.major or number}"
-    prefix = asked.text.partition("@")[2] or None
-    version = workflows.newest(connection, tenant, asked.name, prefix)
-    if version is None:
-        return None
-    found = workflows.get(connection, tenant, version)
-    assert found is not None
-    return f"workflow:{found.workflow}@{found.version}"
+    wanted = numbers.asked(asked.text.partition("@")[2] or "latest")
+    found = None if wanted is None else workflows.find(connection, tenant, asked.name, wanted)
+    return None if found is None else f"workflow:{found.workflow}@{found.version}"
 
 
 def _callee(sitting: _Sitting, agent: Agent, target: str) -> Callee:

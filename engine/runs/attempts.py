@@ -212,6 +212,8 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
     """All that carrying a step out needs, as far as this release can read it."""
     try:
         graph = graphs.load(connection, row.tenant_id, row.version_id)
+        # Of a run that is just being migrated, the one may be read from before, the other from after.
+        graph.node(row.node)
     except Unavailable:
         raise
     except Exception as error:  # noqa: BLE001  # one step's trouble must not be that of others

@@ -15,9 +15,9 @@ from engine.core import messages as msg
 from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
 from engine.core.values import Json, digest
-from engine.errors import Conflict, Invalid
+from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import control, events, turns
+from engine.runs import control, events, migrations, turns
 from engine.store import reads, session
 from engine.store.ids import RunId
 
@@ -36,6 +36,7 @@ class Action(StrEnum):
     RESUME = "resume"
     RETRY = "retry"  #: take the turn of those that are stuck
     SIGNAL = "signal"  #: send each the same event
+    MIGRATE = "migrate"  #: let each go on under another version of its workflow
 
 
 class Outcome(StrEnum):
@@ -44,6 +45,7 @@ class Outcome(StrEnum):
     DONE = "done"  #: it holds
     ACCEPTED = "accepted"  #: it is recorded, and holds as soon as the run's next turn is taken
     REFUSED = "refused"  #: nothing was changed
+    WOULD = "would"  #: nothing stands in the way, and nothing was changed: it was only asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,16 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """Under which version of its workflow each run goes on, and which nodes have another name there."""
+
+    to: str
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    #: Only ask what would become of each.
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came of it for one run, and where it stands now; no status: there is no such run."""
 
@@ -100,21 +112,23 @@ def act(
     by: str,
     reason: str = "",
     signal: Signal | None = None,
+    migration: Migration | None = None,
     before_id: str | None = None,
     limit: int = MOST,
 ) -> Acted:
     """Act on the runs of a tenant that a filter names, newest first, at most `limit` of them.
 
     Without statuses and ids, only runs that the action can change are looked at: those that have
-    not ended, to `retry` those that are stuck. To `signal`, say what. Raises `Invalid` for an
-    empty filter.
+    not ended, to `retry` those that are stuck. To `signal`, say what; to `migrate`, where to. Raises
+    `Invalid` for an empty filter.
     """
-    if (action is Action.SIGNAL) != (signal is not None):
-        what = "an event to send" if signal is None else "no other action than signal"
-        problem = Problem(
-            path="event", message=f"{action} wants {what}", remedy="give both, or none"
-        )
-        raise Invalid([problem])
+    for path, wanted, given in (
+        ("event", Action.SIGNAL, signal),
+        ("migration", Action.MIGRATE, migration),
+    ):
+        if (action is wanted) != (given is not None):
+            message = f"{path} belongs to {wanted}, and {wanted} needs it; this is {action}"
+            raise Invalid([Problem(path=path, message=message, remedy="give both, or none")])
     if which.empty:
         raise Invalid(
             [
@@ -145,9 +159,11 @@ def act(
         answer
         for first in range(0, len(found), _TOGETHER)
         for answer in (
-            _together(platform, action, found[first : first + _TOGETHER], by, reason)
-            if signal is None
-            else _signalled(platform, found[first : first + _TOGETHER], signal, by)
+            _signalled(platform, found[first : first + _TOGETHER], signal, by)
+            if signal is not None
+            else _migrated(platform, found[first : first + _TOGETHER], migration, by, reason)
+            if migration is not None
+            else _together(platform, action, found[first : first + _TOGETHER], by, reason)
         )
     ]
     answers += [
@@ -218,6 +234,30 @@ def _signalled(
         outcome = Outcome.DONE if event.state == "claimed" else Outcome.ACCEPTED
         why = "" if outcome is Outcome.DONE else "no step waits for it yet"
         yield Answer(run=run.run, outcome=outcome, status=status, why=why)
+
+
+def _migrated(
+    platform: Platform, runs: Sequence[RunId], migration: Migration, by: str, reason: str
+) -> Iterator[Answer]:
+    """Let runs go on under another version, each for itself, or say whether they could."""
+    before = _stands(platform, runs)
+    for run in runs:
+        try:
+            if migration.dry_run:
+                found = migrations.plan(platform, run, migration.to, migration.nodes)
+            else:
+                found = migrations.migrate(
+                    platform, run, migration.to, migration.nodes, by=by, reason=reason
+                )
+        except (Conflict, Invalid, NotFound) as error:
+            yield _refused(run, before[run.run], str(error))
+            continue
+        outcome = Outcome.DONE if found.migrated else Outcome.ACCEPTED
+        if migration.dry_run:
+            outcome = Outcome.REFUSED if found.problems else Outcome.WOULD
+        why = "" if found.migrated or migration.dry_run else "its turn is being taken elsewhere"
+        told = str(Invalid(found.problems, why)) if found.problems else why
+        yield Answer(run=run.run, outcome=outcome, status=found.status, why=told)
 
 
 def _stands(platform: Platform, runs: Sequence[RunId]) -> Mapping[str, Row[Any]]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from engine import capabilities
 from engine.capabilities import Profile, Subject
 from engine.core.values import Json
+from engine.core.versions import Asked
 from engine.errors import NotFound
 from engine.platform import Platform
 from engine.runs import acts
@@ -91,7 +92,11 @@ def _check(connection: Connection, tenant: str, subject: Subject) -> None:
     known: object
     match subject.kind:
         case "workflow":
-            known = workflows.find(connection, tenant, name, version)
+            known = (
+                workflows.highest(connection, tenant, name)
+                if version is None
+                else workflows.find(connection, tenant, name, Asked(exact=version))
+            )
         case "tool":
             known = functions.get(connection, tenant, "tool", name, _number(version))
         case _:

@@ -8,18 +8,20 @@ used the name yet. How a tool stands, its status and tags, is beside its version
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from engine import documents, kinds, services, tools
 from engine.core import document, simple_graph, source, values
+from engine.core import versions as numbers
 from engine.core.document import Reference
 from engine.core.document import vocabulary as words
 from engine.core.graph import Graph
 from engine.core.problem import Problem
 from engine.core.values import Json, digest
+from engine.core.versions import LATEST, Asked
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
 from engine.runs import acts, graphs, identity
@@ -30,6 +32,14 @@ from engine.tools import USUAL, Standing, Terms
 
 #: The version of a workflow whose first document names none.
 FIRST_VERSION = "1.0.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published(WorkflowVersion):
+    """A version as whoever publishes it finds it."""
+
+    #: False: it was published before, with the same document.
+    fresh: bool = field(compare=False)
 
 
 # --- functions and tools ----------------------------------------------------------------------
@@ -278,37 +288,40 @@ def function_list(
 # --- workflows --------------------------------------------------------------------------------
 
 
-def publish(platform: Platform, tenant: str, data: Json, *, by: str) -> WorkflowVersion:
+def publish(platform: Platform, tenant: str, data: Json, *, by: str, notes: str = "") -> Published:
     """Publish a version of a workflow from its document.
 
-    Without a version of its own it gets the next patch, unless nothing has changed. Raises
-    `Invalid` with every problem, and `Conflict` when the version is taken by another document.
+    Without a version of its own it gets the next patch, unless nothing has changed. What is
+    published keeps the notes that it has. Raises `Invalid` with every problem, and `Conflict` when
+    the version is taken by another document.
     """
     graph = documents.graph(data)
-    _check_name(graph)
+    check_name(graph.workflow)
     with session.transaction(platform.database) as connection:
-        return publish_graph(connection, tenant, graph, by=by)
+        return publish_graph(connection, tenant, graph, by=by, notes=notes)
 
 
-def publish_own(platform: Platform, tenant: str, data: Json, *, by: str) -> WorkflowVersion:
+def publish_own(platform: Platform, tenant: str, data: Json, *, by: str) -> Published:
     """Publish a workflow of the platform's own, under a name that is kept for it. See `publish`."""
     graph = documents.graph(data)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
 
-def publish_text(platform: Platform, tenant: str, text: str | bytes, *, by: str) -> WorkflowVersion:
+def publish_text(
+    platform: Platform, tenant: str, text: str | bytes, *, by: str, notes: str = ""
+) -> Published:
     """Publish from YAML or JSON as somebody wrote it: problems then tell their lines. See `publish`."""
     graph = documents.read_graph(text)
-    _check_name(graph)
+    check_name(graph.workflow)
     with session.transaction(platform.database) as connection:
-        return publish_graph(connection, tenant, graph, by=by)
+        return publish_graph(connection, tenant, graph, by=by, notes=notes)
 
 
-def publish_simple(platform: Platform, tenant: str, body: Json, *, by: str) -> WorkflowVersion:
+def publish_simple(platform: Platform, tenant: str, body: Json, *, by: str) -> Published:
     """Publish a version of a workflow from the body of `POST /graph/create`. Raises `Invalid`."""
     graph = simple(body)
-    _check_name(graph)
+    check_name(graph.workflow)
     with session.transaction(platform.database) as connection:
         return publish_graph(connection, tenant, graph, by=by)
 
@@ -322,15 +335,19 @@ def simple(body: Json) -> Graph:
 
 
 def publish_graph(
-    connection: Connection, tenant: str, graph: Graph, *, by: str, coming: Collection[str] = ()
-) -> WorkflowVersion:
+    connection: Connection,
+    tenant: str,
+    graph: Graph,
+    *,
+    by: str,
+    notes: str = "",
+    coming: Collection[str] = (),
+) -> Published:
     """Publish a version of a workflow from its graph. See `publish`.
 
     `coming` are workflows that the same transaction has yet to publish; it may name them already.
     """
-    graph = _agents(connection, tenant, graph)
-    _, problems = pins(connection, tenant, graph, coming=coming)
-    problems += _foreign(graph)
+    graph, problems = known_here(connection, tenant, graph, coming=coming)
     if problems:
         raise Invalid(problems, "the workflow names what is not registered")
     body = document.write(graph)
@@ -338,14 +355,17 @@ def publish_graph(
     checksum = digest(body)
     workflows.ensure(connection, tenant, graph.workflow)
     while True:
-        known = workflows.find(connection, tenant, graph.workflow, graph.version)
-        if known is not None and known.checksum == checksum:
-            return known
+        if graph.version is not None:
+            asked = Asked(exact=graph.version)
+            known = workflows.find(connection, tenant, graph.workflow, asked)
+        else:
+            known = workflows.highest(connection, tenant, graph.workflow)
+        # What is retired is no version to go on with, unless it is asked for by its number.
+        as_it_was = known is not None and known.checksum == checksum
+        if known is not None and as_it_was and (graph.version or known.retired_at is None):
+            return _published(known, fresh=False)
         if known is not None and graph.version is not None:
-            raise Conflict(
-                f"version {graph.version} of {graph.workflow} is published, with another "
-                "document; a version never changes: choose a new one"
-            )
+            raise unchangeable(known, "with another document; ")
         version = graph.version or _next(known)
         new = NewVersion(
             id=identity.new_run(),
@@ -354,6 +374,7 @@ def publish_graph(
             document={**body, "version": version},
             checksum=checksum,
             created_by=by,
+            notes=notes,
         )
         # Somebody else may have taken the number since: then theirs is looked at.
         if workflows.add(connection, tenant, new):
@@ -364,11 +385,29 @@ def publish_graph(
                 action="workflow.publish",
                 subject=f"workflow:{new.workflow}@{version}",
                 detail={"id": new.id},
+                why=notes,
                 after=checksum,
             )
             found = workflows.get(connection, tenant, new.id)
             assert found is not None
-            return found
+            return _published(found, fresh=True)
+
+
+def known_here(
+    connection: Connection, tenant: str, graph: Graph, *, coming: Collection[str] = ()
+) -> tuple[Graph, tuple[Problem, ...]]:
+    """A graph whose agents are told apart, and what keeps it from being published to a tenant."""
+    graph = _agents(connection, tenant, graph)
+    _, problems = pins(connection, tenant, graph, coming=coming)
+    return graph, (*_misnumbered(graph), *problems, *_foreign(graph))
+
+
+def unchangeable(version: WorkflowVersion, how: str = "") -> Conflict:
+    """Why a version does not become another one."""
+    return Conflict(
+        f"version {version.version} of {version.workflow} is published, {how}and a version never "
+        "changes; publish the document under another number, or without one to get the next"
+    )
 
 
 def pins(
@@ -383,16 +422,17 @@ def pins(
     problems: list[Problem] = []
     for reference in document.names_used(graph):
         if reference.kind == "workflow":
-            prefix = None if reference.version is None else str(reference.version)
-            version = workflows.newest(connection, tenant, reference.name, prefix)
-            if version is not None:
-                found[f"workflow:{reference.text}"] = version
+            version = named(connection, tenant, reference)
+            if version is not None and version.retired_at is None:
+                found[f"workflow:{reference.text}"] = version.id
+            elif version is not None:
+                problems.append(_retired(reference, version))
             elif reference.name not in {graph.workflow, *coming}:
                 problems.append(_missing(reference))
-    named = tuple(one for one in document.names_used(graph) if one.kind != "workflow")
-    names = sorted({reference.name for reference in named})
+    code = tuple(one for one in document.names_used(graph) if one.kind != "workflow")
+    names = sorted({reference.name for reference in code})
     known = functions.newest(connection, tenant, names)
-    for reference in named:
+    for reference in code:
         if isinstance(reference.version, str):
             problems.append(_missing(reference))
             continue
@@ -425,6 +465,12 @@ def pins(
     return found, problems
 
 
+def named(connection: Connection, tenant: str, reference: Reference) -> WorkflowVersion | None:
+    """The version of a workflow that a graph names; None where there is none of that kind."""
+    asked = LATEST if reference.version is None else numbers.asked(str(reference.version))
+    return None if asked is None else workflows.find(connection, tenant, reference.name, asked)
+
+
 def version(platform: Platform, tenant: str, id: str) -> WorkflowVersion:  # noqa: A002  # the column's name
     """A version of a workflow by its id. Raises `NotFound`."""
     with session.transaction(platform.database) as connection:
@@ -435,13 +481,23 @@ def version(platform: Platform, tenant: str, id: str) -> WorkflowVersion:  # noq
 
 
 def find(platform: Platform, tenant: str, name: str, version: str | None = None) -> WorkflowVersion:
-    """A version of a workflow by name, the latest unless one is named. Raises `NotFound`."""
+    """A version of a workflow by name, the latest unless one, or a range, is named.
+
+    Raises `NotFound`, and `Invalid` for what names no version.
+    """
+    asked = _asked(version)
     with session.transaction(platform.database) as connection:
-        found = workflows.find(connection, tenant, name, version)
-    if found is None:
-        asked = name if version is None else f"{name}@{version}"
-        raise NotFound(f"Workflow not found: {asked}")
-    return found
+        found = workflows.find(connection, tenant, name, asked)
+        other = workflows.highest(connection, tenant, name) if found is None else None
+    if found is not None:
+        return found
+    text = name if version is None else f"{name}@{version}"
+    if other is None or asked.exact is not None:
+        raise NotFound(f"Workflow not found: {text}")
+    raise NotFound(
+        f"Workflow not found: {text}; no release is of that kind, and pre-releases and retired "
+        f"versions are found by their numbers alone, such as {name}@{other.version}"
+    )
 
 
 def versions(
@@ -469,17 +525,14 @@ def _agents(connection: Connection, tenant: str, graph: Graph) -> Graph:
     """A list of steps whose agents are known: those that are workflows, and no functions, say so."""
     if graph.listing is None:
         return graph
-    named = [one for one in document.names_used(graph) if one.kind == "function"]
-    names = sorted({one.name for one in named})
+    agents = [one for one in document.names_used(graph) if one.kind == "function"]
+    names = sorted({one.name for one in agents})
     newest = functions.newest(connection, tenant, names)
     known = newest["function"].keys() | newest["tool"].keys()
     found = {
         one.text
-        for one in named
-        if one.name not in known
-        and workflows.newest(
-            connection, tenant, one.name, None if one.version is None else str(one.version)
-        )
+        for one in agents
+        if one.name not in known and named(connection, tenant, one) is not None
     }
     if not found:
         return graph
@@ -490,9 +543,9 @@ def _agents(connection: Connection, tenant: str, graph: Graph) -> Graph:
     return replace(said, places=graph.places)
 
 
-def _check_name(graph: Graph) -> None:
+def check_name(workflow: str) -> None:
     """Raise `Invalid` for a name that is the platform's own."""
-    if graph.workflow.startswith(words.OWN_NAMES):
+    if workflow.startswith(words.OWN_NAMES):
         message = f"names that begin with {words.OWN_NAMES} are the platform's own"
         raise Invalid([Problem(path="workflow", message=message, remedy="use another")])
 
@@ -502,6 +555,29 @@ def _name_problems(name: str) -> list[Problem]:
         return []
     remedy = "use up to 128 letters, digits, _ . and -, the first a letter or _"
     return [Problem(path="name", message=f"{name[:80]!r} is not a name", remedy=remedy)]
+
+
+def _published(found: WorkflowVersion, *, fresh: bool) -> Published:
+    told = {item.name: getattr(found, item.name) for item in fields(found)}
+    return Published(**told, fresh=fresh)
+
+
+def _asked(version: str | None) -> Asked:
+    """What a text asks for. Raises `Invalid`."""
+    if version is None:
+        return LATEST
+    if (found := numbers.asked(version)) is None:
+        message = f"{version[:80]!r} names no version"
+        remedy = "name one such as 1.2.0, or a range: latest, ^1.2, ~1.2.3, 1.x, '>=1,<2'"
+        raise Invalid([Problem(path="version", message=message, remedy=remedy)])
+    return found
+
+
+def _misnumbered(graph: Graph) -> Iterator[Problem]:
+    if graph.version is not None and not numbers.is_version(graph.version):
+        message = f"{graph.version} is no version as semver has it"
+        remedy = "write three numbers, such as 1.2.0; for a pre-release 1.2.0-rc.1"
+        yield Problem(path="version", message=message, remedy=remedy)
 
 
 def _is_guarded(connection: Connection, tenant: str, reference: Reference) -> bool:
@@ -520,6 +596,14 @@ def _foreign(graph: Graph) -> Iterator[Problem]:
                 message=f"no package here brings a kind {node.kind}",
                 remedy=f"install one with an entry point {node.kind} of the group {kinds.GROUP}",
             )
+
+
+def _retired(reference: Reference, version: WorkflowVersion) -> Problem:
+    return Problem(
+        path=reference.path,
+        message=f"version {version.version} of {version.workflow} is retired",
+        remedy="name another one, or a range",
+    )
 
 
 def _missing(reference: Reference) -> Problem:

@@ -173,6 +173,7 @@ def previous(platform: Platform, step: StepId, graph: Graph, version: str) -> li
         lines = rows.before(connection, run, {step.key: history.LAST})
         if not lines:
             raise NotFound(f"run {run.run} has no step {step.key}")
+        graph = graphs.of_run(connection, run, graph)
         (own,) = _trials(connection, run, lines[:1])
         place = Place(seq=lines[0].seq)
         parents = _with_parents(
@@ -213,7 +214,7 @@ def _setting(connection: Connection, run: RunId) -> Setting:
     if head is None:
         raise NotFound(f"Run not found: {run.run}")
     version = str(head.version_id)
-    graph = graphs.load(connection, run.tenant, version)
+    graph = graphs.of_run(connection, run, graphs.load(connection, run.tenant, version))
     return Setting(run=run.run, tenant=run.tenant, version=version, graph=graph)
 
 

@@ -22,7 +22,7 @@ from engine.formats import recording
 from engine.platform import Platform
 from engine.runs.records import READ_BYTES
 from engine.sessions import graph as sessions
-from engine.store import functions, policies, reads, recordings, workflows
+from engine.store import functions, migrations, policies, reads, recordings, workflows
 from engine.store.functions import Namespace
 from engine.store.ids import RunId
 
@@ -36,8 +36,8 @@ _PAGE = 500
 def export(platform: Platform, run: RunId, *, payloads: Payloads = "all") -> bytes:
     """A run as a file.
 
-    Raises `NotFound`, and `Conflict` for a run that has not ended, for a session, and where the file
-    would be larger than one may be.
+    Raises `NotFound`, and `Conflict` for a run that has not ended, for a session, for one that was
+    migrated, and where the file would be larger than one may be.
     """
     with reads.reading(platform.database) as connection:
         head = reads.run(connection, run)
@@ -47,6 +47,11 @@ def export(platform: Platform, run: RunId, *, payloads: Payloads = "all") -> byt
             raise Conflict(f"run {run.run} is {head.status}: export it when it has ended")
         if head.workflow == sessions.NAME:
             raise Conflict(f"run {run.run} is a session, which is decided by its client alone")
+        if migrations.of(connection, run):
+            raise Conflict(
+                f"run {run.run} was migrated, and a file holds the graph of one version; replay it "
+                "here, or export a fork of it"
+            )
     text = bytearray()
     for line in recording.write(_parts(platform, run, head, payloads=payloads)):
         text += line.encode()

@@ -211,9 +211,9 @@ def _enter(
     runs.create(
         connection,
         new,
-        version_id=head.version_id,
+        version_id=origin.under.version,
         rules=head.rules,
-        pins=canonical(head.pins),
+        pins=canonical(dict(origin.under.pins)),
         by=by,
         scopes=scopes,
         origin=None if started is None else (started.step, started.attempt, started.orphan),
@@ -229,8 +229,8 @@ def _enter(
     event = msg.Forked(
         at=codec.UNTIMED,
         by=by,
-        version=head.version_id,
-        pins=head.pins,
+        version=origin.under.version,
+        pins=origin.under.pins,
         run=run.run,
         seq=origin.line.seq,
         hash=bytes(origin.line.hash).hex(),

@@ -14,9 +14,13 @@ from engine.core.values import Json, digest
 from engine.errors import Conflict
 from engine.platform import Platform
 from engine.runs import graphs, identity, large, submission
-from engine.store import idempotency, session
+from engine.store import idempotency, session, workflows
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
+
+
+class KeyUsed(Conflict):
+    """This Idempotency-Key was used for another submission; use a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +48,9 @@ def submit(
 
     `asked` is what the key stands for, where that is not the version itself: who asks for the
     latest version, and asks again, gets the run there is, although another is the latest by
-    then. Raises `NotFound`, `Invalid` with every problem of the inputs, and `Conflict` when the
-    key was used for another submission. Large values are kept as blobs.
+    then. Raises `NotFound`, `Invalid` with every problem of the inputs, `KeyUsed` when the key was
+    used for another submission, and `Conflict` for a version that is retired. Large values are kept
+    as blobs.
     """
     run = RunId(tenant, identity.new_run())
     kept: Mapping[str, Json] = {}
@@ -91,6 +96,10 @@ def _submit(
             known = idempotency.claim(connection, idempotency_key, said, run)
             if known is not None:
                 return _replayed(tenant, known.run_id, same=known.digest == said)
+        if workflows.retired(connection, tenant, version_id):
+            raise Conflict(
+                f"this version of {graph.workflow} is retired; name another one, or a range"
+            )
         submission.enter(
             connection,
             tenant,
@@ -108,5 +117,5 @@ def _submit(
 
 def _replayed(tenant: str, run: str, *, same: bool) -> Submitted:
     if not same:
-        raise Conflict("this Idempotency-Key was used for another submission; use a new one")
+        raise KeyUsed
     return Submitted(run=RunId(tenant, run), replayed=True)

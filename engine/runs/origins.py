@@ -18,6 +18,7 @@ from engine.core.state import State, Within
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound, OutOfReach
 from engine.runs import graphs, large, submission, views
+from engine.runs.graphs import Under
 from engine.sessions import graph as sessions
 from engine.store import history, payloads, reads, shreds
 from engine.store.ids import RunId
@@ -45,6 +46,8 @@ class Origin:
 
     run: RunId
     head: Row[Any]
+    #: The version that it was under there.
+    under: Under
     graph: Graph
     line: Row[Any]
     state: State
@@ -73,11 +76,13 @@ def of(connection: Connection, run: RunId, seq: int) -> Origin:
     if why := forking.obstacle(state):
         raise Conflict(f"no run can go on from line {seq} of run {run.run}: {why}")
     (line,) = history.read(connection, run, after=seq - 1, upto=seq)
+    under = graphs.under(connection, run, seq, version=head.version_id, pins=head.pins)
     first = told(connection, run)
     return Origin(
         run=run,
         head=head,
-        graph=graphs.load(connection, run.tenant, head.version_id),
+        under=under,
+        graph=graphs.load(connection, run.tenant, under.version),
         line=line,
         state=state,
         inputs=first.get("inputs", {}),

@@ -111,7 +111,7 @@ def read(connection: Connection, run: RunId, room: Room) -> Record | None:
     return Record(
         run=run,
         head=head,
-        graph=graphs.load(connection, run.tenant, head.version_id),
+        graph=graphs.of_run(connection, run, graphs.load(connection, run.tenant, head.version_id)),
         lines=lines,
         calls=calls,
         charges=_charges(reads.charges(connection, run), lines, calls),

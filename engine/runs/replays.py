@@ -19,8 +19,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
+from engine.core import messages as msg
 from engine.core import replay as core
 from engine.core.decide import RULES
+from engine.core.graph import Graph
 from engine.core.replay import Recorded
 from engine.core.values import Json
 from engine.errors import Conflict, Damaged, NotFound
@@ -95,7 +97,8 @@ def of_itself(platform: Platform, run: RunId, *, seconds: float = SECONDS) -> Re
         head = reads.run(connection, run)
         if head is None:
             raise NotFound(f"Run not found: {run.run}")
-        graph = graphs.load(connection, run.tenant, str(head.version_id))
+        under = graphs.under(connection, run, 0, version=str(head.version_id), pins=head.pins)
+        graph = graphs.load(connection, run.tenant, under.version)
     if head.rules != RULES:
         raise Conflict(
             f"run {run.run} was decided by rules number {head.rules}, and this release knows {RULES}"
@@ -103,7 +106,9 @@ def of_itself(platform: Platform, run: RunId, *, seconds: float = SECONDS) -> Re
     reader = Reader(platform, run.tenant)
     replay, complete = core.begun(run.run), True
     for line in _lines(platform, run, upto=head.seq):
-        replay = core.heard(graph, platform.policy, replay, line, read=reader)
+        then = _then(platform, run, line)
+        replay = core.heard(graph, platform.policy, replay, line, then=then, read=reader)
+        graph = then or graph
         if replay.first is not None:
             break
         if time.monotonic() > end:
@@ -132,6 +137,14 @@ def of_itself(platform: Platform, run: RunId, *, seconds: float = SECONDS) -> Re
         complete=complete,
         unknown=tuple(unknown),
     )
+
+
+def _then(platform: Platform, run: RunId, line: Recorded) -> Graph | None:
+    """The graph that a run goes on under from a line on, of a line that says so."""
+    if not isinstance(line.record, msg.Migrated):
+        return None
+    with reads.reading(platform.database) as connection:
+        return graphs.load(connection, run.tenant, line.record.version)
 
 
 def against_version(

@@ -135,7 +135,8 @@ def _asked(platform: Platform, run: RunId, step: str, seq: int, edits: Edits) ->
         state = views.folded(connection, run, seq)
         head = reads.run(connection, run)
         assert head is not None
-        graph = graphs.load(connection, run.tenant, head.version_id)
+        under = graphs.under(connection, run, seq, version=head.version_id, pins=head.pins)
+        graph = graphs.load(connection, run.tenant, under.version)
     key = msg.StepKey(step)
     if state.steps[key].status is not StepStatus.REQUESTED:
         raise Conflict(f"step {step} is passed by the coordinator itself: it has no result")

@@ -109,6 +109,8 @@ def _ask(
     """Leave the request in the inbox of its run."""
     seq = _check(connection, run, place)
     origin = origins.of(connection, run, seq)
+    if origin.state.moved != states.state(runs.glance(connection, run), {}).moved:
+        raise _elsewhere(run)
     if why := rollback.obstacle(origin.state):
         raise Conflict(f"run {run.run} cannot go back to line {seq}: {why}")
     variables = origins.edited(origin, edits, kept).applied(origin.state.variables)
@@ -159,6 +161,13 @@ def _cannot(run: RunId, state: State) -> Conflict:
     return Conflict(f"run {run.run} cannot go back: it {why}")
 
 
+def _elsewhere(run: RunId) -> Conflict:
+    return Conflict(
+        f"run {run.run} cannot go back to there: it has come under another version of its workflow "
+        "since; migrate it back and go to a line after that, or fork it from there"
+    )
+
+
 def _went(platform: Platform, run: RunId, asked: _Asked) -> WentBack | None:
     """What came of a request; None while it waits in the inbox."""
     with reads.reading(platform.database) as connection:
@@ -169,7 +178,8 @@ def _went(platform: Platform, run: RunId, asked: _Asked) -> WentBack | None:
         request = views.record(line)
         went = views.record(following[0]) if following else None
         if not isinstance(went, msg.RollBack):
-            raise _cannot(run, states.state(runs.glance(connection, run), {}))
+            state = states.state(runs.glance(connection, run), {})
+            raise _elsewhere(run) if rollback.goes(state) else _cannot(run, state)
         before = views.folded(connection, run, seq - 1)
         charged = usage.of_run(connection, run)
     return WentBack(

@@ -21,7 +21,7 @@ from engine.store.steps import StepRow
 #: The fields of the state that lie in `run.head`.
 _HEAD = (
     *("visited", "iterations", "tokens", "scopes", "reducers", "shared", "maps", "undoing"),
-    *("afresh", "compensate", "governed", "spent", "halted", "waived", "memory", "within"),
+    *("afresh", "compensate", "governed", "spent", "halted", "waived", "memory", "moved", "within"),
 )
 #: Ownership is no business of the core.
 _OWNED = frozenset({StepStatus.HELD, StepStatus.LEASED, StepStatus.REPORTED})

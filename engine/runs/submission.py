@@ -55,13 +55,13 @@ def enter(
     """
     run = run or RunId(tenant, identity.new_run())
     given = _checked(graph, inputs, kept)
-    pins = _pins(connection, tenant, graph, version_id)
+    found = pins(connection, tenant, graph, version_id)
     runs.create(
         connection,
         run,
         version_id=version_id,
         rules=RULES,
-        pins=canonical(pins),
+        pins=canonical(found),
         by=by,
         scopes=scopes,
         origin=None if origin is None else (origin.step, origin.attempt, origin.orphan),
@@ -72,7 +72,7 @@ def enter(
         by=by,
         version=version_id,
         inputs=given,
-        pins=pins,
+        pins=found,
         reducers=remembered.reducers(graph),
         shared=tuple(sorted(graph.shared)),
     )
@@ -102,10 +102,10 @@ def _checked(graph: Graph, inputs: Mapping[str, Json], kept: Mapping[str, Json])
         raise too_large(message) from None
 
 
-def _pins(
+def pins(
     connection: Connection, tenant: str, graph: Graph, version_id: str
 ) -> dict[str, int | str]:
-    """The version of everything that the graph names, for the run to keep to.
+    """The version of everything that the graph names, for the run to keep to. Raises `Invalid`.
 
     A workflow that runs itself runs the version that it is.
     """

@@ -31,6 +31,7 @@ from engine.broker import Hint
 from engine.core import codec, deadlines
 from engine.core import messages as msg
 from engine.core.decide import Turn, advance, outputs
+from engine.core.fold import evolve
 from engine.core.graph import Graph
 from engine.core.policy import Policy
 from engine.core.references import Read
@@ -50,6 +51,7 @@ from engine.runs import (
     large,
     ledgers,
     locks,
+    moves,
     policies,
     requests,
     states,
@@ -59,6 +61,7 @@ from engine.runs.children import Parent
 from engine.runs.guard import Guard
 from engine.runs.hearing import Letter
 from engine.runs.letters import ticked
+from engine.runs.moves import Moved
 from engine.runs.requests import Desk, Sitting
 from engine.store import (
     checkpoints,
@@ -89,6 +92,9 @@ _OF_RUNS = (
     | msg.ResumeRequested
     | msg.RollbackRequested
     | msg.Ticked
+    | msg.MigrateRequested
+    | msg.Migrated
+    | msg.NotMigrated
     | msg.Governed
     | msg.UndoFound
     | msg.NothingToUndo
@@ -136,6 +142,8 @@ class _Taken:
     started: Sequence[RunId]
     #: What it gives, once it is completed.
     outputs: Mapping[str, Json] | None
+    #: Under which other versions it went on, one after the other; `before` is as after the last.
+    moved: Sequence[Moved] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,8 +373,12 @@ def _named_steps(
     wanted |= {StepId(row.tenant_id, row.id, key) for row in rows for key in states.maps(row)}
     found: dict[RunId, dict[msg.StepKey, Step]] = {run: {} for run in letters}
     unknown = sorted(wanted - known.keys())
-    loaded = steps.load(connection, unknown) if unknown else ()
-    for row in (*(known[step] for step in wanted & known.keys()), *loaded):
+    loaded = [*steps.load(connection, unknown)] if unknown else []
+    for run, received in letters.items():
+        if any(isinstance(letter.event, msg.MigrateRequested) for letter in received):
+            # Where every step stands matters to it.
+            loaded += steps.load_all(connection, run)
+    for row in (*loaded, *(known[step] for step in wanted & known.keys())):
         step = states.step(row)
         found[RunId(row.tenant_id, row.run_id)][step.key] = step
     return found
@@ -386,6 +398,7 @@ def _turn(
     graph = graphs.load(connection, run.tenant, row.version_id)
     before = states.state(row, named[run])
     read = _reader(run, at_hand)
+    parent = Parent.of(row)
     guarding = Guard(
         connection=connection,
         governance=policies.governance(connection, run.tenant, row.governance),
@@ -400,38 +413,59 @@ def _turn(
         read=read,
         started_at=row.started_at,
     )
-    heard = hearing.hear(guarding, before, letters[run])
-    turn = advance(graph, policy, before, heard.events, read=read)
-    _keep_items(connection, run, _added(turn.entries))
     # What is answered here was said last, though the lock is older than the last letter.
     now = max(row.now, letters[run][-1].event.at)
-    sitting = Sitting(now=now, after=row.seq, entries=turn.entries)
-    desk = Desk(
-        connection=connection,
-        parent=Parent.of(row),
-        graph=graph,
-        read=read,
-        kept=at_hand.kept,
-        guard=guarding,
-    )
-    waiting: list[Wait] = [*heard.waits]
+    sitting = Sitting(now=now, after=row.seq, entries=())
+    turn = Turn(state=before, entries=())
+    heard_letters: list[Letter] = []
+    waiting: list[Wait] = []
     started: list[RunId] = []
-    while (said := requests.answers(desk, turn.state, sitting)).events:
-        turn = advance(graph, policy, turn.state, said.events, read=read)
+    moved_on: list[Moved] = []
+    version: str = row.version_id
+    for part in moves.parts(letters[run]):
+        heard = hearing.hear(guarding, turn.state, part)
+        turn = advance(graph, policy, turn.state, heard.events, read=read)
         sitting = replace(sitting, entries=sitting.entries + turn.entries)
-        waiting += said.waits
-        started += said.started
-        _keep_items(connection, run, ((key, 0, found) for key, found in said.items.items()))
+        _keep_items(connection, run, _added(turn.entries))
+        heard_letters += heard.letters
+        waiting += heard.waits
+        if isinstance(request := part[-1].event, msg.MigrateRequested):
+            moved = moves.answered(
+                connection, graph, turn.state, request, parent=parent, was=version
+            )
+            graph, parent = moved.graph, moved.parent
+            guarding = replace(guarding, graph=graph)
+            seq = row.seq + len(sitting.entries) + 1
+            turn = advance(graph, policy, turn.state, [moved.answer], read=read)
+            sitting = replace(sitting, entries=sitting.entries + turn.entries)
+            if isinstance(moved.answer, msg.Migrated):
+                moved_on.append(replace(moved, seq=seq))
+                before, version = evolve(before, moved.answer), moved.answer.version
+        desk = Desk(
+            connection=connection,
+            parent=parent,
+            graph=graph,
+            read=read,
+            kept=at_hand.kept,
+            guard=guarding,
+        )
+        while (said := requests.answers(desk, turn.state, sitting)).events:
+            turn = advance(graph, policy, turn.state, said.events, read=read)
+            sitting = replace(sitting, entries=sitting.entries + turn.entries)
+            waiting += said.waits
+            started += said.started
+            _keep_items(connection, run, ((key, 0, found) for key, found in said.items.items()))
     return _Taken(
         run=run,
         row=row,
         graph=graph,
         before=before,
         turn=replace(turn, entries=sitting.entries),
-        letters=heard.letters,
+        letters=heard_letters,
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
         started=started,
         outputs=_outputs(graph, turn.state, read),
+        moved=moved_on,
     )
 
 
@@ -516,6 +550,9 @@ def _write(
         carrying.back(connection, one.run, one.turn.entries)
     # Before its steps: whoever takes one of them there needs the run as it is now.
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
+    for one in turned:
+        if one.moved:
+            moves.write(connection, one.run, one.moved, one.before.steps.values())
     moved = {one.run: _moved(one) for one in going}
     ready = [hint for one in going for hint in _ready(one, moved[one.run])]
     saved = steps.save(
@@ -593,9 +630,10 @@ def _tell(connection: Connection, turned: Sequence[_Taken]) -> list[RunId]:
         inbox.put(connection, [ticked(run) for run in undoing])
     if endings:
         told += children.tell(connection, endings)
-    if parents := [one.run for one in turned if one.graph.children]:
+    # A run that was moved may have let go of something that its graph does not know any more.
+    if parents := [one.run for one in turned if one.graph.children or one.moved]:
         told += children.let_go(connection, parents)
-    if holders := [one for one in turned if one.graph.locks]:
+    if holders := [one for one in turned if one.graph.locks or one.moved]:
         told += locks.give_up(
             connection,
             {

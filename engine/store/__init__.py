@@ -9,9 +9,9 @@ per connection (`session.Statement`).
 the row is the outbox of its message), `inbox` (events that wait for a turn), `wait` (what a step
 waits for, gone with it), `event` (sent from outside, until a step claims it or its time is over),
 `lock` (one row while somebody holds it), `blob` (a row for each value that lies outside of them),
-`tenant` (its number of changes of policies), `policy` (which version is in force).
+`tenant` (its number of changes of policies), `policy` (which version is in force), `workflow_draft`.
 *Appended*: history, payloads, attempts, results, refusals, calls, pins, logs, checkpoints,
-references to blobs; what people were asked, what they said, and how it was settled (`question`,
+references to blobs, versions that a run was under (`migrations`); what people were asked, what they said, and how it was settled (`question`,
 `answer`, `verdict`); our roles may insert and select there, nothing else. These are partitioned by
 range of run id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
 Versions of policies are appended, too, and says that people hand to others (`delegation`,

@@ -251,11 +251,32 @@ INVARIANTS = (
             'has another version, other pins or another origin than it was submitted with' AS detail
         FROM run r JOIN history h ON h.tenant_id = r.tenant_id AND h.run_id = r.id AND h.seq = 1
         WHERE $RUNS(r.id) AND h.kind IN ('RunSubmitted', 'Forked')
-            AND (h.body->>'version' IS DISTINCT FROM r.version_id::text
-                OR coalesce(h.body->'pins', '{}'::json)::jsonb <> r.pins::jsonb
+            AND (h.body->>'version' IS DISTINCT FROM
+                    coalesce((SELECT m.was FROM migration m WHERE m.tenant_id = r.tenant_id
+                        AND m.run_id = r.id ORDER BY m.seq LIMIT 1), r.version_id)::text
+                OR coalesce(h.body->'pins', '{}'::json)::jsonb <>
+                    coalesce((SELECT m.was_pins FROM migration m WHERE m.tenant_id = r.tenant_id
+                        AND m.run_id = r.id ORDER BY m.seq LIMIT 1), r.pins)::jsonb
                 OR h.body->>'by' IS DISTINCT FROM r.submitted_by
                 OR h.body->>'run' IS DISTINCT FROM r.forked_run::text
                 OR (h.body->>'seq')::bigint IS DISTINCT FROM r.forked_seq)
+        """,
+    ),
+    Invariant(
+        name="run_is_where_it_was_migrated_to",
+        says="A run is under the version that its last migration says, and each is a line of history.",
+        sql="""
+        SELECT m.tenant_id, m.run_id, 'line ' || m.seq AS subject,
+            'the run was migrated otherwise, or is under another version by now' AS detail
+        FROM migration m JOIN run r ON r.tenant_id = m.tenant_id AND r.id = m.run_id
+        LEFT JOIN history h ON h.tenant_id = m.tenant_id AND h.run_id = m.run_id AND h.seq = m.seq
+        LEFT JOIN LATERAL (SELECT n.was FROM migration n WHERE n.tenant_id = m.tenant_id
+            AND n.run_id = m.run_id AND n.seq > m.seq ORDER BY n.seq LIMIT 1) later ON true
+        WHERE $RUNS(m.run_id)
+            AND (h.kind IS DISTINCT FROM 'Migrated'
+                OR h.body->>'version' IS DISTINCT FROM m.version_id::text
+                OR h.body->>'was' IS DISTINCT FROM m.was::text
+                OR m.version_id <> coalesce(later.was, r.version_id))
         """,
     ),
     Invariant(

@@ -387,12 +387,33 @@ workflow_version = Table(
     _text("created_by"),
     _now("created_at"),
     Column("imported", Boolean, nullable=False, server_default=text("false")),
+    _text("notes", server_default=text("''")),
+    _time("retired_at"),
+    _text("retired_by", nullable=True),
     _key("id"),
     UniqueConstraint("tenant_id", "workflow", "version"),
     ForeignKeyConstraint(["tenant_id", "workflow"], ["workflow.tenant_id", "workflow.name"]),
     _check(
         "version ~ '^[0-9]{1,9}[.][0-9]{1,9}[.][0-9]{1,9}(-[0-9A-Za-z.-]+)?([+][0-9A-Za-z.-]+)?$'"
     ),
+    _check("length(notes) <= 4000"),
+    _check("(retired_at IS NULL) = (retired_by IS NULL)", "workflow_version_retired_by_somebody"),
+)
+workflow_draft = Table(
+    "workflow_draft",
+    metadata,
+    _text("tenant_id"),
+    _text("workflow"),
+    _integer("revision"),
+    _text("text"),
+    _text("created_by"),
+    _now("created_at"),
+    _text("saved_by"),
+    _now("saved_at"),
+    _key("workflow"),
+    _of_tenant(),
+    _check("length(workflow) BETWEEN 1 AND 200"),
+    _check("revision >= 1"),
 )
 
 agent = Table(
@@ -727,6 +748,25 @@ inbox = Table(
 )
 Index("inbox_oldest", inbox.c.received_at)
 
+migration = Table(
+    "migration",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _bigint("seq"),
+    _uuid("version_id"),
+    _uuid("was"),
+    _json("was_pins"),
+    _key("run_id", "seq"),
+    ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+    ForeignKeyConstraint(
+        ["tenant_id", "version_id"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "was"], ["workflow_version.tenant_id", "workflow_version.id"]
+    ),
+    _check("seq > 0"),
+)
 history = _appended(
     "history",
     _bigint("seq"),

@@ -1,22 +1,28 @@
 """Workflows and their versions: published once, never changed.
 
-A version is known by its id, or by name and semver. The *latest* one is the highest release;
-a pre-release is the latest only where there is no release. The version of a run that was recorded
-elsewhere is kept for that run alone: nobody finds it here, and nobody can run it.
+A version is known by its id, or by name and semver. What asks for more than one of them gets the
+highest release that is not retired (`core.versions`); a version that is retired is known by its id and
+its number alone.
+The version of a run that was recorded elsewhere is kept for that run alone: nobody finds it here, and nobody
+can run it.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from engine.core import transitions
 from engine.core.values import Json
-from engine.store.tables import workflow, workflow_version
+from engine.core.versions import Asked, Numbers
+from engine.store.ids import RunId
+from engine.store.tables import run, workflow, workflow_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,8 @@ class NewVersion:
     document: Json
     checksum: str
     created_by: str
+    #: What whoever publishes it says of it.
+    notes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +44,9 @@ class WorkflowVersion(NewVersion):
     """A published version."""
 
     created_at: datetime
+    #: When it was retired, and by whom; None: it is not.
+    retired_at: datetime | None
+    retired_by: str | None
 
 
 def ensure(connection: Connection, tenant: str, name: str) -> None:
@@ -63,6 +74,7 @@ def add(connection: Connection, tenant: str, new: NewVersion) -> bool:
             document=new.document,
             checksum=new.checksum,
             created_by=new.created_by,
+            notes=new.notes,
         )
         .on_conflict_do_nothing(index_elements=["tenant_id", "workflow", "version"])
     )
@@ -86,34 +98,107 @@ def document(connection: Connection, tenant: str, id: str) -> str | None:  # noq
     ).scalar_one_or_none()
 
 
-def find(
-    connection: Connection, tenant: str, name: str, version: str | None = None
-) -> WorkflowVersion | None:
-    """A version of a workflow by its number; the latest unless one is named."""
+def find(connection: Connection, tenant: str, name: str, asked: Asked) -> WorkflowVersion | None:
+    """The version of a workflow that is asked for; by its number although it is retired."""
     statement = (
         select(workflow_version)
         .where(_of(tenant), workflow_version.c.workflow == name)
         .order_by(*_latest_first())
         .limit(1)
     )
-    if version is not None:
-        statement = statement.where(workflow_version.c.version == version)
+    if asked.exact is not None:
+        statement = statement.where(workflow_version.c.version == asked.exact)
+    else:
+        early = _core().like("%-%")
+        statement = statement.where(
+            ~early, workflow_version.c.retired_at.is_(None), _numbers() >= _array(asked.low)
+        )
+        if asked.high is not None:
+            statement = statement.where(_numbers() < _array(asked.high))
     row = connection.execute(statement).first()
     return None if row is None else _version(row)
 
 
-def newest(connection: Connection, tenant: str, name: str, prefix: str | None) -> str | None:
-    """The id of the latest version whose number begins so: `1`, `1.2`, `1.2.0`; None: of all."""
-    statement = (
-        select(workflow_version.c.id)
+def highest(connection: Connection, tenant: str, name: str) -> WorkflowVersion | None:
+    """The version after which the next one counts: the highest release, else a pre-release."""
+    row = connection.execute(
+        select(workflow_version)
         .where(_of(tenant), workflow_version.c.workflow == name)
         .order_by(*_latest_first())
         .limit(1)
+    ).first()
+    return None if row is None else _version(row)
+
+
+def hold(connection: Connection, tenant: str, id: str) -> None:  # noqa: A002  # see get
+    """Let nobody begin a run of a version before the transaction is over."""
+    connection.execute(
+        select(workflow_version.c.id)
+        .where(workflow_version.c.tenant_id == tenant, workflow_version.c.id == id)
+        .with_for_update()
     )
-    if prefix is not None:
-        number = workflow_version.c.version
-        statement = statement.where((number == prefix) | number.startswith(f"{prefix}."))
-    return connection.execute(statement).scalar_one_or_none()
+
+
+def retire(connection: Connection, tenant: str, id: str, *, by: str) -> bool:  # noqa: A002  # see get
+    """Retire a version; False when it was already."""
+    statement = (
+        update(workflow_version)
+        .where(
+            workflow_version.c.tenant_id == tenant,
+            workflow_version.c.id == id,
+            workflow_version.c.retired_at.is_(None),
+        )
+        .values(retired_at=func.clock_timestamp(), retired_by=by)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def retired(connection: Connection, tenant: str, id: str) -> bool:  # noqa: A002  # see get
+    """Whether a version is retired."""
+    statement = select(workflow_version.c.retired_at.is_not(None)).where(
+        workflow_version.c.tenant_id == tenant, workflow_version.c.id == id
+    )
+    return bool(connection.execute(statement).scalar_one_or_none())
+
+
+def live_runs(
+    connection: Connection,
+    tenant: str,
+    id: str,  # noqa: A002  # see get
+    *,
+    limit: int,
+) -> tuple[RunId, ...]:
+    """Runs that have not ended and are of a version, or have pinned it; the newest."""
+    terminal = [status.value for status in transitions.TERMINAL]
+    pinned = func.strpos(cast(run.c.pins, Text), id) > 0
+    statement = (
+        select(run.c.id)
+        .where(
+            run.c.tenant_id == tenant,
+            run.c.status.not_in(terminal),
+            (run.c.version_id == id) | pinned,
+        )
+        .order_by(run.c.id.desc())
+        .limit(limit)
+    )
+    return tuple(RunId(tenant, found) for found in connection.execute(statement).scalars())
+
+
+def naming(connection: Connection, tenant: str, name: str) -> tuple[WorkflowVersion, ...]:
+    """Versions that are not retired and may name a workflow in their documents, newest first."""
+    text = cast(workflow_version.c.document, Text)
+    # As JSON is written into the column, without its quotes.
+    written = json.dumps(name)[1:-1]
+    statement = (
+        select(workflow_version)
+        .where(
+            _of(tenant),
+            workflow_version.c.retired_at.is_(None),
+            (func.strpos(text, f'"{written}"') > 0) | (func.strpos(text, f'"{written}@') > 0),
+        )
+        .order_by(workflow_version.c.id.desc())
+    )
+    return tuple(map(_version, connection.execute(statement)))
 
 
 def page(
@@ -141,9 +226,13 @@ def page(
 def latest(
     connection: Connection, tenant: str, *, after: str = "", limit: int = 100
 ) -> tuple[WorkflowVersion, ...]:
-    """The latest version of every workflow, by name, after a name."""
+    """The latest version of every workflow, by name, after a name.
+
+    Where it has no release that is not retired, what is there at all.
+    """
     rank = func.row_number().over(
-        partition_by=workflow_version.c.workflow, order_by=_latest_first()
+        partition_by=workflow_version.c.workflow,
+        order_by=(workflow_version.c.retired_at.is_not(None), *_latest_first()),
     )
     ranked = (
         select(workflow_version, rank.label("rank"))
@@ -162,9 +251,21 @@ def _of(tenant: str) -> ColumnElement[bool]:
 
 
 def _latest_first() -> tuple[ColumnElement[Any], ...]:
-    core = func.split_part(workflow_version.c.version, "+", 1)
-    numbers = cast(func.string_to_array(func.split_part(core, "-", 1), "."), ARRAY(BIGINT))
-    return core.like("%-%"), numbers.desc(), workflow_version.c.id.desc()
+    return _core().like("%-%"), _numbers().desc(), workflow_version.c.id.desc()
+
+
+def _core() -> ColumnElement[str]:
+    """The number of a version, but for what it was built from."""
+    return func.split_part(workflow_version.c.version, "+", 1)
+
+
+def _numbers() -> ColumnElement[Any]:
+    """The three numbers of a version."""
+    return cast(func.string_to_array(func.split_part(_core(), "-", 1), "."), ARRAY(BIGINT))
+
+
+def _array(numbers: Numbers) -> ColumnElement[Any]:
+    return cast(literal(list(numbers), ARRAY(BIGINT)), ARRAY(BIGINT))
 
 
 def _version(row: Row[Any]) -> WorkflowVersion:
@@ -176,4 +277,7 @@ def _version(row: Row[Any]) -> WorkflowVersion:
         checksum=row.checksum,
         created_by=row.created_by,
         created_at=row.created_at,
+        notes=row.notes,
+        retired_at=row.retired_at,
+        retired_by=row.retired_by,
     )

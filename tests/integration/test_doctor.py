@@ -247,6 +247,14 @@ PLANTS: Mapping[str, list[Plant]] = {
         Plant("ready", "UPDATE run SET submitted_by = 'eve' WHERE id = :run", "run"),
         Plant("ready", "UPDATE run SET forked_run = id, forked_seq = 1 WHERE id = :run", "run"),
     ],
+    "run_is_where_it_was_migrated_to": [
+        Plant(
+            "done",
+            "INSERT INTO migration (tenant_id, run_id, seq, version_id, was, was_pins)"
+            " SELECT tenant_id, id, 2, version_id, version_id, pins FROM run WHERE id = :run",
+            "line 2",
+        ),
+    ],
     "reported_step_has_its_event": [
         Plant(
             "leased",

@@ -29,8 +29,12 @@ ROWS: Mapping[str, str] = {
     "workflow": "(tenant_id, name) VALUES ('acme', 'w')",
     "workflow_version": "(tenant_id, id, workflow, version, document, checksum, created_by)"
     f" VALUES ('acme', '{RUN}', 'w', '1.0.0', '{{}}', 'c', 'me')",
+    "workflow_draft": "(tenant_id, workflow, revision, text, created_by, saved_by)"
+    " VALUES ('acme', 'w', 1, 'x', 'me', 'me')",
     "run": "(tenant_id, id, version_id, root, rules, submitted_by)"
     f" VALUES ('acme', '{RUN}', '{RUN}', '{RUN}', 1, 'me')",
+    "migration": "(tenant_id, run_id, seq, version_id, was, was_pins)"
+    f" VALUES ('acme', '{RUN}', 1, '{RUN}', '{RUN}', '{{}}')",
     "step": "(tenant_id, run_id, key, node, iteration, status, attempt, wake_at)"
     f" VALUES ('acme', '{RUN}', 'a#1', 'a', 1, 'ready', 1, now())",
     "inbox": f"(tenant_id, run_id, kind, format, body) VALUES ('acme', '{RUN}', 'Woke', 1, '{{}}')",
@@ -124,6 +128,8 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
     **dict.fromkeys(("unknown_request", "checkpoint_name"), _READ_AND_APPEND),
     "tool": _READ_AND_APPEND | {"UPDATE"},
+    "workflow_draft": _READ_AND_APPEND | {"DELETE"},
+    "migration": _READ_AND_APPEND,
     "run": _READ_AND_APPEND,
     "step": _READ_AND_APPEND | {"UPDATE", "DELETE"},
     "inbox": _READ_AND_APPEND | {"UPDATE", "DELETE"},
@@ -156,7 +162,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         **dict.fromkeys(("tenant", "principal", "policy", "policy_version"), frozenset({"SELECT"})),
         **dict.fromkeys(("secret", "capability"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
-        "history": frozenset({"SELECT"}),
+        **dict.fromkeys(("history", "migration"), frozenset({"SELECT"})),
         "payload": _READ_AND_APPEND,
         **dict.fromkeys(("inbox", "refusal", "blob_reference"), frozenset({"INSERT"})),
         **dict.fromkeys(
@@ -214,9 +220,12 @@ def test_control_moves_a_run_but_never_what_was_submitted(database: str) -> None
             "stuck_until",
             "finished_at",
             "wake_at",
+            # Under which version it goes on, when it is migrated.
+            "version_id",
+            "pins",
         ):
             assert _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
-        for column in ("tenant_id", "id", "version_id", "pins", "submitted_by", "created_at"):
+        for column in ("tenant_id", "id", "root", "submitted_by", "created_at"):
             assert not _allowed(cursor, "celeriac_control", f"UPDATE run SET {column} = {column}")
 
 
@@ -272,6 +281,19 @@ def test_control_can_end_a_key_but_not_turn_it_into_another(database: str) -> No
         for column in ("hash", "roles", "tenant_id", "name", "user_id", "scopes"):
             statement = f"UPDATE api_key SET {column} = {column}"
             assert not _allowed(cursor, "celeriac_control", statement)
+
+
+def test_control_retires_a_version_but_never_alters_it(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for column in ("retired_at", "retired_by"):
+            statement = f"UPDATE workflow_version SET {column} = {column}"
+            assert _allowed(cursor, "celeriac_control", statement)
+            assert not _allowed(cursor, "celeriac_worker", statement)
+        for column in ("tenant_id", "id", "workflow", "version", "document", "checksum", "notes"):
+            statement = f"UPDATE workflow_version SET {column} = {column}"
+            assert not _allowed(cursor, "celeriac_control", statement)
+        assert not _allowed(cursor, "celeriac_control", "DELETE FROM workflow_version")
 
 
 def test_control_puts_policies_in_force_but_never_alters_them(database: str) -> None:

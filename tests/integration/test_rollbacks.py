@@ -17,6 +17,7 @@ from engine.runs import (
     diagrams,
     explanations,
     launch,
+    migrations,
     replays,
     restarts,
     rollbacks,
@@ -143,6 +144,22 @@ def test_nobody_goes_back_to_a_thread_that_keeps_a_lock(world: World) -> None:
     assert live(world.main, run) == {"a#2": "ready"}
     other = submit(world.main, publish(world.main, {**document, "workflow": "other"}))
     assert live(world.main, other) == {"a#1": "ready"}
+
+
+def test_nobody_goes_back_to_before_another_version(world: World) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    publish(world.main, {**LINE, "version": "2.0.0", "outputs": {"given": 1}})
+    before = start(world, run)
+    assert migrations.migrate(world.main, run, "2.0.0", by="ada").migrated
+    with pytest.raises(Conflict, match="under another version of its workflow since; migrate"):
+        back(world, run, before)
+    moved = line_of(world.main, run, "Migrated")
+    back(world, run, moved)
+    assert live(world.main, run) == {"a#2": "ready"}
+    world.do(run, "a#2")
+    world.do(run, "b#1")
+    assert views.run(world.main, run).status == "completed"
+    assert diverges(world, run) is None
 
 
 def test_edits_that_the_workflow_does_not_take_change_nothing(world: World) -> None:

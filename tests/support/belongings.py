@@ -47,6 +47,7 @@ def of(control: Platform, worker: Platform) -> dict[str, str]:
         process = api.post("/api/graph-bundle/upload", data={"file": archive()}).json["processId"]
         given = delegation(api, asking)
         put(api)
+        api.send("PUT", "/api/v1/drafts/thing", json={**LINE, "workflow": "thing"})
     return {
         "api_key": key_id(target),
         **begun,
@@ -160,7 +161,9 @@ def bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     }
     return {
         "workflows.publish": {"json": LINE},
+        "drafts.save": {"json": LINE},
         "runs.submit": {"json": {"version_id": things["version_id"]}},
+        "runs.migrate": {"json": {"to": "1.0.0"}},
         "runs.act_on_many": {
             "json": {"action": "pause", "filter": {"ids": [things["run_id"]]}, "limit": 1}
         },

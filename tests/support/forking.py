@@ -79,7 +79,7 @@ def after(main: Platform, run: RunId, step: str) -> int:
     return next(point.seq for point in views.checkpoints(main, run) if point.step == step)
 
 
-def line_of(main: Platform, run: RunId, kind: str, step: str) -> int:
-    """The first line of a kind about a step."""
+def line_of(main: Platform, run: RunId, kind: str, step: str | None = None) -> int:
+    """The first line of a kind, about a step or about the run."""
     lines = views.history(main, run, limit=1000)
     return next(one.seq for one in lines if one.kind == kind and one.body.get("step") == step)

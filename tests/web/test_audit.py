@@ -47,6 +47,8 @@ ASKING = frozenset(
         *("validation.check_graph", "validation.check_node_name"),
         *("policies.lint", "policies.test", "backtests.policy", "backtests.version"),
         "replays.replay",
+        # Nobody changes a version: this says what to do instead.
+        "workflows.change",
     }
 )
 
@@ -81,6 +83,13 @@ class Place:
         """A run whose first step is ready."""
         return submit(self.control, publish(self.control, dict(LINE))).run
 
+    def further(self) -> dict[str, str]:
+        """To a version of the same workflow that a run can go on under."""
+        limits = {"steps": 77}
+        document = {**LINE, "version": f"{uuid4().int % 10**9}.0.0", "limits": limits}
+        publish(self.control, document)
+        return {"to": document["version"]}
+
     def waiting(self, kind: str, **fields: Any) -> str:
         return submit(self.control, publish(self.control, waits_at(kind, **fields))).run
 
@@ -110,6 +119,19 @@ class Place:
         response = self.api.post(path, json=given)
         assert response.status_code == 201, response.text
         return response.json
+
+    def version(self) -> str:
+        """The address of a version that nothing uses."""
+        made = self.made("/api/v1/workflows", **DOCUMENT, limits={"steps": 7})
+        return f"/api/v1/workflows/new/versions/{made['version']}"
+
+    def draft(self) -> str:
+        """The address of a draft, under a name of its own."""
+        name = str(uuid4())
+        place = f"/api/v1/drafts/{name}"
+        response = self.api.send("PUT", place, json={**DOCUMENT, "workflow": name})
+        assert response.status_code == 201, response.text
+        return place
 
     def user(self) -> str:
         return str(self.made("/api/v1/users", id=str(uuid4()), roles=["viewer"])["id"])
@@ -246,6 +268,10 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "sessions.pause": _of_session("pause"),
     "sessions.resume": _of_session("resume"),
     "workflows.publish": lambda _: Asked("/api/v1/workflows", DOCUMENT),
+    "workflows.retire": lambda p: Asked(p.version(), {"reason": "over"}, method="DELETE"),
+    "drafts.save": lambda _: Asked("/api/v1/drafts/new", DOCUMENT, method="PUT"),
+    "drafts.publish": lambda p: Asked(f"{p.draft()}/publish", {}),
+    "drafts.discard": lambda p: Asked(p.draft(), {}, method="DELETE"),
     "bundles.upload": lambda _: _bundle(),
     "recordings.bring": lambda _: _recording(),
     "sent.send": lambda _: Asked("/api/v1/events/paid", {"payload": 1}),
@@ -257,6 +283,7 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "runs.resume": _of_run("resume"),
     "runs.roll_back": lambda p: Asked(f"/api/v1/runs/{p.begun()}/rollback", {"seq": 3}),
     "runs.retry": lambda p: Asked(f"/api/v1/runs/{p.stuck()}/retry"),
+    "runs.migrate": lambda p: Asked(f"/api/v1/runs/{p.begun()}/migrate", p.further()),
     "runs.act_on_many": lambda p: Asked(
         "/api/v1/runs/bulk", {"action": "retry", "filter": {"ids": [p.stuck()]}}
     ),
@@ -346,10 +373,11 @@ def test_a_say_that_settles_nothing_leaves_a_trace_for_each_who_said_it(place: P
 
 
 def test_whoever_repeats_what_is_so_leaves_no_second_act(place: Place) -> None:
-    for asked in (PROBES["functions.register"](place), PROBES["workflows.publish"](place)):
+    for name, again in (("functions.register", 201), ("workflows.publish", 200)):
+        asked = PROBES[name](place)
         assert place.api.post(asked.path, json=asked.json).status_code == 201
         before = traces(place, "ada")
-        assert place.api.post(asked.path, json=asked.json).status_code == 201
+        assert place.api.post(asked.path, json=asked.json).status_code == again
         assert traces(place, "ada") == before
 
 

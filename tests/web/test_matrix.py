@@ -262,7 +262,7 @@ _IDS = {
 }
 _NAMES = {"name", "user", "subject"}
 #: What somebody of another tenant makes is his own: no id of ours is in it.
-_MAKES_ITS_OWN = {"sent.send"}
+_MAKES_ITS_OWN = {"sent.send", "drafts.save"}
 #: Of several runs, what became of each is told beside the others.
 _ANSWERS_EACH = {"runs.act_on_many", "waits.answer_many"}
 

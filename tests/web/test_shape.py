@@ -240,6 +240,9 @@ RECORDS: list[msg.Record] = [
     msg.UndoFound(at=NOW, step=msg.StepKey("a#1"), node=NodeId("a"), seq=3),
     msg.NothingToUndo(at=NOW),
     msg.Governed(at=NOW, number=1),
+    msg.MigrateRequested(at=NOW, by="ada", request="r", version="v"),
+    msg.Migrated(at=NOW, by="ada", request="r", version="v", was="u"),
+    msg.NotMigrated(at=NOW, request="r", version="v", problems=({"path": "steps.a#1"},)),
     msg.Judged(at=NOW, step=msg.StepKey("a#1"), attempt=1, moment="start", rules=1),
     msg.Judged(
         at=NOW,

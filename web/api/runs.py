@@ -11,10 +11,11 @@ from flask import Response, request
 from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
 from engine.core.values import Json
-from engine.errors import Conflict, Invalid, NotFound
-from engine.runs import bulk, catalogue, control, diagrams, launch, rollbacks, views
-from engine.runs.bulk import Action, Filter, Signal
-from engine.runs.launch import Submitted
+from engine.errors import Invalid, NotFound
+from engine.runs import bulk, catalogue, control, diagrams, launch, migrations, rollbacks, views
+from engine.runs.bulk import Action, Filter, Migration, Signal
+from engine.runs.launch import KeyUsed, Submitted
+from engine.runs.migrations import Plan
 from engine.runs.origins import Edits
 from engine.runs.views import Detail, Status
 from engine.store.ids import RunId
@@ -27,7 +28,9 @@ from web.schemas.runs import (
     BulkAnswersSchema,
     BulkSchema,
     CancelSchema,
+    MigrateSchema,
     NewRunSchema,
+    PlanSchema,
     ReasonSchema,
     RunsArguments,
     RunSchema,
@@ -210,16 +213,38 @@ def retry(run_id: str) -> dict[str, Any]:
     return standing(run, views.status(here.platform, run))
 
 
+@routes.on("POST", "/<run_id>/migrate", needs="run:control")
+@routes.takes(MigrateSchema)
+@routes.gives(PlanSchema)
+def migrate(asked: dict[str, Any], run_id: str) -> Plan:
+    """Let a live run go on under another version of its workflow, or say what would become of it.
+
+    A 409 lists all that keeps it where it is: then nothing was changed.
+    """
+    here, run = site.current(), named(run_id)
+    if asked["dry_run"]:
+        return migrations.plan(here.platform, run, asked["to"], asked["nodes"])
+    return migrations.migrate(
+        here.platform,
+        run,
+        asked["to"],
+        asked["nodes"],
+        by=principal.current().user,
+        reason=asked["reason"],
+    )
+
+
 @routes.on("POST", "/bulk", needs="run:control")
 @routes.described(parameters=[_SIGNAL_KEY])
 @routes.takes(BulkSchema)
 @routes.gives(BulkAnswersSchema)
 def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
-    """Cancel, terminate, pause, resume, retry or signal runs by filter, each for itself."""
+    """Cancel, terminate, pause, resume, retry, signal or migrate runs by filter, each for itself."""
     here, who = site.current(), principal.current()
     if asked["event"] is not None:
         permissions.check(who, "event:send")
     which, event, key = asked["filter"], asked["event"], body.idempotency_key(request)
+    moved = asked["migration"]
     acted = bulk.act(
         here.platform,
         who.tenant,
@@ -235,6 +260,7 @@ def act_on_many(asked: dict[str, Any]) -> dict[str, Any]:
         by=who.user,
         reason=asked["reason"],
         signal=None if event is None else Signal(**event, key=key),
+        migration=None if moved is None else Migration(**moved),
         before_id=pagination.id_of(asked["cursor"]),
         limit=asked["limit"],
     )
@@ -306,7 +332,7 @@ def submitted(version_id: str, inputs: dict[str, Any], named: dict[str, Json]) -
             idempotency_key=key,
             asked=named,
         )
-    except Conflict as conflict:
+    except KeyUsed as conflict:
         # The draft of the header asks for 422: sending it again would not help.
         raise Invalid(
             [Problem(path="Idempotency-Key", message=conflict.message, remedy="use another key")]

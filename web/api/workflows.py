@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Response, request
 
-from engine.runs import catalogue, diagrams
+from engine.runs import catalogue, diagrams, retirement
+from engine.runs.catalogue import Published
 from engine.store.workflows import WorkflowVersion
 from web import body, drawing, pagination, principal, site
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
 from web.schemas.pages import PageArguments, page_of
-from web.schemas.workflows import VersionSchema, WholeVersionSchema
+from web.schemas.runs import ReasonSchema
+from web.schemas.workflows import PublishArguments, VersionSchema, WholeVersionSchema
 
 routes = Routes(
     "workflows",
@@ -34,20 +36,33 @@ _DOCUMENT = {"schema": {"$ref": "/api/v1/schema"}}
         "content": {"application/json": _DOCUMENT, "application/yaml": {}},
     }
 )
+@routes.query(PublishArguments)
 @routes.gives(WholeVersionSchema, HTTPStatus.CREATED)
-def publish() -> tuple[WorkflowVersion, int, dict[str, str]]:
+@routes.also_gives(
+    HTTPStatus.OK,
+    schema=WholeVersionSchema,
+    description="It was published before, with the same document",
+    success=True,
+)
+def publish(arguments: dict[str, Any]) -> tuple[WorkflowVersion, int, dict[str, str]]:
     """Publish a version of a workflow.
 
     Without a `version` of its own it gets the next patch, unless nothing has changed.
     """
     platform, who = site.current().platform, principal.current()
+    said = {"by": who.user, "notes": arguments["notes"]}
     if request.mimetype in _YAML:
-        text = body.read_bytes(request)
-        found = catalogue.publish_text(platform, who.tenant, text, by=who.user)
+        found = catalogue.publish_text(platform, who.tenant, body.read_bytes(request), **said)
     else:
-        found = catalogue.publish(platform, who.tenant, body.read_json(request), by=who.user)
+        found = catalogue.publish(platform, who.tenant, body.read_json(request), **said)
+    return published(found)
+
+
+def published(found: Published) -> tuple[WorkflowVersion, int, dict[str, str]]:
+    """A version that was published, now or before, and where it is."""
     place = f"/api/v1/workflows/{found.workflow}/versions/{found.version}"
-    return found, HTTPStatus.CREATED, {"Location": body.address(place)}
+    status = HTTPStatus.CREATED if found.fresh else HTTPStatus.OK
+    return found, status, {"Location": body.address(place)}
 
 
 @routes.on("GET", "", needs="definition:read")
@@ -97,8 +112,31 @@ def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
 @routes.on("GET", "/<name>/versions/<version>", needs="definition:read")
 @routes.gives(WholeVersionSchema)
 def version(name: str, version: str) -> WorkflowVersion:
-    """Get a version of a workflow."""
+    """Get a version of a workflow: by its number, or the highest of a range such as `^1.2`."""
     return catalogue.find(site.current().platform, principal.current().tenant, name, version)
+
+
+@routes.on("PUT", "/<name>/versions/<version>", needs="definition:write")
+@routes.also_gives(HTTPStatus.CONFLICT, description="Always: what is published never changes")
+@routes.gives(None)
+def change(name: str, version: str) -> NoReturn:
+    """Refuse to change a version, and say what to do instead."""
+    here, who = site.current(), principal.current()
+    raise catalogue.unchangeable(catalogue.find(here.platform, who.tenant, name, version))
+
+
+@routes.on("DELETE", "/<name>/versions/<version>", needs="definition:write")
+@routes.takes(ReasonSchema, required=False)
+@routes.gives(VersionSchema)
+def retire(asked: dict[str, Any], name: str, version: str) -> WorkflowVersion:
+    """Retire a version: nothing new begins with it; the runs that it has had can still be read.
+
+    What uses it is listed in a 409: runs that have not ended, and versions that would name nothing.
+    """
+    here, who = site.current(), principal.current()
+    return retirement.retire(
+        here.platform, who.tenant, name, version, by=who.user, why=asked["reason"]
+    )
 
 
 @routes.on("GET", "/<name>/versions/<version>/diagram", needs="definition:read")

@@ -7,12 +7,14 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, pre_dump, validate, validates_schema
 from webargs.fields import DelimitedList
 
+from engine.core.document import vocabulary as words
 from engine.core.transitions import RunStatus
 from engine.runs import bulk
 from engine.waiting import MAX_NAME
 from web import rendering
 from web.schemas.fields import Choice, Moment
 from web.schemas.pages import PageArguments
+from web.schemas.problems import FieldProblemSchema
 
 REASON_CHARACTERS = 2000
 MOST_WAIT_SECONDS = 300
@@ -22,7 +24,9 @@ class NewRunSchema(Schema):
     """A run as it is asked for: a workflow by name, or a version of it by id."""
 
     workflow = fields.String(metadata={"example": "summarize"})
-    version = fields.String(metadata={"description": "The latest, unless one is named"})
+    version = fields.String(
+        metadata={"description": "One, or a range such as `^1.2`; the latest unless it is named"}
+    )
     version_id = fields.String(metadata={"format": "uuid"})
     inputs = fields.Dict(keys=fields.String(), load_default=dict)
 
@@ -84,6 +88,57 @@ class SignalSchema(Schema):
     match = fields.Dict(keys=fields.String(), load_default=dict)
 
 
+class MigrationSchema(Schema):
+    """Under which version of its workflow a run goes on."""
+
+    to = fields.String(
+        required=True, metadata={"description": "A version, or a range", "example": "^1.2"}
+    )
+    nodes = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        load_default=dict,
+        validate=validate.Length(max=words.MAX_NODES),
+        metadata={"description": 'Nodes that have another name there: `{"old": "new"}`'},
+    )
+    dry_run = fields.Boolean(
+        load_default=False, metadata={"description": "Say what would become of it; change nothing"}
+    )
+
+
+class MigrateSchema(MigrationSchema, ReasonSchema):
+    """How a run goes on under another version, and why."""
+
+
+class MoveSchema(Schema):
+    """A live step, where it stands, and where it would stand."""
+
+    step = fields.String(metadata={"example": "draft#2"})
+    node = fields.String()
+    becomes = fields.String()
+    status = fields.String()
+
+
+class PlanSchema(Schema):
+    """What would become of a run under another version, or has."""
+
+    run_id = fields.String(attribute="run", metadata={"format": "uuid"})
+    workflow = fields.String()
+    version = fields.String(metadata={"description": "The one that it was under"})
+    to = fields.String()
+    to_id = fields.String(metadata={"format": "uuid"})
+    status = fields.String()
+    migrated = fields.Boolean(
+        metadata={"description": "Whether it is under the other one; else that was only asked"}
+    )
+    steps = fields.List(fields.Nested(MoveSchema))
+    problems = fields.List(
+        fields.Nested(FieldProblemSchema),
+        metadata={"description": "What keeps it where it is; without `dry_run`, a 409 says it"},
+    )
+    pins = fields.Dict(metadata={"description": "What is pinned to other versions then"})
+
+
 class BulkSchema(ReasonSchema):
     """One act on many runs."""
 
@@ -93,6 +148,9 @@ class BulkSchema(ReasonSchema):
     filter = fields.Nested(FilterSchema, required=True)
     event = fields.Nested(
         SignalSchema, load_default=None, metadata={"description": "For the action `signal`"}
+    )
+    migration = fields.Nested(
+        MigrationSchema, load_default=None, metadata={"description": "For the action `migrate`"}
     )
     cursor = fields.String(
         load_default=None, metadata={"description": "`next` of the answer before"}

@@ -12,6 +12,7 @@ from engine.core.problem import Problem
 from engine.core.transitions import TERMINAL, RunStatus
 from engine.errors import Conflict, Invalid, NotFound, Unavailable
 from engine.runs import control, launch, views
+from engine.runs.launch import KeyUsed
 from engine.store.ids import RunId
 from web import body, connection, pagination, principal, site, streams
 from web.routing import Routes
@@ -138,7 +139,7 @@ def _submit(asked: dict[str, Any]) -> RunId:
             scopes=who.scopes,
             idempotency_key=key,
         )
-    except Conflict as conflict:
+    except KeyUsed as conflict:
         raise Invalid(
             [Problem(path="Idempotency-Key", message=conflict.message, remedy="use another key")]
         ) from conflict

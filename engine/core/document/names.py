@@ -19,7 +19,7 @@ class Reference:
 
     kind: str  #: `function`, `tool` or `workflow`
     name: str
-    #: A number; of a workflow its first numbers, such as `1` or `1.2`.
+    #: A number; of a workflow one or a range of them, such as `^1.2` (`core.versions`).
     version: int | str | None
     path: str
 

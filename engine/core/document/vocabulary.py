@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from engine.core import reasons
+from engine.core import reasons, versions
 from engine.core.graph import Arrive, Join
 
 MAX_NODES = 1000
@@ -33,11 +33,8 @@ FUNCTION = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 #: A function or tool, and its version if one is fixed.
 REFERENCE = FUNCTION.removesuffix("$") + r"(@[1-9][0-9]{0,8})?$"
 LABEL = r"^[^\x00-\x1f\x7f]{1,100}$"
-#: A workflow, and the version of it if not the latest: all of it, or its first numbers.
-WORKFLOW = (
-    WORKFLOW_NAME.removesuffix("$")
-    + r"(@(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){0,2}(-[0-9A-Za-z.-]{1,40})?)?$"
-)
+#: A workflow, and the version of it if not the latest, as `core.versions` has it.
+WORKFLOW = rf"{WORKFLOW_NAME.removesuffix('$')}(@{versions.ASKED})?$"
 WHO = r"^(role|user):[A-Za-z0-9_.@-]{1,64}$"
 QUEUE = r"^[A-Za-z0-9_.-]{1,100}$"
 #: What a place of a run is called by its node: no number, which is a line; what follows # is a lap.

@@ -53,7 +53,9 @@ def default_save(kind: str, form: Mapping[str, Json]) -> dict[str, expressions.T
 
 def child(section: Section) -> Child:
     """A workflow that runs as a run of its own."""
-    workflow = section.text("workflow", words.WORKFLOW, "the name of a workflow, or NAME@1.2.0")
+    workflow = section.text(
+        "workflow", words.WORKFLOW, "the name of a workflow, NAME@1.2.0 or NAME@^1.2"
+    )
     if "workflow" not in section.fields:
         section.fail("workflow", "the node names no workflow", "write workflow: NAME")
     orphan = section.option("orphan", words.ORPHANS, ())

@@ -6,14 +6,14 @@ reported of those that wait, `orders` what is decided of steps where they stand,
 `maps` how
 items go, `guard` what policies say and what is used, `undo` how a run undoes what it did. What a
 run takes over from another one is told in `core.forking`, what becomes of one that goes back in
-`core.rollback`.
+`core.rollback`, and of one under another version of its workflow in `core.migration`.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from engine.core import forking, rollback, transitions
+from engine.core import forking, migration, rollback, transitions
 from engine.core import messages as msg
 from engine.core.fold.guard import judged, resumed, used
 from engine.core.fold.orders import ordered
@@ -52,6 +52,9 @@ def evolve(state: State, record: msg.Record) -> State:
             | msg.ResumeRequested()
             | msg.RollbackRequested()
             | msg.Ticked()
+            | msg.MigrateRequested()
+            | msg.Migrated()
+            | msg.NotMigrated()
         ):
             return _controlled(state, record)
         case msg.Governed(number=number):
@@ -116,6 +119,9 @@ _Control: TypeAlias = (
     | msg.ResumeRequested
     | msg.RollbackRequested
     | msg.Ticked
+    | msg.MigrateRequested
+    | msg.Migrated
+    | msg.NotMigrated
 )
 
 
@@ -134,7 +140,9 @@ def _controlled(state: State, event: _Control) -> State:
         case msg.ResumeRequested():
             return _became(resumed(state), RunStatus.PAUSED, RunStatus.RUNNING)
         case msg.RollbackRequested():
-            return replace(state, back=event) if rollback.goes(state) else state
+            return rollback.asked(state, event)
+        case msg.Migrated():
+            return migration.moved(state, event)
         case _:  # its clock: what has been waited for for long enough follows from the state
             return state
 

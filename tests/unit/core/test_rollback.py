@@ -9,6 +9,7 @@ import pytest
 
 from engine.core import forking, rollback
 from engine.core import messages as msg
+from engine.core.fold import evolve
 from engine.core.graph import Join, Limits, Route
 from engine.core.rollback import Rollback
 from engine.core.state import Ending, Items, State, Undoing
@@ -250,3 +251,12 @@ def test_one_can_go_back_to_before_a_rollback_and_to_what_it_had_gone_back_over(
     assert leading(10, first, after) == {1, 2, 7, 10}
     assert rollback.course([first, over]).keeps(A, 1)
     assert not rollback.course([first, after]).keeps(A, 1)
+
+
+def test_nobody_goes_back_to_before_another_version() -> None:
+    place = half_way()
+    under_another = evolve(
+        place, msg.Migrated(at=NOW, by="ada", request="r", version="v2", was="v1")
+    )
+    assert evolve(under_another, back(place)) == under_another
+    assert evolve(under_another, back(under_another)).back is not None
