@@ -32,7 +32,7 @@ class Invalid(CeleriacError):
         super().__init__(message)
 
     def __str__(self) -> str:
-        return _listed(self.message, self.problems)
+        return listed(self.message, self.problems)
 
 
 class NotFound(CeleriacError):
@@ -55,7 +55,11 @@ class Blocked(Conflict):
         super().__init__(message)
 
     def __str__(self) -> str:
-        return _listed(self.message, self.problems)
+        return listed(self.message, self.problems)
+
+
+class Undecided(Blocked):
+    """Calls that have happened could happen again: choose what becomes of each, or of their class."""
 
 
 class Settled(Conflict):
@@ -98,7 +102,8 @@ class Damaged(CeleriacError):
     """What was stored is not what is found; restore it from a backup."""
 
 
-def _listed(message: str, problems: Iterable[Problem]) -> str:
+def listed(message: str, problems: Iterable[Problem]) -> str:
+    """A message, and below it every problem with its place."""
     return "\n".join((message, *(f"  {_line(problem)}" for problem in problems)))
 
 

@@ -15,7 +15,15 @@ from celeriac.client import Checkpoint, Client, Effect, Place, Run, WentBack
 _PLAN = click.option(
     "--plan",
     is_flag=True,
-    help="Only say what would become of the calls of the other run: served, asked, repeated.",
+    help="Only say what would become of the calls of the run: served, asked, repeated, undecided.",
+)
+_CHOICES = click.option(
+    "--effect",
+    "chosen",
+    metavar="CALL|CLASS=CHOICE",
+    multiple=True,
+    help="What becomes of calls that were made since: reuse, skip or execute. Of one (pay#1.1), or of a"
+    " class (at_most_once, compensable, …). What must be chosen is asked for.",
 )
 
 
@@ -65,6 +73,7 @@ def checkpoints(
 @click.argument("place", metavar="SEQ|NAME")
 @_EDITS
 @_REMOVED
+@_CHOICES
 @_PLAN
 @printing.json_option
 def fork(
@@ -73,6 +82,7 @@ def fork(
     place: str,
     edits: tuple[str, ...],
     removed: tuple[str, ...],
+    chosen: tuple[str, ...],
     plan: bool,
     as_json: bool,
 ) -> None:
@@ -88,7 +98,8 @@ def fork(
         if plan:
             _plan(client.effects(run, seq), as_json=as_json)
             return
-        made = client.fork(run, seq, variables, removed=removed)
+        choices = _choices(client.effects(run, seq), chosen, as_json=as_json)
+        made = client.fork(run, seq, variables, removed=removed, choices=choices)
     _made(made, as_json=as_json)
 
 
@@ -100,6 +111,7 @@ def fork(
 @click.option(
     "--set", "edits", metavar="KEY=VALUE", multiple=True, help="A variable, as `fork` takes it."
 )
+@_CHOICES
 @_PLAN
 @printing.json_option
 def restart(
@@ -109,6 +121,7 @@ def restart(
     result: str | None,
     choice: str | None,
     edits: tuple[str, ...],
+    chosen: tuple[str, ...],
     plan: bool,
     as_json: bool,
 ) -> None:
@@ -129,7 +142,8 @@ def restart(
         if plan:
             _plan(client.effects(run, step), as_json=as_json)
             return
-        made = client.restart(run, step, variables, given=told)
+        choices = _choices(client.effects(run, step), chosen, as_json=as_json)
+        made = client.restart(run, step, variables, given=told, choices=choices)
     _made(made, as_json=as_json)
 
 
@@ -139,6 +153,7 @@ def restart(
 @_EDITS
 @_REMOVED
 @click.option("--reason", default="", help="Why; the history keeps it.")
+@_CHOICES
 @_PLAN
 @printing.json_option
 def rollback(
@@ -148,6 +163,7 @@ def rollback(
     edits: tuple[str, ...],
     removed: tuple[str, ...],
     reason: str,
+    chosen: tuple[str, ...],
     plan: bool,
     as_json: bool,
 ) -> None:
@@ -162,7 +178,10 @@ def rollback(
         if plan:
             _plan(client.effects(run, seq), as_json=as_json)
             return
-        went = client.roll_back(run, seq, variables, removed=removed, reason=reason)
+        choices = _choices(client.effects(run, seq), chosen, as_json=as_json)
+        went = client.roll_back(
+            run, seq, variables, removed=removed, choices=choices, reason=reason
+        )
     if as_json:
         printing.document(went)
     else:
@@ -199,10 +218,34 @@ def _plan(found: Sequence[Effect], *, as_json: bool) -> None:
         printing.document(found)
         return
     printing.table(
-        ("run", "step", "call", "tool", "effect", "becomes"),
-        ((one.run, one.step, one.ordinal, one.tool, one.effect, one.becomes) for one in found),
+        ("run", "step", "call", "tool", "effect", "happened", "becomes"),
+        (
+            (one.run, one.step, one.ordinal, one.tool, one.effect, one.happened, one.becomes)
+            for one in found
+        ),
         empty="No call would be made again.",
     )
+
+
+def _choices(found: Sequence[Effect], typed: Sequence[str], *, as_json: bool) -> Mapping[str, str]:
+    """What becomes of calls: as it was typed, and asked for where it must be chosen."""
+    choices = {name: str(choice) for name, choice in given.pairs(typed, "--effect").items()}
+    undecided = [
+        one
+        for one in found
+        if one.becomes == "undecided" and not {one.name, one.effect} & choices.keys()
+    ]
+    if not undecided or as_json:
+        # Whoever reads JSON is answered by the platform, which names each.
+        return choices
+    _plan(undecided, as_json=False)
+    for one in dict.fromkeys(one.effect for one in undecided):
+        reusable = all(each.happened == "yes" for each in undecided if each.effect == one)
+        ways = ["reuse", "skip", "execute"] if reusable else ["skip", "execute"]
+        choices[one] = click.prompt(
+            f"What becomes of calls that are {one}?", type=click.Choice(ways)
+        )
+    return choices
 
 
 def _seq(client: Client, run: str, place: str) -> int:

@@ -1136,16 +1136,23 @@ class Client:
         variables: Mapping[str, Any] | None = None,
         *,
         removed: Sequence[str] = (),
+        choices: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         """Start a run that goes on from a line of another one, perhaps with other variables.
 
         What was settled there is not done again, what was live begins anew; the other run stays as
-        it is. Raises `Conflict` where no run can go on from there.
+        it is. `choices` say what becomes of calls that were made since, by call (`STEP.ORDINAL`) or effect
+        class: `reuse`, `skip` or `execute`. Raises `Conflict` where no run can go on from there, and where
+        a choice is missing.
         """
         accepted = self._wire.post(
             f"{_place(run)}/checkpoints/{seq}/fork",
-            {"variables": _sendable(dict(variables or {}), "variables"), "removed": [*removed]},
+            {
+                "variables": _sendable(dict(variables or {}), "variables"),
+                "removed": [*removed],
+                "choices": dict(choices or {}),
+            },
             idempotency_key=idempotency_key or str(uuid4()),
         )
         return self.run(accepted["run_id"])
@@ -1158,6 +1165,7 @@ class Client:
         *,
         given: Mapping[str, Any] | None = None,
         removed: Sequence[str] = (),
+        choices: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         """Start a run that goes on from just before a step of another one, which stays as it is.
@@ -1168,7 +1176,12 @@ class Client:
         told = None if given is None else _sendable(dict(given), "given")
         accepted = self._wire.post(
             f"{_place(run)}/steps/{_quoted(step)}/restart",
-            {"variables": edits, "removed": [*removed], "given": told},
+            {
+                "variables": edits,
+                "removed": [*removed],
+                "given": told,
+                "choices": dict(choices or {}),
+            },
             idempotency_key=idempotency_key or str(uuid4()),
         )
         return self.run(accepted["run_id"])
@@ -1180,18 +1193,20 @@ class Client:
         variables: Mapping[str, Any] | None = None,
         *,
         removed: Sequence[str] = (),
+        choices: Mapping[str, str] | None = None,
         reason: str = "",
     ) -> WentBack | None:
         """Let a run go on from an earlier line of its own, by number or by the name of the place.
 
         Whatever is live ends, what was live there begins anew. None while the run is held up: it is
         asked for, and happens with its next turn. Raises `NotFound`, `Invalid`, and `Conflict` where it
-        cannot go back, or not to there.
+        cannot go back, or not to there, or where one of the `choices` is missing that `fork` takes.
         """
         asked = {
             "seq" if isinstance(place, int) else "name": place,
             "variables": _sendable(dict(variables or {}), "variables"),
             "removed": [*removed],
+            "choices": dict(choices or {}),
             "reason": reason,
         }
         went = self._wire.post(f"{_place(run)}/rollback", asked)["rollback"]

@@ -34,6 +34,9 @@ class ApiError(errors.CeleriacError):
         #: What the platform's log has it under.
         self.request_id = request_id
 
+    def __str__(self) -> str:
+        return errors.listed(self.message, self.problems)
+
 
 class Invalid(ApiError, errors.Invalid):
     """The request breaks a rule; `problems` says which."""

@@ -677,8 +677,17 @@ class Effect:
     version: int
     #: `pure`, `idempotent`, `at_most_once`, `compensable`.
     effect: str
-    #: `served`, `asked`, `repeated`.
+    #: Whether it was made: `yes`, `no`, `unknown`.
+    happened: str
+    #: `served`, `asked`, `repeated`, `undecided`.
     becomes: str
+    #: It was made after the place: what becomes of it can be chosen.
+    later: bool
+
+    @property
+    def name(self) -> str:
+        """What it is called in choices."""
+        return f"{self.step}.{self.ordinal}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

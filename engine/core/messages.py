@@ -66,6 +66,17 @@ class RunSubmitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What somebody has chosen for a call that was made after the place that a run goes on from."""
+
+    step: StepKey
+    ordinal: int
+    #: `reuse`: its result is served if the same call is made; `skip`: it is not made, and gives null;
+    #: `execute`: it is made again.
+    choice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forked(Event):
     """Somebody asked for a run that goes on from a place of another one."""
 
@@ -80,6 +91,8 @@ class Forked(Event):
     #: Variables that are not what they are there.
     edited: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    #: What becomes of calls that the other run made since.
+    chosen: tuple[Chosen, ...] = ()
     #: Where threads stand and what is live (`forking`), without users' data.
     state: Mapping[str, Json] = field(default_factory=dict)
     variables: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)
@@ -368,6 +381,8 @@ class RollbackRequested(Event):
     #: Variables that are not what they were there.
     edited: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    #: What becomes of calls that it has made since.
+    chosen: tuple[Chosen, ...] = ()
     #: Where threads stood and what was live there (`forking.told`), without users' data.
     state: Mapping[str, Json] = field(default_factory=dict)
     variables: Mapping[str, Json] = field(default_factory=dict, metadata=_PAYLOAD)

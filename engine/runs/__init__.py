@@ -40,15 +40,15 @@ before, looks at every live step once more (`core.migration`), and answers it: `
 keep their owners: an attempt that is under way ends under the graph that it was leased with, and what it reports is
 folded under the new one. Which version a line of history was decided under is found by `graphs.under`.
 
-*Going back* (`checkpoints`, `forks`, `restarts`). A run can be looked at just after any line of its history. One
-that goes on from there is a new run: its first line holds where it comes from, by the hash of that line, and the
-state that it takes over, so that its history tells all of it and the other run stays as it is. What was live there
-begins anew; what is known of its calls by then lies beside its first attempt, which nobody of the new run has made.
-So do the results of items of a map that is under way there. From within a child run the root goes on, and the turn
-that starts the child anew lets it go on from its own place.
-A run can go back itself, too (`rollbacks`): it is told by an event that holds the state of the place, and the turn that
-folds it ends whatever is live. What is known of the calls of what begins anew lies beside a first attempt, which nobody
-has made (`carrying`).
+*Going back* (`checkpoints`, `origins`, `forks`, `restarts`, `rollbacks`). A run can be looked at just after any line
+of its history. Another run can go on from there, or the run itself. A new run's first line holds where it comes from, by
+the hash of that line, and the state that it takes over, so that its history tells all of it and the other run stays as
+it is. A run that goes back itself is told by an event that holds the state of the place; the turn that folds it ends
+whatever is live. What was live there begins anew; what is known of its calls by then lies beside its first attempt,
+which nobody has made (`carrying`), and so do the results of items of a map that is under way there. From within a child
+run the root goes on, and the turn that starts the child anew lets it go on from its own place. Later calls that may
+happen only once must be chosen for (`effects`): the choices are part of the event, and wait in rows of their own until
+the run makes the same calls.
 
 *What waits* (`requests`, `waits`, `answers`, `events`, `children`, `locks`). A turn answers what the core asks
 for, in its own transaction: a lock is a row that is there or not, a child run is submitted, what a

@@ -65,7 +65,7 @@ from engine.runs.attempts import Leased, Suspended
 from engine.runs.budgets import Asking, Rate, Shortfall
 from engine.runs.definitions import Definition
 from engine.runs.guard import Called, Guard
-from engine.store import calls, inbox, ledger, principals, runs, session
+from engine.store import calls, choices, inbox, ledger, principals, runs, session
 from engine.store.ledger import Unopened
 
 #: Effect classes that a crash in the middle may repeat.
@@ -266,6 +266,10 @@ def _asked(
     row = calls.hold(connection, lease.held)
     if row is None:
         raise _LeaseEnded
+    if row.chosen and (
+        picked := _picked(connection, lease, ordinal, definition, same=same, arguments=given)
+    ):
+        return picked, ()
     request = _request(connection, lease, ordinal, definition, arguments, row=row)
     request = replace(request, profile=profile)
     if row.status == RunStatus.PAUSED and states.state(row, {}).halted:
@@ -297,6 +301,33 @@ def _asked(
     return answer, request.said
 
 
+def _picked(
+    connection: Connection,
+    lease: Leased,
+    ordinal: int,
+    definition: Definition,
+    *,
+    same: str,
+    arguments: Json,
+) -> Recorded | Denied | None:
+    """What somebody chose for a call that was made before the run was gone on from; None: make it."""
+    chosen = choices.take(connection, lease.step, ordinal, node=lease.node, digest=same)
+    if chosen is None or chosen.choice == "execute":
+        return None
+    if chosen.choice == "refuse":
+        return Denied(
+            reason="unknown_outcome",
+            message=(
+                f"this call of {definition.name} was made by step {chosen.step}, beside the rollback that "
+                "ended it, and nobody chose what becomes of it; roll back once more, and choose"
+            ),
+            terminal=True,
+        )
+    served = Recorded(value=None if chosen.value is None else orjson.loads(chosen.value))
+    _serve(connection, lease, ordinal, definition, served, same=same, arguments=arguments)
+    return served
+
+
 class _LeaseEnded(Exception):
     """The step is somebody else's by now: nothing of what was set aside for the call stands."""
 
@@ -312,6 +343,21 @@ def _deny(
     arguments: Json,
 ) -> None:
     """Record a call that was not made as one that has failed."""
+    ended = Recorded(reason=denied.reason, message=denied.message)
+    _serve(connection, lease, ordinal, definition, ended, same=same, arguments=arguments)
+
+
+def _serve(
+    connection: Connection,
+    lease: Leased,
+    ordinal: int,
+    definition: Definition,
+    ended: Recorded,
+    *,
+    same: str,
+    arguments: Json,
+) -> None:
+    """Record a call that is not made with how it counts as ended."""
     started = calls.start(
         connection,
         lease.held,
@@ -329,9 +375,9 @@ def _deny(
         lease.step,
         ordinal,
         lease.attempt,
-        reason=denied.reason,
-        message=denied.message,
-        value=None,
+        reason=ended.reason,
+        message=None if ended.reason is None else ended.message,
+        value=canonical(ended.value) if ended.reason is None else None,
         usage="{}",
     )
     large.refer(connection, lease.step.run_id, {"arguments": arguments})

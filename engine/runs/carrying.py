@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 
 from engine.core import messages as msg
 from engine.runs.origins import Origin
-from engine.store import calls, history
+from engine.store import calls, choices, history
 from engine.store.ids import RunId
 
 
@@ -38,7 +38,10 @@ def over(
 
 
 def back(connection: Connection, run: RunId, entries: Sequence[msg.Entry]) -> None:
-    """Let the steps that a rollback begins anew know of the calls of those that they were."""
+    """Let the steps that a rollback begins anew know of the calls of those that they were.
+
+    And keep what was chosen for later calls.
+    """
     asked: msg.RollbackRequested | None = None
     for entry in entries:
         match entry.record:
@@ -46,15 +49,16 @@ def back(connection: Connection, run: RunId, entries: Sequence[msg.Entry]) -> No
                 pass
             case msg.RollBack(seq=seq, anew=anew):
                 assert asked is not None
+                (line,) = history.read(connection, run, after=seq - 1, upto=seq)
                 names: dict[str, str] = {
                     old: new for old, new in sorted(anew.items()) if _carried(asked, old)
                 }
                 if names:
-                    (line,) = history.read(connection, run, after=seq - 1, upto=seq)
                     message = f"since line {seq}"
                     calls.carry(
                         connection, run, run, names, line.at, reason="rolled_back", message=message
                     )
+                choices.choose(connection, run, run, asked.chosen, after=line.at)
             case _:
                 pass
 

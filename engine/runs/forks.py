@@ -2,8 +2,8 @@
 
 What was settled there is taken over and not done again; what was live begins anew. Of the calls of
 a step that was live there, those that had ended by then are served again, and one that had begun,
-and may happen only once, is unknown: people are asked what became of it (`calls`). Later ones are
-made again.
+and may happen only once, is unknown: people are asked what became of it (`calls`). What becomes of
+later ones is chosen (`effects`).
 
 One that goes on for the sake of a place within it, in a run that one of its steps had started, takes
 along where that place is and what is to be otherwise there: the run that the step starts anew goes on
@@ -16,7 +16,7 @@ data of the other one any more. What is not kept any more cannot be gone on from
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -28,28 +28,14 @@ from engine.core.state import Within
 from engine.core.values import Json, canonical, digest, plain
 from engine.errors import Conflict
 from engine.platform import Platform
-from engine.runs import carrying, identity, large, letters, origins, submission
+from engine.runs import carrying, effects, identity, large, letters, origins, submission
+from engine.runs.effects import Choices
 from engine.runs.launch import Submitted
 from engine.runs.origins import Edits, Origin
-from engine.store import calls, idempotency, inbox, items, payloads, reads, runs, session
+from engine.store import choices as store
+from engine.store import idempotency, inbox, items, payloads, runs, session
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """A call of the other run, and what becomes of it in one that goes on from a place."""
-
-    run: str
-    step: str
-    ordinal: int
-    tool: str
-    version: int
-    #: `pure`, `idempotent`, `at_most_once`, `compensable`.
-    effect: str
-    #: `served`: not made again; `asked`: whether it happened is not known, and people are asked;
-    #: `repeated`: made again, if the run comes there with the same arguments.
-    becomes: str
 
 
 def fork(
@@ -63,17 +49,20 @@ def fork(
     idempotency_key: str | None = None,
     given: msg.ResultGiven | None = None,
     within: Sequence[Within] = (),
+    choices: Choices | None = None,
 ) -> Submitted:
     """Start a run that goes on from just after a line of another one.
 
-    `given` is what a step is to be told that is asked for at once. With `within`, the places of runs
-    inside it from which those go on that it starts anew, outermost first, edits and result are the
-    innermost one's. Raises `NotFound`, `Invalid` with every problem of the edits, and `Conflict` where
-    no run can go on from there: it had ended, was in the middle of a decision, held a lock between
+    `given` is what a step is to be told that is asked for at once, `choices` what becomes of calls that the
+    other run made since (`effects`). With `within`, the places of runs inside it from which those go on
+    that it starts anew, outermost first, edits and result are the innermost one's. Raises `Undecided` where
+    a choice is missing, `NotFound`, `Invalid` with every problem of the edits or of the choices, and `Conflict`
+    where no run can go on from there: it had ended, was in the middle of a decision, held a lock between
     steps, or its data is not kept any more.
     """
     new = RunId(run.tenant, identity.new_run())
     asked: list[Json] = ["fork", run.run, seq, dict(edits.variables), *sorted(edits.removed)]
+    asked += [] if not choices else [dict(choices)]
     asked += [] if given is None else [codec.plain(given)]
     asked += [codec.plain(place) for place in within]
     said = digest(asked)
@@ -86,13 +75,18 @@ def fork(
                     if known is not None:
                         return _replayed(run.tenant, known, said)
                 origin = origins.of(connection, run, seq)
-                if within:
-                    inner = _inner(connection, run.tenant, within, edits, given=given, kept=kept)
+                inside = [
+                    origins.of(connection, RunId(run.tenant, place.run), place.seq)
+                    for place in within
+                ]
+                chosen, *deeper = effects.settled(connection, [origin, *inside], choices or {})
+                edited = origins.edited([origin, *inside][-1], edits, kept)
+                if inside:
+                    inner = _inner(edited, given=given, chosen=deeper)
                     origin = replace(origin, within=tuple(within), inner=inner)
-                    _enter(connection, new, origin, by=by, scopes=scopes)
+                    _enter(connection, new, origin, by=by, scopes=scopes, chosen=chosen)
                 else:
-                    edited = origins.edited(origin, edits, kept)
-                    _enter(connection, new, origin, edited, by=by, scopes=scopes)
+                    _enter(connection, new, origin, edited, by=by, scopes=scopes, chosen=chosen)
                     _give(connection, new, given)
             break
         except Overflowing as overflowing:
@@ -103,29 +97,6 @@ def fork(
                 raise submission.too_large(error.message) from error
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=new, replayed=False)
-
-
-def effects(platform: Platform, run: RunId, seq: int) -> tuple[Effect, ...]:
-    """What would become of the calls of a run in one that goes on from a line of it.
-
-    Those of steps that were settled there are neither made nor served again, and not told. Raises as
-    `fork` does.
-    """
-    with reads.reading(platform.database) as connection:
-        origin = origins.of(connection, run, seq)
-        rows = calls.fates(connection, run, sorted(origin.state.steps), origin.line.at)
-    return tuple(
-        Effect(
-            run=run.run,
-            step=row.step,
-            ordinal=row.ordinal,
-            tool=row.tool,
-            version=row.version,
-            effect=row.effect,
-            becomes=row.becomes,
-        )
-        for row in rows
-    )
 
 
 def descend(
@@ -145,34 +116,28 @@ def descend(
     new = RunId(parent.tenant, identity.new_run())
     inner = origins.told(connection, parent)["inner"]
     origin = origins.of(connection, RunId(parent.tenant, place.run), place.seq)
+    # All was checked, and what is large of the edits was kept, before the outermost began.
+    chosen = [codec.revive(msg.Chosen, one) for one in inner["chosen"][-len(within)]]
     if deeper:
         origin = replace(origin, within=tuple(deeper), inner=inner)
-        _enter(connection, new, origin, by=by, started=started)
+        _enter(connection, new, origin, by=by, started=started, chosen=chosen)
         return new
-    # They were checked, and what is large of them was kept, before the outermost began.
     edits = Edits(variables=inner["variables"], removed=inner["removed"])
-    _enter(connection, new, origin, edits, by=by, started=started)
+    _enter(connection, new, origin, edits, by=by, started=started, chosen=chosen)
     given = inner["given"]
     _give(connection, new, None if given is None else codec.revive(msg.ResultGiven, given))
     return new
 
 
 def _inner(
-    connection: Connection,
-    tenant: str,
-    within: Sequence[Within],
-    edits: Edits,
-    *,
-    given: msg.ResultGiven | None,
-    kept: Mapping[str, Json],
+    edited: Edits, *, given: msg.ResultGiven | None, chosen: Sequence[Sequence[msg.Chosen]]
 ) -> Mapping[str, Json]:
-    """What is to be otherwise in the innermost run, once it is known that all can be gone on from."""
-    places = [origins.of(connection, RunId(tenant, place.run), place.seq) for place in within]
-    edited = origins.edited(places[-1], edits, kept)
+    """What is to be otherwise in the innermost run, and what is chosen for calls of each, outermost first."""
     return {
         "variables": dict(edited.variables),
-        "removed": [*sorted(edits.removed)],
+        "removed": [*sorted(edited.removed)],
         "given": None if given is None else codec.plain(given),
+        "chosen": [[codec.plain(one) for one in each] for each in chosen],
     }
 
 
@@ -201,6 +166,7 @@ def _enter(
     by: str,
     scopes: Collection[str] | None = None,
     started: submission.Origin | None = None,
+    chosen: Sequence[msg.Chosen],
 ) -> None:
     """Create the run, its first event, and what is known of the calls of live steps.
 
@@ -224,6 +190,10 @@ def _enter(
     for row in carrying.over(connection, origin, new, carried):
         origins.refer(connection, new, {"arguments": row.arguments, "value": row.value})
     _take_items(connection, new, origin)
+    at = origin.line.at
+    handed = store.hand_over(connection, run, new, by=at)
+    for row in (*handed, *store.choose(connection, run, new, chosen, after=at)):
+        origins.refer(connection, new, {"value": row.value})
     state = replace(forking.anew(origin.state, carried), within=origin.within)
     frame, overlays = forking.told(state)
     event = msg.Forked(
@@ -236,6 +206,7 @@ def _enter(
         hash=bytes(origin.line.hash).hex(),
         edited=tuple(sorted(edits.variables)),
         removed=tuple(sorted(edits.removed)),
+        chosen=tuple(chosen),
         state=frame,
         variables=variables,
         overlays=overlays,

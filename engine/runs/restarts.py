@@ -22,8 +22,8 @@ from engine.core.transitions import StepStatus
 from engine.core.values import Json, plain
 from engine.errors import Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import control, forks, graphs, large, views
-from engine.runs.forks import Effect
+from engine.runs import control, effects, forks, graphs, large, views
+from engine.runs.effects import Choices, Effect
 from engine.runs.launch import Submitted
 from engine.runs.origins import Edits
 from engine.store import reads
@@ -49,10 +49,12 @@ def restart(
     scopes: Collection[str] | None = None,
     idempotency_key: str | None = None,
     given: Given | None = None,
+    choices: Choices | None = None,
 ) -> Submitted:
     """Start a run that goes on from just before a step of another one was asked for.
 
-    The step is carried out anew, or has the result that is given. Of a run that a step of another one
+    The step is carried out anew, or has the result that is given. `choices` name calls of its run; those of
+    the runs around it as `RUN/STEP.ORDINAL` (`effects`). Of a run that a step of another one
     started it is the root that goes on: that one is returned. Raises as `fork` does; `NotFound` for a
     step that never began, `Conflict` where a run around it is not kept any more, and `Invalid` for a
     result or a choice that does not fit.
@@ -75,6 +77,7 @@ def restart(
             Within(step=msg.StepKey(around.step), run=inside.run.run, seq=inside.seq)
             for around, inside in pairwise(lineage)
         ],
+        choices=choices,
     )
 
 
@@ -106,10 +109,10 @@ def stages(platform: Platform, run: RunId, step: str) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def effects(platform: Platform, lineage: Sequence[Stage]) -> tuple[Effect, ...]:
+def fates(platform: Platform, lineage: Sequence[Stage]) -> tuple[Effect, ...]:
     """What would become of the calls of the runs that a restart goes on from. Raises as `fork` does."""
     return tuple(
-        effect for stage in lineage for effect in forks.effects(platform, stage.run, stage.seq)
+        effect for stage in lineage for effect in effects.at(platform, stage.run, stage.seq)
     )
 
 

@@ -28,6 +28,7 @@ from engine.platform import Platform
 from engine.runs import (
     carrying,
     control,
+    effects,
     identity,
     large,
     letters,
@@ -37,6 +38,7 @@ from engine.runs import (
     usage,
     views,
 )
+from engine.runs.effects import Choices
 from engine.runs.origins import Edits
 from engine.store import checkpoints, history, inbox, payloads, reads, runs, session
 from engine.store.ids import RunId
@@ -63,12 +65,19 @@ class WentBack:
 
 
 def roll_back(
-    platform: Platform, run: RunId, place: int | str, edits: Edits, *, by: str, reason: str = ""
+    platform: Platform,
+    run: RunId,
+    place: int | str,
+    edits: Edits,
+    *,
+    by: str,
+    reason: str = "",
+    choices: Choices | None = None,
 ) -> WentBack | None:
     """Let a run go on from just after a line of its history, by number or by name.
 
-    None where its turn could not be taken yet: it is asked for, and happens with the next. Raises
-    `NotFound`, `Invalid` with every problem of the edits, and `Conflict` where the run cannot go back, or
+    None where its turn could not be taken yet: it is asked for, and happens with the next. `choices` are what
+    becomes of calls that it has made since (`effects`). Raises `Undecided` where one of those is missing, `NotFound`, `Invalid` with every problem of the edits, and `Conflict` where the run cannot go back, or
     not to there: it has ended, has not begun or is being undone; it was in the middle of a decision there,
     had a map under way or held a lock between steps.
     """
@@ -76,7 +85,16 @@ def roll_back(
     while True:
         try:
             with session.transaction(platform.database) as connection:
-                asked = _ask(connection, run, place, edits, kept, by=by, reason=reason)
+                asked = _ask(
+                    connection,
+                    run,
+                    place,
+                    edits,
+                    kept=kept,
+                    choices=choices or {},
+                    by=by,
+                    reason=reason,
+                )
             break
         except Overflowing as overflowing:
             # Nothing was written: values are kept, and committed, before they are relied on.
@@ -101,8 +119,9 @@ def _ask(
     run: RunId,
     place: int | str,
     edits: Edits,
-    kept: Mapping[str, Json],
     *,
+    kept: Mapping[str, Json],
+    choices: Choices,
     by: str,
     reason: str,
 ) -> _Asked:
@@ -123,6 +142,7 @@ def _ask(
         seq=seq,
         edited=tuple(sorted(edits.variables)),
         removed=tuple(sorted(edits.removed)),
+        chosen=effects.settled(connection, [origin], choices)[0],
         state=frame,
         variables=variables,
         overlays=overlays,

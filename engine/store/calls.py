@@ -24,6 +24,17 @@ NOT_SENT = frozenset(
     }
 )
 
+#: How calls end that were certainly not made.
+NEVER_MADE = NOT_SENT | {
+    *("not_made", "over_budget", "forbidden", "tool_closed", "arguments_too_large"),
+}
+
+#: A call of which something left the platform, or may have: it was not answered as somebody had chosen.
+REAL = """
+    NOT EXISTS (SELECT FROM chosen_call k WHERE k.tenant_id = c.tenant_id AND k.run_id = c.run_id
+        AND k.taken_step = c.step AND k.taken_ordinal = c.ordinal AND k.choice IN ('reuse', 'skip'))
+"""
+
 _KNOWN = session.Statement(
     name="call_known",
     types="text, text, text, int",
@@ -58,7 +69,8 @@ _HOLD = session.Statement(
     types="text, text, text, bigint",
     sql="""
     SELECT r.id::text AS id, r.status, r.head::text AS head, '{}' AS variables, r.reason, r.message,
-        r.ended_step, r.started_at, r.scopes, t.governance, clock_timestamp() AS now
+        r.ended_step, r.started_at, r.scopes, t.governance, clock_timestamp() AS now,
+        EXISTS (SELECT FROM chosen_call k WHERE k.tenant_id = r.tenant_id AND k.run_id = r.id) AS chosen
     FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
     JOIN tenant t ON t.id = s.tenant_id
     WHERE s.tenant_id = $1 AND s.run_id = $2::uuid AND s.key = $3 AND s.status = 'leased'
@@ -160,21 +172,24 @@ _CARRY = session.Statement(
 )
 
 
-# What `carry` would do, and what comes after it.
+# What `carry` would do, and all that comes after it: of that nothing may be lost, whoever made it.
 _FATES = session.Statement(
     name="call_fates",
-    types="text, text, text[], timestamptz",
-    sql="""
+    types="text, text, text[], timestamptz, text[]",
+    sql=f"""
     SELECT DISTINCT ON (c.started_at, c.step, c.ordinal) c.step, c.ordinal, c.tool, c.version, c.effect,
-        CASE WHEN c.started_at > $4 THEN 'repeated' WHEN x.attempt IS NOT NULL THEN 'served'
-            WHEN c.effect IN ('pure', 'idempotent') THEN 'repeated' ELSE 'asked' END AS becomes
+        c.started_at > $4 AS later, x.attempt IS NOT NULL AS ended,
+        CASE WHEN x.attempt IS NULL THEN 'unknown' WHEN x.reason IS NULL THEN 'yes'
+            WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END AS happened
     FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
-        AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt AND x.ended_at <= $4
+        AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
+        AND (x.ended_at <= $4 OR c.started_at > $4)
     WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND (c.step = ANY($3) OR c.started_at > $4)
+        AND (c.started_at <= $4 OR {REAL})
         AND NOT EXISTS (SELECT FROM call l WHERE l.tenant_id = c.tenant_id AND l.run_id = c.run_id
             AND l.step = c.step AND l.ordinal = c.ordinal AND l.attempt > c.attempt)
     ORDER BY c.started_at, c.step, c.ordinal
-    """,
+    """,  # noqa: S608  # our own constants
 )
 
 
@@ -270,8 +285,12 @@ def carry(
 def fates(
     connection: Connection, run: RunId, steps: Sequence[str], until: datetime
 ) -> Sequence[Row[Any]]:
-    """What becomes of the calls of a run in one that goes on from a time, when steps were live."""
-    return session.run(connection, _FATES, run.tenant, run.run, list(steps), until)
+    """The calls of a run that matter to whoever goes on from a time, when steps were live.
+
+    Of those that began by then what was known by then, of later ones what is known now.
+    """
+    never = sorted(NEVER_MADE)
+    return session.run(connection, _FATES, run.tenant, run.run, list(steps), until, never)
 
 
 def pin(connection: Connection, step: StepId, namespace: str, name: str) -> int | None:

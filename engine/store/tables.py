@@ -910,6 +910,27 @@ checkpoint = _appended(
     _key("run_id", "seq"),
 )
 
+chosen_call = Table(
+    "chosen_call",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _text("step"),
+    _integer("ordinal"),
+    _text("node"),
+    _text("digest"),
+    _text("choice"),
+    _json("value", nullable=True),
+    _time("made_at", nullable=False),
+    _text("taken_step", nullable=True),
+    _integer("taken_ordinal", nullable=True),
+    _key("run_id", "step", "ordinal", "made_at"),
+    ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+    _check("ordinal > 0"),
+    _check("choice IN ('reuse', 'skip', 'execute', 'refuse')"),
+    _check("(taken_step IS NULL) = (taken_ordinal IS NULL)", "chosen_call_taken_by_a_call"),
+)
+
 checkpoint_name = Table(
     "checkpoint_name",
     metadata,

@@ -108,3 +108,34 @@ def test_a_run_goes_back_to_a_place_of_its_own(shell: Shell, patient: str) -> No
     assert shell("cancel", run).exit_code == 0
     ended = shell("rollback", run, str(asked))
     assert (ended.exit_code, "has already ended" in ended.stderr) == (1, True)
+
+
+@pytest.mark.usefixtures("functions")
+def test_what_becomes_of_calls_is_asked_for_where_it_must_be_chosen(
+    shell: Shell, tmp_path: Path
+) -> None:
+    file = tmp_path / "calling.yaml"
+    file.write_text(
+        "workflow: calling\nnodes: {a: {uses: increment}, b: {kind: tool, tool: pay, with: {sum: 3}}}\n"
+        "edges: [a -> b -> end]\n"
+    )
+    source = "def pay(sum):\n    return sum"
+    made = shell("register", "tool", "-", "--name", "pay", "--effect", "at_most_once", text=source)
+    assert made.exit_code == 0, made.output
+    run = json.loads(shell("run", str(file), "--json").stdout)["id"]
+    seq = str(json.loads(shell("checkpoints", run, "--json").stdout)[0]["seq"])
+    plan = shell("fork", run, seq, "--plan")
+    assert ("undecided" in plan.stdout, "b#1" in plan.stdout) == (True, True)
+    refused = shell("fork", run, seq, "--json")
+    assert (refused.exit_code, "choices.b#1.1" in refused.stderr) == (1, True)
+    wrong = shell("fork", run, seq, "--effect", "b#1.1=perhaps")
+    assert wrong.exit_code != 0
+    asked = shell("fork", run, seq, text="reuse\n")
+    assert asked.exit_code == 0, asked.output
+    assert "What becomes of calls that are" in asked.output
+    chosen = shell("fork", run, seq, "--effect", "b#1.1=skip")
+    assert chosen.exit_code == 0, chosen.output
+    fork = asked.stdout.split()[-1]
+    wait_until(lambda: "completed" in shell("show", fork).stdout, what="its end")
+    called = json.loads(shell("show", fork, "--json").stdout)
+    assert called["status"] == "completed"

@@ -9,13 +9,13 @@ import pytest
 
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
-from engine.runs import calls, control, forks, restarts, shredding, turns, views
+from engine.runs import calls, control, effects, restarts, shredding, turns, views
 from engine.runs.origins import Edits
 from engine.runs.restarts import Given
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import forking
-from tests.support.forking import LOOP, World, hashes
+from tests.support.forking import AGAIN, LOOP, World, hashes
 from tests.support.platforms import LINE, finish, publish, register, submit, take
 from tests.support.waiting import live, waits_at
 
@@ -41,7 +41,7 @@ def restart(
     world: World, run: RunId, step: str, given: Given | None = None, **edits: Json
 ) -> RunId:
     made = restarts.restart(
-        world.main, run, step, Edits(variables=edits), by="bob", given=given
+        world.main, run, step, Edits(variables=edits), by="bob", given=given, choices=AGAIN
     ).run
     turns.take_turns(world.main, [made])
     return made
@@ -156,15 +156,15 @@ def test_the_plan_says_what_is_served_asked_about_and_repeated(world: World) -> 
     world.do(run, "b#1")
     found = [
         (one.step, one.ordinal, one.tool, one.effect, one.becomes)
-        for one in forks.effects(world.main, run, place)
+        for one in effects.at(world.main, run, place)
     ]
     assert found == [
         ("a#1", 1, "send", "at_most_once", "served"),
         ("a#1", 2, "send", "at_most_once", "asked"),
         ("a#1", 3, "look", "idempotent", "repeated"),
-        ("b#1", 1, "send", "at_most_once", "repeated"),
+        ("b#1", 1, "send", "at_most_once", "undecided"),
     ]
-    later = restarts.effects(world.main, restarts.stages(world.main, run, "b#1"))
-    assert [(one.step, one.becomes) for one in later] == [("b#1", "repeated")]
+    later = restarts.fates(world.main, restarts.stages(world.main, run, "b#1"))
+    assert [(one.step, one.becomes) for one in later] == [("b#1", "undecided")]
     with pytest.raises(NotFound):
-        forks.effects(world.main, run, 99)
+        effects.at(world.main, run, 99)

@@ -98,6 +98,8 @@ ROWS: Mapping[str, str] = {
     "capability": "(tenant_id, kind, name, version, profile, granted_by)"
     " VALUES ('acme', 'function', 'f', '1', '{}', 'ada')",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
+    "chosen_call": "(tenant_id, run_id, step, ordinal, node, digest, choice, made_at)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, 'a', 'x', 'skip', now())",
     "checkpoint_name": f"(tenant_id, run_id, seq, name, named_by) VALUES ('acme', '{RUN}', 1, 'x', 'ada')",
 }
 
@@ -127,6 +129,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
     **dict.fromkeys(("unknown_request", "checkpoint_name"), _READ_AND_APPEND),
+    "chosen_call": _READ_AND_APPEND | {"DELETE"},
     "tool": _READ_AND_APPEND | {"UPDATE"},
     "workflow_draft": _READ_AND_APPEND | {"DELETE"},
     "migration": _READ_AND_APPEND,
@@ -160,7 +163,7 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
             ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
         ),
         **dict.fromkeys(("tenant", "principal", "policy", "policy_version"), frozenset({"SELECT"})),
-        **dict.fromkeys(("secret", "capability"), frozenset({"SELECT"})),
+        **dict.fromkeys(("secret", "capability", "chosen_call"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.
         **dict.fromkeys(("history", "migration"), frozenset({"SELECT"})),
         "payload": _READ_AND_APPEND,

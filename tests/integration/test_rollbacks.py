@@ -32,7 +32,7 @@ from engine.runs.rollbacks import WentBack
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import forking
-from tests.support.forking import LOOP, World, after, line_of
+from tests.support.forking import AGAIN, LOOP, World, after, line_of
 from tests.support.platforms import LINE, TENANT, finish, publish, sql, submit, take
 from tests.support.waiting import live, waits_at
 
@@ -58,7 +58,9 @@ def world(settings: Settings) -> Iterator[World]:
 
 def back(world: World, run: RunId, place: int | str, *removed: str, **variables: Json) -> WentBack:
     edits = Edits(variables=variables, removed=removed)
-    went = rollbacks.roll_back(world.main, run, place, edits, by="ada", reason="a wrong turn")
+    went = rollbacks.roll_back(
+        world.main, run, place, edits, by="ada", reason="a wrong turn", choices=AGAIN
+    )
     assert went is not None
     return went
 
@@ -338,7 +340,7 @@ def test_a_fork_of_a_fork_of_a_run_that_went_back(world: World) -> None:
     assert live(world.main, second) == {"a#4": "ready"}
     back(world, second, 1)
     assert live(world.main, second) == {"a#5": "ready"}
-    again = restarts.restart(world.main, run, "a#3", Edits(), by="bob").run
+    again = restarts.restart(world.main, run, "a#3", Edits(), by="bob", choices=AGAIN).run
     turns.take_turns(world.main, [again])
     assert live(world.main, again) == {"a#3": "ready"}
     for one in (run, before, since, second, again):

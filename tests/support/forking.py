@@ -25,6 +25,10 @@ LOOP: dict[str, Json] = {
 }
 
 
+#: Whatever was called is called again.
+AGAIN = {"at_most_once": "execute"}
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What happens outside of the platform, and the hands that do it."""
@@ -45,9 +49,9 @@ class World:
         assert finish(self.main, self.worker, lease, done)
 
     def fork(self, run: RunId, seq: int, *removed: str, **variables: Json) -> RunId:
-        made = forks.fork(
-            self.main, run, seq, Edits(variables=variables, removed=removed), by="bob"
-        ).run
+        """A run that goes on from there, and makes anew what was made since."""
+        edits = Edits(variables=variables, removed=removed)
+        made = forks.fork(self.main, run, seq, edits, by="bob", choices=AGAIN).run
         turns.take_turns(self.main, [made])
         return made
 

@@ -8,8 +8,8 @@ import pytest
 
 from engine.core.values import Json
 from engine.platform import Platform
+from engine.runs import calls, views
 from engine.runs import control as acts
-from engine.runs import views
 from engine.store.ids import RunId
 from tests.support.platforms import LINE, finish, publish, register, submit, take
 from tests.support.site import Api
@@ -88,3 +88,35 @@ def test_a_run_goes_on_from_a_place_that_has_a_name(
     replayed = api.post(f"{place}/replay", json={}).json
     assert (replayed["outcome"], replayed["divergences"]) == ("same", 0)
     assert api.get(f"/graph/state/{run.run}").status_code == 200
+
+
+def test_what_becomes_of_calls_must_be_chosen_and_each_is_named(
+    api: Api, control: Platform, worker: Platform, run: RunId
+) -> None:
+    register(control, "send", namespace="tool", effect="at_most_once")
+    none: Json = {"args": [], "kwargs": {"state": 1}}
+    lease = take(worker, run, "b#1")
+    sent = calls.authorise(worker, lease, 1, "send", none)
+    assert isinstance(sent, calls.Authorised)
+    calls.settle(worker, lease, sent, calls.Answer(value="sent"))
+    place = f"/api/v1/runs/{run.run}"
+    (settled,) = api.get(f"{place}/checkpoints").json["items"]
+    seq = settled["seq"]
+    (effect,) = api.get(f"{place}/checkpoints/{seq}/effects").json["items"]
+    assert (effect["happened"], effect["becomes"], effect["later"]) == ("yes", "undecided", True)
+    for path, asked in [
+        ("rollback", {"seq": seq}),
+        (f"checkpoints/{seq}/fork", {}),
+        ("steps/b%231/restart", {}),
+    ]:
+        refused = api.post(f"{place}/{path}", json=asked)
+        assert refused.status_code == 409, refused.text
+        assert [one["path"] for one in refused.json["errors"]] == ["choices.b#1.1"]
+        wrong = api.post(f"{place}/{path}", json={**asked, "choices": {"at_most_once": "perhaps"}})
+        assert wrong.status_code == 422, wrong.text
+        other = api.post(f"{place}/{path}", json={**asked, "choices": {"b#7.1": "skip"}})
+        assert other.status_code == 422, other.text
+    went = api.post(f"{place}/rollback", json={"seq": seq, "choices": {"b#1.1": "reuse"}})
+    assert went.status_code == 200, went.text
+    again = calls.authorise(worker, take(worker, run, "b#2"), 1, "send", none)
+    assert again == calls.Recorded(value="sent")

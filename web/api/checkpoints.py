@@ -9,7 +9,7 @@ from flask import request
 
 from engine.core import codec
 from engine.errors import NotFound
-from engine.runs import checkpoints, forks, views
+from engine.runs import checkpoints, effects, forks, views
 from engine.runs.checkpoints import Place
 from engine.runs.origins import Edits
 from web import body, pagination, permissions, principal, site
@@ -101,17 +101,18 @@ def fork(
         by=who.user,
         scopes=who.scopes,
         idempotency_key=body.idempotency_key(request),
+        choices=asked["choices"],
     )
     return entered(submitted)
 
 
 @routes.on("GET", "/<int:seq>/effects", needs="run:read")
 @routes.gives(EffectsSchema)
-def effects(run_id: str, seq: int) -> dict[str, Any]:
-    """Say what a fork from here would make of the calls of the run. Nothing is carried out."""
+def show_effects(run_id: str, seq: int) -> dict[str, Any]:
+    """Say what going on from here would make of the calls of the run. Nothing is carried out."""
     run = named(run_id)
     _check(run_id, seq)
-    return {"seq": seq, "items": forks.effects(site.current().platform, run, seq)}
+    return {"seq": seq, "items": effects.at(site.current().platform, run, seq)}
 
 
 def _check(run_id: str, seq: int) -> None:

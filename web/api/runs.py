@@ -189,7 +189,8 @@ def roll_back(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
     """Let a run go on from an earlier place of its own. Nothing is taken out of its history.
 
     Whatever is live ends, what was live there begins anew, variables are what they were, but for those
-    that are given. What was spent stays spent.
+    that are given. What was spent stays spent. Calls that were made since, may happen only once and have
+    happened must be chosen for.
     """
     here, run = site.current(), named(run_id)
     went = rollbacks.roll_back(
@@ -199,6 +200,7 @@ def roll_back(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
         Edits(variables=asked["variables"], removed=asked["removed"]),
         by=principal.current().user,
         reason=asked["reason"],
+        choices=asked["choices"],
     )
     return {**standing(run, views.status(here.platform, run)), "rollback": went}
 

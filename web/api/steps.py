@@ -137,20 +137,21 @@ def restart(
         scopes=who.scopes,
         idempotency_key=body.idempotency_key(request),
         given=None if given is None else Given(**given),
+        choices=asked["choices"],
     )
     return entered(submitted)
 
 
 @routes.on("GET", "/steps/<key>/effects", needs="run:read")
 @routes.gives(EffectsSchema)
-def effects(run_id: str, key: str) -> dict[str, Any]:
+def show_effects(run_id: str, key: str) -> dict[str, Any]:
     """Say what a restart from this step would make of the calls of the run. Nothing is carried out.
 
     Those of the runs around it, which go on with it, are told as well.
     """
     platform, run = site.current().platform, named(run_id)
     lineage = restarts.stages(platform, run, key)
-    return {"seq": lineage[-1].seq, "items": restarts.effects(platform, lineage)}
+    return {"seq": lineage[-1].seq, "items": restarts.fates(platform, lineage)}
 
 
 @routes.on("GET", "/attempts", needs="run:read")

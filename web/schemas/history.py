@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from engine.runs import effects
 from web.schemas.fields import Choice
 from web.schemas.pages import MOST
 from web.schemas.runs import ReasonSchema, StatusSchema
@@ -85,11 +86,23 @@ class NameSchema(Schema):
 
 
 class ForkSchema(Schema):
-    """What of the variables is not to be as it was there."""
+    """What of the variables is not to be as it was there, and what becomes of calls that were made since."""
 
     variables = fields.Dict(keys=fields.String(), load_default=dict)
     removed = fields.List(
         fields.String(), load_default=list, metadata={"description": "Variables to be taken away"}
+    )
+    choices = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(validate=validate.OneOf(effects.CHOICES)),
+        load_default=dict,
+        validate=validate.Length(max=MOST),
+        metadata={
+            "description": "By call (`STEP.ORDINAL`) or effect class. `reuse`: its result is served if the "
+            "same call is made; `skip`: that is not made, and gives null; `execute`: it is made again. Calls "
+            "that may happen only once, and have happened, must be chosen",
+            "example": {"at_most_once": "reuse", "pay#1.1": "skip"},
+        },
     )
 
 
@@ -177,12 +190,22 @@ class EffectSchema(Schema):
     effect = fields.String(
         validate=validate.OneOf(["pure", "idempotent", "at_most_once", "compensable"])
     )
+    happened = fields.String(
+        validate=validate.OneOf(["yes", "no", "unknown"]),
+        metadata={
+            "description": "Whether it was made; of one that is not `later`, as was known then"
+        },
+    )
     becomes = fields.String(
-        validate=validate.OneOf(["served", "asked", "repeated"]),
+        validate=validate.OneOf(["served", "asked", "repeated", "undecided"]),
         metadata={
             "description": "`served`: not made again; `asked`: whether it happened is not known, and "
-            "people are asked; `repeated`: made again, if the run comes there"
+            "people are asked; `repeated`: made again, if the run comes there; `undecided`: somebody must "
+            "choose (`choices`)"
         },
+    )
+    later = fields.Boolean(
+        metadata={"description": "It was made after the place: it can be chosen for"}
     )
 
 

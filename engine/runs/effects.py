@@ -1,0 +1,187 @@
+"""Calls whose effects a run would repeat that goes on from a place, and what is chosen for each.
+
+Calls that began by then are no question: what had ended is served, what had not is made again where it may
+be, else people are asked (`carrying`). Of later ones, those that may be repeated are made again if the run
+comes to them, unless somebody chooses otherwise. Those that may happen only once and have happened, or may
+have, must be chosen: one by one (`step.ordinal`), or all of an effect class.
+
+- `reuse`: the recorded result is served if the run makes the same call: of the same node, with the same
+  tool, version and arguments. Nothing is charged for it.
+- `skip`: the same call is not made, and gives null.
+- `execute`: it is made again, and asked about like any other.
+
+A choice is for one call, and is taken when the run first makes the same one. A run that takes another way,
+or calls with other arguments, makes its calls like any other run. Who goes on once more from between a call
+and its choice keeps that choice (`engine.store.choices`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from engine import tools
+from engine.core import messages as msg
+from engine.core.problem import Problem
+from engine.errors import Invalid, Undecided
+from engine.platform import Platform
+from engine.runs import origins
+from engine.runs.origins import Origin
+from engine.store import calls, reads
+from engine.store.ids import RunId
+
+CHOICES = ("reuse", "skip", "execute")
+#: Effect classes of which a call may be repeated.
+_REPEATABLE = frozenset({"pure", "idempotent"})
+
+#: By `step.ordinal` or by effect class.
+Choices = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """A call of a run, and what becomes of it where the run is gone on from a place."""
+
+    run: str
+    step: str
+    ordinal: int
+    tool: str
+    version: int
+    #: `pure`, `idempotent`, `at_most_once`, `compensable`.
+    effect: str
+    #: Whether it was made: `yes`, `no`, `unknown`. Of one that began by then, as it was known then.
+    happened: str
+    #: As long as nothing is chosen. `served`: its result is given again; `asked`: people are asked whether
+    #: it happened; `repeated`: it is made again if the run comes to it; `undecided`: somebody must choose.
+    becomes: str
+    #: It began after the place, so that it can be chosen what becomes of it.
+    later: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.step}.{self.ordinal}"
+
+
+def found(connection: Connection, origin: Origin) -> tuple[Effect, ...]:
+    """The calls that matter, as long as nothing is chosen, in the order in which they began."""
+    live = sorted(origin.state.steps)
+    rows = calls.fates(connection, origin.run, live, origin.line.at)
+    return tuple(_effect(origin.run, row) for row in rows)
+
+
+def at(platform: Platform, run: RunId, seq: int) -> tuple[Effect, ...]:
+    """What would become of the calls of a run where it is gone on from a line; nothing is carried out.
+
+    Raises as `origins.of` does.
+    """
+    with reads.reading(platform.database) as connection:
+        return found(connection, origins.of(connection, run, seq))
+
+
+def settled(
+    connection: Connection, places: Sequence[Origin], choices: Choices
+) -> tuple[tuple[msg.Chosen, ...], ...]:
+    """What is chosen for later calls of runs that go on together, as an event of each tells it.
+
+    Calls of the last of them, the innermost, have their own names; those of the others `RUN/STEP.ORDINAL`.
+    Raises `Invalid` with every choice that fits no call, or not that one, and `Undecided` with every call
+    for which one is missing.
+    """
+    later = [
+        {
+            one.name if place is places[-1] else f"{one.run}/{one.name}": one
+            for one in found(connection, place)
+            if one.later
+        }
+        for place in places
+    ]
+    effects = {name: one for each in later for name, one in each.items()}
+    known = effects.keys() | {*tools.EFFECTS}
+    picked = {name: _choice(name, one, choices) for name, one in effects.items()}
+    problems = [
+        *(_wrong(name, choice) for name, choice in choices.items() if choice not in CHOICES),
+        *(_unknown(name) for name in choices if name not in known),
+        *(
+            _no_result(name, one)
+            for name, one in effects.items()
+            if picked[name] == "reuse" and one.happened != "yes"
+        ),
+    ]
+    if problems:
+        raise Invalid(problems, "the choices do not fit the calls")
+    if missing := [
+        _undecided(name, one)
+        for name, one in effects.items()
+        if picked[name] is None and one.becomes == "undecided"
+    ]:
+        raise Undecided(missing)
+    return tuple(
+        tuple(
+            msg.Chosen(step=msg.StepKey(one.step), ordinal=one.ordinal, choice=choice)
+            for name, one in each.items()
+            if (choice := picked[name]) is not None
+        )
+        for each in later
+    )
+
+
+def _effect(run: RunId, row: Row[Any]) -> Effect:
+    repeatable = row.effect in _REPEATABLE
+    if not row.later:
+        becomes = "served" if row.ended else "repeated" if repeatable else "asked"
+    else:
+        becomes = "repeated" if repeatable or row.happened == "no" else "undecided"
+    return Effect(
+        run=run.run,
+        step=row.step,
+        ordinal=row.ordinal,
+        tool=row.tool,
+        version=row.version,
+        effect=row.effect,
+        happened=row.happened,
+        becomes=becomes,
+        later=row.later,
+    )
+
+
+def _choice(name: str, one: Effect, choices: Choices) -> str | None:
+    """What is chosen for a call: by its name, else for its class if it was made, as far as is known."""
+    if name in choices:
+        return choices[name]
+    return choices.get(one.effect) if one.happened != "no" else None
+
+
+def _wrong(name: str, choice: str) -> Problem:
+    return Problem(
+        path=f"choices.{name}",
+        message=f"{choice!r} is no choice",
+        remedy=f"one of {', '.join(CHOICES)}",
+    )
+
+
+def _unknown(name: str) -> Problem:
+    return Problem(
+        path=f"choices.{name}",
+        message="no call of that name was made after the place, and it is no effect class",
+        remedy=f"name a call as STEP.ORDINAL, or one of {', '.join(tools.EFFECTS)}",
+    )
+
+
+def _no_result(name: str, one: Effect) -> Problem:
+    return Problem(
+        path=f"choices.{name}",
+        message=f"the call of {one.tool} has no recorded result to reuse",
+        remedy="skip or execute it",
+    )
+
+
+def _undecided(name: str, one: Effect) -> Problem:
+    happened = "has happened" if one.happened == "yes" else "may have happened"
+    return Problem(
+        path=f"choices.{name}",
+        message=f"the call of {one.tool} ({one.effect}) {happened}",
+        remedy=f"choose {', '.join(CHOICES)}, for it or for {one.effect}",
+    )

@@ -1,0 +1,292 @@
+"""Calls that would happen again where a run is gone on from: what is chosen for each, counted outside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from engine.errors import Conflict, Invalid, Undecided
+from engine.runs import calls, control, effects, forks, restarts, rollbacks, shredding, turns, views
+from engine.runs.attempts import Leased
+from engine.runs.origins import Edits
+from engine.settings import Settings
+from engine.store.ids import RunId
+from tests.support import forking
+from tests.support.forking import World, after
+from tests.support.platforms import LINE, finish, publish, register, sql, submit, take
+from tests.support.waiting import live
+
+CLASSES = ("pure", "idempotent", "at_most_once", "compensable")
+ONCE = ("at_most_once", "compensable")
+Choices = Mapping[str, str]
+#: Goes on from the place after a#1; the run that goes on.
+GoOn = Callable[[World, RunId, Choices], RunId]
+
+
+@pytest.fixture
+def world(settings: Settings) -> Iterator[World]:
+    with forking.world(settings) as made:
+        for effect in CLASSES:
+            register(made.main, f"t_{effect}", namespace="tool", effect=effect)
+        yield made
+
+
+@pytest.fixture
+def outside() -> Counter[str]:
+    """What happened outside of the platform: how often each tool was really called, by what."""
+    return Counter()
+
+
+def forked(world: World, run: RunId, choices: Choices) -> RunId:
+    place = after(world.main, run, "a#1")
+    made = forks.fork(world.main, run, place, Edits(), by="bob", choices=choices).run
+    turns.take_turns(world.main, [made])
+    return made
+
+
+def restarted(world: World, run: RunId, choices: Choices) -> RunId:
+    made = restarts.restart(world.main, run, "b#1", Edits(), by="bob", choices=choices).run
+    turns.take_turns(world.main, [made])
+    return made
+
+
+def rolled_back(world: World, run: RunId, choices: Choices) -> RunId:
+    place = after(world.main, run, "a#1")
+    assert rollbacks.roll_back(world.main, run, place, Edits(), by="bob", choices=choices)
+    return run
+
+
+WAYS: tuple[GoOn, ...] = (forked, restarted, rolled_back)
+
+
+def call(
+    world: World,
+    outside: Counter[str],
+    lease: Leased,
+    tool: str,
+    *,
+    ordinal: int = 1,
+    what: str = "x",
+    settles: bool = True,
+) -> object:
+    """What code of a step gets that calls a tool, which counts it where it really is called."""
+    answer = calls.authorise(
+        world.worker, lease, ordinal, tool, {"args": [], "kwargs": {"state": what}}
+    )
+    if not isinstance(answer, calls.Authorised):
+        return answer
+    outside[f"{tool}({what})"] += 1
+    value = f"{tool} {outside[f'{tool}({what})']}"
+    if settles:
+        calls.settle(world.worker, lease, answer, calls.Answer(value=value, usage={"cost_usd": 1}))
+    return value
+
+
+def begun(world: World, outside: Counter[str], tool: str, **how: bool) -> RunId:
+    """A run whose second step is live, and has called a tool once."""
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    call(world, outside, take(world.worker, run, "b#1"), tool, **how)
+    return run
+
+
+def second(run: RunId, on: RunId) -> str:
+    """The name of the second step where a run goes on."""
+    return "b#2" if run == on else "b#1"
+
+
+# --- what must be chosen ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("go_on", WAYS)
+@pytest.mark.parametrize("effect", ONCE)
+@pytest.mark.parametrize("settles", [True, False])
+def test_what_has_happened_and_may_not_happen_twice_must_be_chosen(
+    world: World, outside: Counter[str], go_on: GoOn, effect: str, settles: bool
+) -> None:
+    run = begun(world, outside, f"t_{effect}", settles=settles)
+    before, runs = views.status(world.main, run), len(views.runs(world.main, run.tenant))
+    with pytest.raises(Undecided) as refused:
+        go_on(world, run, {})
+    (problem,) = refused.value.problems
+    assert (problem.path, effect in problem.message) == ("choices.b#1.1", True)
+    assert ("may have happened" in problem.message) is not settles
+    assert views.status(world.main, run) == before
+    assert len(views.runs(world.main, run.tenant)) == runs
+    if not settles:
+        with pytest.raises(Invalid, match="the choices do not fit"):
+            go_on(world, run, {effect: "reuse"})
+
+
+@pytest.mark.parametrize("go_on", WAYS)
+def test_choices_that_fit_nothing_are_told(
+    world: World, outside: Counter[str], go_on: GoOn
+) -> None:
+    run = begun(world, outside, "t_at_most_once")
+    for choices in ({"b#9.1": "skip"}, {"nonsense": "skip"}, {"at_most_once": "perhaps"}):
+        with pytest.raises(Invalid) as refused:
+            go_on(world, run, choices)
+        assert refused.value.problems[0].path == f"choices.{next(iter(choices))}"
+
+
+# --- each choice -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("go_on", WAYS)
+@pytest.mark.parametrize("effect", CLASSES)
+@pytest.mark.parametrize("choice", ["reuse", "skip", "execute"])
+def test_each_choice_of_each_class_is_kept(
+    world: World, outside: Counter[str], go_on: GoOn, effect: str, choice: str
+) -> None:
+    tool = f"t_{effect}"
+    run = begun(world, outside, tool)
+    on = go_on(world, run, {effect: choice})
+    lease = take(world.worker, on, second(run, on))
+    got = call(world, outside, lease, tool)
+    gives = {
+        "reuse": calls.Recorded(value=f"{tool} 1"),
+        "skip": calls.Recorded(value=None),
+        "execute": f"{tool} 2",
+    }
+    times = 2 if choice == "execute" else 1
+    assert got == gives[choice]
+    assert outside == {f"{tool}(x)": times}
+    # A choice is for one call: the next one is made like any other.
+    assert isinstance(call(world, outside, lease, tool, ordinal=2), str)
+    assert outside == {f"{tool}(x)": times + 1}
+    finish(world.main, world.worker, lease)
+    assert views.status(world.main, on).status == "completed"
+    charged = sql(world.main, "SELECT FROM ledger WHERE run_id = :run AND ordinal > 0", run=on.run)
+    # Nothing is charged for what is not made; a run that went back has paid for the first call, too.
+    assert len(charged) == times + (on == run)
+
+
+@pytest.mark.parametrize("go_on", WAYS)
+@pytest.mark.parametrize("effect", ["pure", "idempotent"])
+def test_what_may_be_repeated_is_made_again_unless_somebody_chooses(
+    world: World, outside: Counter[str], go_on: GoOn, effect: str
+) -> None:
+    run = begun(world, outside, f"t_{effect}")
+    on = go_on(world, run, {})
+    assert call(world, outside, take(world.worker, on, second(run, on)), f"t_{effect}")
+    assert outside == {f"t_{effect}(x)": 2}
+
+
+def test_another_call_is_made_whatever_was_chosen_for_the_first(
+    world: World, outside: Counter[str]
+) -> None:
+    run = begun(world, outside, "t_at_most_once")
+    rolled_back(world, run, {"at_most_once": "reuse"})
+    lease = take(world.worker, run, "b#2")
+    assert isinstance(call(world, outside, lease, "t_at_most_once", what="y"), str)
+    same = call(world, outside, lease, "t_at_most_once", ordinal=2)
+    assert same == calls.Recorded(value="t_at_most_once 1")
+    assert outside == {"t_at_most_once(x)": 1, "t_at_most_once(y)": 1}
+
+
+def test_one_call_is_chosen_otherwise_than_its_class(world: World, outside: Counter[str]) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    lease = take(world.worker, run, "b#1")
+    for ordinal, what in enumerate("xy", start=1):
+        call(world, outside, lease, "t_compensable", ordinal=ordinal, what=what)
+    rolled_back(world, run, {"compensable": "reuse", "b#1.2": "execute"})
+    again = take(world.worker, run, "b#2")
+    call(world, outside, again, "t_compensable", what="x")
+    call(world, outside, again, "t_compensable", ordinal=2, what="y")
+    assert outside == {"t_compensable(x)": 1, "t_compensable(y)": 2}
+
+
+def test_the_same_call_twice_is_served_in_its_order_and_to_a_retry_again(
+    world: World, outside: Counter[str]
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    lease = take(world.worker, run, "b#1")
+    for ordinal in (1, 2):
+        call(world, outside, lease, "t_at_most_once", ordinal=ordinal)
+    rolled_back(world, run, {"at_most_once": "reuse"})
+    served = [calls.Recorded(value=f"t_at_most_once {ordinal}") for ordinal in (1, 2)]
+    for _ in range(2):
+        again = take(world.worker, run, "b#2")
+        assert [
+            call(world, outside, again, "t_at_most_once", ordinal=ordinal) for ordinal in (1, 2)
+        ] == served
+        control.retry(world.main, run, "b#2", by="ada")
+    assert outside == {"t_at_most_once(x)": 2}
+
+
+def test_what_was_served_did_not_happen_and_what_happened_is_chosen_anew(
+    world: World, outside: Counter[str]
+) -> None:
+    run = begun(world, outside, "t_at_most_once")
+    rolled_back(world, run, {"at_most_once": "reuse"})
+    call(world, outside, take(world.worker, run, "b#2"), "t_at_most_once")
+    with pytest.raises(Undecided) as refused:
+        rolled_back(world, run, {})
+    assert [problem.path for problem in refused.value.problems] == ["choices.b#1.1"]
+    rolled_back(world, run, {"b#1.1": "skip"})
+    lease = take(world.worker, run, "b#3")
+    assert call(world, outside, lease, "t_at_most_once") == calls.Recorded(value=None)
+    assert outside == {"t_at_most_once(x)": 1}
+
+
+def test_who_goes_on_from_between_a_call_and_its_choice_keeps_the_choice(
+    world: World, outside: Counter[str]
+) -> None:
+    run = begun(world, outside, "t_at_most_once")
+    rolled_back(world, run, {"at_most_once": "reuse"})
+    between = views.status(world.main, run).seq
+    served = calls.Recorded(value="t_at_most_once 1")
+    assert call(world, outside, take(world.worker, run, "b#2"), "t_at_most_once") == served
+    made = forks.fork(world.main, run, between, Edits(), by="bob").run
+    turns.take_turns(world.main, [made])
+    second_fork = forks.fork(world.main, made, 1, Edits(), by="bob").run
+    turns.take_turns(world.main, [second_fork])
+    for fork in (made, second_fork):
+        assert call(world, outside, take(world.worker, fork, "b#2"), "t_at_most_once") == served
+    assert rollbacks.roll_back(world.main, run, between, Edits(), by="bob")
+    lease = take(world.worker, run, "b#3")
+    assert call(world, outside, lease, "t_at_most_once") == served
+    assert isinstance(call(world, outside, lease, "t_at_most_once", ordinal=2), str)
+    assert outside == {"t_at_most_once(x)": 2}
+
+
+def test_a_call_that_is_made_beside_the_choosing_is_not_made_twice(
+    world: World, outside: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    lease = take(world.worker, run, "b#1")
+    fold = rollbacks.control.fold
+
+    def meanwhile(*given: object) -> None:
+        call(world, outside, lease, "t_at_most_once")
+        fold(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rollbacks.control, "fold", meanwhile)
+    rolled_back(world, run, {})
+    refused = call(world, outside, take(world.worker, run, "b#2"), "t_at_most_once")
+    assert isinstance(refused, calls.Denied)
+    assert (refused.reason, refused.terminal) == ("unknown_outcome", True)
+    assert outside == {"t_at_most_once(x)": 1}
+
+
+def test_what_is_chosen_is_in_history_and_its_values_can_be_shredded(
+    world: World, outside: Counter[str]
+) -> None:
+    run = begun(world, outside, "t_at_most_once")
+    on = forked(world, run, {"at_most_once": "reuse"})
+    (first, *_) = views.history(world.main, on)
+    assert first.body["chosen"] == [{"step": "b#1", "ordinal": 1, "choice": "reuse"}]
+    lease = take(world.worker, on, "b#1")
+    call(world, outside, lease, "t_at_most_once")
+    finish(world.main, world.worker, lease)
+    shredding.shred(world.main, on, by="ada", why="asked for")
+    kept = sql(world.main, "SELECT value::text FROM chosen_call WHERE run_id = :run", run=on.run)
+    assert [("t_at_most_once" in row.value) for row in kept] == [False]
+    with pytest.raises(Conflict):
+        effects.at(world.main, on, 1)
+    assert live(world.main, run) == {"b#1": "leased"}
