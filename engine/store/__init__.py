@@ -17,6 +17,9 @@ range of run id, a UUIDv7, so that a run lies in one partition and retention dro
 Versions of policies are appended, too, and says that people hand to others (`delegation`,
 `revocation`); they belong to no run and lie in one piece.
 
+*Chosen* (`choices`): what becomes of calls that a run made before it was gone on from; each is taken once, by
+the worker's same call, and is to be had again by whoever goes back to before that.
+
 *Kept for workers* (`secrets`, `capabilities`): sealed values, whose earlier versions lose what was
 sealed, and what is granted to whom. Coordinators have no right to either.
 

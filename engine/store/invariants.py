@@ -551,6 +551,20 @@ INVARIANTS = (
         """,  # noqa: S608  # our own constants
     ),
     Invariant(
+        name="choice_answers_its_call",
+        says="A call that was answered as somebody had chosen is the one chosen for, and cost nothing.",
+        sql="""
+        SELECT k.tenant_id, k.run_id, k.taken_step || ' call ' || k.taken_ordinal AS subject,
+            'was answered as was chosen for ' || k.step || ' call ' || k.ordinal
+                || ', and is another call, or was charged' AS detail
+        FROM chosen_call k JOIN call c ON c.tenant_id = k.tenant_id AND c.run_id = k.run_id
+            AND c.step = k.taken_step AND c.ordinal = k.taken_ordinal
+        WHERE k.choice IN ('reuse', 'skip') AND $RUNS(k.run_id) AND (c.digest <> k.digest
+            OR EXISTS (SELECT FROM ledger l WHERE l.tenant_id = k.tenant_id AND l.run_id = k.run_id
+                AND l.step = k.taken_step AND l.ordinal = k.taken_ordinal))
+        """,
+    ),
+    Invariant(
         name="reference_has_its_blob",
         says="Every blob that a run refers to is known, and was there when it was referred to.",
         sql="""

@@ -411,6 +411,13 @@ PLANTS: Mapping[str, list[Plant]] = {
             "a#1 call 1",
         ),
     ],
+    "choice_answers_its_call": [
+        Plant(
+            "done",
+            "INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, made_at, taken_step, taken_ordinal) SELECT tenant_id, run_id, 'a#9', 1, 'a', 'other', 'skip', now(), 'a#1', 1 FROM call WHERE run_id = :run",
+            "a#1 call 1",
+        ),
+    ],
     "row_has_its_run": [
         Plant(
             "nobody",
