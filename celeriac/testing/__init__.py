@@ -28,7 +28,8 @@ done, or some seconds after that:
             Answered("accept", "reject"),
             Answered("accept", "approve", by="ada", after=3600),
             Sent("paid", {"cents": 100}, match={"order": 7}, at="pay"),
-            Cancelled(at="pack#2", compensate=True),
+            RolledBack(at="pack#2", to="pay#1"),
+            Cancelled(at="pack#3", compensate=True),
         ],
     )
 
@@ -65,6 +66,7 @@ from celeriac.testing.acts import (
     Completed,
     Paused,
     Resumed,
+    RolledBack,
     Sent,
     Skipped,
 )
@@ -92,6 +94,7 @@ __all__ = [
     "Paused",
     "Record",
     "Resumed",
+    "RolledBack",
     "Sent",
     "Skipped",
     "StepRecord",

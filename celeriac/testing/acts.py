@@ -99,3 +99,13 @@ class Paused(Act):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Act):
     """Somebody lets a paused run go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack(Act):
+    """Somebody has the run go on from just after a step of it was settled."""
+
+    #: The step, by its key (`pack#1`).
+    to: str
+    #: Variables that are to be something else than they were there.
+    variables: Mapping[str, Json] = field(default_factory=dict)

@@ -15,16 +15,18 @@ from celeriac.testing.acts import (
     Completed,
     Paused,
     Resumed,
+    RolledBack,
     Sent,
     Skipped,
 )
 from celeriac.testing.memory import Event, Memory, Run
-from engine import asking
+from engine import asking, documents
 from engine.asking import Said
-from engine.core import codec
+from engine.core import codec, forking, rollback
 from engine.core import messages as msg
+from engine.core.fold import evolve
 from engine.core.problem import Problem
-from engine.core.state import Step
+from engine.core.state import State, Step
 from engine.core.values import Inline, problems
 from engine.errors import Conflict, Forbidden, Invalid
 
@@ -92,8 +94,34 @@ def do(memory: Memory, act: Act) -> None:
             run.inbox.append(msg.PauseRequested(at=codec.UNTIMED, by=act.by))
         case Resumed():
             run.inbox.append(msg.ResumeRequested(at=codec.UNTIMED, by=act.by))
+        case RolledBack():
+            run.inbox.append(_back(run, act))
         case _:
             raise TypeError(f"{act!r} is no act")
+
+
+def _back(run: Run, act: RolledBack) -> msg.RollbackRequested:
+    """What asks a run to go on from just after a step was settled."""
+    if wrong := documents.edit_problems(run.graph, act.variables, (), path="variables"):
+        raise Invalid(wrong, "the edited variables do not fit the workflow")
+    place = State(run=run.id)
+    for seq, entry in enumerate(run.history, start=1):
+        place = evolve(place, entry.record)
+        if not isinstance(entry.record, msg.TakeEdges) or entry.record.step != act.to:
+            continue
+        if why := forking.obstacle(place):
+            raise Conflict(f"run {run.id} cannot go back to {act.to}: {why}")
+        frame, overlays = forking.told(rollback.there(place, ()))
+        return msg.RollbackRequested(
+            at=codec.UNTIMED,
+            by=act.by,
+            seq=seq,
+            edited=tuple(sorted(act.variables)),
+            state=frame,
+            variables={**place.variables, **act.variables},
+            overlays=overlays,
+        )
+    raise Conflict(f"run {run.id} cannot go back to {act.to}: it was never settled")
 
 
 def _there(memory: Memory, act: Act) -> tuple[Run, Step | None] | None:

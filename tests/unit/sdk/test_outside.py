@@ -18,6 +18,7 @@ from celeriac.testing import (
     Fault,
     Paused,
     Resumed,
+    RolledBack,
     Sent,
     Skipped,
     run,
@@ -464,3 +465,49 @@ def test_a_history_with_waits_folds_to_the_state() -> None:
         assert record.status == "completed", record.message
         assert core.fold(record.history).variables == record.state.variables
         assert isinstance(record.history[-1].record, msg.FinishRun)
+
+
+BACK: dict[str, Any] = {
+    "workflow": "back",
+    "inputs": {"n": {"type": "integer"}},
+    "nodes": {
+        "a": {"uses": "grow"},
+        "w": {"kind": "approval", "choices": ["yes", "no"]},
+        "b": {"uses": "grow"},
+    },
+    "edges": ["a -> w -> b -> end"],
+}
+
+
+def grow(state: Any) -> Any:
+    state.set("n", state.get("n") + 1)
+    return state
+
+
+def test_a_run_goes_back_to_after_a_step_and_on_from_there():
+    record = run(
+        BACK,
+        {"n": 1},
+        functions={"grow": grow},
+        acts=[
+            RolledBack(at="w#1", to="a#1", variables={"n": 7}),
+            Answered("w", "yes", at="w#2"),
+        ],
+    )
+    assert (record.status, record.variables["n"]) == ("completed", 8)
+    assert [step.key for step in record.steps if step.node in {"a", "w", "b"}] == [
+        *("a#1", "w#1", "w#2", "b#1"),
+    ]
+    assert len(record.records(msg.RollBack)) == 1
+
+
+@pytest.mark.parametrize(
+    ("act", "error"),
+    [
+        (RolledBack(at="w#1", to="b#1"), Conflict),
+        (RolledBack(at="w#1", to="a#1", variables={"$steps.a": 1}), Invalid),
+    ],
+)
+def test_what_a_run_cannot_go_back_to_is_refused(act: RolledBack, error: type[Exception]):
+    with pytest.raises(error):
+        run(BACK, {"n": 1}, functions={"grow": grow}, acts=[act])
