@@ -164,15 +164,26 @@ class Run:
         """What its steps, or one of them, have printed so far."""
         return self.client.logs(self.id, step)
 
-    def fork(self, seq: int, variables: Mapping[str, Any] | None = None) -> Run:
-        """A new run that goes on from a line of this one, perhaps with other variables."""
-        return self.client.fork(self.id, seq, variables)
+    def fork(
+        self,
+        seq: int,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        choices: Mapping[str, str] | None = None,
+    ) -> Run:
+        """A new run that goes on from a line of this one, as `Client.fork`."""
+        return self.client.fork(self.id, seq, variables, choices=choices)
 
     def roll_back(
-        self, place: int | str, variables: Mapping[str, Any] | None = None, *, reason: str = ""
+        self,
+        place: int | str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        choices: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> WentBack | None:
         """Let it go on from an earlier line of its own, as `Client.roll_back`."""
-        return self.client.roll_back(self.id, place, variables, reason=reason)
+        return self.client.roll_back(self.id, place, variables, choices=choices, reason=reason)
 
     def replay(self, **against: Any) -> Mapping[str, Any]:
         """Decide it once more, as `Client.replay`."""
