@@ -12,6 +12,8 @@ from flask import request
 from marshmallow import Schema
 
 from web import body, permissions
+from web.errors import PROBLEM
+from web.schemas.problems import ProblemSchema
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +63,12 @@ class Routes(flask_smorest.Blueprint):  # type: ignore[misc]  # distributed with
         """Describe another answer."""
         found: Callable[[F], F] = self.alt_response(status, **options)
         return found
+
+    def refuses(self, status: HTTPStatus, description: str) -> Callable[[F], F]:
+        """Describe a refusal that whoever calls should know of."""
+        return self.also_gives(
+            status, schema=ProblemSchema, content_type=PROBLEM, description=description
+        )
 
     def described(self, **options: Any) -> Callable[[F], F]:
         """Add to the description what the code does not say."""

@@ -10,7 +10,7 @@ import gzip
 import json
 import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -354,8 +354,11 @@ def requests(world: World, operation: Operation, things: Mapping[str, str]) -> I
     yield from _in_queries(path, good)
     yield from _in_headers(path, good)
     yield from _in_bodies(world.fields(operation), path, good)
-    if "data" in body:
-        yield from _in_parts(path, body["data"]["file"][0].read())
+    match body.get("data"):
+        case {"file": (archive, *_)}:
+            yield from _in_parts(path, archive.read())
+        case bytes(text):
+            yield from _in_texts(path, text, body["content_type"])
 
 
 def _whole(path: str) -> Iterator[Request]:
@@ -464,6 +467,29 @@ def _in_bodies(fields: Iterable[str], path: str, good: Any) -> Iterator[Request]
             data=_spoilt(good, outer, inner, raw).encode(),
             content_type=JSON,
         )
+
+
+def _in_texts(path: str, text: bytes, kind: str) -> Iterator[Request]:
+    """A body of lines, altered in every way."""
+    lines = text.splitlines(keepends=True)
+    texts = {
+        "nothing": b"",
+        "half": text[: len(text) // 2],
+        "twice": text * 2,
+        "its end first": b"".join(reversed(lines)),
+        "one line": text.replace(b"\n", b" "),
+        "a bomb": _BOMB,
+        "no end": b"".join(lines[:-1]),
+        "JSON": b"{}",
+        **{f"without line {number}": _without(lines, number) for number in range(len(lines))},
+        **{f"bit {bit} over": _flipped(text, bit) for bit in range(0, 8 * len(text), 977)},
+    }
+    for what, content in texts.items():
+        yield Request(what=f"a text: {what}", path=path, data=content, content_type=kind)
+
+
+def _without(lines: Sequence[bytes], number: int) -> bytes:
+    return b"".join((*lines[:number], *lines[number + 1 :]))
 
 
 def _in_parts(path: str, archive: bytes) -> Iterator[Request]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from engine.core.values import Json
-from engine.errors import Conflict, Invalid, NotFound
+from engine.errors import Conflict, Invalid, NotFound, Undecided
 from engine.runs import (
+    calls,
     control,
     explanations,
     replays,
@@ -23,8 +24,8 @@ from engine.runs.restarts import Given
 from engine.settings import Settings
 from engine.store.ids import RunId, StepId
 from tests.support import forking
-from tests.support.forking import World, hashes, line_of
-from tests.support.platforms import publish, sql, submit
+from tests.support.forking import AGAIN, World, hashes, line_of
+from tests.support.platforms import finish, publish, sql, submit, take
 from tests.support.waiting import found, live, waits_at, why
 from workers.execution import Worker, execute
 
@@ -39,7 +40,7 @@ def restart(
     world: World, run: RunId, step: str, given: Given | None = None, **edits: Json
 ) -> RunId:
     made = restarts.restart(
-        world.main, run, step, Edits(variables=edits), by="bob", given=given
+        world.main, run, step, Edits(variables=edits), by="bob", given=given, choices=AGAIN
     ).run
     turns.take_turns(world.main, [made])
     return made
@@ -273,7 +274,9 @@ def test_what_does_not_fit_the_child_is_told_and_starts_nothing(world: World) ->
     with pytest.raises(NotFound, match="Step not found"):
         restart(world, child, "y#2")
     with pytest.raises(Invalid, match="do not fit"):
-        restarts.restart(world.main, child, "y#1", Edits(removed=("none",)), by="bob")
+        restarts.restart(
+            world.main, child, "y#1", Edits(removed=("none",)), by="bob", choices=AGAIN
+        )
     with pytest.raises(Invalid, match="not valid"):
         restart(world, child, "y#1", Given(result=1, choice="nowhere"))
     assert len(views.runs(world.main, child.tenant)) == 2
@@ -316,8 +319,38 @@ def test_the_plan_tells_of_the_calls_of_the_child_and_of_what_is_around_it(world
     run, child = family(world)
     lineage = restarts.stages(world.main, child, "z#1")
     assert [(one.run, one.step) for one in lineage] == [(run, "w#1"), (child, "z#1")]
-    told = [(one.run, one.step, one.becomes) for one in restarts.effects(world.main, lineage)]
-    assert told == [(run.run, "b#1", "repeated"), (child.run, "z#1", "repeated")]
+    told = [(one.run, one.step, one.becomes) for one in restarts.fates(world.main, lineage)]
+    assert told == [(run.run, "b#1", "undecided"), (child.run, "z#1", "undecided")]
+
+
+def test_what_becomes_of_calls_of_the_child_and_of_what_is_around_it_is_chosen_for_each(
+    world: World,
+) -> None:
+    run, child = family(world)
+    around, within = f"{run.run}/b#1.1", "z#1.1"
+
+    def restarted(**choices: str) -> RunId:
+        return restarts.restart(world.main, child, "z#1", Edits(), by="bob", choices=choices).run
+
+    with pytest.raises(Undecided) as missing:
+        restarted()
+    assert [one.path for one in missing.value.problems] == [
+        f"choices.{around}",
+        f"choices.{within}",
+    ]
+    with pytest.raises(Invalid, match="no call of that name"):
+        restarted(**{"b#1.1": "skip", within: "reuse"})
+    made = restarted(**{around: "skip", within: "reuse"})
+    turns.take_turns(world.main, [made])
+    inner = child_of(world, made)
+    for one, key, value in ((inner, "z#1", "sent"), (made, "b#1", None)):
+        lease = take(world.worker, one, key)
+        asked = {"args": [], "kwargs": {}}
+        served = calls.authorise(world.worker, lease, 1, "send", asked)
+        assert isinstance(served, calls.Recorded)
+        assert served.value == value
+        assert finish(world.main, world.worker, lease)
+    assert why(world.main, made) == ("completed", "end")
 
 
 def test_from_a_step_of_a_child_of_an_item_of_a_map_two_runs_deep(
@@ -410,7 +443,7 @@ def test_a_child_whose_place_is_not_kept_any_more_fails_its_step_and_says_why(
     world: World,
 ) -> None:
     _, child = family(world)
-    made = restarts.restart(world.main, child, "z#1", Edits(), by="bob").run
+    made = restarts.restart(world.main, child, "z#1", Edits(), by="bob", choices=AGAIN).run
     shredding.shred(world.main, child, by="ada", why="asked for")
     turns.take_turns(world.main, [made])
     shown = views.run(world.main, made)
@@ -424,7 +457,9 @@ def test_what_was_asked_for_twice_under_a_key_is_one_family(world: World) -> Non
     _, child = family(world)
 
     def ask(step: str) -> RunId:
-        asked = restarts.restart(world.main, child, step, Edits(), by="bob", idempotency_key="k")
+        asked = restarts.restart(
+            world.main, child, step, Edits(), by="bob", idempotency_key="k", choices=AGAIN
+        )
         return asked.run
 
     first = ask("z#1")

@@ -23,6 +23,7 @@ from engine.runs import acts, audit, sealing
 from engine.settings import Settings
 from engine.store import session, trail
 from tests.support import recorded
+from tests.support.belongings import AGENT
 from tests.support.described import fits
 from tests.support.platforms import (
     LINE,
@@ -132,6 +133,13 @@ class Place:
         response = self.api.send("PUT", place, json={**DOCUMENT, "workflow": name})
         assert response.status_code == 201, response.text
         return place
+
+    def agent(self) -> str:
+        """The address of an agent that nothing uses."""
+        name = f"a{uuid4().hex}"
+        response = self.api.post("/api/v1/agents", json={"agents": {name: AGENT}})
+        assert response.status_code == 200, response.text
+        return f"/api/v1/agents/{name}"
 
     def user(self) -> str:
         return str(self.made("/api/v1/users", id=str(uuid4()), roles=["viewer"])["id"])
@@ -274,6 +282,10 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "drafts.discard": lambda p: Asked(p.draft(), {}, method="DELETE"),
     "bundles.upload": lambda _: _bundle(),
     "recordings.bring": lambda _: _recording(),
+    "agents.enter": lambda _: Asked("/api/v1/agents", {"agents": {"entered": AGENT}}),
+    "agents.run": lambda p: Asked(f"{p.agent()}/runs", {"inputs": {"input": "x"}}),
+    "agents.rename": lambda p: Asked(f"{p.agent()}/rename", {"name": f"n{uuid4().hex}"}),
+    "agents.remove": lambda p: Asked(p.agent(), {}, method="DELETE"),
     "sent.send": lambda _: Asked("/api/v1/events/paid", {"payload": 1}),
     "sent.send_to_run": lambda p: Asked(f"/api/v1/runs/{p.begun()}/events/paid", {"payload": 1}),
     "runs.submit": lambda p: Asked("/api/v1/runs", {"version_id": publish(p.control, dict(LINE))}),

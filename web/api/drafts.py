@@ -79,7 +79,7 @@ def show(name: str) -> tuple[Checked, int, dict[str, str]]:
 @routes.also_gives(
     HTTPStatus.CREATED, schema=WholeDraftSchema, description="There was no draft", success=True
 )
-@routes.also_gives(HTTPStatus.PRECONDITION_FAILED, description="Somebody has saved it since")
+@routes.refuses(HTTPStatus.PRECONDITION_FAILED, "Somebody has saved it since")
 def save(name: str) -> tuple[Checked, int, dict[str, str]]:
     """Save a draft as it is; without `If-Match` a new one."""
     if request.mimetype not in _KINDS:
@@ -105,7 +105,7 @@ def save(name: str) -> tuple[Checked, int, dict[str, str]]:
     description="It was published before, with the same document",
     success=True,
 )
-@routes.also_gives(HTTPStatus.PRECONDITION_FAILED, description="Somebody has saved it since")
+@routes.refuses(HTTPStatus.PRECONDITION_FAILED, "Somebody has saved it since")
 def publish(asked: dict[str, Any], name: str) -> tuple[WorkflowVersion, int, dict[str, str]]:
     """Make a version of a draft, which is gone then."""
     who = principal.current()
@@ -124,7 +124,7 @@ def publish(asked: dict[str, Any], name: str) -> tuple[WorkflowVersion, int, dic
 @routes.described(parameters=[_REVISION])
 @routes.takes(ReasonSchema, required=False)
 @routes.gives(DraftSchema)
-@routes.also_gives(HTTPStatus.PRECONDITION_FAILED, description="Somebody has saved it since")
+@routes.refuses(HTTPStatus.PRECONDITION_FAILED, "Somebody has saved it since")
 def discard(asked: dict[str, Any], name: str) -> Draft:
     """Give a draft up."""
     who = principal.current()

@@ -117,7 +117,7 @@ def version(name: str, version: str) -> WorkflowVersion:
 
 
 @routes.on("PUT", "/<name>/versions/<version>", needs="definition:write")
-@routes.also_gives(HTTPStatus.CONFLICT, description="Always: what is published never changes")
+@routes.refuses(HTTPStatus.CONFLICT, "Always: what is published never changes")
 @routes.gives(None)
 def change(name: str, version: str) -> NoReturn:
     """Refuse to change a version, and say what to do instead."""
