@@ -66,7 +66,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "resume": Entry("acts", "Let a paused run go on exactly where it was."),
         "migrate": Entry(
             "migrations",
-            "Let a live run, or every run of a filter, go on under another version.",
+            "Let a live run, or every run of a filter, go on under another version of its workflow.",
         ),
         "retry": Entry(
             "acts",

@@ -162,7 +162,7 @@ class World:
         place = State(run=run)
         for entry in it.history[:seq]:
             place = evolve(place, entry.record)
-        if not rollback.goes(it.state) or forking.obstacle(place):
+        if not rollback.goes(it.state) or rollback.obstacle(place):
             return
         frame, overlays = forking.told(rollback.there(place, ()))
         it.inbox.append(

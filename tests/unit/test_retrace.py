@@ -48,6 +48,8 @@ def test_runs_that_lived_through_trouble_go_where_they_went() -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
         for name, run in live(seed).runs.items():
+            if any(isinstance(entry.record, msg.RollbackRequested) for entry in run.history):
+                continue  # backtests leave it out: its record holds two courses
             found = again(run.graph, name, run.history)
             told = (found.first, found.same_path, found.same_end, found.missing)
             assert told == (None, True, True, ()), (seed, name, run.graph.workflow, found)

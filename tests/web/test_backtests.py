@@ -53,7 +53,8 @@ def recorded(control: Platform, worker: Platform) -> RunId:
         ("policy", {"policy": POLICY, "runs": {"workflow": "nobody"}}, 404, None),
         ("version", {}, 422, "workflow"),
         ("version", {"workflow": "nobody"}, 404, None),
-        ("version", {"workflow": "line", "version": "no"}, 404, None),
+        ("version", {"workflow": "line", "version": "9.9.9"}, 404, None),
+        ("version", {"workflow": "line", "version": "no"}, 422, "version"),
         ("version", {"workflow": "line", "runs": {"ids": [NOBODY]}}, 404, None),
     ],
 )

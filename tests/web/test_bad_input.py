@@ -649,7 +649,7 @@ def test_what_is_no_id_is_told_as_seed_000_would(api: Api) -> None:
 RUNS: dict[str, tuple[dict[str, Any], str, int]] = {
     "an unknown workflow": ({"workflow": "nobody"}, "nobody", 404),
     "an unknown version": ({"workflow": "line", "version": "9.9.9"}, "9.9.9", 404),
-    "a version that is none": ({"workflow": "line", "version": "\t"}, "line", 404),
+    "a version that is none": ({"workflow": "line", "version": "\t"}, "version", 422),
     "an unknown id": ({"version_id": ZERO}, ZERO, 404),
     "an id that is none": ({"version_id": "1 or 1=1"}, "1 or 1=1", 404),
     "neither": ({"inputs": {}}, "workflow", 422),

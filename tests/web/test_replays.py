@@ -45,7 +45,7 @@ def place(run: str) -> str:
         ({"policy": "policy: p\nrules: [nonsense]"}, 422, "rules[0]"),
         ({"policy": 3}, 422, ""),
         ({"version": "9.9.9"}, 404, None),
-        ({"version": "no"}, 404, None),
+        ({"version": "no"}, 422, "version"),
     ],
 )
 def test_what_makes_no_sense_or_is_not_there_is_refused(
