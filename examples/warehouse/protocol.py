@@ -1,0 +1,21 @@
+"""The two steps of a report that are code: asking the database, and making its answer what all systems read."""
+
+CURRENCY = "EUR"
+
+
+def execute(connection: str, statement: str, parameters: dict):
+    """Have a database carry a statement out, and give its rows. Values are bound by its server."""
+    return {"rows": invoke(connection, statement=statement, parameters=parameters)["rows"]}
+
+
+def convert(rows: list, region: str):
+    """Rows as whoever reads reports has agreed to read them."""
+    return [
+        {
+            "region": region,
+            "product": row["product"],
+            "revenue": {"amount": f"{row['revenue']:.2f}", "currency": CURRENCY},
+            "last_sold": row["last_sold"],
+        }
+        for row in rows
+    ]
