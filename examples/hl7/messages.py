@@ -40,7 +40,19 @@ def acknowledge(state):
     about, code = state["about"], state["code"]
     to, control = about.get("sender", ["", ""]), about.get("control_id", "")
     lines = (
-        ["MSH", "^~\\&", "CELERIAC", "", *to, about.get("time", ""), "", "ACK", control, "P", "2.5"],
+        [
+            "MSH",
+            "^~\\&",
+            "CELERIAC",
+            "",
+            *to,
+            about.get("time", ""),
+            "",
+            "ACK",
+            control,
+            "P",
+            "2.5",
+        ],
         ["MSA", code, control, *([state["why"]] if state.get("why") else [])],
     )
     return {"code": code, "acknowledgement": "\r".join("|".join(line) for line in lines)}
@@ -105,8 +117,20 @@ def _for_laboratory(about):
     patient = about["patient"]
     name = f"{patient['family']}, {patient['given']}".upper().replace("#", " ")
     lines = (
-        ["MSH", "^~\\&", "CELERIAC", "", "LAB", "", about["time"], ""]
-        + [f"{about['type']}^{about['event']}", about["control_id"], "P", "2.3"],
+        [
+            "MSH",
+            "^~\\&",
+            "CELERIAC",
+            "",
+            "LAB",
+            "",
+            about["time"],
+            "",
+            f"{about['type']}^{about['event']}",
+            about["control_id"],
+            "P",
+            "2.3",
+        ],
         ["PID", "1", "", patient["id"], "", name, "", patient["born"], patient["sex"]],
     )
     return "\r".join("#".join(line) for line in lines)

@@ -20,7 +20,7 @@ class System(BaseHTTPRequestHandler):
         self.send_response(204)
         self.end_headers()
 
-    do_PUT = do_POST
+    do_PUT = do_POST  # noqa: N815  # a name of the standard library
 
     def log_message(self, *_: object) -> None:
         """Nothing but what was sent is printed."""

@@ -3,12 +3,14 @@
 CURRENCY = "EUR"
 
 
-def execute(connection: str, statement: str, parameters: dict):
+def execute(connection: str, statement: str, parameters: dict) -> dict:
     """Have a database carry a statement out, and give its rows. Values are bound by its server."""
-    return {"rows": invoke(connection, statement=statement, parameters=parameters)["rows"]}
+    # `invoke` is there in all code: it calls a tool or a service by its name.
+    answer = invoke(connection, statement=statement, parameters=parameters)  # noqa: F821
+    return {"rows": answer["rows"]}
 
 
-def convert(rows: list, region: str):
+def convert(rows: list, region: str) -> list[dict]:
     """Rows as whoever reads reports has agreed to read them."""
     return [
         {

@@ -97,6 +97,7 @@ def test_the_index_names_every_example() -> None:
     assert {name for name in there if f"({name})" not in INDEX} == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heading", HEADINGS)
 def test_an_example_does_what_the_index_shows(checkout: Checkout, heading: str) -> None:
     text = following.section(INDEX, heading)

@@ -22,7 +22,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,7 +62,9 @@ class Typed:
 def section(text: str, heading: str) -> str:
     """What stands in a text under a heading, up to the next one of its level or above."""
     level = heading.partition(" ")[0]
-    found = re.search(rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.M | re.S)
+    found = re.search(
+        rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL
+    )
     assert found, f"there is no {heading!r}"
     return found[1]
 
@@ -186,10 +188,8 @@ class Terminal:
 
     def close(self) -> None:
         """End the shell and whatever it has started."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._shell.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._shell.wait(SECONDS)
         assert self._shell.stdin is not None
         assert self._shell.stdout is not None
