@@ -5,8 +5,9 @@ notes up (`notes`), ask a model to plan, to write and to review (`work`), over H
 run it by hand, see the head of the sidecar.
 
 Installed library code: it reaches the network, which code registered as source cannot. What it
-must know to do so is among the run's inputs: `base_url` and `model`, and `key_file`, the place of
-a file with the key, so that the key itself is kept nowhere else.
+must know to do so is among the run's inputs: `base_url` and `model`, `embedding_model` if notes are to be
+found by what they mean, and `key_file`, the place of a file with the key, so that the key itself is kept
+nowhere else.
 """
 
 from __future__ import annotations

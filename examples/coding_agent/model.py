@@ -6,7 +6,7 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,23 @@ def asked(state: Mapping[str, Any], *, system: str, prompt: str) -> dict[str, An
         "model": answer.get("model", state["model"]),
         "tokens_used": usage.get("total_tokens", 0),
     }
+
+
+def embedded(state: Mapping[str, Any], texts: Sequence[str]) -> tuple[list[list[float]], int]:
+    """What a model of embeddings makes of texts, a vector of each; and the tokens that it took.
+
+    Raises `ModelError`.
+    """
+    body = {"model": state["embedding_model"], "input": [*texts]}
+    answer = _posted(f"{state['base_url'].rstrip('/')}/embeddings", body, _headers(state))
+    try:
+        found = {each["index"]: [*map(float, each["embedding"])] for each in answer["data"]}
+        vectors = [found[place] for place in range(len(texts))]
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"these are no embeddings: {json.dumps(answer)[:_SHOWN]}") from error
+    if len({len(vector) for vector in vectors}) != 1:
+        raise ModelError("the embeddings are not all of one length")
+    return vectors, (answer.get("usage") or {}).get("total_tokens", 0)
 
 
 def code_in(text: str) -> str:

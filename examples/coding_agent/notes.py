@@ -1,18 +1,23 @@
-"""What the team has noted on how it writes code, found by the words of a question.
+"""What the team has noted on how it writes code, found for a question.
 
-The texts lie beside this module, a paragraph a document. They are ranked by BM25: a word counts
-the more the fewer documents have it, and the less the longer the document is that has it.
+The texts lie beside this module, a paragraph a document. Where the run names an `embedding_model`, those
+are found that mean what is near to what the question means, as that model has it, on the same server as
+the model that writes. Else their words decide, by BM25: a word counts the more the fewer documents have
+it, and the less the longer the document is that has it.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from . import model
 
 #: Documents that are found at most.
 MOST = 3
@@ -30,9 +35,27 @@ _USUAL = frozenset(
 )
 
 
-def look_up(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The documents that fit `query` best, the best first; none where no word of it is known."""
-    return ranked(state["query"], _documents())
+def look_up(state: Mapping[str, Any], context: Any) -> list[dict[str, Any]]:
+    """The documents that fit `query` best, the best first; none where nothing of it is known."""
+    if not state.get("embedding_model"):
+        return ranked(state["query"], _documents())
+    texts = [f"{each['title']}\n{each['text']}" for each in _documents()]
+    (asked, *vectors), tokens = model.embedded(state, [state["query"], *texts])
+    context.use(tokens_used=tokens)
+    return nearest(asked, vectors, _documents())
+
+
+def nearest(
+    asked: Sequence[float],
+    vectors: Sequence[Sequence[float]],
+    documents: Sequence[Mapping[str, str]],
+) -> list[dict[str, Any]]:
+    """The documents whose vectors point where a question's does, with the cosine of the angle."""
+    scored = [
+        {**each, "score": round(_cosine(asked, vector), 4)}
+        for each, vector in zip(documents, vectors, strict=True)
+    ]
+    return _best(scored)
 
 
 def ranked(query: str, documents: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -48,8 +71,17 @@ def ranked(query: str, documents: Sequence[Mapping[str, str]]) -> list[dict[str,
         }
         for each, count in zip(documents, words, strict=True)
     ]
+    return _best(scored)
+
+
+def _best(scored: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = [each for each in scored if each["score"] > 0]
     return sorted(found, key=lambda each: (-each["score"], each["title"]))[:MOST]
+
+
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    lengths = math.hypot(*one) * math.hypot(*other)
+    return sum(map(operator.mul, one, other)) / lengths if lengths else 0.0
 
 
 def _rarity(having: int, documents: int) -> float:

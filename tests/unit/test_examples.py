@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from examples.coding_agent.notes import ranked
+from examples.coding_agent.model import ModelError
+from examples.coding_agent.notes import look_up, ranked
 from tests.support.services import ROOT
+from tests.unit.services import outside
+from tests.unit.services.outside import reply
 
 EXAMPLES = ROOT / "examples"
 ACCOUNT = {"number": "00000017", "name": "ADA", "balance": "12.50", "opened": "1835-07-08"}
@@ -137,18 +142,76 @@ def test_what_is_secret_is_taken_out_and_the_rest_is_left() -> None:
 
 # --- what the Coding Agent looks up -----------------------------------------------------------
 
+NOTES = [
+    {"title": "Tests", "text": "Functions have tests."},
+    {"title": "Files", "text": "Functions read files."},
+    {"title": "Retries", "text": f"Functions are repeated. {'So it is, and on. ' * 20}"},
+]
+
+
+@dataclass
+class Told:
+    """What a function tells of its use."""
+
+    used: dict[str, float] = field(default_factory=dict)
+
+    def use(self, **used: float) -> None:
+        self.used |= used
+
+
+def meaning(handler: Any) -> None:
+    """A model to which money and time alone mean something."""
+    texts = json.loads(handler.body)["input"]
+    data = [
+        {"index": at, "embedding": [text.count("float"), text.count("time"), 0.01]}
+        for at, text in enumerate(texts)
+    ]
+    # In no order that anybody may rely on.
+    body = {"data": data[::-1], "usage": {"total_tokens": 7}}
+    reply(handler, body=json.dumps(body).encode(), content_type="application/json")
+
 
 def test_nothing_is_found_by_words_that_no_note_has() -> None:
-    notes = [{"title": "Money", "text": "Amounts are decimal."}]
-    assert ranked("the weather of it", notes) == []
+    assert ranked("the weather of it", NOTES) == []
     assert ranked("money", []) == []
 
 
 def test_a_rare_word_finds_before_a_usual_one_and_a_short_note_before_a_long_one() -> None:
-    notes = [
-        {"title": "Tests", "text": "Functions have tests."},
-        {"title": "Files", "text": "Functions read files."},
-        {"title": "Retries", "text": f"Functions are repeated. {'So it is, and on. ' * 20}"},
-    ]
-    assert next(each["title"] for each in ranked("functions and retries", notes)) == "Retries"
-    assert [each["title"] for each in ranked("function", notes)][-1] == "Retries"
+    assert next(each["title"] for each in ranked("functions and retries", NOTES)) == "Retries"
+    assert ranked("function", NOTES)[-1]["title"] == "Retries"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": []},
+        {"data": "none"},
+        {"data": [{"index": at, "embedding": [1.0] * (at + 1)} for at in range(7)]},
+        {"data": [{"index": at, "embedding": ["x"]} for at in range(7)]},
+    ],
+)
+def test_what_is_no_embedding_is_said_to_be_none(answer: Any) -> None:
+    body = json.dumps(answer).encode()
+    with outside.http(lambda handler: reply(handler, body=body)) as server:
+        state = {"query": "x", "embedding_model": "small", "base_url": server.url}
+        with pytest.raises(ModelError, match="embeddings"):
+            look_up(state, Told())
+
+
+def test_notes_are_found_by_what_they_mean_where_a_model_says_so() -> None:
+    told = Told()
+    with outside.http(meaning) as server:
+        state = {"query": "a float", "embedding_model": "small", "base_url": f"{server.url}/v1"}
+        found = look_up(state, told)
+        (asked,) = server.heard
+    assert (asked.path, json.loads(asked.body)["model"]) == ("/v1/embeddings", "small")
+    assert found[0]["title"] == "Money"
+    assert found[0]["score"] > found[1]["score"]
+    assert told.used == {"tokens_used": 7}
+
+
+def test_without_such_a_model_words_decide_and_nobody_is_asked() -> None:
+    told = Told()
+    state = {"query": "a sum of money", "base_url": "http://127.0.0.1:9"}
+    assert look_up(state, told)[0]["title"] == "Money"
+    assert told.used == {}
