@@ -177,8 +177,8 @@ class Terminal:
                 raise AssertionError(_differs(typed, said, "too long")) from None
             ended = None if line is None else _END.match(line)
             if line is None or ended:
-                status = "the shell" if ended is None else ended[1]
-                assert status == "0", _differs(typed, said, f"ended with {status}")
+                assert ended, _differs(typed, said, "the shell has ended")
+                assert ended[1] == "0", _differs(typed, said, f"ended with {ended[1]}")
                 assert pattern.fullmatch(f"{said.rstrip()}\n" if said.strip() else ""), _differs(
                     typed, said, "something else"
                 )
