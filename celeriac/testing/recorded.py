@@ -6,7 +6,7 @@ the last field. Nothing is carried out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.core import document, replay
@@ -15,7 +15,7 @@ from engine.core.graph import Graph
 from engine.core.policy import Policy
 from engine.core.problem import Problem
 from engine.core.references import Unread
-from engine.core.replay import Recorded, Replay
+from engine.core.replay import Replay
 from engine.core.values import Json, Ref, canonical, parse
 from engine.errors import Invalid
 from engine.formats import recording
@@ -34,10 +34,13 @@ def replayed(file: Path | str) -> Replay:
     if found.head["rules"] != RULES:
         message = f"is decided by rules number {found.head['rules']}, not {RULES}"
         raise Invalid([Problem(path="line 1", message=message, remedy="use that release")])
-    graph = document.read(found.document)
-    if isinstance(graph, tuple):
-        raise Invalid(graph, f"the graph of {file} cannot be read")
-    done = _decided(found, graph)
+    graphs: dict[int, Graph] = {}
+    for since, data in found.documents.items():
+        graph = document.read(data)
+        if isinstance(graph, tuple):
+            raise Invalid(graph, f"the graph of {file} cannot be read")
+        graphs[since] = graph
+    done = _decided(found, graphs)
     if done.first is not None:
         first = done.first
         raise Diverged(
@@ -48,16 +51,16 @@ def replayed(file: Path | str) -> Replay:
     return done
 
 
-def _decided(found: Recording, graph: Graph) -> Replay:
+def _decided(found: Recording, graphs: Mapping[int, Graph]) -> Replay:
     def read(ref: Ref) -> Json:
         if ref.sha256 not in found.blobs:
             raise Unread(f"the large value {ref.sha256} was left out of the file")
         return parse(found.blobs[ref.sha256])
 
     policy = Policy(lost_attempts=found.head["policy"]["lost_attempts"])
-    return replay.replayed(graph, policy, found.head["run"], _lines(found), read=read)
-
-
-def _lines(found: Recording) -> Iterator[Recorded]:
+    graph, done = graphs[0], replay.begun(found.head["run"])
     for line in found.lines:
-        yield line.recorded()
+        then = graphs.get(line.seq)
+        done = replay.heard(graph, policy, done, line.recorded(), then=then, read=read)
+        graph = then or graph
+    return replay.over(graph, done)

@@ -5,6 +5,7 @@ A text of lines, each a digest and a JSON object:
     DIGEST {"part":"head","format":1,"run":"…","workflow":"order", …}
     DIGEST {"part":"graph","document":{…}}
     DIGEST {"part":"line","seq":1,"kind":"RunSubmitted","body":"…","hash":"…", …}
+    DIGEST {"part":"move","seq":7,"document":{…}, …}   what it was under until a line, where it was migrated
     DIGEST {"part":"attempt", …}   {"part":"call", …}   {"part":"blob", …}   {"part":"name", …}
     DIGEST {"part":"end","lines":42}
 
@@ -61,6 +62,7 @@ FIELDS: Mapping[str, Mapping[str, tuple[type | None, ...]]] = {
         "outputs": (dict, None),
     },
     "graph": {"document": (dict,)},
+    "move": {"seq": (int,), "version": (str,), "document": (dict,), "pins": (dict,)},
     "line": {
         "seq": (int,),
         "at": (str,),
@@ -155,8 +157,18 @@ class Recording:
     #: Texts of large values, by sha256.
     blobs: Mapping[str, str] = field(default_factory=dict)
     names: tuple[Mapping[str, Any], ...] = ()
+    #: Where it came under another version: `seq`, and `version`, `document` and `pins` until then.
+    moves: tuple[Mapping[str, Any], ...] = ()
     #: Of the whole file.
     digest: str
+
+    @property
+    def documents(self) -> Mapping[int, Json]:
+        """Its documents, each by the line from which on it was under that; 0 is the first one's."""
+        since = (0, *(move["seq"] for move in self.moves))
+        return dict(
+            zip(since, (*(move["document"] for move in self.moves), self.document), strict=True)
+        )
 
 
 def write(parts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -219,6 +231,7 @@ def _read(text: bytes) -> Recording:
         calls=tuple(found["call"]),
         blobs={one["sha256"]: one["text"] for one in found["blob"]},
         names=tuple(found["name"]),
+        moves=tuple(_moves(found["move"], found["line"])),
         digest=before.hex(),
     )
 
@@ -309,6 +322,17 @@ def _lines(
         _refuse(
             1, f"says {head['seq']} lines of history, and {len(parts)} are there", "export again"
         )
+
+
+def _moves(moves: list[dict[str, Any]], lines: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """What the run was under before, for each line that says that it came under something else."""
+    told = [line["seq"] for line in lines if line["kind"] == "Migrated"]
+    if told != [move["seq"] for move in moves]:
+        what = (
+            f"tells of migrations at lines {[move['seq'] for move in moves]}, the history of {told}"
+        )
+        _refuse(1, what, "export the run again")
+    yield from moves
 
 
 def _bytes(number: int, text: str | None) -> bytes:

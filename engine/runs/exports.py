@@ -36,8 +36,8 @@ _PAGE = 500
 def export(platform: Platform, run: RunId, *, payloads: Payloads = "all") -> bytes:
     """A run as a file.
 
-    Raises `NotFound`, and `Conflict` for a run that has not ended, for a session, for one that was
-    migrated, and where the file would be larger than one may be.
+    Raises `NotFound`, and `Conflict` for a run that has not ended, for a session, and where the file
+    would be larger than one may be.
     """
     with reads.reading(platform.database) as connection:
         head = reads.run(connection, run)
@@ -47,11 +47,6 @@ def export(platform: Platform, run: RunId, *, payloads: Payloads = "all") -> byt
             raise Conflict(f"run {run.run} is {head.status}: export it when it has ended")
         if head.workflow == sessions.NAME:
             raise Conflict(f"run {run.run} is a session, which is decided by its client alone")
-        if migrations.of(connection, run):
-            raise Conflict(
-                f"run {run.run} was migrated, and a file holds the graph of one version; replay it "
-                "here, or export a fork of it"
-            )
     text = bytearray()
     for line in recording.write(_parts(platform, run, head, payloads=payloads)):
         text += line.encode()
@@ -108,6 +103,16 @@ def _rows(
         "outputs": head.outputs if _fits(canonical(head.outputs), most) else None,
     }
     yield {"part": "graph", "document": orjson.loads(document)}
+    for moved in migrations.of(connection, run):
+        before = workflows.get(connection, run.tenant, str(moved.was))
+        assert before is not None
+        yield {
+            "part": "move",
+            "seq": moved.seq,
+            "version": before.version,
+            "document": before.document,
+            "pins": moved.was_pins,
+        }
     yield from _lines(connection, run, most)
     for row in reads.attempts(connection, run):
         yield _told("attempt", row)

@@ -32,7 +32,7 @@ from engine.sessions import graph as sessions
 from engine.store import history, payloads, recordings, session, workflows
 from engine.store.ids import RunId
 from engine.store.payloads import Payload
-from engine.store.recordings import NewRecording
+from engine.store.recordings import NewMove, NewRecording
 
 #: The rows of an attempt, and of a call: that it began, and how it ended.
 _ATTEMPT = ("step", "attempt", "fence", "worker", "started_at")
@@ -51,6 +51,8 @@ class _Told:
     """What the history of a recording comes to."""
 
     first: msg.RunSubmitted | msg.Forked
+    #: What it had pinned in the end.
+    pins: Mapping[str, int | str]
     state: State
 
 
@@ -71,11 +73,12 @@ def bring(platform: Platform, tenant: str, text: bytes, *, by: str) -> RunId:
             f"{RULES}; use a newer one"
         )
     run = RunId(tenant, head["run"])
-    read = document.read(found.document)
-    if isinstance(read, tuple):
-        raise Invalid(read, "the graph of the recording cannot be read")
-    if read.workflow == sessions.NAME or read.workflow != head["workflow"]:
-        _refuse("line 2", "is not the graph of the workflow that the head names")
+    for data in found.documents.values():
+        read = document.read(data)
+        if isinstance(read, tuple):
+            raise Invalid(read, "the graph of the recording cannot be read")
+        if read.workflow == sessions.NAME or read.workflow != head["workflow"]:
+            _refuse("line 2", "is not the graph of the workflow that the head names")
     told = _folded(found)
     kept = _blobs(platform, tenant, found.blobs)
     new = _new(run, found, told, by=by)
@@ -101,6 +104,7 @@ def _folded(found: Recording) -> _Told:
     """What its history comes to. Raises `Invalid` with the line that cannot follow."""
     state = State(run=found.head["run"])
     first: msg.Record | None = None
+    pins: Mapping[str, int | str] = {}
     for line in found.lines:
         try:
             record = line.recorded().record
@@ -109,11 +113,13 @@ def _folded(found: Recording) -> _Told:
             why = f"{type(error).__name__}: {error}"[:500]
             _refuse(f"line {line.seq} of the history", f"cannot follow what is before it: {why}")
         first = first or record
+        if isinstance(record, msg.RunSubmitted | msg.Forked | msg.Migrated):
+            pins = record.pins
     if not isinstance(first, msg.RunSubmitted | msg.Forked) or type(first.by) is not str:
         _refuse("line 1 of the history", "does not begin a run")
     if state.ending is None or state.status != found.head["status"]:
         _refuse("line 1", f"says that the run is {found.head['status']}; it is {state.status}")
-    return _Told(first=first, state=state)
+    return _Told(first=first, pins=pins, state=state)
 
 
 def _blobs(platform: Platform, tenant: str, texts: Mapping[str, str]) -> Mapping[str, Json]:
@@ -138,18 +144,16 @@ def _new(run: RunId, found: Recording, told: _Told, *, by: str) -> NewRecording:
     head, first, state = found.head, told.first, told.state
     assert state.ending is not None
     forked = first if isinstance(first, msg.Forked) else None
-    number = head["version"]
     return NewRecording(
         run=run,
         version_id=identity.new_run(),
         workflow=head["workflow"],
-        # A build of its own: no version that is published here has that number.
-        version=f"{number}{'.' if '+' in number else '+'}imported.{run.run}",
+        version=_build(head["version"], run.run),
         document=found.document,
         checksum=digest(found.document),
         status=state.status,
         rules=head["rules"],
-        pins=dict(first.pins),
+        pins=dict(told.pins),
         seq=found.lines[-1].seq,
         hash=found.lines[-1].hash,
         head=orjson.loads(states.head(state)),
@@ -168,7 +172,23 @@ def _new(run: RunId, found: Recording, told: _Told, *, by: str) -> NewRecording:
             "digest": found.digest,
             **{name: head[name] for name in _OF_HEAD},
         },
+        moves=tuple(
+            NewMove(
+                seq=move["seq"],
+                version_id=identity.new_run(),
+                version=_build(move["version"], f"{run.run}.{move['seq']}"),
+                document=move["document"],
+                checksum=digest(move["document"]),
+                pins=move["pins"],
+            )
+            for move in found.moves
+        ),
     )
+
+
+def _build(number: str, of: str) -> str:
+    """A build of a version that is of a recording alone: none that is published here has that number."""
+    return f"{number}{'.' if '+' in number else '+'}imported.{of}"
 
 
 #: What of the head is shown of the run: how it was there.

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Row
 
 from engine.core import messages as msg
 from engine.core import replay as core
@@ -106,7 +108,7 @@ def of_itself(platform: Platform, run: RunId, *, seconds: float = SECONDS) -> Re
     reader = Reader(platform, run.tenant)
     replay, complete = core.begun(run.run), True
     for line in _lines(platform, run, upto=head.seq):
-        then = _then(platform, run, line)
+        then = _then(platform, run, head, line)
         replay = core.heard(graph, platform.policy, replay, line, then=then, read=reader)
         graph = then or graph
         if replay.first is not None:
@@ -139,12 +141,16 @@ def of_itself(platform: Platform, run: RunId, *, seconds: float = SECONDS) -> Re
     )
 
 
-def _then(platform: Platform, run: RunId, line: Recorded) -> Graph | None:
+def _then(platform: Platform, run: RunId, head: Row[Any], line: Recorded) -> Graph | None:
     """The graph that a run goes on under from a line on, of a line that says so."""
     if not isinstance(line.record, msg.Migrated):
         return None
     with reads.reading(platform.database) as connection:
-        return graphs.load(connection, run.tenant, line.record.version)
+        # Of a run that was recorded elsewhere, the version that its history names is not known here.
+        under = graphs.under(
+            connection, run, line.seq, version=str(head.version_id), pins=head.pins
+        )
+        return graphs.load(connection, run.tenant, under.version)
 
 
 def against_version(

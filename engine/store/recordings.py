@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, text
 
 from engine.core.values import Json
-from engine.store import session
+from engine.store import migrations, session
 from engine.store import tables as t
 from engine.store.ids import RunId
 
@@ -35,16 +35,31 @@ _LINES = session.Statement(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewRecording:
-    """The head of a run that was recorded elsewhere."""
+class NewVersion:
+    """A version that a run was under which was recorded elsewhere."""
 
-    run: RunId
-    #: The id of its version here; name, number, document and digest of that.
+    #: Its id here; its number, document and digest.
     version_id: str
-    workflow: str
     version: str
     document: Json
     checksum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMove(NewVersion):
+    """The version that a run was under until it came under another one."""
+
+    #: The line that says so, and what it had pinned.
+    seq: int
+    pins: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRecording(NewVersion):
+    """The head of a run that was recorded elsewhere."""
+
+    run: RunId
+    workflow: str
     status: str
     rules: int
     pins: Json
@@ -63,6 +78,7 @@ class NewRecording:
     forked: tuple[str, int] | None
     #: Where it comes from, who brought it in, and when.
     imported: Json
+    moves: tuple[NewMove, ...] = ()
 
 
 def lines(connection: Connection, run: RunId, *, after: int, limit: int) -> Sequence[Row[Any]]:
@@ -105,20 +121,22 @@ def there(connection: Connection, run: RunId) -> bool:
 
 
 def enter(connection: Connection, new: NewRecording) -> None:
-    """Keep a run that has ended elsewhere, and the version that it ran."""
+    """Keep a run that has ended elsewhere, and the versions that it ran."""
     tenant, run = new.run
-    connection.execute(
-        insert(t.workflow_version).values(
-            tenant_id=tenant,
-            id=new.version_id,
-            workflow=new.workflow,
-            version=new.version,
-            document=new.document,
-            checksum=new.checksum,
-            created_by=new.by,
-            imported=True,
+    versions: tuple[NewVersion, ...] = (*new.moves, new)
+    for version in versions:
+        connection.execute(
+            insert(t.workflow_version).values(
+                tenant_id=tenant,
+                id=version.version_id,
+                workflow=new.workflow,
+                version=version.version,
+                document=version.document,
+                checksum=version.checksum,
+                created_by=new.by,
+                imported=True,
+            )
         )
-    )
     forked_run, forked_seq = new.forked or (None, None)
     connection.execute(
         insert(t.run).values(
@@ -146,6 +164,15 @@ def enter(connection: Connection, new: NewRecording) -> None:
             imported=new.imported,
         )
     )
+    for move, then in zip(new.moves, versions[1:], strict=True):
+        migrations.put(
+            connection,
+            new.run,
+            move.seq,
+            version=then.version_id,
+            was=move.version_id,
+            was_pins=move.pins,
+        )
 
 
 def keep(connection: Connection, run: RunId, table: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -24,7 +24,6 @@ from engine.runs import (
     doctor,
     executions,
     explanations,
-    exports,
     forks,
     launch,
     letters,
@@ -401,8 +400,6 @@ def test_the_record_of_a_run_that_was_moved_is_read_by_the_versions_that_it_was_
     finish(main, hands, take(hands, run, "d#1"))
     for each in (run, fork, later):
         sound(main, each)
-    with pytest.raises(Conflict, match="was migrated"):
-        exports.export(main, run)
     tried = backtests.of_version(main, TENANT, "w", "1.0.0", backtests.Filter(ids=(run.run,)))
     assert len(tried.runs) == 1
     again = restarts.restart(main, run, "a#1", Edits(), by="ada").run

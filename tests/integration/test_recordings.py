@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from celeriac import testing
 from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import (
     backtests,
@@ -17,6 +19,7 @@ from engine.runs import (
     exports,
     forks,
     imports,
+    migrations,
     replays,
     restarts,
     shredding,
@@ -170,6 +173,43 @@ def test_what_was_brought_in_is_what_it_was_there(world: World) -> None:
         executions.timeline(world.main, run).page.items
     )
     assert views.inputs(world.main, there) == views.inputs(world.main, run)
+
+
+def test_a_run_that_was_migrated_goes_along_with_all_its_versions(
+    world: World, tmp_path: Path
+) -> None:
+    """Node b has another name later, and a run that is under the first version again."""
+    for version, name in (("1.0.0", "b"), ("2.0.0", "c"), ("3.0.0", "b")):
+        nodes = {"a": {"uses": "noop"}, name: {"uses": "noop"}, "z": {"uses": "noop"}}
+        edges = [f"a -> {name} -> z -> end"]
+        document = {"workflow": "w", "version": version, "nodes": nodes, "edges": edges}
+        version_id = publish(world.main, document)
+        if version == "1.0.0":
+            run = submit(world.main, version_id)
+            world.do(run, "a#1")
+    migrations.migrate(world.main, run, "2.0.0", {"b": "c"}, by="ada")
+    world.do(run, "b#1")
+    migrations.migrate(world.main, run, "3.0.0", {"c": "b"}, by="ada")
+    world.do(run, "z#1")
+    text = exports.export(world.main, run)
+    there = imports.bring(world.main, OTHER, text, by="eve")
+    assert views.run(world.main, there).version == f"3.0.0+imported.{run.run}"
+    for one in (run, there):
+        assert replays.of_itself(world.main, one).outcome == "same"
+    of = {one: explanations.explain(world.main, one) for one in (run, there)}
+    assert of[run].decisions == of[there].decisions
+    taken = [
+        [(item["header"]["name"], item["header"]["edge_taken"]) for item in timeline.page.items]
+        for timeline in (executions.timeline(world.main, one) for one in (run, there))
+    ]
+    assert taken[0] == taken[1]
+    file = tmp_path / "moved.run"
+    file.write_bytes(text)
+    assert testing.replay(file).decisions > 0
+    number = next(at for at, line in enumerate(text.splitlines(), 1) if b'"part":"move"' in line)
+    for before, after in (('"seq":', '"seq":1'), ('"uses":"noop"', '"uses":7')):
+        with pytest.raises(Invalid):
+            imports.bring(world.main, TENANT, rewritten(text, number, before, after), by="ada")
 
 
 def test_nothing_of_it_goes_on_and_each_wish_is_refused_with_the_reason(world: World) -> None:
