@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from engine import reading
+from engine import cases, reading
 from engine.core import document, overlays, remembered, values
 from engine.core.graph import Asked, Awaited, Graph
 from engine.core.problem import Problem
@@ -38,11 +38,11 @@ def read_graph(text: str | bytes) -> Graph:
 
 
 def graph(data: Json) -> Graph:
-    """Make a graph of a document, the schemas of its inputs included. Raises `Invalid`."""
+    """Make a graph of a document, the schemas of its inputs and its tests included. Raises `Invalid`."""
     found = document.read(data)
     if not isinstance(found, Graph):
         raise Invalid(found)
-    if problems := tuple(_schema_problems(found)):
+    if problems := (*_schema_problems(found), *_test_problems(found)):
         raise Invalid(problems)
     return found
 
@@ -206,6 +206,14 @@ def _schema_problems(graph: Graph) -> Iterator[Problem]:
                 usual = each.get("default", _NONE) if isinstance(each, dict) else _NONE
                 at = f"{place}.form.{name}"
                 yield from _declared(each, at, usual, f"{at}.default")
+
+
+def _test_problems(graph: Graph) -> Iterator[Problem]:
+    """What is wrong with the tests of a graph."""
+    found, problems = cases.read(graph)
+    yield from problems
+    for case in found:
+        yield from input_problems(graph, case.inputs, path=f"tests.{case.name}.inputs")
 
 
 #: Where no default is.

@@ -385,6 +385,8 @@ class Graph:
 
     #: What the document was made from, in the words of the language it was written in.
     origin: Json = None
+    #: What runs of it must come to, as its document says it (`engine.cases`); no run looks at it.
+    tests: Mapping[str, Json] = field(default_factory=dict)
     #: Where in that document each node and edge stands, for messages.
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 

@@ -84,6 +84,14 @@ def document_schema() -> dict[str, Json]:
                     "type": "boolean",
                     "default": True,
                 },
+                "tests": {
+                    "description": "What runs must come to, by the name of the test. No run looks "
+                    "at it; `celeriac test` does.",
+                    "type": "object",
+                    "maxProperties": words.MAX_TESTS,
+                    "propertyNames": {"pattern": words.LABEL},
+                    "additionalProperties": {"$ref": "#/$defs/test"},
+                },
                 "origin": {
                     "description": "What the document was made from, in another language's words.",
                     "type": "object",
@@ -134,6 +142,26 @@ def document_schema() -> dict[str, Json]:
             "join": _join(),
             "variable": _variable(),
             "step": _step(),
+            "test": _test(),
+            "answer": _object(
+                "One answer of a fake.",
+                _answer(),
+            )
+            | {"oneOf": [{"required": [name]} for name in words.ANSWERS]},
+            "fake": _object(
+                "What stands for code: one answer for every call, or one after the other.",
+                {
+                    **_answer(),
+                    "each": {
+                        "description": "The answers of the first call, the second, and so on.",
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": words.MAX_ANSWERS,
+                        "items": {"$ref": "#/$defs/answer"},
+                    },
+                },
+            )
+            | {"oneOf": [{"required": [name]} for name in (*words.ANSWERS, "each")]},
             "node": {
                 "oneOf": [
                     _function(),
@@ -916,6 +944,153 @@ def _arrow(on: str | None, names: Sequence[str]) -> dict[str, Json]:
         }[on],
         {name: every[name] for name in named},
         required=["from", "to", *(["on"] if on else [])],
+    )
+
+
+def _test() -> dict[str, Json]:
+    return _object(
+        "A test: what a run in memory is given, and what it must come to.",
+        {
+            "inputs": {"description": "What the run is given.", "type": "object"},
+            "fakes": _object(
+                "What stands for code that is not to be called, by its name.",
+                {
+                    "nodes": _faked("Nodes that carry something out: the result of each visit."),
+                    "functions": _faked("Functions."),
+                    "tools": _faked("Tools and services."),
+                    "workflows": _faked("Workflows: their outputs."),
+                },
+            ),
+            "acts": {
+                "description": "What people and the outside do, each once and as soon as it can be.",
+                "type": "array",
+                "maxItems": words.MAX_ANSWERS,
+                "items": {"oneOf": [_answering(), _sending()]},
+            },
+            "expect": _expect(),
+        },
+    )
+
+
+def _faked(meaning: str) -> dict[str, Json]:
+    return {
+        "description": meaning,
+        "type": "object",
+        "additionalProperties": {"$ref": "#/$defs/fake"},
+    }
+
+
+def _answer() -> dict[str, Json]:
+    return {
+        "returns": _any("What the call comes to."),
+        "fails": {"description": "Why it fails.", "enum": [*words.FAILURES]},
+        "message": {"description": "What it says of that.", "type": "string"},
+        "used": _amounts("What the call has used, by name: cost_usd, tokens_used."),
+    }
+
+
+def _amounts(meaning: str) -> dict[str, Json]:
+    return {
+        "description": meaning,
+        "type": "object",
+        "maxProperties": words.MAX_USAGES,
+        "propertyNames": {"pattern": words.USAGE},
+        "additionalProperties": {"type": "number", "minimum": 0, "maximum": words.MAX_USAGE},
+    }
+
+
+def _answering() -> dict[str, Json]:
+    return _object(
+        "Somebody answers a node that asks.",
+        {
+            "answer": _text(words.NODE_NAME, "The node."),
+            "choice": _text(words.LABEL, "Of an approval: what is chosen."),
+            "form": {"description": "The fields that are filled in.", "type": "object"},
+            "reason": {"description": "Why.", "type": "string"},
+            "roles": {
+                "description": "The roles of who answers.",
+                "type": "array",
+                "items": {"type": "string"},
+            },
+            **_done(),
+        },
+        required=["answer"],
+    )
+
+
+def _sending() -> dict[str, Json]:
+    return _object(
+        "Somebody sends an event.",
+        {
+            "send": {
+                "description": "The name of the event.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": words.MAX_NAME,
+            },
+            "payload": _any("What it carries."),
+            "match": {"description": "What it is matched by.", "type": "object"},
+            "at": _text(words.NODE_NAME, "The node that must be under way for it."),
+            **_done(),
+        },
+        required=["send"],
+    )
+
+
+def _done() -> dict[str, Json]:
+    return {
+        "by": {"description": "Who does it.", "type": "string", "minLength": 1},
+        "after": {
+            "description": "How long after it can be done it is done.",
+            "$ref": "#/$defs/wait",
+        },
+    }
+
+
+def _expect() -> dict[str, Json]:
+    counts: dict[str, Json] = {"type": "integer", "minimum": 0}
+    return _object(
+        "What the run must come to; without a word, that it completes.",
+        {
+            "status": {
+                "description": "How it stands in the end; running: it waits.",
+                "enum": [*words.STATUSES],
+            },
+            "error": {
+                "description": "Why it fails, in one word; it must have failed then.",
+                "type": "string",
+            },
+            "message": {
+                "description": "A part of what it says of how it ended.",
+                "type": "string",
+                "minLength": 1,
+            },
+            "outputs": {"description": "Outputs that it must have.", "type": "object"},
+            "variables": {"description": "Variables that it must have.", "type": "object"},
+            "path": {
+                "description": "All the nodes that it visits, in their order.",
+                "type": "array",
+                "maxItems": words.MAX_ANSWERS,
+                "items": {"type": "string"},
+            },
+            "visits": {
+                "description": "How often it visits nodes, by name; 0: never.",
+                "type": "object",
+                "additionalProperties": counts,
+            },
+            "calls": {
+                "description": "How often tools are called, by name; 0: never.",
+                "type": "object",
+                "additionalProperties": counts,
+            },
+            "used": _amounts("What it must have used, by name."),
+            "that": {
+                "description": "Expressions that must hold of what is told of the run.",
+                "type": "array",
+                "maxItems": words.MAX_ANSWERS,
+                "items": {"$ref": "#/$defs/expression"},
+            },
+        },
     )
 
 

@@ -155,6 +155,11 @@ While `dryrun` holds on the tape, or among a step's params, its function reaches
 http and sql services say what they would do, and no other service and no tool that leaves something
 in the world is called (`dry_run`). A list hands it on to its workflows by their params, if it does.
 
+**Tests.** `tests: {NAME: {inputs: {…}, fakes: {…}, acts: […], expect: {…}}}` says what runs come to
+that are given such inputs and answers. They are part of the document, kept and shown with it, and
+so of its digest: another test makes another version. No run looks at them. Here they are kept as
+they are; what may stand in them is told, and read, in `engine.cases`.
+
 What the language has and this version does not carry out (`llm`, `http`, `sql`, …) is
 refused by its name: ignoring it would be a promise broken at run time.
 """

@@ -68,6 +68,7 @@ def _graph(top: Section) -> Graph | None:
         limits=Limits(steps=steps),
         strict=top.flag("strict"),
         origin=dict(top.section("origin").fields) or None,
+        tests=dict(top.section("tests").fields),
     )
     return listed(top, whole) if is_list else _drawn(top, whole)
 

@@ -104,12 +104,12 @@ COMMUTING = ("sum", "min", "max", "set")
 
 TOP = (
     *("workflow", "version", "strict", "inputs", "variables", "outputs", "limits", "start"),
-    *("nodes", "edges", "origin"),
+    *("nodes", "edges", "tests", "origin"),
 )
 #: The same of a document that is a list of steps.
 LIST = (
     *("workflow", "version", "inputs", "variables", "outputs", "limits", "steps"),
-    *("workflows", "return_on_fail", "origin"),
+    *("workflows", "return_on_fail", "tests", "origin"),
 )
 STEP = ("agent", "params", "output", "save")
 VARIABLE = ("type", "reduce", "shared", "default")
@@ -186,6 +186,30 @@ EDGES: Mapping[str | None, tuple[str, ...]] = {
     "error": ("from", "to", "type", "on", "reason", "when", "title"),
     "short": ("from", "to", "type", "on", "title"),
 }
+
+#: What a test of a document has (`engine.cases`).
+TEST = ("inputs", "fakes", "acts", "expect")
+#: What fakes stand for.
+FAKES = ("nodes", "functions", "tools", "workflows")
+#: What a fake has, and each answer of one that answers in turn; the first say what it answers.
+ANSWERS = ("returns", "fails")
+ANSWER = (*ANSWERS, "message", "used")
+#: What is done from outside, each with what says more of it.
+ACTS: Mapping[str, tuple[str, ...]] = {
+    "answer": ("answer", "choice", "form", "reason", "roles", "by", "after"),
+    "send": ("send", "payload", "match", "at", "by", "after"),
+}
+EXPECT = (
+    *("status", "error", "message", "outputs", "variables", "path", "visits", "calls", "used"),
+    "that",
+)
+#: How a run in memory may stand when nothing brings it any further; `running`: it waits.
+STATUSES = ("completed", "failed", "running")
+#: What the expressions of `that` may read.
+TOLD = (*(name for name in EXPECT if name != "that"), "inputs")
+MAX_TESTS = 200
+#: Answers of one fake, acts of one test, entries of its path.
+MAX_ANSWERS = 1000
 
 LATER_TOP = ("policies", "compensate", "schema")
 LATER_LIMITS = ("cost_usd", "duration", "tokens")

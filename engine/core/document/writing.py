@@ -49,6 +49,7 @@ def write(graph: Graph) -> dict[str, Json]:
         outputs=_sources(graph.outputs) or None,
         limits=None if graph.limits == Limits() else {"steps": graph.limits.steps},
         **(_write_drawn(graph) if graph.listing is None else _write_list(graph, graph.listing)),
+        tests=dict(graph.tests) or None,
         origin=graph.origin,
     )
 
