@@ -8,7 +8,7 @@
             write_draft: {returns: {text: We are sorry.}}
             grade_draft: {each: [{returns: 3}, {fails: timeout}, {returns: 9}]}
         expect:
-          path: [draft, grade, draft, grade]
+          path: [draft, grade, draft, grade, end]
           outputs: {score: 9}
           that: [$used.cost_usd <= 0.05]
 

@@ -129,6 +129,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "validate": Entry(
             "documents", "Check a workflow's document: every problem, with its place."
         ),
+        "test": Entry("tests", "Run the tests that stand in workflows and agents, in memory."),
         "schema": Entry("documents", "Print the JSON Schema of workflow documents."),
         "draw": Entry(
             "drawings", "Draw a workflow, or read a drawing as the document that it stands for."

@@ -309,6 +309,14 @@ class Client:
         """Functions by name, each in its newest version."""
         return self._pages(Function, "/api/v1/functions")
 
+    def function(self, name: str, version: int | None = None) -> Function:
+        """A version of a function with its source, the newest unless one is named. Raises `NotFound`."""
+        place = f"/api/v1/functions/{_quoted(name)}"
+        return records.read(
+            Function,
+            self._wire.get(place if version is None else f"{place}/versions/{version}"),
+        )
+
     def tools(self) -> Iterator[Tool]:
         """Tools by name, each in its newest version."""
         return self._pages(Tool, "/api/v1/tools")

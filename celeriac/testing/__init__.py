@@ -37,6 +37,11 @@ What the platform would refuse, an answer that does not fit, say, is raised here
 the test ends a wait, the run stays `running`, and the record says what it is `waiting` for; the
 acts for which there was no occasion are `unused`.
 
+**One node alone** runs by `node(WORKFLOW, "grade", {"draft": "…"}, functions={…})`.
+
+**Tests in documents** are run by `cases`, from the command line (`celeriac test`) and by pytest, for which
+`celeriac.pytest_plugin` has fixtures and collects them.
+
 **Recorded runs** of a platform are decided anew, each as one test:
 
     from celeriac.testing import replay
@@ -48,7 +53,7 @@ It fails with the first line that this release would decide otherwise, and what 
 
 `runner` holds the loop, `memory` what lies in the database elsewhere, `turns` and `requests`
 what a turn does there, `outside` does the `acts`, `performer` carries attempts out, `calls`
-records what tools answered, `previous` tells a step what led to it, `recorded` replays files, `fault` is what goes wrong on
+records what tools answered, `fakes` answer in their place, `previous` tells a step what led to it, `recorded` replays files, `fault` is what goes wrong on
 purpose, `record` what comes of it all.
 """
 
@@ -56,6 +61,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from celeriac.testing.acts import (
@@ -73,12 +79,17 @@ from celeriac.testing.acts import (
 from celeriac.testing.calls import Call
 from celeriac.testing.clock import EPOCH, Clock
 from celeriac.testing.drive import drive
+from celeriac.testing.fakes import Fakes
 from celeriac.testing.fault import Fault
 from celeriac.testing.record import Record, StepRecord, Tried, Waiting
 from celeriac.testing.recorded import Diverged
 from celeriac.testing.recorded import replayed as replay
 from celeriac.testing.workflow import Workflow, read
+from engine.core.graph import Join, NodeId
 from engine.core.policy import DEFAULT, Policy
+from engine.core.problem import Problem
+from engine.core.section import suggestion
+from engine.errors import Invalid
 
 __all__ = [
     "EPOCH",
@@ -90,6 +101,7 @@ __all__ = [
     "Clock",
     "Completed",
     "Diverged",
+    "Fakes",
     "Fault",
     "Paused",
     "Record",
@@ -100,6 +112,7 @@ __all__ = [
     "StepRecord",
     "Tried",
     "Waiting",
+    "node",
     "read",
     "replay",
     "run",
@@ -116,6 +129,7 @@ def run(
     *,
     functions: Mapping[str, Callable[..., object]] | None = None,
     tools: Mapping[str, Callable[..., object]] | None = None,
+    nodes: Mapping[str, Callable[..., object]] | None = None,
     workflows: Mapping[str, Workflow] | None = None,
     acts: Sequence[Act] = (),
     faults: Sequence[Fault] = (),
@@ -125,7 +139,8 @@ def run(
 ) -> Record:
     """Run a workflow as far as it goes: to its end, or until nothing ends its waits.
 
-    `functions` and `tools` are what it may call, `workflows` what it may run, by name; of a
+    `functions` and `tools` are what it may call, `workflows` what it may run, by name; what stands in
+    `nodes` is called with the state in place of a node's own work, and answers what that comes to. Of a
     `WorkflowGraph` its own functions too, where none is given in their place; `secrets` is what
     `$env.NAME` stands for, granted to all and hidden from nobody. Raises `Invalid` when a document, a name in it or the inputs are wrong, or an act does not fit; `Forbidden` for
     an answer of somebody who is not asked, `Conflict` for a second one.
@@ -140,6 +155,7 @@ def run(
             run=RUN,
             functions={**theirs, **own, **(functions or {})},
             tools=tools or {},
+            nodes=nodes,
             workflows={name: other for name, (other, _) in others.items()},
             acts=acts,
             faults=faults,
@@ -147,4 +163,55 @@ def run(
             clock=clock or Clock(),
             secrets=secrets,
         )
+    )
+
+
+def node(
+    workflow: Workflow,
+    name: str,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    functions: Mapping[str, Callable[..., object]] | None = None,
+    tools: Mapping[str, Callable[..., object]] | None = None,
+    workflows: Mapping[str, Workflow] | None = None,
+    acts: Sequence[Act] = (),
+    faults: Sequence[Fault] = (),
+    policy: Policy = DEFAULT,
+    clock: Clock | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> Record:
+    """Run one node of a workflow alone, once, with these variables; see `run`.
+
+    Its retries, its time-out, its `save` and the reducers of variables are as in the workflow. What leads to it, and
+    what it leads to, is not there: `$steps` is null, a join waits for nobody, and a choice has no effect.
+    """
+    graph, own = read(workflow)
+    found = graph.nodes.get(NodeId(name))
+    if found is None:
+        problem = Problem(
+            path=f"nodes.{name}",
+            message=f"there is no node {name}",
+            remedy=suggestion(name, graph.nodes) or f"they are {', '.join(graph.nodes)}",
+        )
+        raise Invalid([problem], f"workflow {graph.workflow} has no such node")
+    alone = replace(
+        graph,
+        start=found.id,
+        nodes={found.id: replace(found, join=Join(), cancels=(), choose=None)},
+        edges=(),
+        variables={**graph.variables, **(variables or {})},
+        inputs={},
+        outputs={},
+        listing=None,
+    )
+    return run(
+        alone,
+        functions={**own, **(functions or {})},
+        tools=tools,
+        workflows=workflows,
+        acts=acts,
+        faults=faults,
+        policy=policy,
+        clock=clock,
+        secrets=secrets,
     )

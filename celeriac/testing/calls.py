@@ -42,12 +42,14 @@ class Caller:
         step: StepKey,
         attempt: int,
         facts: Mapping[str, Any],
+        use: Callable[[dict[str, float], str], object] = lambda _amounts, _model: None,
     ) -> None:
         self._tools = tools
         self._made = made
         self._step = step
         self._attempt = attempt
         self._facts = facts
+        self._use = use
         self._ordinal = 0
         #: Set by a call that left the attempt no way to succeed.
         self.doomed: calling.Died | None = None
@@ -106,7 +108,8 @@ class Caller:
         kwargs: dict[str, Json],
     ) -> Call:
         key = f"{self._facts['idempotency_key']}/{self._ordinal}"
-        context = Context({**self._facts, "idempotency_key": key}, invoke=_no_calls, tools=None)
+        facts = {**self._facts, "idempotency_key": key}
+        context = Context(facts, invoke=_no_calls, tools=None, use=self._use)
         value, death = None, None
         try:
             answer = calling.plainly(function, args, kwargs, context)

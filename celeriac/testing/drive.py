@@ -25,6 +25,7 @@ async def drive(
     functions: Mapping[str, Callable[..., object]],
     tools: Mapping[str, Callable[..., object]],
     clock: Clock,
+    nodes: Mapping[str, Callable[..., object]] | None = None,
     faults: Sequence[Fault] = (),
     policy: Policy = DEFAULT,
     by: str = "local",
@@ -33,9 +34,11 @@ async def drive(
     secrets: Mapping[str, str] | None = None,
 ) -> Record:
     """Run a graph as far as it goes. Raises `Invalid` when a name or the inputs are wrong."""
-    if problems := workflow.missing(graph, functions, tools, workflows or {}):
+    if problems := workflow.missing(graph, functions, tools, workflows or {}, nodes or {}):
         raise Invalid(problems, "the workflow names what is not given")
-    performer = Performer(functions=functions, tools=tools, faults=faults, secrets=secrets)
+    performer = Performer(
+        functions=functions, tools=tools, nodes=nodes, faults=faults, secrets=secrets
+    )
     play = runner.play(
         graph, inputs, run=run, by=by, policy=policy, clock=clock, workflows=workflows, acts=acts
     )

@@ -8,7 +8,7 @@ can read, import and break whatever this process can.
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,9 +42,11 @@ class Performer:
         *,
         functions: Mapping[str, Callable[..., object]],
         tools: Mapping[str, Callable[..., object]],
+        nodes: Mapping[str, Callable[..., object]] | None = None,
         faults: Sequence[Fault] = (),
         secrets: Mapping[str, str] | None = None,
     ) -> None:
+        self._nodes = nodes or {}
         self._functions = functions
         self._tools = tools
         self._faults = faults
@@ -59,18 +61,26 @@ class Performer:
         if fault is not None and not fault.after:
             return _struck(attempt, fault)
         report: Report
+        used: Counter[str] = Counter()
         try:
-            report = _fitting(attempt, await self._carry_out(attempt))
+            report = _fitting(attempt, await self._carry_out(attempt, used))
         except Died as death:
             report = _failed(attempt, death)
-        return report if fault is None else _struck(attempt, fault)
+        report = report if fault is None else _struck(attempt, fault)
+        return replace(report, usage=dict(used))
 
-    async def _carry_out(self, attempt: Attempt) -> msg.AttemptSucceeded:
+    async def _carry_out(self, attempt: Attempt, used: Counter[str]) -> msg.AttemptSucceeded:
         if attempt.gathered is not None:
             return _saved(attempt, _succeeded(attempt, result=[*attempt.gathered]))
         facts = _facts(attempt)
         made = self.calls[attempt.run]
-        caller = Caller(self._tools, made, step=attempt.step, attempt=attempt.attempt, facts=facts)
+
+        def use(amounts: dict[str, float], _model: str) -> None:
+            used.update(amounts)
+
+        caller = Caller(
+            self._tools, made, step=attempt.step, attempt=attempt.attempt, facts=facts, use=use
+        )
         context = Context(
             facts,
             invoke=caller.invoke,
@@ -78,9 +88,13 @@ class Performer:
             previous=partial(
                 previous.of, attempt.graph, attempt.run, attempt.history, attempt.step
             ),
+            use=use,
         )
         try:
             with registry.calling(caller.invoke):
+                if attempt.node.id in self._nodes:
+                    report = await self._stood_for(attempt, context)
+                    return await self._followed(attempt, context, report, caller)
                 if attempt.node.calls or workflow.is_foreign(attempt.node):
                     return _tool(attempt, caller)
                 if attempt.node.kind == "template":
@@ -88,22 +102,51 @@ class Performer:
                 is_proc = attempt.node.kind == "proc"
                 carry_out = self._proc if is_proc else self._function
                 report = await carry_out(attempt, context)
-                if caller.doomed is not None:
-                    raise caller.doomed
-                if attempt.node.id not in attempt.graph.nodes:
-                    return report
-                if attempt.node.role is Role.PLAN:
-                    return _planned(attempt, report)
-                return await self._choose(attempt, context, report)
+                return await self._followed(attempt, context, report, caller)
         except Died as death:
             raise (caller.doomed or death) from None
 
-    async def _function(self, attempt: Attempt, context: Context) -> msg.AttemptSucceeded:
-        """Call the node's function, if it has one, on the state."""
+    async def _followed(
+        self, attempt: Attempt, context: Context, report: msg.AttemptSucceeded, caller: Caller
+    ) -> msg.AttemptSucceeded:
+        """The report with what is chosen."""
+        if caller.doomed is not None:
+            raise caller.doomed
+        if attempt.node.id not in attempt.graph.nodes:
+            return report
+        if attempt.node.role is Role.PLAN:
+            return _planned(attempt, report)
+        return await self._choose(attempt, context, report)
+
+    async def _stood_for(self, attempt: Attempt, context: Context) -> msg.AttemptSucceeded:
+        """Call what stands in the node's place on the state; its answer is what the node comes to."""
+        function = self._nodes[attempt.node.id]
+        if attempt.node.kind == "function":
+            return await self._function(attempt, context, function)
+        state = WorkflowState(copy.deepcopy(dict(remembered.visible(attempt.variables))))
+        answer = await calling.on_state(function, state, context, seconds=attempt.node.timeout)
+        try:
+            value, status = procs.answered(answer)
+            result = calling.plain(value, what="result")
+            said = calling.plain(status, what="status")
+        except ValueError as error:
+            raise calling.died(error, function) from error
+        is_proc = attempt.node.kind == "proc"
+        patch = tape.left(attempt.node.output, result, said) if is_proc else {}
+        return _saved(attempt, _succeeded(attempt, result=result, patch=patch))
+
+    async def _function(
+        self,
+        attempt: Attempt,
+        context: Context,
+        function: Callable[..., object] | None = None,
+    ) -> msg.AttemptSucceeded:
+        """Call the node's function, if it has one, on the state, or what stands in its place."""
         node = attempt.node
-        if node.uses is None:
-            return _succeeded(attempt)
-        function = self._named(node.uses)
+        if function is None:
+            if node.uses is None:
+                return _succeeded(attempt)
+            function = self._named(node.uses)
         given = _given(attempt)
         undone = {} if attempt.undone is None else {"result": attempt.undone}
         seen = {**remembered.visible(attempt.variables), **undone, **given}
@@ -171,9 +214,10 @@ class Performer:
         return replace(report, choice=said)
 
     def _named(self, uses: str) -> Callable[..., object]:
-        """The function of a name, else the tool of that name."""
+        """The function of a name, of that version if it is known, else the tool of that name."""
         name = uses.partition("@")[0]
-        return self._functions[name] if name in self._functions else self._tools[name]
+        known = next((each for each in (uses, name) if each in self._functions), None)
+        return self._tools[name] if known is None else self._functions[known]
 
 
 def _planned(attempt: Attempt, report: msg.AttemptSucceeded) -> msg.AttemptSucceeded:

@@ -105,6 +105,11 @@ class Record:
         return outputs(self.graph, self.state.run, self.state.variables, references.unread)
 
     @property
+    def used(self) -> Mapping[str, float]:
+        """What its steps told that they had used, by name."""
+        return {name: amount for name, amount in self.state.spent.items() if amount}
+
+    @property
     def steps(self) -> tuple[StepRecord, ...]:
         """Every visit, in order of request."""
         found: dict[str, StepRecord] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,8 +37,12 @@ def missing(
     functions: Mapping[str, Callable[..., object]],
     tools: Mapping[str, Callable[..., object]],
     workflows: Mapping[str, Graph] | None = None,
+    nodes: Collection[str] = (),
 ) -> list[Problem]:
-    """What a graph names, or one of the workflows that it may run, and nobody has given."""
+    """What a graph names, or one of the workflows that it may run, and nobody has given.
+
+    What would be called by `nodes` is not needed: something stands in their place.
+    """
     given = workflows or {}
     every = [("", graph), *((f"workflows.{name}.", other) for name, other in given.items())]
     return [
@@ -50,10 +54,21 @@ def missing(
             )
             for before, one in every
             for node in one.nodes.values()
-            if is_foreign(node) and node.kind not in tools
+            if is_foreign(node) and node.kind not in tools and node.id not in nodes
         ),
-        *_unnamed(every, functions, tools, given),
+        *_unnamed(every, functions, tools, given, nodes),
     ]
+
+
+def _stands(graph: Graph, used: document.Reference, nodes: Collection[str]) -> bool:
+    """Whether a name is that of what a node calls in whose place something stands."""
+    for name in nodes:
+        node, _, inner = name.partition("/")
+        within = {"item": ".do", "undo": ".compensate"}.get(inner, "")
+        place, _, field = used.path.rpartition(".")
+        if field != "choose" and place == f"{graph.place(node)}{within}":
+            return True
+    return False
 
 
 def is_foreign(node: Node) -> bool:
@@ -66,6 +81,7 @@ def _unnamed(
     functions: Mapping[str, Callable[..., object]],
     tools: Mapping[str, Callable[..., object]],
     given: Mapping[str, Graph],
+    nodes: Collection[str],
 ) -> list[Problem]:
     return [
         Problem(
@@ -75,7 +91,7 @@ def _unnamed(
         )
         for before, one in every
         for used in document.names_used(one)
-        if not _given(one, used, functions, tools, given)
+        if not _given(one, used, functions, tools, given) and not _stands(one, used, nodes)
     ]
 
 

@@ -21,7 +21,8 @@ What is not as in the seed. Of inputs and what steps leave, the newest counts, a
 steps. A step that leaves out an input of its agent is given what is on the tape by that name, if
 anything in the workflow can leave it there; else the agent is refused. An optional input that
 nobody gives is null, and a function with a default of its own takes that. `ENV_NAME` in a param is
-`$env.NAME`. Whatever else stands in a definition (`gui`, `run_config`, …) is kept as it is.
+`$env.NAME`. `tests` of an agent are those of its workflow, and `run_config.tests` is read when they are
+run (`tests`). Whatever else stands in a definition (`gui`, …) is kept as it is.
 
 **Dry runs.** Every workflow has an optional input `dryrun`, hands it on to each step whose agent has
 it, and lets no step of its own reach outside while it holds (`engine.core.tape`).
@@ -35,6 +36,7 @@ from engine.formats.agent.building import Callee, document, function, input_of
 from engine.formats.agent.definition import Agent, Step, entered, read, renamed
 from engine.formats.agent.interface import FIRST, Number, following
 from engine.formats.agent.naming import Named, named, registered
+from engine.formats.agent.tests import recorded
 
 __all__ = [
     "FIRST",
@@ -50,6 +52,7 @@ __all__ = [
     "input_of",
     "named",
     "read",
+    "recorded",
     "registered",
     "renamed",
 ]

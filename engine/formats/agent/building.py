@@ -11,6 +11,7 @@ from engine.core.problem import Problem
 from engine.core.section import suggestion
 from engine.core.validate import RESERVED
 from engine.core.values import Json
+from engine.formats.agent import tests
 from engine.formats.agent.definition import Agent, Step, place
 from engine.formats.agent.naming import registered
 
@@ -82,6 +83,7 @@ def document(
         "inputs": _inputs(agent),
         "outputs": outputs,
         **body,
+        "tests": tests.written(agent, input_of),
     }
     return {name: value for name, value in whole.items() if value != {}}, tuple(problems)
 
