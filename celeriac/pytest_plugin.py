@@ -38,6 +38,7 @@ _CODE = "celeriac_code"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say what may stand in pytest's settings."""
     parser.addini(
         _DOCUMENTS,
         "documents and files of agents whose tests are collected, as patterns from the root folder",
@@ -53,12 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the tests of a document that the settings name."""
     if _asked_for(file_path, parent.config):
-        return DocumentFile.from_parent(parent, path=file_path)  # type: ignore[no-any-return]  # pytest says nothing
+        return DocumentFile.from_parent(parent, path=file_path)
     return None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the sandbox of the session, if there was one."""
     walls = config.stash.get(_WALLS, None)
     if walls is not None:
         walls.__exit__(None, None, None)
@@ -106,7 +109,7 @@ def celeriac_node(
 
 
 def _run(
-    run: Run, root: Path, clock: Clock, tools: Fakes, workflow: Any, *args: Any, **given: Any
+    run: Run, root: Path, clock: Clock, tools: Fakes, workflow: Any, /, *args: Any, **given: Any
 ) -> Record:
     if isinstance(workflow, str) and workflow.endswith((".yaml", ".yml", ".json")):
         workflow = root / workflow

@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 
 from engine.core import document, expressions
 from engine.core.document import vocabulary as words
+from engine.core.document.names import variable_name
 from engine.core.expressions import Expression
 from engine.core.graph import Graph, Map
 from engine.core.problem import Problem
@@ -188,7 +189,9 @@ def _fakes(
             }[field]
             there = ", ".join(sorted(known)) or "there are none"
             section.fail(name, what, suggestion(name, known) or f"those that may be faked: {there}")
-        found[name] = _fake(section.section(name), objects=objects)
+        each = section.section(name)
+        if isinstance(section.fields[name], dict):
+            found[name] = _fake(each, objects=objects)
     return found
 
 
@@ -207,8 +210,9 @@ def _fake(section: Section, *, objects: bool) -> Fake:
     answers = []
     for index, entry in enumerate(given):
         each = Section(entry, section.at(f"each[{index}]"), section.problems)
-        each.known(words.ANSWER)
-        answers.append(_answer(each, objects=objects))
+        if isinstance(entry, dict):
+            each.known(words.ANSWER)
+            answers.append(_answer(each, objects=objects))
     return Fake(answers=tuple(answers))
 
 
@@ -222,6 +226,8 @@ def _answer(section: Section, *, objects: bool, also: str = "") -> Answer:
     returns = section.fields.get("returns")
     if objects and "returns" in section.fields and not isinstance(returns, dict):
         section.wrong(section.at("returns"), returns, "the outputs by name: {NAME: …}")
+    for name in returns if objects and isinstance(returns, dict) else ():
+        variable_name(section.section("returns"), name)
     if "message" in section.fields and "fails" not in section.fields:
         section.fail("message", "it says why something fails", "write `fails` beside it")
     return Answer(

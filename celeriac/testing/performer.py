@@ -50,7 +50,7 @@ class Performer:
         self._functions = functions
         self._tools = tools
         self._faults = faults
-        self._secrets = secrets or {}
+        self._secrets = {} if secrets is None else secrets
         #: Every tool call that was carried out, in order, by its run.
         self.calls: defaultdict[str, list[Call]] = defaultdict(list)
 

@@ -29,6 +29,24 @@ FULL: Document = {
     },
     "outputs": {"best": "$drafts[-1]", "note": {"run": "$run.id", "tries": "$tries + 1"}},
     "limits": {"steps": 500},
+    "tests": {
+        "it is good at once": {
+            "inputs": {"goal": "a house"},
+            "fakes": {
+                "nodes": {"search": {"returns": {"hits": []}, "used": {"cost_usd": 0.01}}},
+                "functions": {
+                    "grade": {"each": [{"fails": "timeout", "message": "slow"}, {"returns": 9}]}
+                },
+            },
+            "acts": [{"send": "paid", "payload": 1, "match": {"order": 7}, "after": "1h"}],
+            "expect": {
+                "status": "completed",
+                "outputs": {"best": None},
+                "visits": {"search": 1},
+                "that": ["$used.cost_usd < 1"],
+            },
+        }
+    },
     "start": "begin",
     "nodes": {
         "begin": {"kind": "start", "title": "Begin"},
