@@ -9,6 +9,7 @@ What users import:
 - `Client`: publish, submit and follow on a platform, where a run survives whatever dies.
 - `celeriac.agents`: functions for step lists, such as the two ends of a loop.
 - `celeriac.testing`: run any workflow in memory, with fake tools, faults and no waiting.
+- `celeriac.pytest_plugin`: the same as fixtures of pytest, and the tests that stand in documents.
 
     from celeriac import NodeType, WorkflowEngine, WorkflowGraph, WorkflowState
 

@@ -11,8 +11,8 @@ Three kinds of command. Those about workflows and runs (`run`, `runs`, `show`, `
 `celeriac.Client`: to `--url` or `CELERIAC_URL` with `CELERIAC_API_KEY`, else to the embedded platform
 of `CELERIAC_HOME`, wherever that listens. Those that are a process (`worker`, `coordinator`, `beat`,
 `web`, `flower`) or look after the database (`tenant`, `db`, `doctor`, `audit`) go to `DATABASE_URL` and `BROKER_URL`,
-else to the embedded platform's own servers. `schema`, `validate`, `completion` and `version` need nothing, and
-`drill` starts a platform for itself.
+else to the embedded platform's own servers. `schema`, `validate`, `completion` and `version` need nothing, `test`
+speaks REST for names and needs nothing for files, and `drill` starts a platform for itself.
 
 A database is made ready in one place (`celeriac.embedded.install`): migrations, the local tenant, its
 admin's key, the libraries. `up` and `demo` do that at every start; a fleet does it with `db upgrade`

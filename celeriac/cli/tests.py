@@ -64,14 +64,16 @@ def test(
     checked: list[Checked] = []
     with ExitStack() as stack:
         walls = stack.enter_context(Walls())
-        supplies: list[Supply] = [Installed()]
         client = None
         if every or not all(map(_is_file, what)):
             client = stack.enter_context(api.connected())
-            supplies.append(Platform(client, walls))
         found = _suites(ctx, client, what)
         sources = {name_in(text): text for text in map(files.text_of, code)}
-        supplies.insert(0, Given(walls=walls, sources=sources, workflows=suites.workflows(found)))
+        supplies: list[Supply] = [
+            Given(walls=walls, sources=sources, workflows=suites.workflows(found)),
+            *([] if client is None else [Platform(client, walls)]),
+            Installed(),
+        ]
         for suite in found:
             checked += _shown(suites.run(suite, walls, *supplies), quiet=as_json)
     _write(checked, junit, html)

@@ -6,7 +6,6 @@ process, source behind the walls of a sandbox (`walls`). All else must be faked.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -87,7 +86,7 @@ class Platform:
         except NotFound:
             return None
         if found.library is not None:
-            return _at(found.library)
+            return _installed("FUNCTIONS", found.library)
         return None if found.source is None else self._walls.function(name, found.source)
 
     def tool(self, named: str) -> Callable[..., object] | None:
@@ -99,7 +98,7 @@ class Platform:
         if found.effect != _PURE or found.service is not None:
             return None
         if found.library is not None:
-            return _at(found.library)
+            return _installed("TOOLS", found.library)
         return None if found.source is None else self._walls.tool(name, found.source)
 
     def workflow(self, named: str) -> Graph | None:
@@ -149,13 +148,12 @@ def _brought(constant: str) -> Mapping[str, Any]:
     return found
 
 
-def _at(place: str) -> Callable[..., object] | None:
-    """Installed code by its place, `module:attribute`; None where it is not installed here."""
-    module, _, path = place.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError:
-        return None
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found if callable(found) else None
+def _installed(constant: str, place: str) -> Callable[..., object] | None:
+    """What a library that is installed here has at a place, `module:attribute`.
+
+    Of nothing else is code called that a platform names: it could name whatever Python can import.
+    """
+    for function in _brought(constant).values():
+        if place == f"{function.__module__}:{function.__qualname__}":
+            return function  # type: ignore[no-any-return]  # a library's constants hold functions
+    return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from celeriac.agents import echo
 from celeriac.testing import suites
 from celeriac.testing.cases import Checked, Difference
-from celeriac.testing.supplies import Given, Installed
+from celeriac.testing.supplies import Given, Installed, Platform
 from celeriac.testing.walls import Walls
 from engine import documents
 from engine.core import document
@@ -344,3 +346,29 @@ def test_tests_of_an_agent_go_with_its_workflow_and_wrong_ones_are_refused():
     assert document.write(suite.graph)["tests"] == {"it": test}
     with pytest.raises(Invalid, match=r"agents\.echo\.tests\.it\.expect\.outputs\.said"):
         suites.of_agents(agent(tests={"it": {**test, "expect": {"outputs": {"said": 1}}}}))
+
+
+# --- platforms --------------------------------------------------------------------------------
+
+
+class Registry:
+    """A client that says of every name that installed code stands for it."""
+
+    def __init__(self, library: str, effect: str = "pure") -> None:
+        self._told = SimpleNamespace(library=library, source=None, service=None, effect=effect)
+
+    def function(self, _name: str, _version: int | None) -> Any:
+        return self._told
+
+    def tool(self, _name: str) -> Any:
+        return self._told
+
+
+def test_of_what_a_platform_names_only_the_code_of_installed_libraries_is_called():
+    def named(library: str, effect: str = "pure") -> Platform:
+        return Platform(Registry(library, effect), WALLS)  # type: ignore[arg-type]  # as much of it as is asked
+
+    assert named("subprocess:Popen").function("f@1") is None
+    assert named("subprocess:Popen").tool("f") is None
+    assert named("celeriac.agents:echo").function("f") is echo
+    assert named("celeriac.agents:echo", "at_most_once").tool("f") is None
