@@ -114,6 +114,9 @@ def _suites(ctx: click.Context, client: Client | None, what: Sequence[str]) -> l
 def _published(client: Client, named: str) -> Suite:
     """The suite of a workflow, or of an agent, of a platform. Raises `NotFound`."""
     name, _, version = named.partition("@")
+    agent = name.removeprefix(agents.registered(""))
+    if agent != name and not version:
+        return _of_agent(client, agent, None)
     try:
         found = client.workflow(name, version or None)
     except NotFound as error:

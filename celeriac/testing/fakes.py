@@ -10,10 +10,6 @@ from engine.cases import Answer, Fake
 from workers.sandbox.inside.state import Context
 
 
-class UsedUp(Died):
-    """A fake was called more often than it has answers."""
-
-
 class Faked:
     """Answers calls as a fake says."""
 
@@ -35,7 +31,7 @@ class Faked:
                 f"{len(answers)} of its answers; add the others to `each`"
             )
             self._note(message)
-            raise UsedUp("error", message, terminal=True)
+            raise Died("error", message, terminal=True)
         answer = answers[0 if self._fake.always else index]
         if answer.used and context is not None:
             context.use(**dict[str, Any](answer.used))

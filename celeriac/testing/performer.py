@@ -389,7 +389,15 @@ def _succeeded(
     )
 
 
-def _failed(attempt: Attempt, death: Died) -> msg.AttemptFailed:
+def _failed(attempt: Attempt, death: Died) -> msg.AttemptFailed | msg.AttemptLost:
+    if death.reason == "lost":
+        return msg.AttemptLost(
+            at=codec.UNTIMED,
+            step=attempt.step,
+            attempt=attempt.attempt,
+            fence=attempt.attempt,
+            worker="memory",
+        )
     return msg.AttemptFailed(
         at=codec.UNTIMED,
         step=attempt.step,
@@ -402,12 +410,4 @@ def _failed(attempt: Attempt, death: Died) -> msg.AttemptFailed:
 
 
 def _struck(attempt: Attempt, fault: Fault) -> Report:
-    if fault.reason == "lost":
-        return msg.AttemptLost(
-            at=codec.UNTIMED,
-            step=attempt.step,
-            attempt=attempt.attempt,
-            fence=attempt.attempt,
-            worker="memory",
-        )
     return _failed(attempt, Died(fault.reason, fault.message, terminal=fault.terminal))

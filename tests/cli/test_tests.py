@@ -208,14 +208,14 @@ def test_what_is_published_is_tested_with_what_is_registered(shell, tmp_path):
     entered = shell("agent", "import", str(library))
 
     named = shell("test", "counting")
-    agents = shell("test", "agent.loop_test", "echo", "--json")
+    agents = shell("test", "agent.loop_test", "echo", "agent.echo", "--json")
     nobody = shell("test", "nobody")
 
     assert (published.exit_code, entered.exit_code) == (0, 0), published.output + entered.output
     assert (named.exit_code, agents.exit_code) == (0, 0), named.output + agents.output
     assert "1 test: 1 passed" in named.stdout
     told = [(each["workflow"], each["outcome"]) for each in json.loads(agents.stdout)]
-    assert told == [("agent.loop_test", "passed")] + 2 * [("agent.echo", "passed")]
+    assert told == [("agent.loop_test", "passed")] + 4 * [("agent.echo", "passed")]
     assert nobody.exit_code == 1
     assert "Workflow not found: nobody" in nobody.stderr
 

@@ -179,6 +179,18 @@ def test_retries_and_waits_take_no_time():
     assert found.seconds < 1
 
 
+def test_a_worker_that_dies_is_replaced_whatever_the_node_says():
+    grade = {"each": [{"fails": "lost"}, {"fails": "killed"}, {"returns": 9}]}
+
+    found = check(
+        fakes={**FAKES, "functions": {**FAKES["functions"], "grade_draft": grade}},
+        acts=APPROVED,
+        expect={"visits": {"grade": 1}, "outputs": {"score": 9}},
+    )
+
+    assert (found.outcome, found.differences) == ("passed", ())
+
+
 def test_what_nobody_answers_waits_and_then_expires():
     waiting = check(TRIAGE.replace(", expires: 3d", ""), fakes=FAKES, expect={"status": "running"})
     completed = check(TRIAGE.replace(", expires: 3d", ""), fakes=FAKES)
