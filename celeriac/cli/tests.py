@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -124,14 +124,15 @@ def _published(client: Client, named: str) -> Suite:
             return _of_agent(client, name, version or None)
         except NotFound:
             raise error from None
-    return Suite(graph=documents.graph(dict(found.document or {})))
+    return Suite(graph=documents.graph(dict(found.document or {})), published=True)
 
 
 def _of_agent(client: Client, name: str, version: str | None) -> Suite:
     found = client.agent(name, version)
     of = client.workflow(found.workflow, f"{found.version}.0")
     graph = documents.graph(dict(of.document or {}))
-    return suites.of_agent(agents.entered(found.name, dict(found.definition or {})), graph)
+    entered = agents.entered(found.name, dict(found.definition or {}))
+    return replace(suites.of_agent(entered, graph), published=True)
 
 
 def _all(client: Client) -> Iterator[Suite]:

@@ -24,6 +24,7 @@ from celeriac.testing.calling import Died
 from celeriac.testing.clock import Clock
 from celeriac.testing.drive import drive
 from celeriac.testing.fakes import Faked
+from celeriac.testing.performer import Render
 from celeriac.testing.record import Record
 from celeriac.testing.supplies import Supply
 from engine import cases, documents
@@ -69,19 +70,19 @@ class Checked:
     seconds: float = 0.0
 
 
-def check_all(graph: Graph, supply: Supply) -> Iterator[Checked]:
-    """Run every test of a graph, in their order."""
+def check_all(graph: Graph, supply: Supply, render: Render | None = None) -> Iterator[Checked]:
+    """Run every test of a graph, in their order; see `check`."""
     for case in cases.read(graph)[0]:
-        yield check(graph, case, supply)
+        yield check(graph, case, supply, render)
 
 
-def check(graph: Graph, case: Case, supply: Supply) -> Checked:
-    """Run one test."""
+def check(graph: Graph, case: Case, supply: Supply, render: Render | None = None) -> Checked:
+    """Run one test. Templates are filled in by this process, or by what is given for it."""
     began = time.perf_counter()
     lacking: list[str] = []
     acts = [_act(each) for each in case.acts]
     try:
-        record = _run(graph, case, supply, acts, lacking)
+        record = _run(graph, case, supply, render=render, acts=acts, lacking=lacking)
     except CeleriacError as error:
         return _broken(graph, case, (*lacking, str(error).strip()), began)
     if lacking:
@@ -111,7 +112,15 @@ def _broken(graph: Graph, case: Case, problems: tuple[str, ...], began: float) -
 # --- running ----------------------------------------------------------------------------------
 
 
-def _run(graph: Graph, case: Case, supply: Supply, acts: list[Act], lacking: list[str]) -> Record:
+def _run(
+    graph: Graph,
+    case: Case,
+    supply: Supply,
+    *,
+    render: Render | None,
+    acts: list[Act],
+    lacking: list[str],
+) -> Record:
     """Run a graph with what the test gives it. Raises `CeleriacError` where it cannot be run so."""
     standing: dict[str, Callable[..., object]] = {}
     others = dict(_others(graph, case, supply, standing, lacking))
@@ -139,6 +148,7 @@ def _run(graph: Graph, case: Case, supply: Supply, acts: list[Act], lacking: lis
             acts=acts,
             clock=Clock(),
             secrets=_Secrets(),
+            render=render,
         )
     )
 

@@ -9,7 +9,7 @@ from celeriac.testing import runner, workflow
 from celeriac.testing.acts import Act
 from celeriac.testing.clock import Clock
 from celeriac.testing.fault import Fault
-from celeriac.testing.performer import Performer
+from celeriac.testing.performer import Performer, Render
 from celeriac.testing.record import Record
 from engine.core.graph import Graph
 from engine.core.policy import DEFAULT, Policy
@@ -32,12 +32,18 @@ async def drive(
     workflows: Mapping[str, Graph] | None = None,
     acts: Sequence[Act] = (),
     secrets: Mapping[str, str] | None = None,
+    render: Render | None = None,
 ) -> Record:
     """Run a graph as far as it goes. Raises `Invalid` when a name or the inputs are wrong."""
     if problems := workflow.missing(graph, functions, tools, workflows or {}, nodes or {}):
         raise Invalid(problems, "the workflow names what is not given")
     performer = Performer(
-        functions=functions, tools=tools, nodes=nodes, faults=faults, secrets=secrets
+        functions=functions,
+        tools=tools,
+        nodes=nodes,
+        faults=faults,
+        secrets=secrets,
+        render=render,
     )
     play = runner.play(
         graph, inputs, run=run, by=by, policy=policy, clock=clock, workflows=workflows, acts=acts

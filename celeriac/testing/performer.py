@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from celeriac.sdk import tools as registry
 from celeriac.testing import calling, previous, workflow
@@ -30,6 +30,9 @@ from workers.sandbox.inside import procs, templates
 from workers.sandbox.inside.calls import Calls, ToolError, Tools
 from workers.sandbox.inside.state import Changes, Context, WorkflowState
 
+#: Fills in a text with names, given what is known of the step. Raises `Died`.
+Render: TypeAlias = Callable[[str, Mapping[str, Json], Mapping[str, Any]], Json]
+
 #: A choice is the name of a node or a label.
 CHOICE_BYTES = 1024
 
@@ -45,7 +48,9 @@ class Performer:
         nodes: Mapping[str, Callable[..., object]] | None = None,
         faults: Sequence[Fault] = (),
         secrets: Mapping[str, str] | None = None,
+        render: Render | None = None,
     ) -> None:
+        self._render = render or rendered
         self._nodes = nodes or {}
         self._functions = functions
         self._tools = tools
@@ -98,7 +103,7 @@ class Performer:
                 if attempt.node.calls or workflow.is_foreign(attempt.node):
                     return _tool(attempt, caller)
                 if attempt.node.kind == "template":
-                    return _template(attempt)
+                    return _template(attempt, self._render)
                 is_proc = attempt.node.kind == "proc"
                 carry_out = self._proc if is_proc else self._function
                 report = await carry_out(attempt, context)
@@ -271,8 +276,8 @@ def _tool(attempt: Attempt, caller: Caller) -> msg.AttemptSucceeded:
     return _saved(attempt, _succeeded(attempt, result=value))
 
 
-def _template(attempt: Attempt) -> msg.AttemptSucceeded:
-    """Fill in the node's text, as the sandbox does."""
+def _template(attempt: Attempt, render: Render) -> msg.AttemptSucceeded:
+    """Fill in the node's text."""
     try:
         given = waiting.arguments(attempt.node, _scope(attempt))
     except waiting.Unfit as unfit:
@@ -284,14 +289,21 @@ def _template(attempt: Attempt) -> msg.AttemptSucceeded:
     if names is None:
         names = dict(remembered.visible(attempt.variables))
     assert isinstance(names, dict)
-    templates.warm(())
-    seed = f"{attempt.run}/{attempt.step}/{attempt.node.id}"
-    try:
-        result = calling.plain(templates.render(text, copy.deepcopy(names), seed), what="result")
-    except Exception as error:
-        said = templates.complaint(error, attempt.node.id)
-        raise Died("error", said or f"{type(error).__name__}: {error}") from error
+    result = render(text, copy.deepcopy(names), _facts(attempt))
     return _saved(attempt, _succeeded(attempt, result=result))
+
+
+def rendered(text: str, names: Mapping[str, Json], facts: Mapping[str, Any]) -> Json:
+    """A text with its holes filled in, in this process. Raises `Died`."""
+    templates.warm(())
+    node = facts["node"]
+    try:
+        result = templates.render(text, names, f"{facts['run_id']}/{facts['step']}/{node}")
+        filled: Json = calling.plain(result, what="result")
+    except Exception as error:
+        said = templates.complaint(error, node)
+        raise Died("error", said or f"{type(error).__name__}: {error}") from error
+    return filled
 
 
 def _given(attempt: Attempt) -> dict[str, Json]:

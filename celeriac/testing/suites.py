@@ -34,6 +34,8 @@ class Suite:
     sources: Mapping[str, str] = field(default_factory=dict)
     #: The workflows that it brings, by name.
     workflows: Mapping[str, Graph] = field(default_factory=dict)
+    #: It comes from a platform: somebody else may have written its templates.
+    published: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,7 +107,8 @@ def run(suite: Suite, walls: Walls, *more: Supply) -> Iterator[Checked]:
             outcome="broken",
             problems=(f"{problem.path}: {problem.message}; {problem.remedy}",),
         )
-    yield from check_all(suite.graph, Several((own, *more)))
+    render = walls.template if suite.published else None
+    yield from check_all(suite.graph, Several((own, *more)), render)
 
 
 def workflows(suites: Iterable[Suite]) -> dict[str, Graph]:

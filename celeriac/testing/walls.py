@@ -1,4 +1,4 @@
-"""Code that somebody registered as source, called behind the walls of a sandbox.
+"""Code and templates of others, behind the walls of a sandbox.
 
 The sandbox is started with the first call, because most tests need none.
 """
@@ -6,12 +6,13 @@ The sandbox is started with the first call, because most tests need none.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from celeriac.testing.calling import Died
-from engine.core.values import BYTES
+from engine.core.values import BYTES, Json
 from workers.sandbox import CallAnswer, Job, Outcome, Sandbox, SandboxUnavailable
 from workers.sandbox.inside.calls import ToolError
 from workers.sandbox.inside.state import Context, WorkflowState
@@ -87,29 +88,42 @@ class Walls:
 
         return call
 
-    def _run(self, job: Job, context: Context) -> Outcome:
+    def template(self, text: str, names: Mapping[str, Json], facts: Mapping[str, Any]) -> Json:
+        """A text with its holes filled in. Raises `Died`."""
+        job = Job(
+            mode="template",
+            name=facts["node"],
+            source=text,
+            arguments={"variables": dict(names)},
+            context=dict(facts),
+        )
+        return self._run(job).value
+
+    def _run(self, job: Job, context: Context | None = None) -> Outcome:
         """Carry a job out. Raises `Died`."""
-
-        def answered(tool: str, args: list[Any], kwargs: dict[str, Any]) -> CallAnswer:
-            try:
-                return CallAnswer(ok=True, value=context.invoke(tool, *args, **kwargs))
-            except ToolError as error:
-                message = str(error).removeprefix(f"{error.tool}: ")
-                return CallAnswer(ok=False, reason=error.reason, message=message)
-
         try:
             if self._sandbox is None:
                 sandbox = Sandbox()
                 sandbox.start()
                 self._sandbox = sandbox
-            outcome = self._sandbox.run(job, on_call=answered)
+            on_call = None if context is None else partial(_answered, context)
+            outcome = self._sandbox.run(job, on_call=on_call)
         except SandboxUnavailable as error:
             raise Died("error", str(error), terminal=True) from error
-        if outcome.used:
+        if outcome.used and context is not None:
             context.use(**dict[str, Any](outcome.used))
         if not outcome.ok:
             raise Died(outcome.reason or "error", outcome.message)
         return outcome
+
+
+def _answered(context: Context, tool: str, args: list[Any], kwargs: dict[str, Any]) -> CallAnswer:
+    """What a tool says to code behind the walls."""
+    try:
+        return CallAnswer(ok=True, value=context.invoke(tool, *args, **kwargs))
+    except ToolError as error:
+        message = str(error).removeprefix(f"{error.tool}: ")
+        return CallAnswer(ok=False, reason=error.reason, message=message)
 
 
 def _told(context: Context) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -384,3 +385,25 @@ def test_of_what_a_platform_names_only_the_code_of_installed_libraries_is_called
     assert named("subprocess:Popen").tool("f") is None
     assert named("celeriac.agents:echo").function("f") is echo
     assert named("celeriac.agents:echo", "at_most_once").tool("f") is None
+
+
+def test_templates_of_a_platform_are_filled_in_behind_walls_and_as_here():
+    text = """
+workflow: letter
+inputs: {name: {}}
+variables: {letter: {}}
+nodes: {write: {kind: template, template: "Dear {{ name }}{{ [1, 2] | random }}", save: {letter: $result}}}
+tests:
+  it greets: {inputs: {name: Ada}, expect: {that: ["starts_with($variables.letter, 'Dear Ada')"]}}
+  it needs a name: {inputs: {name: null}, expect: {that: ["contains($variables.letter, 'Ada')"]}}
+"""
+    (here,) = suites.of_text(text)
+    endless = text.replace('"Dear', "\"{% for n in range(99999) %}{{ n * 'a' * 99 }}{% endfor %}")
+    (evil,) = suites.of_text(endless)
+
+    alike = [[*suites.run(replace(here, published=known), WALLS)] for known in (False, True)]
+    stopped = [*suites.run(replace(evil, published=True), WALLS)]
+
+    first, second = ([(each.outcome, each.ended) for each in found] for found in alike)
+    assert first == second == [("passed", "completed"), ("failed", "completed")]
+    assert [each.outcome for each in stopped] == ["failed", "failed"]
