@@ -366,7 +366,7 @@ def _text(section: Section, field: str) -> str | None:
     value = section.fields.get(field)
     if field not in section.fields or (isinstance(value, str) and value):
         return value if isinstance(value, str) else None
-    section.wrong(section.at(field), value, "a text")
+    section.wrong(section.at(field), value, "a text that says something")
     return None
 
 
