@@ -55,8 +55,8 @@ It fails with the first line that this release would decide otherwise, and what 
 what a turn does there, `outside` does the `acts`, `performer` carries attempts out, `calls`
 records what tools answered, `fakes` answer in their place, `previous` tells a step what led to it,
 `recorded` replays files, `fault` is what goes wrong on purpose, `record` what comes of it all.
-`suites` reads the files whose tests `cases` runs, `supplies` finds the code that these do not fake,
-`walls` stand around it, `reports` tell what came of them.
+`suites` reads the files whose tests `cases` runs and `expectations` judge, `supplies` finds the code
+that these do not fake, `walls` stand around it, `reports` tell what came of them.
 """
 
 from __future__ import annotations

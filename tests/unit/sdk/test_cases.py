@@ -10,7 +10,8 @@ import pytest
 
 from celeriac.agents import echo
 from celeriac.testing import suites
-from celeriac.testing.cases import Checked, Difference
+from celeriac.testing.cases import Checked
+from celeriac.testing.expectations import Difference
 from celeriac.testing.supplies import Given, Installed, Platform
 from celeriac.testing.walls import Walls
 from engine import documents
