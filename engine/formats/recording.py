@@ -39,6 +39,9 @@ FORMAT = 1
 #: Bytes of a file, and of one line of it.
 MAX_BYTES = 64 * 1024 * 1024
 MAX_LINE = 16 * 1024 * 1024
+#: Characters of a version's number, which grows a little with each platform; migrations of a run.
+MAX_VERSION = 1000
+MAX_MOVES = 1000
 #: How deep its values are nested: users' data may be 64 deep, and lies in a few objects of ours.
 MAX_DEPTH = 80
 _MAX_NUMBER = 2**31 - 1
@@ -272,6 +275,10 @@ def _check(
             _refuse(number, f"has no {name} that could be one", "export the run again")
         if type(value) is int and not 0 <= value <= (_MAX_NUMBER if name != "fence" else 2**62):
             _refuse(number, f"has a {name} beyond all that there are", "export the run again")
+        if name == "version" and type(value) is str and len(value) > MAX_VERSION:
+            _refuse(number, "has a version beyond all that there are", "export the run again")
+        if name == "pins" and not {type(one) for one in value.values()} <= {int, str}:
+            _refuse(number, "has pins that are none", "export the run again")
         if name == "usage" and not {type(one) for one in (value or {}).values()} <= {int, float}:
             _refuse(number, "has a usage that is no number", "export the run again")
         if name in _TIMES and value is not None:
@@ -326,6 +333,8 @@ def _lines(
 
 def _moves(moves: list[dict[str, Any]], lines: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """What the run was under before, for each line that says that it came under something else."""
+    if len(moves) > MAX_MOVES:
+        _refuse(1, f"is followed by more than {MAX_MOVES} migrations", "export a fork of it")
     told = [line["seq"] for line in lines if line["kind"] == "Migrated"]
     if told != [move["seq"] for move in moves]:
         what = (

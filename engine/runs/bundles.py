@@ -177,7 +177,8 @@ def _read(given: Upload, progress: _Progress) -> archives.Bundle:
     problems = [*_name_problems(found), *_code_problems(found)]
     if problems:
         raise Invalid(problems, "the code of the bundle cannot be run")
-    documents.graph(_document(found, dict.fromkeys(found.sources, 1)))
+    graph = documents.graph(_document(found, dict.fromkeys(found.sources, 1)))
+    catalogue.check_name(graph.workflow)
     return found
 
 

@@ -104,7 +104,7 @@ def _rows(
     }
     yield {"part": "graph", "document": orjson.loads(document)}
     for moved in migrations.of(connection, run):
-        before = workflows.get(connection, run.tenant, str(moved.was))
+        before = workflows.of_run(connection, run.tenant, str(moved.was))
         assert before is not None
         yield {
             "part": "move",

@@ -98,6 +98,16 @@ def document(connection: Connection, tenant: str, id: str) -> str | None:  # noq
     ).scalar_one_or_none()
 
 
+def of_run(connection: Connection, tenant: str, id: str) -> WorkflowVersion | None:  # noqa: A002  # see get
+    """The version with this id, be it published or that of a run from elsewhere."""
+    row = connection.execute(
+        select(workflow_version).where(
+            workflow_version.c.tenant_id == tenant, workflow_version.c.id == id
+        )
+    ).first()
+    return None if row is None else _version(row)
+
+
 def find(connection: Connection, tenant: str, name: str, asked: Asked) -> WorkflowVersion | None:
     """The version of a workflow that is asked for; by its number although it is retired."""
     statement = (

@@ -73,6 +73,8 @@ def test_whatever_ends_a_drill_ends_all_that_it_started(number: signal.Signals) 
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background hears no interrupt, nor does what that starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one thread
     ) as drilling:
         assert drilling.stderr is not None
         assert any("beat-kill" in line for line in drilling.stderr), "it has not begun"

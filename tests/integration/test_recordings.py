@@ -206,8 +206,17 @@ def test_a_run_that_was_migrated_goes_along_with_all_its_versions(
     file = tmp_path / "moved.run"
     file.write_bytes(text)
     assert testing.replay(file).decisions > 0
+    again = exports.export(world.main, there)
+    tenants.create(world.main.database, "third", name="Third", admin="zoe")
+    third = imports.bring(world.main, "third", again, by="zoe")
+    assert replays.of_itself(world.main, third).outcome == "same"
     number = next(at for at, line in enumerate(text.splitlines(), 1) if b'"part":"move"' in line)
-    for before, after in (('"seq":', '"seq":1'), ('"uses":"noop"', '"uses":7')):
+    for before, after in (
+        ('"seq":', '"seq":1'),
+        ('"uses":"noop"', '"uses":7'),
+        ('"version":"1.0.0"', f'"version":"1.0.0-{"a" * 60_000}"'),
+        ('"pins":{', '"pins":{"x":[1],'),
+    ):
         with pytest.raises(Invalid):
             imports.bring(world.main, TENANT, rewritten(text, number, before, after), by="ada")
 

@@ -239,6 +239,11 @@ def test_a_hostile_archive_is_told_what_it_is(api: Api, control: Platform, name:
             "cannot name",
         ),
         (
+            {"agent_graph.dot": DRAWING.replace("digraph Research", 'digraph "celeriac.session"')},
+            "INVALID_STRUCTURE",
+            "the platform's own",
+        ),
+        (
             {"agent_graph.dot": DRAWING.replace('[type="join"]', '[type="join", when="$x >"]', 1)},
             "INVALID_STRUCTURE",
             "",
