@@ -112,6 +112,10 @@ class Settings:
     sandbox_minimum: str = "portable"
     #: In which it may be granted files, by the paths that they have where workers are.
     sandbox_folders: tuple[Folder, ...] = ()
+    #: Versions of agents and workflows that a run, with all that it starts, may publish.
+    written_per_run: int = 20
+    #: The same for all runs of a tenant, within a day.
+    written_per_day: int = 500
     log_level: str = "INFO"
     #: Where tests arm the fault hooks; unset outside of tests.
     fault_dir: Path | None = None
@@ -173,6 +177,8 @@ class Settings:
                 for folder in self.sandbox_folders
             )
             or None,
+            "CELERIAC_WRITTEN_PER_RUN": str(self.written_per_run),
+            "CELERIAC_WRITTEN_PER_DAY": str(self.written_per_day),
             "CELERIAC_LOG_LEVEL": self.log_level,
             "CELERIAC_FAULT_DIR": str(self.fault_dir) if self.fault_dir else None,
             "CELERIAC_HOST": self.host,
@@ -240,6 +246,8 @@ def _read(environment: Mapping[str, str]) -> Settings:
         "sandbox": env.sandbox_mode("CELERIAC_SANDBOX", None) or "auto",
         "sandbox_minimum": env.sandbox_minimum("CELERIAC_SANDBOX_MINIMUM", None) or "portable",
         "sandbox_folders": env.sandbox_folders("CELERIAC_SANDBOX_FOLDERS", None) or (),
+        "written_per_run": env.int("CELERIAC_WRITTEN_PER_RUN", 20, validate=_WRITTEN),
+        "written_per_day": env.int("CELERIAC_WRITTEN_PER_DAY", 500, validate=_WRITTEN),
         "log_level": env.level("CELERIAC_LOG_LEVEL", None) or "INFO",
         "fault_dir": env.folder("CELERIAC_FAULT_DIR", None),
         "host": env.str("CELERIAC_HOST", "127.0.0.1"),
@@ -294,6 +302,7 @@ def _contradictions(environment: Mapping[str, str], values: Mapping[str, Any]) -
 _MIB = 1024 * 1024
 #: From what lies in a row at most, to what one message from a sandbox can carry twice.
 _VALUE_BYTES = validate.Range(min=_MIB, max=1024 * _MIB)
+_WRITTEN = validate.Range(min=0, max=1_000_000)
 _SANDBOX_BYTES = validate.Range(min=16 * _MIB, max=1024 * 1024 * _MIB)
 
 _FLEET = ("DATABASE_URL", "BROKER_URL", "REDIS_URL")

@@ -18,7 +18,7 @@ from engine.core import codec, expressions, overlays, references, remembered, ta
 from engine.core import messages as msg
 from engine.core.document import vocabulary as words
 from engine.core.expressions import Template
-from engine.core.graph import Awaited, Graph, Lock, Map, Node, NodeId, Timer
+from engine.core.graph import Awaited, Child, Graph, Lock, Map, Node, NodeId, Timer
 from engine.core.overflow import Overflow, overflowing
 from engine.core.problem import Problem
 from engine.core.references import CONDITION_BYTES, Read, Readable, TooLarge
@@ -149,7 +149,8 @@ def given(graph: Graph, node: Node, scope: Scope) -> dict[str, Json]:
             message = f"step {node.id}, params.{error.path}: {error}"
             raise Unfit("input_failed", message) from error
     found = evaluated(node, "with", node.inputs, scope)
-    assert isinstance(found, dict)
+    if not isinstance(found, dict):
+        raise _unfit(node, "with", found, "an object: input to value")
     return found
 
 
@@ -162,6 +163,24 @@ def tool(node: Node, scope: Scope) -> str:
     if not isinstance(found, str) or not words.matches(words.REFERENCE, found):
         raise _unfit(node, "tool", found, "the name of a tool")
     return found
+
+
+def workflow(node: Node, child: Child, scope: Scope) -> str:
+    """The workflow that a node runs: its name, and its version or range if it says one.
+
+    Raises `Unfit`.
+    """
+    if child.named is None:
+        return child.workflow
+    found = evaluated(node, "workflow", child.named, scope)
+    if not isinstance(found, str) or not words.matches(words.WORKFLOW, found):
+        raise _unfit(node, "workflow", found, "the name of a workflow")
+    return found
+
+
+def no_such_workflow(node: NodeId, name: str) -> Unfit:
+    """Why a node starts no run of a workflow that there is not."""
+    return Unfit("no_such_workflow", f"node {node}: workflow {name} does not exist")
 
 
 def arguments(node: Node, scope: Scope) -> dict[str, Json]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from celeriac.testing.memory import Memory, Origin, Run, Wait, node_of
@@ -96,8 +97,12 @@ def _opened(memory: Memory, run: Run, step: Step, now: datetime) -> msg.Opened:
             )
             until = waiting.expiry(asked.expires, now)
         case Child() as child:
-            given = waiting.given(run.graph, node, {**scope, **item(run, step)})
-            started = _started(memory, run, step, child, given)
+            own = {**scope, **item(run, step)}
+            named = waiting.workflow(node, child, own)
+            if child.named is not None and named.partition("@")[0] not in memory.workflows:
+                raise waiting.no_such_workflow(step.node, named)
+            given = waiting.given(run.graph, node, own)
+            started = _started(memory, run, step, replace(child, workflow=named), given)
             until = waiting.expiry(child.expires, now)
             return msg.Opened(at=now, step=step.key, child=started.id, until=until)
         case Map() as declared:

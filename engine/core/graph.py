@@ -182,8 +182,10 @@ class Orphan(StrEnum):
 class Child:
     """A node that runs a workflow, and waits for its end."""
 
-    #: `NAME`, `NAME@1.2.0`, or a range: `NAME@^1.2`.
+    #: `NAME`, `NAME@1.2.0`, or a range: `NAME@^1.2`; or the expression of one, as text.
     workflow: str
+    #: What the name is worked out by, when the step begins; None: it is known before.
+    named: expressions.Template | None = None
     orphan: Orphan = Orphan.CANCEL
     expires: float | None = None
 

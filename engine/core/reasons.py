@@ -29,6 +29,8 @@ FAILURES = (
     # Of calls: what they are refused for, and what is answered to them.
     *("arguments_refused", "forbidden", "tool_closed", "over_budget", "aborted"),
     *("no_such_service", "no_such_secret", "not_granted", "blocked", "client_error", "max_turns"),
+    # Of definitions that a run has written.
+    *("invalid", "over_quota", "not_found", "conflict"),
     *("unknown_kind", "defect", "expired", "items_failed", "no_such_workflow", "too_deep"),
     *("child_failed", "child_cancelled"),
     *("arguments_too_large", "result_too_large", "damaged"),

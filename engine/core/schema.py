@@ -377,6 +377,16 @@ def _tool_name() -> dict[str, Json]:
     }
 
 
+def _workflow_name() -> dict[str, Json]:
+    return {
+        "description": "The workflow that is run: its name, or an expression of it.",
+        "anyOf": [
+            {"$ref": "#/$defs/workflow"},
+            {"$ref": "#/$defs/reference_expression"},
+        ],
+    }
+
+
 def _arguments() -> dict[str, Json]:
     given = _work()["with"]
     assert isinstance(given, dict)
@@ -592,11 +602,13 @@ def _waiting() -> list[Json]:
         "workflow": (
             "A node that runs a workflow as a run of its own, and waits for its end.",
             {
-                "workflow": {"$ref": "#/$defs/workflow"},
+                "workflow": _workflow_name(),
                 "with": {
-                    "description": "Its inputs: name to template.",
-                    "type": "object",
-                    "additionalProperties": _template(),
+                    "description": "Its inputs: name to template, or an expression of all.",
+                    "anyOf": [
+                        {"type": "object", "additionalProperties": _template()},
+                        {"$ref": "#/$defs/reference_expression"},
+                    ],
                 },
                 "orphan": _orphan(),
                 "retry": {"$ref": "#/$defs/retry_child"},
@@ -699,9 +711,10 @@ def _inner() -> dict[str, Json]:
                 "A workflow.",
                 {
                     "kind": _kind("workflow"),
-                    "workflow": {"$ref": "#/$defs/workflow"},
+                    "workflow": _workflow_name(),
                     "orphan": _orphan(),
                     **common,
+                    "with": _arguments(),
                     "retry": {"$ref": "#/$defs/retry_child"},
                 },
                 required=["kind", "workflow"],

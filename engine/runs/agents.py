@@ -108,12 +108,24 @@ def enter(platform: Platform, tenant: str, data: Json, *, by: str) -> tuple[Ente
 
     Raises `Invalid` with every problem, and then nothing was entered.
     """
+    with session.transaction(platform.database) as connection:
+        return enter_within(connection, tenant, data, by=by)
+
+
+def enter_within(
+    connection: Connection, tenant: str, data: Json, *, by: str, strict: bool = False
+) -> tuple[Entered, ...]:
+    """Enter agents within a transaction. See `enter`.
+
+    `strict`: the placeholders of a text must be its inputs, and its inputs stand in it.
+    """
     found, problems = agents.read(data)
+    if strict:
+        problems += tuple(wrong for each in found.values() for wrong in agents.mismatched(each))
     if problems:
         raise Invalid(problems, _WRONG)
-    with session.transaction(platform.database) as connection:
-        rows.hold(connection, tenant)
-        return _enter(_Sitting(connection=connection, tenant=tenant, by=by, agents=found))
+    rows.hold(connection, tenant)
+    return _enter(_Sitting(connection=connection, tenant=tenant, by=by, agents=found))
 
 
 def remove(platform: Platform, tenant: str, name: str, *, by: str, why: str = "") -> AgentVersion:

@@ -51,6 +51,7 @@ from engine.guardrails import verdicts
 from engine.guardrails.verdicts import Verdict
 from engine.platform import Platform
 from engine.runs import (
+    authorship,
     budgets,
     definitions,
     guard,
@@ -65,6 +66,7 @@ from engine.runs.attempts import Leased, Suspended
 from engine.runs.budgets import Asking, Rate, Shortfall
 from engine.runs.definitions import Definition
 from engine.runs.guard import Called, Guard
+from engine.services import catalogue
 from engine.store import calls, choices, inbox, ledger, principals, runs, session
 from engine.store.ledger import Unopened
 
@@ -519,7 +521,7 @@ def _judged(request: _Request, same: str) -> tuple[Answered, _Request]:
     asking: list[tuple[str, Verdict | msg.Verdict]] = [
         (one.id, one) for one in found if one.action == guard.ASK
     ]
-    asking += _by_terms(request)
+    asking += [*_by_terms(request), *_by_reach(request)]
     return _afforded(request, asking)
 
 
@@ -589,6 +591,29 @@ def _by_terms(request: _Request) -> Sequence[tuple[str, msg.Verdict]]:
         rule="requires_approval",
         action=guard.ASK,
         message="the tool asks for an approval of each call",
+    )
+    return ((name, verdict),)
+
+
+def _by_reach(request: _Request) -> Sequence[tuple[str, msg.Verdict]]:
+    """People allow what a run writes that could do more than the run itself."""
+    definition = request.definition
+    service: Mapping[str, Any] | None = definition.service
+    if service is None or service["kind"] != catalogue.KIND:
+        return ()
+    name = f"reach:{definition.name}"
+    if permit("call", name, digest(request.bound)) in request.lease.permits:
+        return ()
+    config = catalogue.read(service["config"])
+    why = authorship.wider(request.guard.connection, request.lease, config, request.named)
+    if not why:
+        return ()
+    verdict = msg.Verdict(
+        policy=name,
+        version=definition.version,
+        rule="wider_than_its_writer",
+        action=guard.ASK,
+        message=why,
     )
     return ((name, verdict),)
 

@@ -108,6 +108,7 @@ def register_service(
     usual = terms.timeout_seconds == tools.DEFAULT_SECONDS
     seconds = read.timeout if usual else terms.timeout_seconds
     tools.standing(standing or {})
+    required = sorted({*terms.required_permissions, *services.permissions(read)})
     new = NewFunction(
         namespace="tool",
         name=name,
@@ -117,7 +118,12 @@ def register_service(
         effect=effect or read.effect,
         checksum="",
         created_by=by,
-        terms=replace(terms, schema=dict(read.parameters), timeout_seconds=seconds),
+        terms=replace(
+            terms,
+            schema=dict(read.parameters),
+            timeout_seconds=seconds,
+            required_permissions=tuple(required),
+        ),
     )
     return _entered(platform, tenant, new, standing)
 

@@ -1,9 +1,10 @@
 """Child runs: a step of one run that is a run of its own.
 
 The child is submitted in the turn that opens the step, with the version that the parent has
-pinned; its variables are its own. It tells its end to the step that waits for it, which
-moves on once, whoever ends the wait. When that step is gone, by a cancel say, the child is
-cancelled too, unless its node lets it finish.
+pinned, or, where the parent has worked the name out, with the one that it names then; its variables
+are its own. It tells its end to the step that waits for it, which moves on once, whoever ends the
+wait. When that step is gone, by a cancel say, the child is cancelled too, unless its node lets it
+finish.
 
 Where the parent goes on from a place before the step for the sake of a place within its child
 (`restarts`), the child is one that goes on from there (`forks.descend`).
@@ -19,7 +20,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from engine import waiting
-from engine.core import codec
+from engine.core import codec, versions
 from engine.core import messages as msg
 from engine.core.graph import Child
 from engine.core.state import Ending, Step, Within
@@ -27,7 +28,7 @@ from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound
 from engine.runs import forks, graphs, large, letters, submission
 from engine.store import children as rows
-from engine.store import inbox, payloads, waits
+from engine.store import inbox, payloads, waits, workflows
 from engine.store.ids import RunId, StepId
 from engine.store.waits import End
 from engine.waiting import Unfit
@@ -82,9 +83,10 @@ def start(
         except (NotFound, Conflict, Invalid) as gone:
             raise Unfit("cannot_go_on", f"node {step.node}: {gone.message}") from gone
     version = parent.pins.get(f"workflow:{child.workflow}")
+    if version is None and child.named is not None:
+        version = _newest(connection, parent.run.tenant, child.workflow)
     if version is None:
-        message = f"node {step.node}: workflow {child.workflow} does not exist"
-        raise Unfit("no_such_workflow", message)
+        raise waiting.no_such_workflow(step.node, child.workflow)
     graph = graphs.load(connection, parent.run.tenant, str(version))
     try:
         return submission.enter(
@@ -99,6 +101,14 @@ def start(
         ).run
     except Invalid as invalid:
         raise waiting.unfit_inputs(step.node, invalid.problems[0]) from invalid
+
+
+def _newest(connection: Connection, tenant: str, name: str) -> str | None:
+    """The version that a name stands for that a run has worked out: there was nothing to pin before."""
+    name, _, wanted = name.partition("@")
+    asked = versions.asked(wanted or "latest")
+    found = None if asked is None else workflows.find(connection, tenant, name, asked)
+    return None if found is None or found.retired_at is not None else found.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

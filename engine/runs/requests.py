@@ -157,7 +157,9 @@ def _opened(desk: Desk, state: State, step: Step, *, now: datetime, left: _Left)
             left.waits.append(Wait(step=here, kind=node.kind, asks=asks))
             return replace(opened, until=waiting.expiry(asked.expires, now))
         case Child() as child:
-            given = waiting.given(desk.graph, node, scope.beside(_item(desk, step)))
+            own = scope.beside(_item(desk, step))
+            child = replace(child, workflow=waiting.workflow(node, child, own))
+            given = waiting.given(desk.graph, node, own)
             place = state.within if state.within and state.within[0].step == step.key else ()
             started = children.start(
                 desk.connection, desk.parent, step, child, given, within=place, kept=desk.kept

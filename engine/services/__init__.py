@@ -2,7 +2,7 @@
 
 A service is a tool whose body is neither source nor library code but a kind and a configuration:
 which hosts may be asked (`http`), which database (`sql`), which model and at what price (`llm`),
-whose tools (`mcp`). It is versioned, pinned and guarded as every tool is; what it does is done by
+whose tools (`mcp`); or which of the tenant's own definitions may be read and written (`catalogue`). It is versioned, pinned and guarded as every tool is; what it does is done by
 the worker (`workers.services`), outside of whatever code called it.
 
 One module per kind reads and checks a configuration and says what a call takes. Nothing here does
@@ -19,7 +19,7 @@ from engine.core.problem import Problem
 from engine.core.section import suggestion
 from engine.core.values import Json
 from engine.errors import Invalid
-from engine.services import http, llm, mcp, sql
+from engine.services import catalogue, http, llm, mcp, sql
 
 
 class Config(Protocol):
@@ -42,6 +42,7 @@ Reader = Callable[..., Config]
 
 #: By kind: `read(config, *, path="", resolved=False) -> Config`, which raises `Invalid` with every problem.
 READERS: Mapping[str, Reader] = {
+    catalogue.KIND: catalogue.read,
     "http": http.read,
     "llm": llm.read,
     "mcp": mcp.read,
@@ -63,6 +64,11 @@ def read(
         problem = Problem(path="kind", message=f"there is no kind {kind!r}", remedy=remedy)
         raise Invalid([problem], "the service cannot be registered")
     return reader(config, path=path, resolved=resolved)
+
+
+def permissions(config: Config) -> tuple[str, ...]:
+    """What whoever calls a service must be allowed to do in any case."""
+    return config.permissions if isinstance(config, catalogue.Config) else ()
 
 
 def reached(

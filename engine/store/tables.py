@@ -454,6 +454,29 @@ agent_version = Table(
     _check("checksum ~ '^[0-9a-f]{64}$'"),
 )
 
+#: Of versions that runs have written. The run may be gone by now.
+authorship = Table(
+    "authorship",
+    metadata,
+    _text("tenant_id"),
+    _text("kind"),
+    _text("name"),
+    _text("version"),
+    _uuid("run_id"),
+    _text("step"),
+    _uuid("root"),
+    _text("workflow"),
+    _text("parent", nullable=True),
+    _text("digest"),
+    _now("written_at"),
+    _key("kind", "name", "version"),
+    _of_tenant(),
+    _check("kind IN ('agent', 'workflow')"),
+)
+Index("authorship_root", authorship.c.tenant_id, authorship.c.root)
+Index("authorship_step", authorship.c.tenant_id, authorship.c.run_id, authorship.c.step)
+Index("authorship_day", authorship.c.tenant_id, authorship.c.written_at)
+
 bundle = Table(
     "bundle",
     metadata,

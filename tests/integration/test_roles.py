@@ -79,6 +79,8 @@ ROWS: Mapping[str, str] = {
     "agent": "(tenant_id, name, changed_by) VALUES ('acme', 'a', 'me')",
     "agent_version": "(tenant_id, name, major, minor, definition, uses, version_id, checksum,"
     f" created_by) VALUES ('acme', 'a', 1, 0, '{{}}', '{{}}', '{RUN}', '{'ab' * 32}', 'me')",
+    "authorship": "(tenant_id, kind, name, version, run_id, step, root, workflow, digest)"
+    f" VALUES ('acme', 'agent', 'a', '1.0', '{RUN}', 'a#1', '{RUN}', 'w', 'd')",
     "account": "(tenant_id, key, scope, subject, unit, span, period)"
     " VALUES ('acme', 'k', 'user', 'ada', 'cost_usd', 'none', 'epoch')",
     "purse": "(tenant_id, account, slice) VALUES ('acme', 'k', 0)",
@@ -123,7 +125,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("workflow", "workflow_version", "policy", "policy_version"), _READ_AND_APPEND),
     **dict.fromkeys((*_APPENDED, "checkpoint", "bundle", "answer", "admin_act"), _READ_AND_APPEND),
     **dict.fromkeys(("question", "verdict", "delegation", "revocation"), _READ_AND_APPEND),
-    **dict.fromkeys(("agent", "agent_version"), _READ_AND_APPEND),
+    **dict.fromkeys(("agent", "agent_version", "authorship"), _READ_AND_APPEND),
     "batch": _READ_AND_APPEND | {"DELETE"},
     "batch_answer": _READ_AND_APPEND,
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
@@ -159,9 +161,11 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "capability": _READ_AND_APPEND | {"DELETE"},
     },
     "celeriac_worker": {
-        **dict.fromkeys(
-            ("workflow_version", "function", "tool", "run", "step"), frozenset({"SELECT"})
-        ),
+        **dict.fromkeys(("tool", "run", "step"), frozenset({"SELECT"})),
+        # Steps publish what they have written by calls, which workers carry out.
+        **dict.fromkeys(("agent", "agent_version", "authorship", "function"), _READ_AND_APPEND),
+        **dict.fromkeys(("workflow", "workflow_version", "workflow_draft"), _READ_AND_APPEND),
+        "admin_act": frozenset({"INSERT"}),
         **dict.fromkeys(("tenant", "principal", "policy", "policy_version"), frozenset({"SELECT"})),
         **dict.fromkeys(("secret", "capability", "chosen_call"), frozenset({"SELECT"})),
         # The code of a step may ask for the executions that led to it.

@@ -566,7 +566,7 @@ BAD_WAITS: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (_w("child", "workflow"), _GONE, "nodes.child.workflow", "names no workflow"),
     (_w("child", "workflow"), "a@1.2.3.4", "nodes.child.workflow", "does not fit"),
     (_w("child", "orphan"), "keep", "nodes.child.orphan", "there is no orphan"),
-    (_w("child", "with"), "$order", "nodes.child.with", "text stands here"),
+    (_w("child", "with"), "order", "nodes.child.with", "text stands here"),
     (_w("child", "timeout"), 3, "nodes.child.timeout", "`timeout` means nothing here"),
     (_w("child", "retry", "on"), ["timeout"], "nodes.child.retry.on[0]", "no reason 'timeout'"),
     (_w("review", "over"), _GONE, "nodes.review.over", "the map has no items"),

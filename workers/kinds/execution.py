@@ -427,6 +427,8 @@ class Execution:
             private=self.platform.settings.private_hosts,
             own=self.platform.settings.own_servers,
             hosts=None if self.reach is None else self.reach.hosts,
+            platform=self.platform,
+            lease=self.lease,
             say=lambda text: self.log.say(allowed.ordinal, words.feed(text)),
         )
         answer = services.carry(service["kind"], asked)

@@ -12,6 +12,7 @@ FOR_GOOD = frozenset(
     {
         *("forbidden", "rejected", "arguments_refused", "no_such_tool", "no_such_service"),
         *("not_granted", "blocked", "client_error"),
+        *("invalid", "over_quota", "not_found", "conflict"),
     }
 )
 

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from engine.store.calls import NOT_SENT
-from workers.services import http, llm, mcp, sql
+from workers.services import catalogue, http, llm, mcp, sql
 from workers.services.service import NOTHING, Answer, Asked, Carrier
 
 #: By the kind of the service.
 CARRIERS: Mapping[str, Carrier] = {
+    "catalogue": catalogue.carry,
     "http": http.carry,
     "llm": llm.carry,
     "mcp": mcp.carry,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from engine.capabilities import Host
 from engine.core.values import Json
+from engine.platform import Platform
+from engine.runs.attempts import Leased
 from engine.runs.calls import Answer
 
 
@@ -32,6 +34,9 @@ class Asked:
     own: tuple[str, ...] = ()
     #: What of hosts was granted to the code that calls; None where nothing bounds the call.
     hosts: tuple[Host, ...] | None = None
+    #: Who asks, and the platform on which: of what the platform does itself.
+    platform: Platform | None = None
+    lease: Leased | None = None
     #: Takes text as it comes, for the run's stream.
     say: Callable[[str], None] = lambda _text: None
 

@@ -68,7 +68,8 @@ to: [role:admin]}`: they are asked, too, if it is not settled by then. The resul
 form}`, with the `reason` if one was given, and `behalf` of whom somebody answered, if of another; of an
 *input* the fields, each saved as the variable of its name unless `save` says otherwise. A
 *workflow* is a run of its own with `with` as inputs; its outputs are the result. It is the latest
-release, one (`NAME@1.2.0`) or the highest of a range (`NAME@^1.2`), pinned when the run is submitted. If its step is
+release, one (`NAME@1.2.0`) or the highest of a range (`NAME@^1.2`), pinned when the run is submitted; or an
+expression of that, such as `$written.workflow`, worked out and looked up when the step begins. If its step is
 gone it is cancelled, or goes on with `orphan: finish`. Whatever `expires` fails as `expired`.
 
 **Maps.** `{kind: map, over: $files, as: file, do: review, save: {reports: $result}}` does one thing

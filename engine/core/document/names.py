@@ -87,6 +87,15 @@ def tool(section: Section) -> tuple[str | None, expressions.Template | None]:
     return reference(section, "tool"), None
 
 
+def called_workflow(section: Section) -> tuple[str | None, expressions.Template | None]:
+    """A workflow by name, or an expression of its name, as text and compiled."""
+    value = section.fields.get("workflow")
+    if isinstance(value, str) and is_expression(value):
+        return value, section.template("workflow")
+    wanted = "the name of a workflow, NAME@1.2.0 or NAME@^1.2, or an expression of one"
+    return section.text("workflow", words.WORKFLOW, wanted), None
+
+
 def is_expression(value: Json) -> bool:
     """Whether a value of a document is an expression as a whole."""
     return isinstance(value, str) and value.startswith("$") and not value.startswith("$$")
@@ -101,7 +110,7 @@ def _named(node: Node, place: str) -> Iterator[Reference]:
         kind = "function" if node.kind == "function" else "tool"
         yield _reference(kind, node.uses, f"{place}.{field}")
     yield from _offered(node, place)
-    if isinstance(node.wait, Child):
+    if isinstance(node.wait, Child) and node.wait.named is None:
         name, _, version = node.wait.workflow.partition("@")
         path = f"{place}.{'agent' if place.startswith('steps[') else 'workflow'}"
         yield Reference(kind="workflow", name=name, version=version or None, path=path)

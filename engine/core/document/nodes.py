@@ -145,7 +145,7 @@ def _used(kind: str, section: Section) -> tuple[str | None, expressions.Template
 def _inputs(kind: str, section: Section) -> expressions.Template | None:
     """What a node is given: `with`, or the fields that its kind has for it."""
     if kind not in words.GIVEN:
-        return _with(section, whole=kind == "tool")
+        return _with(section, whole=kind in {"tool", "workflow"})
     needed = words.NEEDED[kind]
     if not any(name in section.fields for name in needed):
         section.fail(
@@ -166,7 +166,7 @@ def _waiting(node: Node, section: Section) -> Node:
     return replace(
         node,
         wait=wait,
-        inputs=_with(section),
+        inputs=_inputs(node.kind, section),
         save=templates(section, "save") or waits.default_save(node.kind, form),
         retry=_retry(section, words.CHILD_REASONS),
         timeout=section.duration("timeout", 0.001, words.MAX_SECONDS),

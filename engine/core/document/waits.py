@@ -8,7 +8,7 @@ from datetime import datetime
 from engine.core import expressions
 from engine.core.document import vocabulary as words
 from engine.core.document.inputs import alone
-from engine.core.document.names import is_expression, misnamed
+from engine.core.document.names import called_workflow, is_expression, misnamed
 from engine.core.graph import (
     Asked,
     Awaited,
@@ -53,14 +53,13 @@ def default_save(kind: str, form: Mapping[str, Json]) -> dict[str, expressions.T
 
 def child(section: Section) -> Child:
     """A workflow that runs as a run of its own."""
-    workflow = section.text(
-        "workflow", words.WORKFLOW, "the name of a workflow, NAME@1.2.0 or NAME@^1.2"
-    )
+    workflow, called = called_workflow(section)
     if "workflow" not in section.fields:
         section.fail("workflow", "the node names no workflow", "write workflow: NAME")
     orphan = section.option("orphan", words.ORPHANS, ())
     return Child(
         workflow=workflow or "?",
+        named=called,
         orphan=Orphan(orphan or "cancel"),
         expires=_expires(section),
     )

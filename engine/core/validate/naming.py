@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from engine.core import tape
 from engine.core.expressions import Expression, Template
-from engine.core.graph import Asked, Awaited, Graph, Map, Node, NodeId, Timer
+from engine.core.graph import Asked, Awaited, Child, Graph, Map, Node, NodeId, Timer
 from engine.core.problem import Problem
 from engine.core.section import below, short, suggestion
 
@@ -185,6 +185,8 @@ def _inside(node: Node) -> Iterator[tuple[str, Template, frozenset[str]]]:
         yield node.given, node.inputs, _SECRETS if node.works else _NONE
     if node.called is not None:
         yield "tool", node.called, _NONE
+    if isinstance(node.wait, Child) and node.wait.named is not None:
+        yield "workflow", node.wait.named, _NONE
 
 
 def _of_wait(node: Node, place: str) -> Iterator[Named]:

@@ -32,7 +32,7 @@ Nothing here does I/O. All of it takes strangers' input and answers with `Proble
 
 from __future__ import annotations
 
-from engine.formats.agent.building import Callee, document, function, input_of
+from engine.formats.agent.building import Callee, document, function, input_of, mismatched
 from engine.formats.agent.definition import Agent, Step, entered, read, renamed
 from engine.formats.agent.interface import FIRST, Number, following
 from engine.formats.agent.naming import Named, named, registered
@@ -50,6 +50,7 @@ __all__ = [
     "following",
     "function",
     "input_of",
+    "mismatched",
     "named",
     "read",
     "recorded",

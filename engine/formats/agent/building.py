@@ -211,6 +211,29 @@ def _pieces(agent: Agent) -> list[tuple[str, str | None]]:
     return [*found, (agent.prompt[start:], None)]
 
 
+def mismatched(agent: Agent) -> Iterator[Problem]:
+    """Placeholders of a text that are no inputs, and inputs for which it has no placeholder.
+
+    To people braces around something else are a part of the text; to who writes agents it is told.
+    """
+    if agent.type not in {"template", "txt2txt"}:
+        return
+    at = place(agent.name, "prompt")
+    holes = dict.fromkeys(hole[1] for hole in _HOLE.finditer(agent.prompt))
+    names = (*agent.inputs, *agent.optional)
+    for hole in holes:
+        if hole not in names:
+            remedy = suggestion(hole, names) or f"declare the input {hole}, or take it out"
+            message = (
+                f"{{{hole}}} stands for no input; the agent takes {', '.join(names) or 'none'}"
+            )
+            yield Problem(path=at, message=message, remedy=remedy)
+    for name in names:
+        if name not in holes:
+            remedy = f"write {{{name}}} where it belongs, or take the input out"
+            yield Problem(path=at, message=f"the input {name} stands nowhere in it", remedy=remedy)
+
+
 def _jinja(agent: Agent) -> str:
     """The same in Jinja's language, in which nothing of the text means anything."""
     return "".join(

@@ -1,0 +1,441 @@
+"""Agents and workflows that runs write: what a call of a catalogue service does, and what it may.
+
+A step that publishes adds a version as a person does, through the same validation; runs that are under
+way keep what they have pinned. Whoever started the run is who publishes, and must be allowed to. Beside
+that, and in this order:
+
+- *Wider than its writer* (`wider`). What a run writes may use what the workflow that writes it names
+  itself, and what was written by the same run, or by those that it started. It may import what all code
+  may, and what was granted to that workflow. Anything else is put to people before the call is made, by
+  the permit that every call may need (`calls`): so is another version of what a person has entered, or
+  of what has a grant for all versions, which it would inherit. What no code may ever import is refused.
+- *Quota.* A run, with all that it starts, may write so many versions, and all runs of a tenant so many
+  within a day (`settings.written_per_run`, `written_per_day`). A copy that writes a copy of itself ends
+  there, or where runs are too deep (`waiting.MAX_DEPTH`).
+- *Lineage.* Which step of which run has written a version, and the version before it, is kept with it.
+
+A call that comes again publishes nothing anew: what the step has written of the same is what it gets.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection
+
+from engine import documents
+from engine.capabilities import Subject
+from engine.core import document, source
+from engine.core.document import vocabulary as words
+from engine.core.graph import Child, Graph, Map, Node
+from engine.core.problem import Problem
+from engine.core.values import Json, digest
+from engine.errors import Conflict, Invalid, NotFound
+from engine.formats import agent as formats
+from engine.platform import Platform
+from engine.runs import acts, agents, capabilities, catalogue, drafts
+from engine.runs.attempts import Leased
+from engine.services.catalogue import AGENTS, DRAFT, PUBLISH, READ, Config
+from engine.settings import Settings
+from engine.store import agents as agent_rows
+from engine.store import authorship as rows
+from engine.store import capabilities as grants
+from engine.store import session, workflows
+from engine.store.agents import AgentVersion
+from engine.store.authorship import NewAuthorship
+from engine.store.workflows import WorkflowVersion
+
+#: What of a definition is told of those who ask for what there is.
+_LISTED = 100
+#: Reasons that people are told of one call.
+_MOST_REASONS = 20
+#: What all code may import.
+_IMPORTABLE = frozenset({*source.MODULES, "__future__"})
+
+
+class OverQuota(Conflict):
+    """The run, or its tenant, has written as many versions as it may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """A version as it is just after it was entered."""
+
+    kind: str
+    name: str
+    version: str
+    #: The workflow that runs it, in this version.
+    workflow: str
+    graph: Graph
+    changed: bool
+    #: The newest version before it.
+    parent: str | None
+    #: Who entered that, if it was a person.
+    whose: str | None
+    #: The code that is new with it.
+    code: str = ""
+    agent: AgentVersion | None = None
+
+
+def answer(
+    platform: Platform, lease: Leased, config: Config, arguments: Mapping[str, Json]
+) -> Json:
+    """What a call of a catalogue service comes to.
+
+    Raises `Invalid`, `NotFound`, `Conflict` and `OverQuota`.
+    """
+    tenant = lease.step.tenant
+    if config.action == READ:
+        return _read(platform, tenant, config, arguments)
+    if config.action == DRAFT:
+        return _draft(platform, lease, arguments)
+    with session.transaction(platform.database) as connection:
+        if config.action == PUBLISH:
+            return _publish(connection, platform.settings, lease, config, arguments)
+        return _validated(connection, lease, config, arguments)
+
+
+def wider(
+    connection: Connection, lease: Leased, config: Config, arguments: Mapping[str, Json]
+) -> str:
+    """Why people must allow a call, in words; empty where nobody is asked, or nothing will come of it."""
+    if config.action != PUBLISH or _known(connection, lease, config, arguments) is not None:
+        return ""
+    try:
+        with connection.begin_nested() as kept:
+            written = _entered(connection, lease, config, arguments)
+            reasons = [*_reasons(connection, lease, written)] if written.changed else []
+            kept.rollback()
+    except (Invalid, Conflict):
+        # The call will say so.
+        return ""
+    return "; ".join(reasons[:_MOST_REASONS])
+
+
+# --- reading and drafting ---------------------------------------------------------------------
+
+
+def _read(
+    platform: Platform, tenant: str, config: Config, arguments: Mapping[str, Json]
+) -> dict[str, Json]:
+    name, version = _text(arguments, "name"), _text(arguments, "version") or None
+    if config.definitions == AGENTS:
+        if name:
+            return _of_agent(agents.find(platform, tenant, name, version))
+        page = agents.page(platform, tenant, after=_text(arguments, "after"), limit=_LISTED)
+        return {"agents": [_interface(each) for each in page]}
+    if name:
+        found = catalogue.find(platform, tenant, name, version)
+        return {"name": name, "version": found.version, "definition": found.document}
+    latest = catalogue.latest(platform, tenant, after=_text(arguments, "after"), limit=_LISTED)
+    return {"workflows": [{"name": each.workflow, "version": each.version} for each in latest]}
+
+
+def _interface(version: AgentVersion) -> dict[str, Json]:
+    agent = formats.entered(version.name, version.definition)
+    return {
+        "name": version.name,
+        "version": version.version,
+        "type": agent.type,
+        "help": agent.help,
+        "inputs": [*agent.inputs],
+        "optional_inputs": [*agent.optional],
+        "outputs": [*agent.outputs],
+    }
+
+
+def _of_agent(version: AgentVersion) -> dict[str, Json]:
+    return {**_interface(version), "definition": dict(version.definition)}
+
+
+def _text(arguments: Mapping[str, Json], name: str) -> str:
+    found = arguments.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _draft(platform: Platform, lease: Leased, arguments: Mapping[str, Json]) -> dict[str, Json]:
+    definition, revision = arguments["definition"], arguments.get("revision")
+    assert isinstance(definition, dict)
+    tenant, name = lease.step.tenant, str(definition.get("workflow", ""))
+    text = orjson.dumps(definition, option=orjson.OPT_INDENT_2)
+    try:
+        known = drafts.show(platform, tenant, name)
+    except NotFound:
+        known = None
+    if known is None or known.draft.text != text.decode():
+        assert revision is None or isinstance(revision, int)
+        known = drafts.save(platform, tenant, name, text, by=lease.by, revision=revision)
+    problems: list[Json] = [*map(_problem, known.problems)]
+    return {"workflow": name, "revision": known.draft.revision, "problems": problems}
+
+
+# --- entering ---------------------------------------------------------------------------------
+
+
+def _validated(
+    connection: Connection, lease: Leased, config: Config, arguments: Mapping[str, Json]
+) -> dict[str, Json]:
+    try:
+        with connection.begin_nested() as kept:
+            written = _entered(connection, lease, config, arguments)
+            asked = [*_reasons(connection, lease, written)] if written.changed else []
+            kept.rollback()
+    except Invalid as invalid:
+        problems: list[Json] = [*map(_problem, invalid.problems)]
+        return {"valid": False, "problems": problems, "asks": []}
+    return {"valid": True, "problems": [], "asks": list[Json](asked)}
+
+
+def _problem(problem: Problem) -> dict[str, Json]:
+    return {"path": problem.path, "message": problem.message, "remedy": problem.remedy}
+
+
+def _publish(
+    connection: Connection,
+    settings: Settings,
+    lease: Leased,
+    config: Config,
+    arguments: Mapping[str, Json],
+) -> dict[str, Json]:
+    # What is counted stays so until it is written.
+    agent_rows.hold(connection, lease.step.tenant)
+    if (known := _known(connection, lease, config, arguments)) is not None:
+        return known
+    written = _entered(connection, lease, config, arguments)
+    if written.changed:
+        _check_quota(connection, settings, lease)
+        _keep(connection, lease, written, _same(config, arguments))
+    return _told(written)
+
+
+def _entered(
+    connection: Connection, lease: Leased, config: Config, arguments: Mapping[str, Json]
+) -> _Written:
+    """Enter what is asked for. Raises `Invalid`, and `Conflict`."""
+    if config.definitions == AGENTS:
+        return _agent(connection, lease, str(arguments["name"]), arguments["definition"])
+    return _workflow(connection, lease, arguments)
+
+
+def _agent(connection: Connection, lease: Leased, name: str, definition: Json) -> _Written:
+    tenant = lease.step.tenant
+    before = agent_rows.find(connection, tenant, name)
+    data: Json = {"agents": {name: definition}}
+    (entered,) = agents.enter_within(connection, tenant, data, by=lease.by, strict=True)
+    version = entered.version
+    found = workflows.get(connection, tenant, version.version_id)
+    assert found is not None
+    agent = formats.entered(name, version.definition)
+    return _Written(
+        kind="agent",
+        name=name,
+        version=version.version,
+        workflow=f"{found.workflow}@{found.version}",
+        graph=documents.graph(found.document),
+        changed=entered.changed,
+        parent=None if before is None else before.version,
+        whose=_entered_by(connection, tenant, "agent", before),
+        code=agent.code,
+        agent=version,
+    )
+
+
+def _workflow(connection: Connection, lease: Leased, arguments: Mapping[str, Json]) -> _Written:
+    tenant, notes = lease.step.tenant, _text(arguments, "notes")
+    graph = documents.graph(arguments["definition"])
+    catalogue.check_name(graph.workflow)
+    before = workflows.highest(connection, tenant, graph.workflow)
+    found = catalogue.publish_graph(connection, tenant, graph, by=lease.by, notes=notes)
+    name, version = found.workflow, found.version
+    return _Written(
+        kind="workflow",
+        name=name,
+        version=version,
+        workflow=f"{name}@{version}",
+        graph=documents.graph(found.document),
+        changed=found.fresh,
+        parent=None if before is None else before.version,
+        whose=_entered_by(connection, tenant, "workflow", before),
+    )
+
+
+def _entered_by(
+    connection: Connection, tenant: str, kind: str, before: AgentVersion | WorkflowVersion | None
+) -> str | None:
+    """Who entered a version, if there is one and no run has written it."""
+    if before is None:
+        return None
+    name = before.name if isinstance(before, AgentVersion) else before.workflow
+    written = rows.of(connection, tenant, kind, name, before.version)
+    return before.created_by if written is None else None
+
+
+def _told(written: _Written) -> dict[str, Json]:
+    found: dict[str, Json] = {
+        "name": written.name,
+        "version": written.version,
+        "workflow": written.workflow,
+        "parent": written.parent,
+    }
+    return found if written.agent is None else {**_interface(written.agent), **found}
+
+
+def _known(
+    connection: Connection, lease: Leased, config: Config, arguments: Mapping[str, Json]
+) -> dict[str, Json] | None:
+    """What this step has published of the same already."""
+    known = rows.by_step(connection, lease.step, _same(config, arguments))
+    if known is None:
+        return None
+    found: dict[str, Json] = {
+        "name": known.name,
+        "version": known.version,
+        "workflow": f"{known.name}@{known.version}",
+        "parent": known.parent,
+    }
+    if known.kind != "agent":
+        return found
+    asked = formats.named(f"{known.name}@{known.version}")
+    assert asked is not None
+    version = agent_rows.find(connection, lease.step.tenant, known.name, asked.major, asked.minor)
+    assert version is not None
+    found["workflow"] = f"{formats.registered(known.name)}@{known.version}.0"
+    return {**_interface(version), **found}
+
+
+def _same(config: Config, arguments: Mapping[str, Json]) -> str:
+    return digest([config.definitions, dict(arguments)])
+
+
+def _check_quota(connection: Connection, settings: Settings, lease: Leased) -> None:
+    tenant = lease.step.tenant
+    of_run = len(rows.of_root(connection, tenant, lease.root))
+    if of_run >= settings.written_per_run:
+        raise OverQuota(
+            f"run {lease.root} and what it has started have written {of_run} versions, and may "
+            f"write {settings.written_per_run} (CELERIAC_WRITTEN_PER_RUN)"
+        )
+    today = rows.in_a_day(connection, tenant)
+    if today >= settings.written_per_day:
+        raise OverQuota(
+            f"runs have written {today} versions within a day, and may write "
+            f"{settings.written_per_day} (CELERIAC_WRITTEN_PER_DAY)"
+        )
+
+
+def _keep(connection: Connection, lease: Leased, written: _Written, same: str) -> None:
+    """Keep which step has written a version, with the version and in the audit."""
+    step = lease.step
+    new = NewAuthorship(
+        kind=written.kind,
+        name=written.name,
+        version=written.version,
+        step=step,
+        root=lease.root,
+        workflow=lease.graph.workflow,
+        parent=written.parent,
+        digest=same,
+    )
+    rows.add(connection, new)
+    acts.record(
+        connection,
+        step.tenant,
+        by=lease.by,
+        action=f"{written.kind}.write",
+        subject=f"{written.kind}:{written.name}@{written.version}",
+        detail={
+            "run": step.run,
+            "step": step.key,
+            "root": lease.root,
+            "workflow": lease.graph.workflow,
+            "parent": written.parent,
+        },
+        after=same,
+    )
+
+
+# --- how wide it is ---------------------------------------------------------------------------
+
+
+def _reasons(connection: Connection, lease: Leased, written: _Written) -> Iterator[str]:
+    """Why people must allow it, each in words."""
+    tenant = lease.step.tenant
+    if written.whose is not None:
+        what = f"{written.kind} {written.name}"
+        yield f"it would be another version of {what}, which {written.whose} has entered"
+    own = formats.registered(written.name) if written.kind == "agent" else written.name
+    for kind in ("function", "workflow"):
+        for grant in grants.of(connection, tenant, kind, own):
+            if grant.subject.version is None and grant.profile:
+                yield f"it would have what is granted to all versions of {kind} {own}"
+    profile = capabilities.of(connection, tenant, _writer(connection, lease))
+    for module in _imported(written.code):
+        if module not in profile.modules:
+            yield f"it imports {module}, which {lease.graph.workflow} was not granted"
+    known = {*_reach(lease.graph), *_by_run(connection, lease), *_itself(written)}
+    for each in dict.fromkeys(_reach(written.graph)):
+        if each not in known:
+            yield f"it uses {each}, which {lease.graph.workflow} does not"
+
+
+def _writer(connection: Connection, lease: Leased) -> Subject:
+    found = workflows.get(connection, lease.step.tenant, lease.version)
+    assert found is not None
+    return Subject(kind="workflow", name=found.workflow, version=found.version)
+
+
+def _imported(code: str) -> Iterator[str]:
+    """The modules that code imports beside those that all code has."""
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Import(names=names):
+                found = [each.name for each in names]
+            case ast.ImportFrom(module=str(module)):
+                found = [module]
+            case _:
+                continue
+        yield from (each for each in found if each not in _IMPORTABLE)
+
+
+def _itself(written: _Written) -> Iterator[str]:
+    names = [written.name]
+    if written.kind == "agent":
+        names = [formats.registered(written.name)]
+    return (f"{kind} {name}" for kind in ("function", "workflow") for name in names)
+
+
+def _by_run(connection: Connection, lease: Leased) -> Iterator[str]:
+    """What the run has written, and those that it started."""
+    for each in rows.of_root(connection, lease.step.tenant, lease.root):
+        own = formats.registered(each.name) if each.kind == "agent" else each.name
+        yield from (f"{kind} {own}" for kind in ("function", "workflow"))
+
+
+def _reach(graph: Graph) -> Iterator[str]:
+    """What a graph uses, in words."""
+    yield from (f"{each.kind} {each.name}" for each in document.names_used(graph))
+    for node in _nodes(graph):
+        if words.matches(words.FOREIGN_KIND, node.kind):
+            yield f"kind {node.kind}"
+        if node.called is not None or (node.kind == "llm" and _works_out_tools(node)):
+            yield "tools whose names it works out"
+        if isinstance(node.wait, Child) and node.wait.named is not None:
+            yield "workflows whose names it works out"
+
+
+def _works_out_tools(node: Node) -> bool:
+    return node.inputs is not None and any(
+        name.partition("[")[0] == "tools" for name in node.inputs.expressions
+    )
+
+
+def _nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes.values():
+        yield node
+        if isinstance(node.wait, Map):
+            yield node.wait.do
+        if node.compensate is not None:
+            yield node.compensate

@@ -1,0 +1,113 @@
+"""Which versions of agents and workflows runs have written: appended, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, text
+
+from engine.store.ids import StepId
+from engine.store.tables import authorship
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAuthorship:
+    """A version as a run writes it."""
+
+    kind: str  #: `agent` or `workflow`
+    name: str
+    version: str
+    step: StepId
+    #: The run that the step's run was started for in the end.
+    root: str
+    #: The workflow of the step's run.
+    workflow: str
+    #: The version before it; None: it is the first.
+    parent: str | None
+    #: Of what the step asked for.
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorship(NewAuthorship):
+    """Which step of which run has written a version."""
+
+    written_at: datetime
+
+
+def add(connection: Connection, new: NewAuthorship) -> None:
+    """Keep who has written a version."""
+    connection.execute(
+        insert(authorship).values(
+            tenant_id=new.step.tenant,
+            kind=new.kind,
+            name=new.name,
+            version=new.version,
+            run_id=new.step.run,
+            step=new.step.key,
+            root=new.root,
+            workflow=new.workflow,
+            parent=new.parent,
+            digest=new.digest,
+        )
+    )
+
+
+def of(
+    connection: Connection, tenant: str, kind: str, name: str, version: str
+) -> Authorship | None:
+    """Who has written a version; None where a person entered it."""
+    statement = _SELECT.where(
+        authorship.c.tenant_id == tenant,
+        authorship.c.kind == kind,
+        authorship.c.name == name,
+        authorship.c.version == version,
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else _written(row)
+
+
+def by_step(connection: Connection, step: StepId, digest: str) -> Authorship | None:
+    """The version that a step has written of just that already."""
+    statement = _SELECT.where(
+        authorship.c.tenant_id == step.tenant,
+        authorship.c.run_id == step.run,
+        authorship.c.step == step.key,
+        authorship.c.digest == digest,
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else _written(row)
+
+
+def of_root(connection: Connection, tenant: str, root: str) -> tuple[Authorship, ...]:
+    """All that a run has written, and those that it started."""
+    statement = _SELECT.where(authorship.c.tenant_id == tenant, authorship.c.root == root)
+    return tuple(map(_written, connection.execute(statement)))
+
+
+def in_a_day(connection: Connection, tenant: str) -> int:
+    """How many versions the runs of a tenant have written within the last day."""
+    since = func.clock_timestamp() - text("interval '1 day'")
+    statement = select(func.count()).where(
+        authorship.c.tenant_id == tenant, authorship.c.written_at > since
+    )
+    return connection.execute(statement).scalar_one()
+
+
+_SELECT = select(authorship)
+
+
+def _written(row: Row[Any]) -> Authorship:
+    return Authorship(
+        kind=row.kind,
+        name=row.name,
+        version=row.version,
+        step=StepId(row.tenant_id, row.run_id, row.step),
+        root=row.root,
+        workflow=row.workflow,
+        parent=row.parent,
+        digest=row.digest,
+        written_at=row.written_at,
+    )

@@ -1,0 +1,17 @@
+"""The score of a round: the share of the examples that a version has answered as it should."""
+
+
+def score_answers(state):
+    examples, answers = state.get("examples"), state.get("answers")
+    right = sum(
+        answer == example["wanted"] for example, answer in zip(examples, answers) if answer is not None
+    )
+    score = right / len(examples) if answers and examples else 0
+    written = state.get("written") if state.get("check")["valid"] else None
+    told = {"round": state.get("round"), "score": score, "version": written and written["version"]}
+    state.set("score", score)
+    state.set("told", [*state.get("told"), told])
+    if written and score > state.get("best")["score"]:
+        best = {"score": score, "version": written["version"], "workflow": written["workflow"]}
+        state.set("best", best)
+    return state
