@@ -113,8 +113,11 @@ def versions(*, name: str, as_json: bool) -> None:
     if as_json:
         printing.document(list(found))
         return
-    rows = ((each.version, printing.time(each.created_at), each.created_by) for each in found)
-    printing.table(("version", "entered", "by"), rows, empty="")
+    rows = (
+        (each.version, printing.time(each.created_at), each.created_by, _written_by(each))
+        for each in found
+    )
+    printing.table(("version", "entered", "by", "written in"), rows, empty="")
 
 
 @agent.command()
@@ -135,6 +138,12 @@ def delete(*, name: str, reason: str) -> None:
     """Remove an agent that nothing uses."""
     with api.connected() as client:
         client.remove_agent(name, reason=reason)
+
+
+def _written_by(found: Agent) -> str:
+    """The run and the step that have written a version; nothing where a person entered it."""
+    written = found.written_by
+    return "" if written is None else f"run {written.run_id}, {written.step}"
 
 
 def _list(*, as_json: bool) -> None:

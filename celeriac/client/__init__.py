@@ -64,6 +64,7 @@ from celeriac.client.records import (
     Version,
     Wait,
     WentBack,
+    WrittenBy,
 )
 from celeriac.client.run import Run
 from celeriac.client.tool_servers import Difference, Synced
@@ -121,4 +122,5 @@ __all__ = [
     "Version",
     "Wait",
     "WentBack",
+    "WrittenBy",
 ]

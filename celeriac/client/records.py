@@ -104,6 +104,19 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenBy:
+    """The step of a run that has written a version."""
+
+    run_id: str
+    step: str
+    #: The run that this one was started for in the end, if not for itself.
+    root: str
+    workflow: str
+    #: The version before it; None: it is the first.
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """A version of an agent, as seed 002 has them."""
 
@@ -125,6 +138,8 @@ class Agent:
     created_at: datetime
     #: What steps call, and what is granted something; None where it is a workflow.
     function: str | None = None
+    #: None: a person has entered it.
+    written_by: WrittenBy | None = None
     #: Of an agent that was handed in: whether that made it another version.
     changed: bool | None = None
     # None in a list:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Text, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from engine.core.values import Json
-from engine.store.tables import agent, agent_version, workflow_version
+from engine.store.tables import agent, agent_version, authorship, workflow_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +42,44 @@ class NewAgentVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenBy:
+    """The step of a run that has written a version."""
+
+    run_id: str
+    step: str
+    #: The run that this one was started for in the end, if not for itself.
+    root: str
+    workflow: str
+    #: The version before it; None: it is the first.
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentVersion(NewAgentVersion):
     """A version of an agent."""
 
     created_at: datetime
+    #: None: a person has entered it.
+    written_by: WrittenBy | None = None
     #: Whether the agent, in all of its versions, was taken out of the list.
     removed: bool
 
 
-_SELECT = select(agent_version, agent.c.removed).join(
-    agent, (agent.c.tenant_id == agent_version.c.tenant_id) & (agent.c.name == agent_version.c.name)
+_NUMBER = cast(agent_version.c.major, Text) + "." + cast(agent_version.c.minor, Text)
+_WRITTEN = {name: authorship.c[name].label(f"written_{name}") for name in WrittenBy.__slots__}
+_SELECT = (
+    select(agent_version, agent.c.removed, *_WRITTEN.values())
+    .join(
+        agent,
+        (agent.c.tenant_id == agent_version.c.tenant_id) & (agent.c.name == agent_version.c.name),
+    )
+    .outerjoin(
+        authorship,
+        (authorship.c.tenant_id == agent_version.c.tenant_id)
+        & (authorship.c.kind == "agent")
+        & (authorship.c.name == agent_version.c.name)
+        & (authorship.c.version == _NUMBER),
+    )
 )
 _NEWEST_FIRST = (agent_version.c.major.desc(), agent_version.c.minor.desc())
 
@@ -169,5 +197,12 @@ def _version(row: Row[Any]) -> AgentVersion:
         checksum=row.checksum,
         created_by=row.created_by,
         created_at=row.created_at,
+        written_by=_written_by(row),
         removed=row.removed,
     )
+
+
+def _written_by(row: Row[Any]) -> WrittenBy | None:
+    if row.written_run_id is None:
+        return None
+    return WrittenBy(**{name: getattr(row, f"written_{name}") for name in _WRITTEN})

@@ -1,10 +1,11 @@
-"""The score of a round: the share of the examples that a version has answered as it should."""
-
-
+# ruff: noqa: ANN001, ANN201, D100
 def score_answers(state):
+    """The share of the examples that this round has answered as it should, and the best so far."""
     examples, answers = state.get("examples"), state.get("answers")
     right = sum(
-        answer == example["wanted"] for example, answer in zip(examples, answers) if answer is not None
+        answer == example["wanted"]
+        for example, answer in zip(examples, answers, strict=False)
+        if answer is not None
     )
     score = right / len(examples) if answers and examples else 0
     written = state.get("written") if state.get("check")["valid"] else None

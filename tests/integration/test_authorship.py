@@ -303,7 +303,7 @@ def test_a_copy_that_writes_another_copy_of_itself_ends_at_the_quota(
     main: Platform, worker: Worker
 ) -> None:
     numbered: Json = {"written": {"default": None}, "mark": {"default": "$number"}}
-    document = copying(variables=numbered)
+    document = copying(workflow="copies", variables=numbered)
     found = ran(main, worker, document, self=document, number=1)
     assert (found.status, found.reason) == ("failed", "child_failed")
     assert "over_quota: " in str(found.message)

@@ -327,9 +327,22 @@ def test_control_removes_agents_but_never_alters_their_versions(database: str) -
         _fill(cursor)
         for column in ("removed", "changed_by", "changed_at"):
             assert _allowed(cursor, "celeriac_control", f"UPDATE agent SET {column} = {column}")
-            assert not _allowed(cursor, "celeriac_worker", f"UPDATE agent SET {column} = {column}")
+            # A run that publishes an agent which was removed lets it be there again.
+            assert _allowed(cursor, "celeriac_worker", f"UPDATE agent SET {column} = {column}")
         for change in ("agent SET name = ''", "agent_version SET definition = '{}'"):
-            assert not _allowed(cursor, "celeriac_control", f"UPDATE {change}")
+            for role in ("celeriac_control", "celeriac_worker"):
+                assert not _allowed(cursor, role, f"UPDATE {change}")
+
+
+def test_workers_add_definitions_and_alter_none(database: str) -> None:
+    with _owner(database) as cursor:
+        _fill(cursor)
+        for change in (
+            *("function SET source = ''", "workflow_version SET document = '{}'"),
+            *("workflow_version SET retired_by = 'me'", "authorship SET run_id = root"),
+            *("admin_act SET by = 'me'", "capability SET profile = '{}'"),
+        ):
+            assert not _allowed(cursor, "celeriac_worker", f"UPDATE {change}")
 
 
 def test_the_api_seals_anew_and_says_nothing_else_of_a_version(database: str) -> None:

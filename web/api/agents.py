@@ -143,6 +143,7 @@ def shown(found: AgentVersion) -> dict[str, Any]:
         "checksum": found.checksum,
         "created_by": found.created_by,
         "created_at": found.created_at,
+        "written_by": found.written_by,
         "definition": found.definition,
         "uses": found.uses,
     }

@@ -31,6 +31,20 @@ class NewAgentsSchema(Schema):
     )
 
 
+class WrittenBySchema(Schema):
+    """The step of a run that has written a version."""
+
+    run_id = fields.String(metadata={"format": "uuid"})
+    step = fields.String(metadata={"example": "publish#1"})
+    root = fields.String(
+        metadata={"format": "uuid", "description": "The run that this one was started for"}
+    )
+    workflow = fields.String(metadata={"description": "The workflow of the run"})
+    parent = fields.String(
+        allow_none=True, metadata={"description": "The version before it; null: it is the first"}
+    )
+
+
 class AgentSchema(Schema):
     """A version of an agent."""
 
@@ -54,6 +68,9 @@ class AgentSchema(Schema):
     checksum = fields.String()
     created_by = fields.String()
     created_at = fields.DateTime()
+    written_by = fields.Nested(
+        WrittenBySchema, allow_none=True, metadata={"description": "Null: a person has entered it"}
+    )
 
 
 class WholeAgentSchema(AgentSchema):
