@@ -32,8 +32,10 @@ class Version:
     #: Since when no run of it is started, and by whom; None: it may be run.
     retired_at: datetime | None = None
     retired_by: str | None = None
-    #: None in a list.
+    # None in a list:
     document: Mapping[str, Any] | None = None
+    #: The step of a run that has written it; None where a person published it.
+    written_by: WrittenBy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

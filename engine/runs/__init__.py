@@ -34,6 +34,10 @@ overdue turns likewise. Nudges for a tenant beyond a steady pace go into a lane 
 range of them gets one at submission, and keeps to it. What somebody is writing is a draft, which nobody runs.
 A version is retired rather than removed, because the runs that it has had are read by it.
 
+*What runs write* (`authorship`). A step publishes agents and workflows by calls of a catalogue service. What could
+do more than the workflow that writes it is put to people before the call is made, within `calls.authorise`; how
+much is written is bounded by run and by tenant, and who has written a version is kept with it.
+
 *Going on under another version* (`migrations`, `moves`). Whoever asks is told what would become of each live step,
 and what keeps the run where it is. The request is an event; the turn that hears it settles what was reported
 before, looks at every live step once more (`core.migration`), and answers it: `Migrated` or `NotMigrated`. Its rows

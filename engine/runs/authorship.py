@@ -45,7 +45,7 @@ from engine.store import authorship as rows
 from engine.store import capabilities as grants
 from engine.store import session, workflows
 from engine.store.agents import AgentVersion
-from engine.store.authorship import NewAuthorship
+from engine.store.authorship import NewAuthorship, WrittenBy
 from engine.store.workflows import WorkflowVersion
 
 #: What of a definition is told of those who ask for what there is.
@@ -113,6 +113,17 @@ def wider(
         # The call will say so.
         return ""
     return "; ".join(reasons[:_MOST_REASONS])
+
+
+def of_workflow(platform: Platform, tenant: str, version: WorkflowVersion) -> WrittenBy | None:
+    """The step that has written a version of a workflow, as an agent's or as its own; None: a person."""
+    kind, name, number = "workflow", version.workflow, version.version
+    if name.startswith(formats.registered("")):
+        kind, name = "agent", name.removeprefix(formats.registered(""))
+        number = number.rpartition(".")[0]
+    with session.transaction(platform.database) as connection:
+        found = rows.of(connection, tenant, kind, name, number)
+    return None if found is None else found.told
 
 
 # --- reading and drafting ---------------------------------------------------------------------

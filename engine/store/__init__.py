@@ -14,7 +14,7 @@ waits for, gone with it), `event` (sent from outside, until a step claims it or 
 references to blobs, versions that a run was under (`migrations`); what people were asked, what they said, and how it was settled (`question`,
 `answer`, `verdict`); our roles may insert and select there, nothing else. These are partitioned by
 range of run id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
-Versions of policies are appended, too, and says that people hand to others (`delegation`,
+Versions of policies are appended, too, which versions runs have written (`authorship`), and says that people hand to others (`delegation`,
 `revocation`); they belong to no run and lie in one piece.
 
 *Chosen* (`choices`): what becomes of calls that a run made before it was gone on from; each is taken once, by

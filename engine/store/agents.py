@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Text, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from engine.core.values import Json
+from engine.store.authorship import WrittenBy
 from engine.store.tables import agent, agent_version, authorship, workflow_version
 
 
@@ -39,19 +40,6 @@ class NewAgentVersion:
     @property
     def version(self) -> str:
         return f"{self.major}.{self.minor}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenBy:
-    """The step of a run that has written a version."""
-
-    run_id: str
-    step: str
-    #: The run that this one was started for in the end, if not for itself.
-    root: str
-    workflow: str
-    #: The version before it; None: it is the first.
-    parent: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

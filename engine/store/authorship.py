@@ -13,6 +13,19 @@ from engine.store.tables import authorship
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenBy:
+    """The step of a run that has written a version."""
+
+    run_id: str
+    step: str
+    #: The run that this one was started for in the end, if not for itself.
+    root: str
+    workflow: str
+    #: The version before it; None: it is the first.
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewAuthorship:
     """A version as a run writes it."""
 
@@ -35,6 +48,17 @@ class Authorship(NewAuthorship):
     """Which step of which run has written a version."""
 
     written_at: datetime
+
+    @property
+    def told(self) -> WrittenBy:
+        """The same, as it is told with the version."""
+        return WrittenBy(
+            run_id=self.step.run,
+            step=self.step.key,
+            root=self.root,
+            workflow=self.workflow,
+            parent=self.parent,
+        )
 
 
 def add(connection: Connection, new: NewAuthorship) -> None:

@@ -138,6 +138,9 @@ def test_an_agent_writes_an_agent_mends_it_publishes_it_and_calls_it(stage: Stag
     assert written is not None
     assert (written.run_id, written.step) == (run.id, "publish#1")
     assert (written.workflow, written.parent) == ("write-agent", None)
+    # The workflow that it runs as says the same; that of the writer, that a person has entered it.
+    assert stage.client.workflow("agent.greeter").written_by == written
+    assert stage.client.workflow("write-agent").written_by is None
 
 
 def test_the_best_of_several_rounds_remains(stage: Stage) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 from flask import Response, request
 
-from engine.runs import catalogue, diagrams, retirement
+from engine.runs import authorship, catalogue, diagrams, retirement
 from engine.runs.catalogue import Published
 from engine.store.workflows import WorkflowVersion
 from web import body, drawing, pagination, principal, site
@@ -82,9 +83,9 @@ def latest(arguments: dict[str, Any]) -> dict[str, Any]:
 
 @routes.on("GET", "/<name>", needs="definition:read")
 @routes.gives(WholeVersionSchema)
-def newest(name: str) -> WorkflowVersion:
+def newest(name: str) -> dict[str, Any]:
     """Get the latest version of a workflow."""
-    return catalogue.find(site.current().platform, principal.current().tenant, name)
+    return _whole(catalogue.find(site.current().platform, principal.current().tenant, name))
 
 
 @routes.on("GET", "/<name>/versions", needs="definition:read")
@@ -111,9 +112,10 @@ def versions(arguments: dict[str, Any], name: str) -> dict[str, Any]:
 
 @routes.on("GET", "/<name>/versions/<version>", needs="definition:read")
 @routes.gives(WholeVersionSchema)
-def version(name: str, version: str) -> WorkflowVersion:
+def version(name: str, version: str) -> dict[str, Any]:
     """Get a version of a workflow: by its number, or the highest of a range such as `^1.2`."""
-    return catalogue.find(site.current().platform, principal.current().tenant, name, version)
+    platform, tenant = site.current().platform, principal.current().tenant
+    return _whole(catalogue.find(platform, tenant, name, version))
 
 
 @routes.on("PUT", "/<name>/versions/<version>", needs="definition:write")
@@ -148,3 +150,10 @@ def diagram(arguments: dict[str, Any], name: str, version: str) -> Response:
     here, who, notation = site.current(), principal.current(), arguments["format"]
     found = diagrams.of_version(here.platform, who.tenant, name, version, notation)
     return drawing.answer(found, notation)
+
+
+def _whole(found: WorkflowVersion) -> dict[str, Any]:
+    """A version with who has written it."""
+    platform, tenant = site.current().platform, principal.current().tenant
+    told = {item.name: getattr(found, item.name) for item in fields(found)}
+    return {**told, "written_by": authorship.of_workflow(platform, tenant, found)}

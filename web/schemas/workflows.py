@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import Schema, fields, pre_dump, validate
 
 from web import rendering
+from web.schemas.agents import WrittenBySchema
 from web.schemas.problems import FieldProblemSchema
 
 NOTES_CHARACTERS = 4000
@@ -33,6 +34,9 @@ class WholeVersionSchema(VersionSchema):
     """A published version, with its document."""
 
     document = fields.Dict()
+    written_by = fields.Nested(
+        WrittenBySchema, allow_none=True, metadata={"description": "Null: a person published it"}
+    )
 
 
 class PublishArguments(Schema):

@@ -14,6 +14,7 @@ from engine.core.document import Reference
 from engine.core.expressions import compile as expression
 from engine.core.graph import (
     Arrive,
+    Child,
     EdgeId,
     Graph,
     Join,
@@ -953,3 +954,34 @@ def test_a_tool_and_all_that_it_is_given_may_be_worked_out() -> None:
     ).node(NodeId("a"))
     assert found.inputs is not None
     assert found.inputs.evaluate({"given": {"x": 1}}) == {"x": 1}
+
+
+def test_a_workflow_and_all_that_it_is_given_may_be_worked_out() -> None:
+    node = {"kind": "workflow", "workflow": "$written.workflow", "with": "$given"}
+    body = {
+        "workflow": "w",
+        "inputs": {"written": {"type": "object"}, "given": {"type": "object"}},
+        "nodes": {
+            "a": node,
+            "m": {"kind": "map", "over": [1], "do": {**node, "with": {"x": "$item"}}},
+        },
+        "edges": ["a -> m -> end"],
+    }
+    found = graph(body)
+    wait = found.node(NodeId("a")).wait
+    assert isinstance(wait, Child)
+    assert wait.named is not None
+    assert wait.named.evaluate({"written": {"workflow": "v@1.0.0"}}) == "v@1.0.0"
+    # There is nothing to pin when the run is submitted.
+    assert [*document.names_used(found)] == []
+    assert document.read(document.write(found)) == found
+
+
+def test_what_a_workflow_is_worked_out_by_must_be_an_expression() -> None:
+    body = {
+        "workflow": "w",
+        "nodes": {"a": {"kind": "workflow", "workflow": "$(1 +)"}},
+        "edges": ["a -> end"],
+    }
+    (problem,) = problems(body)
+    assert problem.path == "nodes.a.workflow"

@@ -53,6 +53,7 @@ def test_workers_know_it(given: dict[str, Any]) -> None:
         (graph({"a": {"uses": "f", "save": {"x": "$env.K"}}}), "nodes.a.save.x"),
         (graph({"a": {"uses": "f", "lock": "$env.K"}}), "nodes.a.lock"),
         (graph({"a": {"kind": "tool", "tool": "$env.K"}}), "nodes.a.tool"),
+        (graph({"a": {"kind": "workflow", "workflow": "$env.K"}}), "nodes.a.workflow"),
         (graph({"a": {"kind": "timer", "for": "$env.K"}}), "nodes.a.for"),
         (graph({"a": {"kind": "event", "name": "x", "match": {"m": "$env.K"}}}), "nodes.a.match.m"),
         (graph({"a": {"kind": "approval", "show": {"x": "$env.K"}}}), "nodes.a.show.x"),

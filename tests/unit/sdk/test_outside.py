@@ -215,6 +215,32 @@ def test_runs_within_runs_have_a_bound() -> None:
     assert (depth, record.reason) == (MAX_DEPTH, "too_deep")
 
 
+def test_a_run_works_out_which_workflow_it_runs() -> None:
+    document = {
+        "workflow": "outer",
+        "inputs": {"which": {}, "given": {"default": {}}},
+        "nodes": {"w": {"kind": "workflow", "workflow": "$which", "with": "$given"}},
+        "edges": ["w -> end"],
+    }
+    inner = {
+        "workflow": "inner",
+        "inputs": {"word": {"type": "string"}},
+        "nodes": {"p": {"kind": "pass"}},
+        "edges": ["p -> end"],
+        "outputs": {"said": "$word"},
+    }
+    given: dict[str, Any] = {"which": "inner@1.0.0", "given": {"word": "hello"}}
+    record = run(document, given, workflows={"inner": inner})
+    assert record.children[0].outputs == {"said": "hello"}
+    for wrong, reason in (
+        ({"which": "nobody"}, "no_such_workflow"),
+        ({"which": 7}, "input_failed"),
+        ({"which": "inner", "given": 7}, "input_failed"),
+    ):
+        record = run(document, wrong, workflows={"inner": inner})
+        assert (record.status, record.reason) == ("failed", reason)
+
+
 def test_too_many_items_that_fail_fail_the_map() -> None:
     faults = [Fault(node="w/item", item=1, message="torn")]
     record = run(MAP, functions=WORK, faults=faults)
