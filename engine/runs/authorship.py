@@ -31,6 +31,7 @@ from engine.capabilities import Subject
 from engine.core import document, source
 from engine.core.document import vocabulary as words
 from engine.core.graph import Child, Graph, Map, Node
+from engine.core.permits import moment_of
 from engine.core.problem import Problem
 from engine.core.values import Json, digest
 from engine.errors import Conflict, Invalid, NotFound
@@ -217,6 +218,7 @@ def _publish(
         return known
     written = _entered(connection, lease, config, arguments)
     if written.changed:
+        _check_allowed(connection, lease, written)
         _check_quota(connection, settings, lease)
         _keep(connection, lease, written, _same(config, arguments))
     return _told(written)
@@ -319,6 +321,13 @@ def _known(
 
 def _same(config: Config, arguments: Mapping[str, Json]) -> str:
     return digest([config.definitions, dict(arguments)])
+
+
+def _check_allowed(connection: Connection, lease: Leased, written: _Written) -> None:
+    """Raise `Conflict` for what became wider after the call was authorised, by what others did."""
+    reasons = [*_reasons(connection, lease, written)]
+    if reasons and not any(moment_of(one) == "call" for one in lease.permits):
+        raise Conflict(f"people must allow it by now, and were not asked: {'; '.join(reasons)}")
 
 
 def _check_quota(connection: Connection, settings: Settings, lease: Leased) -> None:

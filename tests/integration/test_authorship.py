@@ -13,6 +13,7 @@ from engine import documents
 from engine.capabilities import subject
 from engine.core.principal import ADMIN, Principal
 from engine.core.values import Json
+from engine.errors import Conflict
 from engine.platform import DatabaseRole, Platform
 from engine.runs import (
     agents,
@@ -350,6 +351,19 @@ def test_a_call_that_comes_again_publishes_nothing_anew(main: Platform, worker: 
     )
     assert authorship.answer(worker.platform, lease, config, given) == first
     assert agents.find(main, TENANT, "greeter").version == "1.1"
+
+
+def test_what_has_become_wider_since_it_was_asked_for_is_not_published(
+    main: Platform, worker: Worker
+) -> None:
+    run = submit(main, publish(main, writes("greeter", GREETER)))
+    lease = take(worker.platform, run, "write#1")
+    agents.enter(main, TENANT, {"agents": {"greeter": GREETER}}, by="root")
+    given: dict[str, Json] = {"name": "greeter", "definition": {**GREETER, "prompt": "Hi {name}"}}
+    config = Config(definitions="agents", action="publish")
+    with pytest.raises(Conflict, match="were not asked: it would be another version of agent"):
+        authorship.answer(worker.platform, lease, config, given)
+    assert agents.find(main, TENANT, "greeter").version == "1.0"
 
 
 def test_what_is_validated_is_not_published(main: Platform, worker: Worker) -> None:

@@ -13,7 +13,6 @@ from engine.errors import Invalid
 from engine.runs import drafts
 from engine.runs.drafts import Checked
 from engine.store.drafts import Draft
-from engine.store.workflows import WorkflowVersion
 from web import body, pagination, principal, site
 from web.api import workflows
 from web.errors import WrongMediaType
@@ -106,7 +105,7 @@ def save(name: str) -> tuple[Checked, int, dict[str, str]]:
     success=True,
 )
 @routes.refuses(HTTPStatus.PRECONDITION_FAILED, "Somebody has saved it since")
-def publish(asked: dict[str, Any], name: str) -> tuple[WorkflowVersion, int, dict[str, str]]:
+def publish(asked: dict[str, Any], name: str) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Make a version of a draft, which is gone then."""
     who = principal.current()
     found = drafts.publish(

@@ -45,7 +45,7 @@ _DOCUMENT = {"schema": {"$ref": "/api/v1/schema"}}
     description="It was published before, with the same document",
     success=True,
 )
-def publish(arguments: dict[str, Any]) -> tuple[WorkflowVersion, int, dict[str, str]]:
+def publish(arguments: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Publish a version of a workflow.
 
     Without a `version` of its own it gets the next patch, unless nothing has changed.
@@ -59,11 +59,11 @@ def publish(arguments: dict[str, Any]) -> tuple[WorkflowVersion, int, dict[str, 
     return published(found)
 
 
-def published(found: Published) -> tuple[WorkflowVersion, int, dict[str, str]]:
+def published(found: Published) -> tuple[dict[str, Any], int, dict[str, str]]:
     """A version that was published, now or before, and where it is."""
     place = f"/api/v1/workflows/{found.workflow}/versions/{found.version}"
     status = HTTPStatus.CREATED if found.fresh else HTTPStatus.OK
-    return found, status, {"Location": body.address(place)}
+    return _whole(found), status, {"Location": body.address(place)}
 
 
 @routes.on("GET", "", needs="definition:read")
