@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +36,7 @@ from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import platforms
 from tests.support.hands import through
-from tests.support.llm import Say, Script, Server, scripted, serving
+from tests.support.llm import Request, Say, Script, Server, scripted, serving
 from tests.support.platforms import TENANT, chain, publish, sql, submit, take, wake
 from tests.support.services import ROOT
 from workers.execution import Worker
@@ -376,6 +377,29 @@ def test_what_is_validated_is_not_published(main: Platform, worker: Worker) -> N
     found = ran(main, worker, writes("greeter", {**GREETER, "prompt": ""}, "agents.validate"))
     assert not found.variables["written"]["valid"]
     assert agents.page(main, TENANT) == ()
+
+
+def test_a_model_is_told_what_was_refused_and_publishes_what_is_right(
+    main: Platform, worker: Worker
+) -> None:
+    wrong = {"name": "greeter", "definition": {**GREETER, "prompt": "Dear {nmae}"}}
+    right = {"name": "greeter", "definition": GREETER}
+
+    def script(request: Request) -> Say:
+        match request.turn:
+            case 1:
+                return Say(calls=[("agents_publish", wrong)])
+            case 2:
+                return Say(calls=[("agents_publish", right)])
+            case _:
+                return Say(text=request.text("tool"))
+
+    ask: dict[str, Json] = {"kind": "llm", "prompt": "Write.", "tools": ["agents.publish"]}
+    with model(main, script) as server:
+        found = ran(main, worker, chain(ask={**ask, "save": {"said": "$result.content"}}))
+    assert found.status == "completed", found.message
+    assert "{nmae} stands for no input" in server.requests[1].text("tool")
+    assert json.loads(str(found.variables["said"]))["workflow"] == "agent.greeter@1.0.0"
 
 
 def test_agents_and_workflows_are_read(main: Platform, worker: Worker) -> None:
