@@ -14,8 +14,9 @@ waits for, gone with it), `event` (sent from outside, until a step claims it or 
 references to blobs, versions that a run was under (`migrations`); what people were asked, what they said, and how it was settled (`question`,
 `answer`, `verdict`); our roles may insert and select there, nothing else. These are partitioned by
 range of run id, a UUIDv7, so that a run lies in one partition and retention drops partitions.
-Versions of policies are appended, too, which versions runs have written (`authorship`), and says that people hand to others (`delegation`,
-`revocation`); they belong to no run and lie in one piece.
+Versions of policies are appended, too, and says that people hand to others (`delegation`,
+`revocation`), and which versions of agents and workflows runs have written (`authorship`); they belong
+to no run and lie in one piece.
 
 *Chosen* (`choices`): what becomes of calls that a run made before it was gone on from; each is taken once, by
 the worker's same call, and is to be had again by whoever goes back to before that.
@@ -36,8 +37,8 @@ claimed in the transaction that ends the wait. Who finds a lock taken keeps its 
 its own turn is written, so that the holder sees who waits.
 
 Four roles: the owner migrates; `celeriac_control` (coordinator, upkeep) writes runs and history;
-`celeriac_api` may do the same behind a wall; `celeriac_worker` leases, reports, and reads what it
-needs. The wall is row-level security (`migrations/versions/…_walls`): a transaction of the API sees
+`celeriac_api` may do the same behind a wall; `celeriac_worker` leases, reports, reads what it
+needs, and adds the versions that steps publish. The wall is row-level security (`migrations/versions/…_walls`): a transaction of the API sees
 and writes the rows of the tenant that it is bound to (`session.bound`), and none before it is bound;
 only a key is found before, by a function that tells of that one row. Every statement names its tenant
 nevertheless: that is the first wall, and the only one of the other two roles. The database refuses
