@@ -6,7 +6,7 @@ that, and in this order:
 
 - *Wider than its writer* (`wider`). What a run writes may use what the workflow that writes it names
   itself, and what was written by the same run, or by those that it started. It may import what all code
-  may, and what was granted to that workflow. Anything else is put to people before the call is made, by
+  may, and what was granted to that workflow. Anything else, queues and kinds of packages too, is put to people before the call is made, by
   the permit that every call may need (`calls`): so is another version of what a person has entered, or
   of what has a grant for all versions, which it would inherit. What no code may ever import is refused.
 - *Quota.* A run, with all that it starts, may write so many versions, and all runs of a tenant so many
@@ -440,6 +440,8 @@ def _reach(graph: Graph) -> Iterator[str]:
     for node in _nodes(graph):
         if words.matches(words.FOREIGN_KIND, node.kind):
             yield f"kind {node.kind}"
+        if node.queue is not None:
+            yield f"queue {node.queue}"
         if node.called is not None or (node.kind == "llm" and _works_out_tools(node)):
             yield "tools whose names it works out"
         if isinstance(node.wait, Child) and node.wait.named is not None:

@@ -226,6 +226,35 @@ def test_what_is_wider_than_its_writer_waits_until_somebody_allows_it(
     assert agents.find(main, TENANT, "greeter").version == "1.0"
 
 
+def test_a_workflow_that_goes_elsewhere_than_its_writer_waits_until_somebody_allows_it(
+    main: Platform, worker: Worker
+) -> None:
+    catalogue.register(main, TENANT, "function", "pay", "def pay(state): return state", by="root")
+    nodes: dict[str, Json] = {
+        "a": {"uses": "pay", "queue": "vault"},
+        "b": {"kind": "workflow", "workflow": "$which"},
+        "c": {"kind": "tool", "tool": "$which"},
+        "d": {"kind": "map", "over": [1], "do": {"kind": "llm", "prompt": "x", "tools": "$which"}},
+    }
+    definition: Json = {**chain(**nodes), "workflow": "wide", "inputs": {"which": {}}}
+    given: Json = {"definition": "$definition"}
+    node: dict[str, Json] = {"kind": "tool", "tool": "workflows.publish", "with": given}
+    written = {**chain(write=node), "variables": {"definition": {"default": definition}}}
+    with model(main, scripted(Say(text="hello"))):
+        run = submit(main, publish(main, {**written, "workflow": "written"}))
+        through(main, worker, run)
+    assert asked(main, run).reason.split("; ") == [
+        f"it uses {each}, which written does not"
+        for each in (
+            "function pay",
+            "tool llm",
+            "queue vault",
+            "workflows whose names it works out",
+            "tools whose names it works out",
+        )
+    ]
+
+
 def test_what_is_denied_is_not_published(main: Platform, worker: Worker) -> None:
     run = submit(main, publish(main, writes("greeter", proc("import csv\ndef f(): return 1"))))
     through(main, worker, run)
