@@ -6,9 +6,10 @@ that, and in this order:
 
 - *Wider than its writer* (`wider`). What a run writes may use what the workflow that writes it names
   itself, and what was written by the same run, or by those that it started. It may import what all code
-  may, and what was granted to that workflow. Anything else, queues and kinds of packages too, is put to people before the call is made, by
-  the permit that every call may need (`calls`): so is another version of what a person has entered, or
-  of what has a grant for all versions, which it would inherit. What no code may ever import is refused.
+  may, and what was granted to that workflow. Anything else, queues and kinds of packages too, is put to
+  people before the call is made, by the permit that every call may need (`calls`): so is another version
+  of what a person has entered, or of what has a grant for all versions, which it would inherit. What no
+  code may ever import is refused.
 - *Quota.* A run, with all that it starts, may write so many versions, and all runs of a tenant so many
   within a day (`settings.written_per_run`, `written_per_day`). A copy that writes a copy of itself ends
   there, or where runs are too deep (`waiting.MAX_DEPTH`).
