@@ -240,10 +240,14 @@ def _choices(found: Sequence[Effect], typed: Sequence[str], *, as_json: bool) ->
         return choices
     _plan(undecided, as_json=False)
     for one in dict.fromkeys(one.effect for one in undecided):
-        reusable = all(each.happened == "yes" for each in undecided if each.effect == one)
-        ways = ["reuse", "skip", "execute"] if reusable else ["skip", "execute"]
+        mine = [each for each in undecided if each.effect == one]
+        # What is known to have happened can be served again; what starts anew makes its own calls.
+        ours = not any(each.anew for each in mine)
+        known = all(each.happened == "yes" for each in mine)
+        ways = {"reuse": known and ours, "skip": ours, "execute": True}
         choices[one] = click.prompt(
-            f"What becomes of calls that are {one}?", type=click.Choice(ways)
+            f"What becomes of calls that are {one}?",
+            type=click.Choice([way for way, fits in ways.items() if fits]),
         )
     return choices
 

@@ -687,6 +687,8 @@ class WentBack:
 class Effect:
     """A call of a run, and what would become of it in one that goes on from a place."""
 
+    #: What it is called in choices.
+    name: str
     run: str
     step: str
     ordinal: int
@@ -700,11 +702,8 @@ class Effect:
     becomes: str
     #: It was made after the place: what becomes of it can be chosen.
     later: bool
-
-    @property
-    def name(self) -> str:
-        """What it is called in choices."""
-        return f"{self.step}.{self.ordinal}"
+    #: It is of a run within, which is started anew: it can only be executed.
+    anew: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -277,7 +277,7 @@ def _check(
             _refuse(number, f"has a {name} beyond all that there are", "export the run again")
         if name == "version" and type(value) is str and len(value) > MAX_VERSION:
             _refuse(number, "has a version beyond all that there are", "export the run again")
-        if name == "pins" and not {type(one) for one in value.values()} <= {int, str}:
+        if name == "pins" and not {type(one) for one in (value or {}).values()} <= {int, str}:
             _refuse(number, "has pins that are none", "export the run again")
         if name == "usage" and not {type(one) for one in (value or {}).values()} <= {int, float}:
             _refuse(number, "has a usage that is no number", "export the run again")

@@ -5,6 +5,9 @@ be, else people are asked (`carrying`). Of later ones, those that may be repeate
 comes to them, unless somebody chooses otherwise. Those that may happen only once and have happened, or may
 have, must be chosen: one by one (`step.ordinal`), or all of an effect class.
 
+Of runs within it that it starts anew all calls are later ones: their names are `RUN/STEP.ORDINAL`, and they can
+only be executed, for nobody knows which of the new runs stands for which.
+
 - `reuse`: the recorded result is served if the run makes the same call: of the same node, with the same
   tool, version and arguments. Nothing is charged for it.
 - `skip`: the same call is not made, and gives null.
@@ -45,6 +48,8 @@ Choices = Mapping[str, str]
 class Effect:
     """A call of a run, and what becomes of it where the run is gone on from a place."""
 
+    #: By which it is chosen for.
+    name: str
     run: str
     step: str
     ordinal: int
@@ -59,26 +64,39 @@ class Effect:
     becomes: str
     #: It began after the place, so that it can be chosen what becomes of it.
     later: bool
-
-    @property
-    def name(self) -> str:
-        return f"{self.step}.{self.ordinal}"
+    #: It is of a run within, which is started anew.
+    anew: bool
 
 
-def found(connection: Connection, origin: Origin) -> tuple[Effect, ...]:
-    """The calls that matter, as long as nothing is chosen, in the order in which they began."""
-    live = sorted(origin.state.steps)
-    rows = calls.fates(connection, origin.run, live, origin.line.at)
-    return tuple(_effect(origin.run, row) for row in rows)
-
-
-def at(platform: Platform, run: RunId, seq: int) -> tuple[Effect, ...]:
+def at(
+    platform: Platform,
+    run: RunId,
+    seq: int,
+    *,
+    meant: RunId | None = None,
+    besides: str | None = None,
+) -> tuple[Effect, ...]:
     """What would become of the calls of a run where it is gone on from a line; nothing is carried out.
 
-    Raises as `origins.of` does.
+    Names are as for who means that run, or another one, `meant`. `besides`: a run within that is gone on from,
+    too. Raises as `origins.of` does.
     """
     with reads.reading(platform.database) as connection:
-        return found(connection, origins.of(connection, run, seq))
+        return _found(connection, origins.of(connection, run, seq), meant or run, besides)
+
+
+def _found(
+    connection: Connection, origin: Origin, meant: RunId, besides: str | None
+) -> tuple[Effect, ...]:
+    """The calls that matter, as long as nothing is chosen, in the order in which they began."""
+    live = sorted(origin.state.steps)
+    own = calls.fates(connection, origin.run, live, origin.line.at)
+    others = [] if besides is None else [besides]
+    inner = calls.within(connection, origin.run, live, origin.line.at, besides=others)
+    return (
+        *(_effect(row, meant, anew=False) for row in own),
+        *(_effect(row, meant, anew=True) for row in inner),
+    )
 
 
 def settled(
@@ -90,13 +108,11 @@ def settled(
     Raises `Invalid` with every choice that fits no call, or not that one, and `Undecided` with every call
     for which one is missing.
     """
+    meant = places[-1].run
+    inside = [*(place.run.run for place in places[1:]), None]
     later = [
-        {
-            one.name if place is places[-1] else f"{one.run}/{one.name}": one
-            for one in found(connection, place)
-            if one.later
-        }
-        for place in places
+        {one.name: one for one in _found(connection, place, meant, besides) if one.later}
+        for place, besides in zip(places, inside, strict=True)
     ]
     effects = {name: one for each in later for name, one in each.items()}
     known = effects.keys() | {*tools.EFFECTS}
@@ -108,6 +124,11 @@ def settled(
             _no_result(name, one)
             for name, one in effects.items()
             if picked[name] == "reuse" and one.happened != "yes"
+        ),
+        *(
+            _anew(name, one)
+            for name, one in effects.items()
+            if one.anew and picked[name] in ("reuse", "skip")
         ),
     ]
     if problems:
@@ -122,20 +143,22 @@ def settled(
         tuple(
             msg.Chosen(step=msg.StepKey(one.step), ordinal=one.ordinal, choice=choice)
             for name, one in each.items()
-            if (choice := picked[name]) is not None
+            if (choice := picked[name]) is not None and not one.anew
         )
         for each in later
     )
 
 
-def _effect(run: RunId, row: Row[Any]) -> Effect:
+def _effect(row: Row[Any], meant: RunId, *, anew: bool) -> Effect:
     repeatable = row.effect in _REPEATABLE
     if not row.later:
         becomes = "served" if row.ended else "repeated" if repeatable else "asked"
     else:
         becomes = "repeated" if repeatable or row.happened == "no" else "undecided"
+    name = f"{row.step}.{row.ordinal}"
     return Effect(
-        run=run.run,
+        name=name if row.run == meant.run else f"{row.run}/{name}",
+        run=row.run,
         step=row.step,
         ordinal=row.ordinal,
         tool=row.tool,
@@ -144,6 +167,7 @@ def _effect(run: RunId, row: Row[Any]) -> Effect:
         happened=row.happened,
         becomes=becomes,
         later=row.later,
+        anew=anew,
     )
 
 
@@ -170,6 +194,14 @@ def _unknown(name: str) -> Problem:
     )
 
 
+def _anew(name: str, one: Effect) -> Problem:
+    return Problem(
+        path=f"choices.{name}",
+        message=f"the call of {one.tool} is of a run within, which is started anew and makes its own",
+        remedy="execute it, or restart a step of that run",
+    )
+
+
 def _no_result(name: str, one: Effect) -> Problem:
     return Problem(
         path=f"choices.{name}",
@@ -180,8 +212,9 @@ def _no_result(name: str, one: Effect) -> Problem:
 
 def _undecided(name: str, one: Effect) -> Problem:
     happened = "has happened" if one.happened == "yes" else "may have happened"
+    ways = ("execute",) if one.anew else CHOICES
     return Problem(
         path=f"choices.{name}",
         message=f"the call of {one.tool} ({one.effect}) {happened}",
-        remedy=f"choose {', '.join(CHOICES)}, for it or for {one.effect}",
+        remedy=f"choose {', '.join(ways)}, for it or for {one.effect}",
     )

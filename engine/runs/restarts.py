@@ -111,8 +111,13 @@ def stages(platform: Platform, run: RunId, step: str) -> tuple[Stage, ...]:
 
 def fates(platform: Platform, lineage: Sequence[Stage]) -> tuple[Effect, ...]:
     """What would become of the calls of the runs that a restart goes on from. Raises as `fork` does."""
+    inside = [*(stage.run.run for stage in lineage[1:]), None]
     return tuple(
-        effect for stage in lineage for effect in effects.at(platform, stage.run, stage.seq)
+        effect
+        for stage, besides in zip(lineage, inside, strict=True)
+        for effect in effects.at(
+            platform, stage.run, stage.seq, meant=lineage[-1].run, besides=besides
+        )
     )
 
 

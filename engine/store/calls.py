@@ -29,8 +29,12 @@ NEVER_MADE = NOT_SENT | {
     *("not_made", "over_budget", "forbidden", "tool_closed", "arguments_too_large"),
 }
 
-#: A call of which something left the platform, or may have: it was not answered as somebody had chosen.
+#: A call of which something left the platform, or may have: it was not answered as somebody had chosen, and is
+#: no copy of one, with which a step begins that is carried on (`carry`).
 REAL = """
+    NOT EXISTS (SELECT FROM result o WHERE o.tenant_id = c.tenant_id AND o.run_id = c.run_id
+        AND o.step = c.step AND o.attempt = c.attempt AND o.fence = 0 AND o.outcome = 'lost'
+        AND o.reason IN ('forked', 'rolled_back')) AND
     NOT EXISTS (SELECT FROM chosen_call k WHERE k.tenant_id = c.tenant_id AND k.run_id = c.run_id
         AND k.taken_step = c.step AND k.taken_ordinal = c.ordinal AND k.choice IN ('reuse', 'skip'))
 """
@@ -177,7 +181,7 @@ _FATES = session.Statement(
     name="call_fates",
     types="text, text, text[], timestamptz, text[]",
     sql=f"""
-    SELECT DISTINCT ON (c.started_at, c.step, c.ordinal) c.step, c.ordinal, c.tool, c.version, c.effect,
+    SELECT DISTINCT ON (c.started_at, c.step, c.ordinal) c.run_id::text AS run, c.step, c.ordinal, c.tool, c.version, c.effect,
         c.started_at > $4 AS later, x.attempt IS NOT NULL AS ended,
         CASE WHEN x.attempt IS NULL THEN 'unknown' WHEN x.reason IS NULL THEN 'yes'
             WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END AS happened
@@ -189,6 +193,28 @@ _FATES = session.Statement(
         AND NOT EXISTS (SELECT FROM call l WHERE l.tenant_id = c.tenant_id AND l.run_id = c.run_id
             AND l.step = c.step AND l.ordinal = c.ordinal AND l.attempt > c.attempt)
     ORDER BY c.started_at, c.step, c.ordinal
+    """,  # noqa: S608  # our own constants
+)
+
+
+_WITHIN = session.Statement(
+    name="call_within",
+    types="text, text, text[], timestamptz, text[], text[]",
+    sql=f"""
+    WITH RECURSIVE anew AS (
+        SELECT r.id FROM run r WHERE r.tenant_id = $1 AND r.parent_run = $2::uuid
+            AND (r.created_at > $4 OR r.parent_step = ANY($3)) AND r.id::text <> ALL($6)
+        UNION ALL
+        SELECT r.id FROM run r JOIN anew a ON r.tenant_id = $1 AND r.parent_run = a.id)
+    SELECT DISTINCT ON (c.started_at, c.run_id, c.step, c.ordinal) c.run_id::text AS run, c.step, c.ordinal,
+        c.tool, c.version, c.effect, true AS later, x.attempt IS NOT NULL AS ended,
+        CASE WHEN x.attempt IS NULL THEN 'unknown' WHEN x.reason IS NULL THEN 'yes' WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END AS happened
+    FROM anew a JOIN call c ON c.tenant_id = $1 AND c.run_id = a.id
+    LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
+        AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
+    WHERE {REAL} AND NOT EXISTS (SELECT FROM call l WHERE l.tenant_id = c.tenant_id AND l.run_id = c.run_id
+        AND l.step = c.step AND l.ordinal = c.ordinal AND l.attempt > c.attempt)
+    ORDER BY c.started_at, c.run_id, c.step, c.ordinal
     """,  # noqa: S608  # our own constants
 )
 
@@ -291,6 +317,25 @@ def fates(
     """
     never = sorted(NEVER_MADE)
     return session.run(connection, _FATES, run.tenant, run.run, list(steps), until, never)
+
+
+def within(
+    connection: Connection,
+    run: RunId,
+    steps: Sequence[str],
+    after: datetime,
+    *,
+    besides: Sequence[str],
+) -> Sequence[Row[Any]]:
+    """The calls of the runs within one that are started anew where it is gone on from a time.
+
+    Those are the runs that its steps, or those of such runs, started since, or had started that were live then,
+    `besides` some that are gone on from themselves.
+    """
+    never = sorted(NEVER_MADE)
+    return session.run(
+        connection, _WITHIN, run.tenant, run.run, list(steps), after, never, list(besides)
+    )
 
 
 def pin(connection: Connection, step: StepId, namespace: str, name: str) -> int | None:

@@ -233,6 +233,22 @@ def test_what_was_served_did_not_happen_and_what_happened_is_chosen_anew(
     assert outside == {"t_at_most_once(x)": 1}
 
 
+def test_copies_of_a_call_are_not_asked_about_beside_it(
+    world: World, outside: Counter[str]
+) -> None:
+    run = begun(world, outside, "t_at_most_once")
+    control.pause(world.main, run, by="ada")
+    control.resume(world.main, run, by="ada")
+    live_there = views.status(world.main, run).seq
+    assert rollbacks.roll_back(world.main, run, live_there, Edits(), by="bob")
+    place = after(world.main, run, "a#1")
+    assert [one.name for one in effects.at(world.main, run, place)] == ["b#1.1"]
+    rolled_back(world, run, {"b#1.1": "reuse"})
+    served = call(world, outside, take(world.worker, run, "b#3"), "t_at_most_once")
+    assert served == calls.Recorded(value="t_at_most_once 1")
+    assert outside == {"t_at_most_once(x)": 1}
+
+
 def test_who_goes_on_from_between_a_call_and_its_choice_keeps_the_choice(
     world: World, outside: Counter[str]
 ) -> None:

@@ -11,7 +11,9 @@ from engine.errors import Conflict, Invalid, NotFound, Undecided
 from engine.runs import (
     calls,
     control,
+    effects,
     explanations,
+    forks,
     replays,
     restarts,
     shredding,
@@ -312,6 +314,40 @@ def test_from_a_step_of_a_child_its_root_goes_on_and_earlier_calls_of_both_are_n
     assert (hashes(world.main, run), hashes(world.main, child)) == before
     assert replays.of_itself(world.main, made).outcome == "same"
     assert replays.of_itself(world.main, inner).outcome == "same"
+    control.cancel(world.main, run, by="ada") if not ended else None
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_calls_of_a_child_that_is_started_anew_are_asked_about(world: World, ended: bool) -> None:
+    run, child = family(world, ended=ended)
+    place = forking.after(world.main, run, "a#1")
+    steps = ("x#1", "y#1", "z#1") if ended else ("x#1", "y#1")
+    names = {f"{child.run}/{step}.1" for step in steps} | ({"b#1.1"} if ended else set())
+    assert {one.name for one in effects.at(world.main, run, place)} == names
+
+    def forked(**choices: str) -> RunId:
+        return forks.fork(world.main, run, place, Edits(), by="bob", choices=choices).run
+
+    with pytest.raises(Undecided) as missing:
+        forked()
+    assert {one.path for one in missing.value.problems} == {f"choices.{name}" for name in names}
+    for choice in ("reuse", "skip"):
+        with pytest.raises(Invalid) as refused:
+            forked(**{**dict.fromkeys(names, "execute"), f"{child.run}/x#1.1": choice})
+        assert "is started anew" in refused.value.problems[0].message
+    made = forked(at_most_once="execute")
+    turns.take_turns(world.main, [made])
+    anew = child_of(world, made)
+    for step in ("x#1", "y#1", "z#1"):
+        world.do(anew, step)
+    world.do(made, "b#1")
+    assert why(world.main, made) == ("completed", "end")
+    # What went on from within it is not started anew: of that it is chosen call by call.
+    inner = {
+        one.name: one.anew
+        for one in restarts.fates(world.main, restarts.stages(world.main, anew, "z#1"))
+    }
+    assert inner == {"z#1.1": False, f"{made.run}/b#1.1": False}
     control.cancel(world.main, run, by="ada") if not ended else None
 
 

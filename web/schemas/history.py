@@ -180,8 +180,9 @@ class RestartSchema(ForkSchema):
 
 
 class EffectSchema(Schema):
-    """A call of the run, or of one around it, and what would become of it."""
+    """A call of the run, or of one around or within it, and what would become of it."""
 
+    name = fields.String(metadata={"description": "By which it is chosen for"})
     run = fields.String()
     step = fields.String()
     ordinal = fields.Integer()
@@ -206,6 +207,11 @@ class EffectSchema(Schema):
     )
     later = fields.Boolean(
         metadata={"description": "It was made after the place: it can be chosen for"}
+    )
+    anew = fields.Boolean(
+        metadata={
+            "description": "It is of a run within, which is started anew: it can only be executed"
+        }
     )
 
 
