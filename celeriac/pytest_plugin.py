@@ -131,8 +131,8 @@ class DocumentFile(pytest.File):
 
         try:
             found = suites.of_text(self.path.read_text(encoding="utf-8"))
-        except Invalid as invalid:
-            raise self.CollectError(str(invalid)) from None
+        except (Invalid, UnicodeDecodeError) as wrong:
+            raise self.CollectError(str(wrong)) from None
         for suite in found:
             prefix = f"{suite.graph.workflow}: " if len(found) > 1 else ""
             for problem in suite.unread:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def _published(client: Client, named: str) -> Suite:
             return _of_agent(client, name, version or None)
         except NotFound:
             raise error from None
-    return Suite(graph=documents.graph(dict(found.document or {})), published=True)
+    return Suite(graph=documents.graph(dict(found.document or {})))
 
 
 def _of_agent(client: Client, name: str, version: str | None) -> Suite:
@@ -132,7 +132,7 @@ def _of_agent(client: Client, name: str, version: str | None) -> Suite:
     of = client.workflow(found.workflow, f"{found.version}.0")
     graph = documents.graph(dict(of.document or {}))
     entered = agents.entered(found.name, dict(found.definition or {}))
-    return replace(suites.of_agent(entered, graph), published=True)
+    return suites.of_agent(entered, graph)
 
 
 def _all(client: Client) -> Iterator[Suite]:

@@ -34,8 +34,6 @@ class Suite:
     sources: Mapping[str, str] = field(default_factory=dict)
     #: The workflows that it brings, by name.
     workflows: Mapping[str, Graph] = field(default_factory=dict)
-    #: It comes from a platform: somebody else may have written its templates.
-    published: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,8 +105,8 @@ def run(suite: Suite, walls: Walls, *more: Supply) -> Iterator[Checked]:
             outcome="broken",
             problems=(f"{problem.path}: {problem.message}; {problem.remedy}",),
         )
-    render = walls.template if suite.published else None
-    yield from check_all(suite.graph, Several((own, *more)), render)
+    # Of a platform's workflows, which it may run, somebody else may have written the templates.
+    yield from check_all(suite.graph, Several((own, *more)), walls.template)
 
 
 def workflows(suites: Iterable[Suite]) -> dict[str, Graph]:

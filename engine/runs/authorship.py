@@ -5,11 +5,13 @@ way keep what they have pinned. Whoever started the run is who publishes, and mu
 that, and in this order:
 
 - *Wider than its writer* (`wider`). What a run writes may use what the workflow that writes it names
-  itself, and what was written by the same run, or by those that it started. It may import what all code
-  may, and what was granted to that workflow. Anything else, queues and kinds of packages too, is put to
-  people before the call is made, by the permit that every call may need (`calls`): so is another version
-  of what a person has entered, or of what has a grant for all versions, which it would inherit. What no
-  code may ever import is refused.
+  itself, in the versions that it is pinned to, and what the same run, or those that it started, have
+  written. It may import what all code may, and what was granted to that workflow. Anything else is put to
+  people before the call is made, by a permit for just these reasons and this definition: names that are
+  worked out, queues, locks of the tenant and kinds of packages; a name under which a person has entered
+  anything, or that has a grant for all versions, which it would inherit; a name for which a policy that
+  holds for the writer would not. What no code may ever import is refused, and so is what is too much for
+  people to judge.
 - *Quota.* A run, with all that it starts, may write so many versions, and all runs of a tenant so many
   within a day (`settings.written_per_run`, `written_per_day`). A copy that writes a copy of itself ends
   there, or where runs are too deep (`waiting.MAX_DEPTH`).
@@ -21,7 +23,7 @@ A call that comes again publishes nothing anew: what the step has written of the
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -29,31 +31,36 @@ from sqlalchemy import Connection
 
 from engine import documents
 from engine.capabilities import Subject
-from engine.core import document, source
+from engine.core import document, source, versions
 from engine.core.document import vocabulary as words
 from engine.core.graph import Child, Graph, Map, Node
-from engine.core.permits import moment_of
+from engine.core.permits import moment_of, rule_of
 from engine.core.problem import Problem
 from engine.core.values import Json, digest
 from engine.errors import Conflict, Invalid, NotFound
 from engine.formats import agent as formats
 from engine.platform import Platform
-from engine.runs import acts, agents, capabilities, catalogue, drafts
+from engine.runs import acts, agents, capabilities, catalogue, drafts, policies
 from engine.runs.attempts import Leased
 from engine.services.catalogue import AGENTS, DRAFT, PUBLISH, READ, Config
 from engine.settings import Settings
 from engine.store import agents as agent_rows
 from engine.store import authorship as rows
 from engine.store import capabilities as grants
-from engine.store import session, workflows
+from engine.store import runs, session, workflows
 from engine.store.agents import AgentVersion
 from engine.store.authorship import NewAuthorship, WrittenBy
 from engine.store.workflows import WorkflowVersion
 
 #: What of a definition is told of those who ask for what there is.
 _LISTED = 100
-#: Reasons that people are told of one call.
-_MOST_REASONS = 20
+#: What people are shown: names in a reason, and bytes of a definition that reaches wider.
+_MOST_NAMES = 200
+_SHOWN_BYTES = 65_536
+#: Who saves a draft as a run does.
+_RUN = "run:"
+#: The rules that permits of these calls name.
+_RULE = "reach:"
 #: What all code may import.
 _IMPORTABLE = frozenset({*source.MODULES, "__future__"})
 
@@ -75,8 +82,10 @@ class _Written:
     changed: bool
     #: The newest version before it.
     parent: str | None
-    #: Who entered that, if it was a person.
+    #: Who entered a version of it, if a person ever did.
     whose: str | None
+    #: The definition, as it was asked for.
+    text: bytes
     #: The code that is new with it.
     code: str = ""
     agent: AgentVersion | None = None
@@ -114,7 +123,16 @@ def wider(
     except (Invalid, Conflict):
         # The call will say so.
         return ""
-    return "; ".join(reasons[:_MOST_REASONS])
+    return "; ".join(reasons)
+
+
+def rule(tool: str, why: str, arguments: Mapping[str, Json]) -> str:
+    """What people are asked by: for these reasons alone, and for just this definition."""
+    return f"{_RULE}{tool}:{_bound(why, arguments)}"
+
+
+def _bound(why: str, arguments: Mapping[str, Json]) -> str:
+    return digest([why, dict(arguments)])[:32]
 
 
 def of_workflow(platform: Platform, tenant: str, version: WorkflowVersion) -> WrittenBy | None:
@@ -178,9 +196,14 @@ def _draft(platform: Platform, lease: Leased, arguments: Mapping[str, Json]) -> 
         known = drafts.show(platform, tenant, name)
     except NotFound:
         known = None
+    if known is not None and not known.draft.saved_by.startswith(_RUN):
+        raise Conflict(
+            f"{known.draft.saved_by} is writing a draft of {name}; runs leave that alone"
+        )
     if known is None or known.draft.text != text.decode():
         assert revision is None or isinstance(revision, int)
-        known = drafts.save(platform, tenant, name, text, by=lease.by, revision=revision)
+        by = f"{_RUN}{lease.step.run}"
+        known = drafts.save(platform, tenant, name, text, by=by, revision=revision)
     problems: list[Json] = [*map(_problem, known.problems)]
     return {"workflow": name, "revision": known.draft.revision, "problems": problems}
 
@@ -219,7 +242,7 @@ def _publish(
         return known
     written = _entered(connection, lease, config, arguments)
     if written.changed:
-        _check_allowed(connection, lease, written)
+        _check_allowed(connection, lease, written, arguments)
         _check_quota(connection, settings, lease)
         _keep(connection, lease, written, _same(config, arguments))
     return _told(written)
@@ -236,7 +259,11 @@ def _entered(
 
 def _agent(connection: Connection, lease: Leased, name: str, definition: Json) -> _Written:
     tenant = lease.step.tenant
+    named = formats.named(name)
+    # What is no name is told by entering it.
+    name = name if named is None else named.name
     before = agent_rows.find(connection, tenant, name)
+    whose = rows.person(connection, tenant, "agent", name)
     data: Json = {"agents": {name: definition}}
     (entered,) = agents.enter_within(connection, tenant, data, by=lease.by, strict=True)
     version = entered.version
@@ -251,7 +278,8 @@ def _agent(connection: Connection, lease: Leased, name: str, definition: Json) -
         graph=documents.graph(found.document),
         changed=entered.changed,
         parent=None if before is None else before.version,
-        whose=_entered_by(connection, tenant, "agent", before),
+        whose=whose,
+        text=orjson.dumps(definition),
         code=agent.code,
         agent=version,
     )
@@ -261,7 +289,11 @@ def _workflow(connection: Connection, lease: Leased, arguments: Mapping[str, Jso
     tenant, notes = lease.step.tenant, _text(arguments, "notes")
     graph = documents.graph(arguments["definition"])
     catalogue.check_name(graph.workflow)
+    if graph.workflow.startswith(formats.registered("")):
+        what = f"names that begin with {formats.registered('')} are those of agents"
+        raise Invalid([Problem(path="workflow", message=what, remedy="publish an agent")])
     before = workflows.highest(connection, tenant, graph.workflow)
+    whose = rows.person(connection, tenant, "workflow", graph.workflow)
     found = catalogue.publish_graph(connection, tenant, graph, by=lease.by, notes=notes)
     name, version = found.workflow, found.version
     return _Written(
@@ -272,19 +304,9 @@ def _workflow(connection: Connection, lease: Leased, arguments: Mapping[str, Jso
         graph=documents.graph(found.document),
         changed=found.fresh,
         parent=None if before is None else before.version,
-        whose=_entered_by(connection, tenant, "workflow", before),
+        whose=whose,
+        text=orjson.dumps(arguments["definition"]),
     )
-
-
-def _entered_by(
-    connection: Connection, tenant: str, kind: str, before: AgentVersion | WorkflowVersion | None
-) -> str | None:
-    """Who entered a version, if there is one and no run has written it."""
-    if before is None:
-        return None
-    name = before.name if isinstance(before, AgentVersion) else before.workflow
-    written = rows.of(connection, tenant, kind, name, before.version)
-    return before.created_by if written is None else None
 
 
 def _told(written: _Written) -> dict[str, Json]:
@@ -324,11 +346,19 @@ def _same(config: Config, arguments: Mapping[str, Json]) -> str:
     return digest([config.definitions, dict(arguments)])
 
 
-def _check_allowed(connection: Connection, lease: Leased, written: _Written) -> None:
+def _check_allowed(
+    connection: Connection, lease: Leased, written: _Written, arguments: Mapping[str, Json]
+) -> None:
     """Raise `Conflict` for what became wider after the call was authorised, by what others did."""
     reasons = [*_reasons(connection, lease, written)]
-    if reasons and not any(moment_of(one) == "call" for one in lease.permits):
-        raise Conflict(f"people must allow it by now, and were not asked: {'; '.join(reasons)}")
+    if not reasons:
+        return
+    bound = _bound("; ".join(reasons), arguments)
+    for one in lease.permits:
+        asked = rule_of(one)
+        if moment_of(one) == "call" and asked.startswith(_RULE) and asked.endswith(f":{bound}"):
+            return
+    raise Conflict(f"people must allow it by now, and were not asked: {'; '.join(reasons)}")
 
 
 def _check_quota(connection: Connection, settings: Settings, lease: Leased) -> None:
@@ -382,8 +412,15 @@ def _keep(connection: Connection, lease: Leased, written: _Written, same: str) -
 
 
 def _reasons(connection: Connection, lease: Leased, written: _Written) -> Iterator[str]:
-    """Why people must allow it, each in words."""
-    tenant = lease.step.tenant
+    """Why people must allow it, each in words. Raises `Conflict` for what is too much to be judged."""
+    reasons = [*_wider(connection, lease, written)]
+    if reasons and len(written.text) > _SHOWN_BYTES:
+        raise Conflict(f"{'; '.join(reasons)[:2000]}; and it is too large for people to judge")
+    yield from reasons
+
+
+def _wider(connection: Connection, lease: Leased, written: _Written) -> Iterator[str]:
+    tenant, writer = lease.step.tenant, lease.graph.workflow
     if written.whose is not None:
         what = f"{written.kind} {written.name}"
         yield f"it would be another version of {what}, which {written.whose} has entered"
@@ -392,14 +429,32 @@ def _reasons(connection: Connection, lease: Leased, written: _Written) -> Iterat
         for grant in grants.of(connection, tenant, kind, own):
             if grant.subject.version is None and grant.profile:
                 yield f"it would have what is granted to all versions of {kind} {own}"
+    number = runs.glance(connection, lease.step.run_id).governance
+    for active in policies.governance(connection, tenant, number).policies:
+        holds = active.policy.applies_to
+        if holds.to(writer, lease.by) and not holds.to(own, lease.by):
+            yield f"policy {active.policy.name} holds for {writer}, and would not for {own}"
     profile = capabilities.of(connection, tenant, _writer(connection, lease))
-    for module in _imported(written.code):
-        if module not in profile.modules:
-            yield f"it imports {module}, which {lease.graph.workflow} was not granted"
-    known = {*_reach(lease.graph), *_by_run(connection, lease), *_itself(written)}
-    for each in dict.fromkeys(_reach(written.graph)):
-        if each not in known:
-            yield f"it uses {each}, which {lease.graph.workflow} does not"
+    modules = dict.fromkeys(each for each in _imported(written.code) if each not in profile.modules)
+    if modules:
+        yield f"it imports {_listed(modules)}, which {writer} was not granted"
+    known = {*_does(lease.graph), *_names(lease.graph, lease.pins)} - _WORKED_OUT
+    known |= {*_by_run(connection, lease)}
+    found, _ = catalogue.pins(connection, tenant, written.graph)
+    itself = [("workflow", own), *([("function", own)] if written.kind == "agent" else [])]
+    uses = [*_does(written.graph), *_names(written.graph, found, itself)]
+    more = dict.fromkeys(each.told for each in uses if each not in known)
+    if more:
+        yield f"it uses {_listed(more)}, which {writer} does not"
+
+
+def _listed(names: Collection[str]) -> str:
+    """Names in words. Raises `Conflict` for too many."""
+    if len(names) > _MOST_NAMES:
+        raise Conflict(
+            f"it reaches {len(names)} things that its writer does not: too many to be judged"
+        )
+    return ", ".join(names)
 
 
 def _writer(connection: Connection, lease: Leased) -> Subject:
@@ -421,32 +476,66 @@ def _imported(code: str) -> Iterator[str]:
         yield from (each for each in found if each not in _IMPORTABLE)
 
 
-def _itself(written: _Written) -> Iterator[str]:
-    names = [written.name]
-    if written.kind == "agent":
-        names = [formats.registered(written.name)]
-    return (f"{kind} {name}" for kind in ("function", "workflow") for name in names)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Use:
+    """Something that a graph uses: with the version that is meant, where it has one."""
+
+    kind: str
+    name: str = ""
+    version: int | str | None = None
+
+    @property
+    def told(self) -> str:
+        return f"{self.kind} {self.name}".strip()
 
 
-def _by_run(connection: Connection, lease: Leased) -> Iterator[str]:
-    """What the run has written, and those that it started."""
-    for each in rows.of_root(connection, lease.step.tenant, lease.root):
+_WORKED_OUT = frozenset(
+    {_Use(kind="tools whose names it works out"), _Use(kind="workflows whose names it works out")}
+)
+
+
+def _names(
+    graph: Graph, pins: Mapping[str, int | str], itself: Collection[tuple[str, str]] = ()
+) -> Iterator[_Use]:
+    """What a graph names, in the versions that it is pinned to, but for `itself` (kind, name)."""
+    for each in document.names_used(graph):
+        if (each.kind, each.name) in itself and (each.version is None or each.kind == "function"):
+            continue
+        kinds = ("function", "tool") if each.kind == "function" else (each.kind,)
+        pinned = (pins.get(f"{kind}:{each.text}") for kind in kinds)
+        version = next((one for one in pinned if one is not None), each.version)
+        yield _Use(kind=each.kind, name=each.name, version=version)
+
+
+def _by_run(connection: Connection, lease: Leased) -> Iterator[_Use]:
+    """What the run has written, and those that it started: in these versions."""
+    tenant = lease.step.tenant
+    for each in rows.of_root(connection, tenant, lease.root):
         own = formats.registered(each.name) if each.kind == "agent" else each.name
-        yield from (f"{kind} {own}" for kind in ("function", "workflow"))
+        number = f"{each.version}.0" if each.kind == "agent" else each.version
+        asked = versions.asked(number)
+        version = None if asked is None else workflows.find(connection, tenant, own, asked)
+        if version is None:
+            continue
+        yield _Use(kind="workflow", name=own, version=version.id)
+        for reference in document.names_used(documents.graph(version.document)):
+            if reference.name == own and reference.kind == "function":
+                yield _Use(kind="function", name=own, version=reference.version)
 
 
-def _reach(graph: Graph) -> Iterator[str]:
-    """What a graph uses, in words."""
-    yield from (f"{each.kind} {each.name}" for each in document.names_used(graph))
+def _does(graph: Graph) -> Iterator[_Use]:
+    """What a graph uses beside what it names."""
     for node in _nodes(graph):
         if words.matches(words.FOREIGN_KIND, node.kind):
-            yield f"kind {node.kind}"
+            yield _Use(kind="kind", name=node.kind)
         if node.queue is not None:
-            yield f"queue {node.queue}"
+            yield _Use(kind="queue", name=node.queue)
+        if node.lock is not None and node.lock.tenant:
+            yield _Use(kind="lock of the tenant", name=str(node.lock.name.source))
         if node.called is not None or (node.kind == "llm" and _works_out_tools(node)):
-            yield "tools whose names it works out"
+            yield _Use(kind="tools whose names it works out")
         if isinstance(node.wait, Child) and node.wait.named is not None:
-            yield "workflows whose names it works out"
+            yield _Use(kind="workflows whose names it works out")
 
 
 def _works_out_tools(node: Node) -> bool:

@@ -601,12 +601,10 @@ def _by_reach(request: _Request) -> Sequence[tuple[str, msg.Verdict]]:
     service: Mapping[str, Any] | None = definition.service
     if service is None or service["kind"] != catalogue.KIND:
         return ()
-    name = f"reach:{definition.name}"
-    if permit("call", name, digest(request.bound)) in request.lease.permits:
-        return ()
     config = catalogue.read(service["config"])
     why = authorship.wider(request.guard.connection, request.lease, config, request.named)
-    if not why:
+    name = authorship.rule(definition.name, why, request.named)
+    if not why or permit("call", name, digest(request.bound)) in request.lease.permits:
         return ()
     verdict = msg.Verdict(
         policy=name,

@@ -32,6 +32,8 @@ from engine.tools import USUAL, Standing, Terms
 
 #: The version of a workflow whose first document names none.
 FIRST_VERSION = "1.0.0"
+#: No number of a version is larger.
+_LAST_PATCH = 999_999_999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -626,4 +628,8 @@ def _next(latest: WorkflowVersion | None) -> str:
         return FIRST_VERSION
     release, _, early = latest.version.partition("+")[0].partition("-")
     major, minor, patch = release.split(".")
+    if not early and int(patch) >= _LAST_PATCH:
+        raise Conflict(
+            f"no version of {latest.workflow} follows {latest.version}; give the next one a number"
+        )
     return release if early else f"{major}.{minor}.{int(patch) + 1}"

@@ -93,6 +93,12 @@ def of(
     return None if row is None else _written(row)
 
 
+def person(connection: Connection, tenant: str, kind: str, name: str) -> str | None:
+    """Who entered a version of that name, if a person ever did; the latest of them."""
+    found = connection.execute(_PERSONS[kind], {"tenant": tenant, "name": name}).scalar()
+    return None if found is None else str(found)
+
+
 def by_step(connection: Connection, step: StepId, digest: str) -> Authorship | None:
     """The version that a step has written of just that already."""
     statement = _SELECT.where(
@@ -121,6 +127,20 @@ def in_a_day(connection: Connection, tenant: str) -> int:
 
 
 _SELECT = select(authorship)
+
+_AGENT = """
+    SELECT v.created_by FROM agent_version v WHERE v.tenant_id = :tenant AND v.name = :name
+        AND NOT EXISTS (SELECT FROM authorship a WHERE a.tenant_id = v.tenant_id AND a.kind = 'agent'
+            AND a.name = v.name AND a.version = v.major || '.' || v.minor)
+    ORDER BY v.major DESC, v.minor DESC LIMIT 1
+"""
+_WORKFLOW = """
+    SELECT v.created_by FROM workflow_version v WHERE v.tenant_id = :tenant AND v.workflow = :name
+        AND NOT v.imported AND NOT EXISTS (SELECT FROM authorship a WHERE a.tenant_id = v.tenant_id
+            AND a.kind = 'workflow' AND a.name = v.workflow AND a.version = v.version)
+    ORDER BY v.created_at DESC LIMIT 1
+"""
+_PERSONS = {"agent": text(_AGENT), "workflow": text(_WORKFLOW)}
 
 
 def _written(row: Row[Any]) -> Authorship:
