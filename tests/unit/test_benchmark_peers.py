@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import configuration, peer, workloads
 from benchmarks.peers import Task
+from tests.support.waiting import wait_until
 
 NAME = "swift"
 
@@ -64,7 +65,7 @@ def test_a_peer_that_does_not_end_is_ended_with_all_that_it_started(folder):
     script = "sleep 100 & echo $! > child; wait"
     assert told(folder, script, seconds=1).reason == "not measured in 1 s"
     child = int((folder / "child").read_text())
-    assert child not in workloads.family([child]) or _ended(child)
+    wait_until(lambda: child not in workloads.family([child]) or _ended(child), what="it to end")
 
 
 def test_a_peer_answers_with_one_line_among_others(folder):
