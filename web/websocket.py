@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+import structlog
 from flask import Request, Response
 from simple_websocket import ConnectionClosed, Server
 from simple_websocket.errors import SimpleWebsocketError
@@ -31,10 +32,14 @@ MESSAGE_BYTES = 4096
 _REASON_BYTES = 120
 
 NORMAL = 1000
+BROKEN = 1011
 RESTARTING = 1012
+TRY_AGAIN = 1013
 UNAUTHENTICATED = 4401
 FORBIDDEN = 4403
 NOT_FOUND = 4404
+
+_log = structlog.get_logger(__name__)
 
 Closed = ConnectionClosed
 _GONE = (ConnectionClosed, OSError, LocalProtocolError)
@@ -85,9 +90,8 @@ class Connection:
             self._server.close(code, shown)
 
     def left(self) -> None:
-        """Be done with it, in whatever state it is."""
-        with suppress(*_GONE):
-            self._server.close(NORMAL)
+        """Be done with it, in whatever state it is; what was not closed by then has broken."""
+        self.close(BROKEN, "the stream broke; connect again")
         self._server.thread.join(timeout=1)
 
     def _wake(self) -> None:
@@ -112,12 +116,17 @@ class Handled(Response):
 
 @contextmanager
 def opened(request: Request) -> Iterator[Connection]:
-    """A socket for the length of a block; a client that leaves ends the block quietly."""
+    """A socket for the length of a block; a client that leaves ends the block quietly.
+
+    Whatever else the block raises is written down here: its client has had its answer.
+    """
     client = Connection(request)
     try:
         yield client
     except Closed:
         pass
+    except Exception:  # noqa: BLE001  # nobody above can answer on a socket that is a stream
+        _log.exception("websocket.broken", path=request.path)
     finally:
         client.left()
 

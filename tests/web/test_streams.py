@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import websocket
+from flask import Request
+from werkzeug.test import EnvironBuilder
 
 from engine import live
 from engine.platform import DatabaseRole, Platform
@@ -28,9 +31,11 @@ from tests.support import platforms, site
 from tests.support import server as servers
 from tests.support.fleet import wait_until
 from tests.support.platforms import as_owner, finish, take
+from tests.support.proxy import between
 from tests.support.server import Server, Socket
 from tests.support.services import Services
 from web.server import SPARE_THREADS
+from web.websocket import opened
 
 STREAMS = 6
 NODES = 8
@@ -125,6 +130,17 @@ class Play:
 @pytest.fixture
 def play(control: Platform, worker: Platform) -> Play:
     return Play(control, worker)
+
+
+def cut_off(*platforms: Platform) -> None:
+    """Break every connection to the database but ours, which are opened anew."""
+    for platform in platforms:
+        platform.database.dispose()
+    as_owner(
+        platforms[0].settings,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
 
 
 def receive(socket: Socket, number: int) -> list[dict[str, Any]]:
@@ -297,17 +313,50 @@ def test_a_stream_outlives_its_connections_to_the_database(
     so_far = whole(server, play.run)
     socket = server.socket(f"/graph/ws/{play.run.run}")
     assert receive(socket, len(so_far)) == so_far
-    for platform in (control, worker):
-        platform.database.dispose()
-    as_owner(
-        control.settings,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
+    cut_off(control, worker)
     play.end()
     rest, code = until_closed(socket)
     assert code == 1000
     assert so_far + rest == whole(server, play.run)
+
+
+def test_streams_that_open_on_connections_that_were_cut_tell_everything(
+    server: Server, control: Platform, worker: Platform, play: Play
+) -> None:
+    play.end()
+    told = whole(server, play.run)
+    cut_off(control, worker)
+    with ThreadPoolExecutor(STREAMS) as pool:
+        sockets = [*pool.map(lambda _: server.socket(f"/graph/ws/{play.run.run}"), range(STREAMS))]
+        assert [*pool.map(until_closed, sockets)] == [(told, 1000)] * STREAMS
+
+
+def test_a_stream_that_finds_no_database_is_told_to_come_again(
+    own: Settings, play: Play, tmp_path: Path
+) -> None:
+    with between(own) as (behind, network), servers.running(behind, tmp_path) as server:
+        network.close()
+        assert until_closed(server.socket(f"/graph/ws/{play.run.run}")) == ([], 1013)
+
+
+@pytest.mark.parametrize("wrong", [RuntimeError("by a fault of ours"), TimeoutError()])
+def test_a_stream_that_breaks_does_not_pass_for_a_run_that_has_ended(wrong: Exception) -> None:
+    near, far = sockets.socketpair()
+    upgrade = {
+        "Host": "here",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+    }
+    environ = EnvironBuilder(
+        headers=[*upgrade.items()], environ_base={"werkzeug.socket": near}
+    ).get_environ()
+    with opened(Request(environ)):
+        raise wrong
+    with far:
+        frame = far.recv(65_536).partition(b"\r\n\r\n")[2]
+    assert int.from_bytes(frame[2:4], "big") == 1011
 
 
 # --- WebSocket ---------------------------------------------------------------------------------
@@ -397,8 +446,7 @@ def test_many_watch_one_run_and_see_the_same(server: Server, play: Play) -> None
         ]
         play.end()
         found = [future.result() for future in watching]
-    assert all(code == 1000 for _, code in found)
-    assert all(steps == whole(server, play.run) for steps, _ in found)
+    assert found == [(whole(server, play.run), 1000)] * STREAMS
 
 
 def test_a_cancel_closes_the_stream(server: Server, play: Play, control: Platform) -> None:

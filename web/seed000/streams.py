@@ -4,17 +4,21 @@ Each message is a step with its `seq`; `?after=` takes a stream up after one tha
 socket is closed when the run has ended. Text `ping` is answered by text `pong`.
 
 A refusal comes after the handshake, as a code that scripts can read: 4401 for a request without
-a valid credential, 4403 for one whose user may not read runs, 4404 for a run that is not there. Only when no place is left is there no
-handshake: 503, with `Retry-After`.
+a valid credential, 4403 for one whose user may not read runs, 4404 for a run that is not there,
+1013 while the database stays away. Only when no place is left is there no handshake: 503, with
+`Retry-After`. 1000 says that the run has ended, and nothing else does.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, Response, request
 
 from engine.core.problem import Problem
-from engine.errors import Forbidden, Invalid, NotFound
+from engine.errors import Forbidden, Invalid, NotFound, Unavailable
 from engine.runs import views
+from engine.store import session
 from engine.store.ids import RunId
 from web import body, lines, permissions, principal, rendering, site, streams, websocket
 from web.errors import Unauthenticated
@@ -24,6 +28,8 @@ from web.site import Site
 from web.websocket import Connection
 
 PERMISSION = "run:read"
+#: How long a stream that opens waits for the database; one that is open waits on.
+PATIENCE_SECONDS = 3.0
 
 routes = Blueprint("graph-stream", __name__, url_prefix="/graph")
 
@@ -35,16 +41,14 @@ def stream(run_id: str) -> Response:
     here = site.current()
     after = _after()
     with here.places.taken(), websocket.opened(request) as connection:
-        _serve(here, connection, run_id, after)
+        _serve(connection, run_id, after)
     return websocket.Handled(request.environ)
 
 
-def _serve(here: Site, connection: Connection, run_id: str, after: int) -> None:
+def _serve(connection: Connection, run_id: str, after: int) -> None:
     try:
-        principal.admit(request, PERMISSION)
-        here = site.current()
-        run = running.named(run_id)
-        views.status(here.platform, run)
+        run = session.insist(partial(_admitted, run_id), seconds=PATIENCE_SECONDS)
+        _tell(site.current(), connection, run, after)
     except Unauthenticated as error:
         connection.close(websocket.UNAUTHENTICATED, error.message)
     except Forbidden as error:
@@ -52,17 +56,16 @@ def _serve(here: Site, connection: Connection, run_id: str, after: int) -> None:
         connection.close(websocket.FORBIDDEN, error.message)
     except NotFound as error:
         connection.close(websocket.NOT_FOUND, error.message)
-    else:
-        _follow(here, connection, run, after)
+    except Unavailable:
+        connection.close(websocket.TRY_AGAIN, "the database is away; connect again later")
 
 
-def _follow(here: Site, connection: Connection, run: RunId, after: int) -> None:
-    try:
-        _tell(here, connection, run, after)
-    except Unauthenticated as error:
-        connection.close(websocket.UNAUTHENTICATED, error.message)
-    except Forbidden as error:
-        connection.close(websocket.FORBIDDEN, error.message)
+def _admitted(run_id: str) -> RunId:
+    """The run that is asked for, if whoever asks may read it."""
+    principal.admit(request, PERMISSION)
+    run = running.named(run_id)
+    views.status(site.current().platform, run)
+    return run
 
 
 def _tell(here: Site, connection: Connection, run: RunId, after: int) -> None:
