@@ -45,7 +45,7 @@ def test_each_route_withstands_some_of_what_is_hostile(here: World) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_route_withstands_all_that_is_hostile(here: World, part: int) -> None:
     found = Siege()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from flask import Flask
 from sqlalchemy import Engine
@@ -104,13 +105,27 @@ class World:
             schema = spec["components"]["schemas"][place.rpartition("/")[2]]
         return [*schema.get("properties", ())]
 
+    def refuses(self, operation: Operation) -> bool:
+        """Whether it is described as one that never does what it is asked."""
+        path, spec = operation.where[1], self.described.spec
+        told = spec["paths"][path][operation.method.lower()]["responses"]
+        return not any(status.startswith("2") for status in told)
+
     def _restore(self) -> None:
         """A user who is no longer one, is one again."""
         self.api.send("PATCH", "/api/v1/users/target", json={"active": True})
 
+    def _draft(self) -> None:
+        """What is being written, though somebody has published or discarded it."""
+        draft = {**platforms.LINE, "workflow": "thing"}
+        self.api.send("PUT", "/api/v1/drafts/thing", json=draft)
+
     def _special(self, operation: Operation) -> Mapping[str, str]:
         match operation.endpoint:
-            case "events.events" | "runs.wait":
+            case "drafts.show":
+                self._draft()
+                return {}
+            case "events.events" | "runs.wait" | "recordings.export":
                 return self.ended
             case "waits.answer" | "waits.list_answers":
                 return {"run_id": self.things["asking"], "key": "w#1"}
@@ -146,6 +161,13 @@ class World:
             case ["users", _]:
                 self._restore()
                 return {}
+            case ["drafts", _]:
+                self._draft()
+                return {}
+            case ["workflows", "retire"]:
+                unused = f"unused-{uuid4().hex}"
+                platforms.publish(self.control, {**platforms.LINE, "workflow": unused})
+                return {"name": unused}
             case ["secrets" | "capabilities", _]:
                 belongings.put(self.api)
                 return {}
@@ -185,4 +207,6 @@ def _called(operation: Operation, things: Mapping[str, str]) -> dict[str, str]:
         return {"key": things["api_key"]}
     if "<int:version>" in operation.rule.rule:
         return {"version": "1"}
+    if operation.endpoint == "agents.version":
+        return {"version": "1.0"}
     return {}

@@ -205,6 +205,22 @@ def test_half_a_request_holds_up_nobody_for_long(server: Server) -> None:
         assert time.monotonic() - began < 4 * connection.RECEIVE_SECONDS
 
 
+def test_a_body_that_is_cut_off_is_not_taken_for_the_whole(
+    server: Server, control: Platform
+) -> None:
+    """A draft may be any text: nothing of it says that there should be more."""
+    key = access.create_key(control.database, access.LOCAL)
+    place = "/api/v1/drafts/line"
+    head = f"PUT {place} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+    sent = f"{head}Content-Type: application/yaml\r\nContent-Length: 100\r\n\r\nworkflow: line"
+    with sockets.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(sent.encode())
+        connection.shutdown(sockets.SHUT_WR)
+        assert b" 400 " in connection.makefile("rb").readline()
+    with server.client(headers={"Authorization": f"Bearer {key}"}) as client:
+        assert client.get(place).status_code == 404
+
+
 def test_many_requests_at_once_are_all_answered(server: Server) -> None:
     answered = threading.Barrier(20)
 

@@ -120,7 +120,6 @@ def version(name: str, version: str) -> dict[str, Any]:
 
 @routes.on("PUT", "/<name>/versions/<version>", needs="definition:write")
 @routes.refuses(HTTPStatus.CONFLICT, "Always: what is published never changes")
-@routes.gives(None)
 def change(name: str, version: str) -> NoReturn:
     """Refuse to change a version, and say what to do instead."""
     here, who = site.current(), principal.current()
