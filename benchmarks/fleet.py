@@ -247,8 +247,11 @@ def measure(servers: Servers, size: Size, *, worker_turns: bool) -> Iterator[tup
 
 
 @contextmanager
-def started(servers: Servers, *, worker_turns: bool) -> Iterator[Fleet]:
-    """Processes on a database of their own for the length of a block."""
+def started(servers: Servers, *, worker_turns: bool, **given: Any) -> Iterator[Fleet]:
+    """Processes on a database of their own for the length of a block.
+
+    `given` are settings in the place of those of the configuration.
+    """
     name = f"benchmark_{secrets.token_hex(4)}"
     home = servers.folder / name
     settings = Settings(
@@ -259,7 +262,7 @@ def started(servers: Servers, *, worker_turns: bool) -> Iterator[Fleet]:
         home=home,
         libraries=LIBRARIES,
         worker_turns=worker_turns,
-        **configuration.section("celeriac.settings"),
+        **{**configuration.section("celeriac.settings"), **given},
         port=_free_port(),
     )
     servers.flush(_NUMBER)
