@@ -37,7 +37,7 @@ from rich.console import Console
 from benchmarks import fleet, machine, naps, servers
 from benchmarks.fleet import Fleet
 from benchmarks.workloads import SECONDS, Figures, quantile
-from celeriac.drill import stage
+from celeriac.drill import plan, stage
 from celeriac.drill.drill import Order, Report, drill
 from celeriac.drill.stage import Stage
 from celeriac.embedded import processes
@@ -70,11 +70,21 @@ class Size:
     sweeps: int = 40
     #: How long faults are done for, in seconds.
     faults: float = 60.0
+    #: And between two of one kind: whose message is lost again waits again.
+    apart: tuple[float, float] = (11.0, 13.0)
 
 
 WHOLE = Size()
 QUICK = Size(
-    requests=12, clients=2, firsts=3, backlog=1, active=5, waiting=(2, 20), sweeps=3, faults=8.0
+    requests=12,
+    clients=2,
+    firsts=3,
+    backlog=1,
+    active=5,
+    waiting=(2, 20),
+    sweeps=3,
+    faults=8.0,
+    apart=plan.BETWEEN,
 )
 
 
@@ -262,7 +272,12 @@ def recovery(size: Size) -> Figures:
     for kind in ("worker-kill", "broker-flush"):
         struck = _drilled(
             Order(
-                kinds=(kind,), seconds=size.faults, seed=3, lease_seconds=30.0, settle_seconds=90.0
+                kinds=(kind,),
+                seconds=size.faults,
+                seed=3,
+                lease_seconds=30.0,
+                settle_seconds=90.0,
+                between_seconds=size.apart,
             )
         )
         found[f"{kind}_s"] = struck.recovery_seconds[kind]

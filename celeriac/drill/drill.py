@@ -47,6 +47,8 @@ class Order:
     settle_seconds: float = 30.0
     #: How long a step of every third run takes; the others take no time.
     step_seconds: float = 0.4
+    #: Between two blows, at the least and at the most: how long one recovers from before the next.
+    between_seconds: tuple[float, float] = plan.BETWEEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,10 @@ def _disturb(
             done[fault.kind] += 1
 
     began = time.monotonic()
-    for fault in plan.plan(kinds, seconds=order.seconds, seed=order.seed):
+    planned = plan.plan(
+        kinds, seconds=order.seconds, seed=order.seed, between=order.between_seconds
+    )
+    for fault in planned:
         ahead = fault.at - (time.monotonic() - began)
         if ahead < -_LATE_SECONDS:
             continue

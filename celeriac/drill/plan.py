@@ -47,25 +47,30 @@ class Fault:
     draw: int
 
 
-def plan(kinds: Sequence[str], *, seconds: float, seed: int) -> tuple[Fault, ...]:
-    """The faults of a drill, in the order of their times."""
+def plan(
+    kinds: Sequence[str], *, seconds: float, seed: int, between: tuple[float, float] = BETWEEN
+) -> tuple[Fault, ...]:
+    """The faults of a drill, in the order of their times; `between`: two blows, as `BETWEEN`."""
     # A generator for each kind of fault: one more kind does not move all others.
-    found = [*_blows([k for k in BLOWS if k in kinds], seconds, random.Random(f"{seed} blows"))]  # noqa: S311  # no secret
+    blows = random.Random(f"{seed} blows")  # noqa: S311  # no secret
+    found = [*_blows([kind for kind in BLOWS if kind in kinds], seconds, blows, between)]
     for kind in PRICKS:
         if kind in kinds:
             found += _pricks(kind, seconds, random.Random(f"{seed} {kind}"))  # noqa: S311
     return tuple(sorted(found))
 
 
-def _blows(kinds: Sequence[str], seconds: float, rng: random.Random) -> Iterator[Fault]:
+def _blows(
+    kinds: Sequence[str], seconds: float, rng: random.Random, between: tuple[float, float]
+) -> Iterator[Fault]:
     """Every kind in turn, in an order that is drawn anew each time round."""
-    at = rng.uniform(0, BETWEEN[0])
+    at = rng.uniform(0, between[0])
     turn: list[str] = []
     while kinds and at < seconds:
         if not turn:
             turn = rng.sample(kinds, len(kinds))
         yield Fault(round(at, 3), turn.pop(), rng.getrandbits(32))
-        at += rng.uniform(*BETWEEN)
+        at += rng.uniform(*between)
 
 
 def _pricks(kind: str, seconds: float, rng: random.Random) -> Iterator[Fault]:
