@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine import documents
-from engine.core import values
+from engine.core import expressions, values
 from engine.core.document import vocabulary as words
 from engine.core.problem import Problem
 from engine.core.section import below, named, short, suggestion
@@ -49,6 +49,9 @@ TAG = r"^[^\x00-\x1f\x7f,]{1,64}$"
 
 #: What is given by position to code that has no name for it; no name of an argument is like it.
 _REST = "*"
+#: What may be read of a call that is undone, and what undoes it is given where nothing is said.
+_UNDONE = ("arguments", "result")
+_AS_THEY_ARE: Mapping[str, Json] = {name: f"${name}" for name in _UNDONE}
 #: What code asks for by this name is the run's, not the caller's.
 _GIVEN = "context"
 _CENTS = Decimal("0.000000001")
@@ -62,6 +65,33 @@ _TYPES = {
     "dict": "object",
     "None": "null",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo:
+    """What undoes a call of a tool: a call of another one."""
+
+    #: Its name, with its version if one is fixed.
+    tool: str
+    #: Its arguments by name, in which `$arguments` and `$result` are those of the call that is undone. None:
+    #: it is given these two.
+    given: Mapping[str, Json] | None = None
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Undo:
+        """It from what `told` gave."""
+        return cls(tool=told["tool"], given=told["with"])
+
+    def told(self) -> dict[str, Json]:
+        """It as JSON."""
+        return {"tool": self.tool, "with": None if self.given is None else dict(self.given)}
+
+    def arguments(self, scope: Mapping[str, Json]) -> dict[str, Json]:
+        """The arguments of the call that undoes one. Raises `EvaluationError` and `TooLarge`."""
+        given = dict(_AS_THEY_ARE if self.given is None else self.given)
+        found = expressions.template(given).evaluate(scope)
+        assert isinstance(found, dict)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +113,8 @@ class Terms:
     #: A person is asked before each call.
     requires_approval: bool = False
     category: str | None = None
+    #: What undoes a call, should somebody choose that (`engine.runs.effects`).
+    undo: Undo | None = None
 
     @property
     def guarded(self) -> bool:
@@ -117,6 +149,7 @@ class Terms:
             "rate_per_hour": self.rate_per_hour,
             "requires_approval": self.requires_approval,
             "category": self.category,
+            "undo": None if self.undo is None else self.undo.told(),
         }
 
 
@@ -158,6 +191,7 @@ def terms(given: Mapping[str, Any], *, path: str = "") -> Terms:
     reader.known(
         *("parameters", "required_permissions", "cost_estimate_usd", "tokens_estimate"),
         *("timeout_seconds", "rate_per_minute", "rate_per_hour", "requires_approval", "category"),
+        "undo",
     )
     schema = None
     if given.get("parameters") is not None:
@@ -174,6 +208,7 @@ def terms(given: Mapping[str, Any], *, path: str = "") -> Terms:
         rate_per_hour=reader.whole("rate_per_hour", 1, MAX_RATE),
         requires_approval=reader.flag("requires_approval"),
         category=reader.one_of("category", CATEGORIES),
+        undo=reader.undo("undo"),
     )
     if problems:
         raise Invalid(problems, "the terms of the tool are not valid")
@@ -289,6 +324,8 @@ def guarded(terms: Terms, newest: Terms) -> Terms:
         tokens_estimate=max(terms.tokens_estimate, newest.tokens_estimate),
         rate_per_minute=fewer(terms.rate_per_minute, newest.rate_per_minute),
         rate_per_hour=fewer(terms.rate_per_hour, newest.rate_per_hour),
+        # Who learns later how a call is undone can undo those that there were.
+        undo=newest.undo or terms.undo,
     )
 
 
@@ -469,6 +506,46 @@ class _Reader:
             self._fail(name, f"{_seen(value)} stands here", remedy)
             return None
         return None if value is None else str(value)
+
+    def undo(self, name: str) -> Undo | None:
+        """A tool's name, or `{tool, with}`."""
+        value = self._given.get(name)
+        if value is None:
+            return None
+        told = value if isinstance(value, Mapping) else {"tool": value}
+        for key in told:
+            if key not in ("tool", "with"):
+                self._fail(f"{name}.{key}", f"there is no field `{key}`", "it may have tool, with")
+                return None
+        if not isinstance(told.get("tool"), str) or not words.matches(
+            words.REFERENCE, told["tool"]
+        ):
+            place = f"{name}.tool" if isinstance(value, Mapping) else name
+            self._fail(place, f"{_seen(told.get('tool'))} stands here", "write the name of a tool")
+            return None
+        given = told.get("with")
+        if given is not None and not self._reads_a_call(f"{name}.with", given):
+            return None
+        return Undo(tool=told["tool"], given=given)
+
+    def _reads_a_call(self, name: str, given: object) -> bool:
+        """Whether arguments for what undoes a call can be worked out from that call."""
+        if not isinstance(given, Mapping):
+            self._fail(name, f"{_seen(given)} stands here", "write arguments by name")
+            return False
+        if found := tuple(values.problems(dict(given), path=below(self._path, name))):
+            self._problems += found
+            return False
+        try:
+            template = expressions.template(dict(given))
+        except expressions.TemplateError as error:
+            for one in error.problems:
+                self._fail(below(name, one.path), one.message, one.remedy)
+            return False
+        for unknown in sorted(template.names - {*_UNDONE}):
+            self._fail(name, f"${unknown} is nothing of a call", "read $arguments and $result")
+            return False
+        return True
 
     def _fail(self, name: str, message: str, remedy: str) -> None:
         self._problems.append(Problem(path=below(self._path, name), message=message, remedy=remedy))

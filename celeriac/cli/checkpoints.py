@@ -22,8 +22,9 @@ _CHOICES = click.option(
     "chosen",
     metavar="CALL|CLASS=CHOICE",
     multiple=True,
-    help="What becomes of calls that were made since: reuse, skip or execute. Of one (pay#1.1), or of a"
-    " class (at_most_once, compensable, …). What must be chosen is asked for.",
+    help="What becomes of calls that were made since: reuse, skip, execute or compensate (undone first, see"
+    " `celeriac undo`; of a run that has ended). Of one (pay#1.1), or of a class (at_most_once, compensable, …)."
+    " What must be chosen is asked for.",
 )
 
 
@@ -241,13 +242,9 @@ def _choices(found: Sequence[Effect], typed: Sequence[str], *, as_json: bool) ->
     _plan(undecided, as_json=False)
     for one in dict.fromkeys(one.effect for one in undecided):
         mine = [each for each in undecided if each.effect == one]
-        # What is known to have happened can be served again; what starts anew makes its own calls.
-        ours = not any(each.anew for each in mine)
-        known = all(each.happened == "yes" for each in mine)
-        ways = {"reuse": known and ours, "skip": ours, "execute": True}
+        ways = [way for way in mine[0].choices if all(way in each.choices for each in mine)]
         choices[one] = click.prompt(
-            f"What becomes of calls that are {one}?",
-            type=click.Choice([way for way, fits in ways.items() if fits]),
+            f"What becomes of calls that are {one}?", type=click.Choice(ways)
         )
     return choices
 

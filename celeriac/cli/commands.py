@@ -54,6 +54,9 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "rollback": Entry(
             "checkpoints", "Let a run go on from an earlier place of its own: nothing is deleted."
         ),
+        "undo": Entry(
+            "undoing", "Start a run that undoes what calls of a run have done which has ended."
+        ),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
         "cancel": Entry("acts", "Stop a run, or every run of a filter."),
         "terminate": Entry(

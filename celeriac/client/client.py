@@ -44,6 +44,7 @@ from celeriac.client.records import (
     SentEvent,
     Step,
     Tool,
+    Undoable,
     Usage,
     User,
     Version,
@@ -1151,15 +1152,17 @@ class Client:
 
         What was settled there is not done again, what was live begins anew; the other run stays as
         it is. `choices` say what becomes of calls that were made since, by call (`STEP.ORDINAL`) or effect
-        class: `reuse`, `skip` or `execute`. Raises `Conflict` where no run can go on from there, and where
-        a choice is missing.
+        class: `reuse`, `skip` or `execute`; or `compensate`, which undoes them first (`undo`), waits for the end
+        of that, and goes on only if all is undone. Raises `Conflict` where no run can go on from there, and
+        where a choice is missing.
         """
+        left = self._undone_first(run, seq, choices)
         accepted = self._wire.post(
             f"{_place(run)}/checkpoints/{seq}/fork",
             {
                 "variables": _sendable(dict(variables or {}), "variables"),
                 "removed": [*removed],
-                "choices": dict(choices or {}),
+                "choices": left,
             },
             idempotency_key=idempotency_key or str(uuid4()),
         )
@@ -1182,13 +1185,14 @@ class Client:
         """
         edits = _sendable(dict(variables or {}), "variables")
         told = None if given is None else _sendable(dict(given), "given")
+        left = self._undone_first(run, step, choices)
         accepted = self._wire.post(
             f"{_place(run)}/steps/{_quoted(step)}/restart",
             {
                 "variables": edits,
                 "removed": [*removed],
                 "given": told,
-                "choices": dict(choices or {}),
+                "choices": left,
             },
             idempotency_key=idempotency_key or str(uuid4()),
         )
@@ -1225,6 +1229,62 @@ class Client:
         below = f"checkpoints/{place}" if isinstance(place, int) else f"steps/{_quoted(place)}"
         found = self._wire.get(f"{_place(run)}/{below}/effects")
         return tuple(records.read(Effect, each) for each in found["items"])
+
+    def undoable(self, run: str) -> tuple[Undoable, ...]:
+        """How calls of a run that has ended would be undone, and why not. Nothing is carried out.
+
+        Raises `Conflict` where nothing of the run can be undone.
+        """
+        found = self._wire.get(f"{_place(run)}/undo")
+        return tuple(records.read(Undoable, each) for each in found["items"])
+
+    def undo(
+        self,
+        run: str,
+        calls: Sequence[str] = ("compensable",),
+        *,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run that undoes what calls of one have done that has ended: the last ones first.
+
+        `calls` are names (`STEP.ORDINAL`), or `compensable` for all that are left. Raises `Invalid` for names of
+        no call, and `Conflict` with every one that cannot be undone: then none is.
+        """
+        accepted = self._wire.post(
+            f"{_place(run)}/undo",
+            {"calls": [*calls], "reason": reason},
+            idempotency_key=idempotency_key or str(uuid4()),
+        )
+        return self.run(accepted["run_id"])
+
+    def _undone_first(
+        self, run: str, place: int | str, choices: Mapping[str, str] | None
+    ) -> dict[str, str]:
+        """The choices that are left when what is to be undone first is.
+
+        Doing it again goes on where it was left: what is undone is no question any more, and what somebody is
+        undoing already is waited for.
+        """
+        given = dict(choices or {})
+        wanted = {name for name, choice in given.items() if choice == "compensate"}
+        if not wanted:
+            return given
+        meant = [
+            one
+            for one in self.effects(run, place)
+            if one.later
+            and one.happened not in ("no", "undone")
+            and (one.name in wanted or (one.effect in wanted and one.name not in given))
+        ]
+        for by in dict.fromkeys(one.undone_by for one in meant if one.happened == "undoing"):
+            self.wait(str(by))
+        if asked := [one.name for one in meant if one.happened != "undoing"]:
+            self.wait(self.undo(run, asked).id)
+        # Whatever is not undone by now is refused with what to do.
+        left = {name: choice for name, choice in given.items() if name not in wanted}
+        stands = {one.name for one in self.effects(run, place) if one.happened != "undone"}
+        return left | {one.name: "compensate" for one in meant if one.name in stands}
 
     # ------------------------------------------------------------------------------------------
 

@@ -322,6 +322,8 @@ class Tool(Function):
     rate_per_hour: int | None
     requires_approval: bool
     category: str | None
+    #: What undoes a call: `{tool, with}`.
+    undo: Mapping[str, Any] | None
     #: `active, deprecated, disabled, maintenance`.
     status: str
     tags: tuple[str, ...]
@@ -608,6 +610,34 @@ class Call:
     reason: str | None
     message: str | None
     value: Any
+    #: What has become of undoing it, and in which run: `undone`, `undoing`, `unknown`, or `stands`.
+    undone: str | None = None
+    undone_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undoable:
+    """A call of a run that has ended, and how it would be undone, or why it cannot be."""
+
+    #: By which it is asked for.
+    name: str
+    run: str
+    step: str
+    ordinal: int
+    tool: str
+    version: int
+    effect: str
+    #: Whether it was made: `yes`, `no`, `unknown`; `served`: another one was, and its result was given again.
+    happened: str
+    #: As of `Call`, with the run.
+    undone: str | None
+    by: str | None
+    #: The tool that undoes it, and its arguments.
+    undo: str | None
+    arguments: Mapping[str, Any] | None
+    #: Why it cannot be undone, and what to do; None: it can be.
+    why: str | None
+    remedy: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -696,14 +726,18 @@ class Effect:
     version: int
     #: `pure`, `idempotent`, `at_most_once`, `compensable`.
     effect: str
-    #: Whether it was made: `yes`, `no`, `unknown`.
+    #: Whether it was made: `yes`, `no`, `unknown`; `undone`, or `undoing` while a run is at that.
     happened: str
     #: `served`, `asked`, `repeated`, `undecided`.
     becomes: str
     #: It was made after the place: what becomes of it can be chosen.
     later: bool
-    #: It is of a run within, which is started anew: it can only be executed.
+    #: It is of a run within, which is started anew and makes its own calls.
     anew: bool
+    #: What can be chosen for it.
+    choices: tuple[str, ...] = ()
+    #: The run that undoes it, or was to.
+    undone_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

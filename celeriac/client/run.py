@@ -20,6 +20,7 @@ from celeriac.client.records import (
     Result,
     SentEvent,
     Step,
+    Undoable,
     Wait,
     WentBack,
 )
@@ -173,6 +174,14 @@ class Run:
     ) -> Run:
         """A new run that goes on from a line of this one, as `Client.fork`."""
         return self.client.fork(self.id, seq, variables, choices=choices)
+
+    def undoable(self) -> tuple[Undoable, ...]:
+        """How its calls would be undone, as `Client.undoable`."""
+        return self.client.undoable(self.id)
+
+    def undo(self, calls: Sequence[str] = ("compensable",), *, reason: str = "") -> Run:
+        """A run that undoes its calls, as `Client.undo`."""
+        return self.client.undo(self.id, calls, reason=reason)
 
     def roll_back(
         self,

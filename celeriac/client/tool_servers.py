@@ -31,7 +31,7 @@ _NODE = "tools"
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.-]")
 _TERMS = (
     *("required_permissions", "cost_estimate_usd", "tokens_estimate", "timeout_seconds"),
-    *("rate_per_minute", "rate_per_hour", "requires_approval", "category"),
+    *("rate_per_minute", "rate_per_hour", "requires_approval", "category", "undo"),
 )
 
 

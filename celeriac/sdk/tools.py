@@ -69,6 +69,9 @@ class ToolDefinition:
     #: What a call leaves in the world: `pure, idempotent, at_most_once, compensable`.
     effect: str = field(default="pure", kw_only=True)
     category: str | None = field(default=None, kw_only=True)
+    #: What undoes a call, should somebody choose that: a tool's name, or `{"tool": name, "with": {…}}`, where
+    #: `$arguments` and `$result` are those of the call. Without `with` it is given these two.
+    undo: str | Mapping[str, Any] | None = field(default=None, kw_only=True)
     status: str = field(default="active", kw_only=True)
     tags: Sequence[str] = field(default=(), kw_only=True)
 
@@ -199,7 +202,7 @@ def tool(
 
     `terms` are further fields of `ToolDefinition`: `parameters, required_permissions,
     cost_estimate_usd, tokens_estimate, timeout_seconds, rate_per_minute, rate_per_hour, effect,
-    requires_approval, category, status, tags`.
+    requires_approval, category, undo, status, tags`.
     """
 
     def register(function: F) -> F:

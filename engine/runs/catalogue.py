@@ -146,15 +146,24 @@ def add_version(
 ) -> Function:
     """The version of a function that is as given: the newest if it is, else one more.
 
-    `salt` stands for whatever makes it different although it looks the same.
+    `salt` stands for whatever makes it different although it looks the same. Raises `Invalid` for what says
+    how its calls are undone and is not `compensable`.
     """
+    if new.terms.undo is not None and new.effect != "compensable":
+        problem = Problem(
+            path="undo",
+            message=f"calls of what is {new.effect} are not undone",
+            remedy="register it as compensable, or leave this out",
+        )
+        raise Invalid([problem], f"the tool {new.name} cannot be registered")
     told: list[Json] = [new.source, new.library, new.description, dict(new.parameters)]
     told += [new.effect, salt]
     if new.service is not None:
         told.append(dict(new.service))
     if new.terms != USUAL:
         # Only then, so that what was registered before tools had terms is the same version still.
-        told.append(new.terms.told())
+        terms = new.terms.told()
+        told.append({name: terms[name] for name in terms if name != "undo" or terms[name]})
     new = replace(new, checksum=digest(told))
     _check_sort(connection, tenant, new)
     while True:

@@ -90,6 +90,19 @@ def of_run(
     return None if pinned is None else _version(connection, step.tenant, namespace, name, pinned)
 
 
+def tool(connection: Connection, tenant: str, name: str, version: int) -> Definition | None:
+    """A version of a tool, as it may be called now; None when there is none."""
+    return _version(connection, tenant, "tool", name, version)
+
+
+def newest(connection: Connection, tenant: str, named: str) -> Definition | None:
+    """A tool by `name`, in its newest version, or `name@version`, as it may be called now."""
+    name, _, fixed = named.partition("@")
+    _, version = functions.standing(connection, tenant, name)
+    number = int(fixed) if fixed else version
+    return None if not number else tool(connection, tenant, name, number)
+
+
 def _is_judged(connection: Connection, step: StepId) -> bool:
     """Whether policies look at the calls of a run."""
     number = runs.glance(connection, step.run_id).governance

@@ -12,6 +12,8 @@ only be executed, for nobody knows which of the new runs stands for which.
   tool, version and arguments. Nothing is charged for it.
 - `skip`: the same call is not made, and gives null.
 - `execute`: it is made again, and asked about like any other.
+- `compensate`: it is to be undone first, which is an act of its own (`compensations`). Nobody goes on with this
+  choice: who makes it is told what to ask for. What is undone is no question any more: it did not happen.
 
 A choice is for one call, and is taken when the run first makes the same one. A run that takes another way,
 or calls with other arguments, makes its calls like any other run. Who goes on once more from between a call
@@ -21,24 +23,29 @@ and its choice keeps that choice (`engine.store.choices`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from engine import tools
 from engine.core import messages as msg
+from engine.core import transitions
 from engine.core.problem import Problem
-from engine.errors import Invalid, Undecided
+from engine.errors import Blocked, Conflict, Invalid, Undecided
 from engine.platform import Platform
-from engine.runs import origins
+from engine.runs import compensations, definitions, origins
 from engine.runs.origins import Origin
-from engine.store import calls, reads
+from engine.store import calls, reads, runs, undone
 from engine.store.ids import RunId
 
 CHOICES = ("reuse", "skip", "execute")
+#: What is done first, and by itself.
+COMPENSATE = "compensate"
 #: Effect classes of which a call may be repeated.
 _REPEATABLE = frozenset({"pure", "idempotent"})
+#: Of what was made, in these cases, nothing is there any more.
+_GONE = frozenset({"no", "undone"})
 
 #: By `step.ordinal` or by effect class.
 Choices = Mapping[str, str]
@@ -57,7 +64,8 @@ class Effect:
     version: int
     #: `pure`, `idempotent`, `at_most_once`, `compensable`.
     effect: str
-    #: Whether it was made: `yes`, `no`, `unknown`. Of one that began by then, as it was known then.
+    #: Whether it was made: `yes`, `no`, `unknown`; `undone`, or `undoing` while a run is at that. Of one that
+    #: began by then, as it was known then.
     happened: str
     #: As long as nothing is chosen. `served`: its result is given again; `asked`: people are asked whether
     #: it happened; `repeated`: it is made again if the run comes to it; `undecided`: somebody must choose.
@@ -66,6 +74,10 @@ class Effect:
     later: bool
     #: It is of a run within, which is started anew.
     anew: bool
+    #: What can be chosen for it.
+    choices: tuple[str, ...] = ()
+    #: The run that undoes it, or was to.
+    undone_by: str | None = None
 
 
 def at(
@@ -93,10 +105,50 @@ def _found(
     own = calls.fates(connection, origin.run, live, origin.line.at)
     others = [] if besides is None else [besides]
     inner = calls.within(connection, origin.run, live, origin.line.at, besides=others)
-    return (
+    effects = (
         *(_effect(row, meant, anew=False) for row in own),
         *(_effect(row, meant, anew=True) for row in inner),
     )
+    able = _undoable(connection, origin.run, effects)
+    return tuple(
+        replace(one, choices=_ways(one, undoable=(one.tool, one.version) in able))
+        for one in effects
+    )
+
+
+def _undoable(
+    connection: Connection, run: RunId, effects: Sequence[Effect]
+) -> set[tuple[str, int]]:
+    """The tools, with their versions, whose calls can be undone first: of a run that has ended."""
+    used = {
+        (one.tool, one.version)
+        for one in effects
+        if one.later and one.happened == "yes" and one.effect not in _REPEATABLE
+    }
+    root = RunId(run.tenant, runs.glance(connection, run).root) if used else run
+    if not used or not all(
+        row.status in transitions.TERMINAL for row in undone.tree(connection, root)
+    ):
+        return set()
+    return {
+        each
+        for each in used
+        if compensations.names_one(definitions.tool(connection, run.tenant, *each))
+    }
+
+
+def _ways(one: Effect, *, undoable: bool) -> tuple[str, ...]:
+    """What can be chosen for a call."""
+    if not one.later or one.happened in ("undone", "undoing"):
+        return ()
+    known = one.happened == "yes"
+    ways = {
+        "reuse": known and not one.anew,
+        "skip": not one.anew,
+        "execute": True,
+        COMPENSATE: known and undoable and one.effect not in _REPEATABLE,
+    }
+    return tuple(way for way, fits in ways.items() if fits)
 
 
 def settled(
@@ -105,8 +157,9 @@ def settled(
     """What is chosen for later calls of runs that go on together, as an event of each tells it.
 
     Calls of the last of them, the innermost, have their own names; those of the others `RUN/STEP.ORDINAL`.
-    Raises `Invalid` with every choice that fits no call, or not that one, and `Undecided` with every call
-    for which one is missing.
+    Raises `Invalid` with every choice that fits no call, or not that one, `Undecided` with every call for
+    which one is missing, `Blocked` with every call that is to be undone first, and `Conflict` while one is
+    being undone.
     """
     meant = places[-1].run
     inside = [*(place.run.run for place in places[1:]), None]
@@ -115,10 +168,19 @@ def settled(
         for place, besides in zip(places, inside, strict=True)
     ]
     effects = {name: one for each in later for name, one in each.items()}
+    if under_way := [one for one in effects.values() if one.happened == "undoing"]:
+        raise Conflict(
+            f"the call {under_way[0].name} is being undone by run {under_way[0].undone_by}: wait for the end of that, "
+            "and go on then"
+        )
     known = effects.keys() | {*tools.EFFECTS}
     picked = {name: _choice(name, one, choices) for name, one in effects.items()}
     problems = [
-        *(_wrong(name, choice) for name, choice in choices.items() if choice not in CHOICES),
+        *(
+            _wrong(name, choice)
+            for name, choice in choices.items()
+            if choice not in (*CHOICES, COMPENSATE)
+        ),
         *(_unknown(name) for name in choices if name not in known),
         *(
             _no_result(name, one)
@@ -133,6 +195,10 @@ def settled(
     ]
     if problems:
         raise Invalid(problems, "the choices do not fit the calls")
+    if first := [
+        _first(name, one, meant) for name, one in effects.items() if picked[name] == COMPENSATE
+    ]:
+        raise Blocked(first, "these calls are to be undone first; then nothing is asked about them")
     if missing := [
         _undecided(name, one)
         for name, one in effects.items()
@@ -154,7 +220,7 @@ def _effect(row: Row[Any], meant: RunId, *, anew: bool) -> Effect:
     if not row.later:
         becomes = "served" if row.ended else "repeated" if repeatable else "asked"
     else:
-        becomes = "repeated" if repeatable or row.happened == "no" else "undecided"
+        becomes = "repeated" if repeatable or row.happened in _GONE else "undecided"
     name = f"{row.step}.{row.ordinal}"
     return Effect(
         name=name if row.run == meant.run else f"{row.run}/{name}",
@@ -168,21 +234,25 @@ def _effect(row: Row[Any], meant: RunId, *, anew: bool) -> Effect:
         becomes=becomes,
         later=row.later,
         anew=anew,
+        undone_by=row.undone_by,
     )
 
 
 def _choice(name: str, one: Effect, choices: Choices) -> str | None:
     """What is chosen for a call: by its name, else for its class if it was made, as far as is known."""
     if name in choices:
-        return choices[name]
-    return choices.get(one.effect) if one.happened != "no" else None
+        chosen: str | None = choices[name]
+    else:
+        chosen = choices.get(one.effect) if one.happened not in _GONE else None
+    # What is undone, or was never made, is as it was asked for.
+    return None if chosen == COMPENSATE and one.happened in _GONE else chosen
 
 
 def _wrong(name: str, choice: str) -> Problem:
     return Problem(
         path=f"choices.{name}",
         message=f"{choice!r} is no choice",
-        remedy=f"one of {', '.join(CHOICES)}",
+        remedy=f"one of {', '.join((*CHOICES, COMPENSATE))}",
     )
 
 
@@ -210,11 +280,28 @@ def _no_result(name: str, one: Effect) -> Problem:
     )
 
 
+def _first(name: str, one: Effect, meant: RunId) -> Problem:
+    """How a call is undone before anybody goes on, or why it cannot be."""
+    place = f"choices.{name}"
+    others = ", ".join(one.choices)
+    if COMPENSATE in one.choices:
+        return Problem(
+            path=place,
+            message=f"the call of {one.tool} is not undone yet",
+            remedy=f"celeriac undo {meant.run} {name}, and wait for the end of that run",
+        )
+    return Problem(
+        path=place,
+        message=f"the call of {one.tool} cannot be undone first: it is not known to have happened, its tool "
+        "names no `undo`, or a run around it has not ended",
+        remedy=f"choose {others}; or end the run, undo the call (celeriac undo {meant.run} {name}), and fork it",
+    )
+
+
 def _undecided(name: str, one: Effect) -> Problem:
     happened = "has happened" if one.happened == "yes" else "may have happened"
-    ways = ("execute",) if one.anew else CHOICES
     return Problem(
         path=f"choices.{name}",
         message=f"the call of {one.tool} ({one.effect}) {happened}",
-        remedy=f"choose {', '.join(ways)}, for it or for {one.effect}",
+        remedy=f"choose {', '.join(one.choices)}, for it or for {one.effect}",
     )

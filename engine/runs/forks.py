@@ -74,10 +74,12 @@ def fork(
                     known = idempotency.claim(connection, idempotency_key, said, new)
                     if known is not None:
                         return _replayed(run.tenant, known, said)
+                inner_runs = [RunId(run.tenant, place.run) for place in within]
+                origins.hold(connection, run, *inner_runs)
                 origin = origins.of(connection, run, seq)
                 inside = [
-                    origins.of(connection, RunId(run.tenant, place.run), place.seq)
-                    for place in within
+                    origins.of(connection, one, place.seq)
+                    for one, place in zip(inner_runs, within, strict=True)
                 ]
                 chosen, *deeper = effects.settled(connection, [origin, *inside], choices or {})
                 edited = origins.edited([origin, *inside][-1], edits, kept)

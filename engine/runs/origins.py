@@ -10,17 +10,18 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from engine import documents, waiting
-from engine.core import forking
+from engine.core import forking, rollback
 from engine.core.graph import Graph
 from engine.core.overflow import Overflow
 from engine.core.problem import Problem
+from engine.core.rollback import Rollback
 from engine.core.state import State, Within
 from engine.core.values import Json
 from engine.errors import Conflict, Invalid, NotFound, OutOfReach
 from engine.runs import graphs, large, submission, views
 from engine.runs.graphs import Under
 from engine.sessions import graph as sessions
-from engine.store import history, payloads, reads, shreds
+from engine.store import calls, history, payloads, reads, shreds, undone
 from engine.store.ids import RunId
 
 
@@ -57,6 +58,14 @@ class Origin:
     inner: Mapping[str, Any]
 
 
+def hold(connection: Connection, *held: RunId) -> None:
+    """Let nothing be undone, until the transaction is over, on which places of runs rest. Raises `NotFound`."""
+    for run in held:
+        if reads.status(connection, run) is None:
+            raise NotFound(f"Run not found: {run.run}")
+    undone.rest(connection, held)
+
+
 def of(connection: Connection, run: RunId, seq: int) -> Origin:
     """A place that a run can go on from. Raises `NotFound` and `Conflict`."""
     head = reads.run(connection, run)
@@ -66,6 +75,10 @@ def of(connection: Connection, run: RunId, seq: int) -> Origin:
         raise NotFound(f"run {run.run} has lines 1 to {head.seq}, no line {seq}")
     if head.workflow == sessions.NAME:
         raise Conflict("a session is set back to its own checkpoints; no run can go on from it")
+    if head.workflow == undone.WORKFLOW:
+        raise Conflict(
+            f"run {run.run} undoes what others have done, and is not gone on from: ask anew for what it has left"
+        )
     if head.imported is not None:
         raise Conflict(
             f"run {run.run} was recorded elsewhere and is read-only: go on from it where it was run"
@@ -76,6 +89,7 @@ def of(connection: Connection, run: RunId, seq: int) -> Origin:
     if why := forking.obstacle(state):
         raise Conflict(f"no run can go on from line {seq} of run {run.run}: {why}")
     (line,) = history.read(connection, run, after=seq - 1, upto=seq)
+    _check_undone(connection, run, line, state)
     under = graphs.under(connection, run, seq, version=head.version_id, pins=head.pins)
     first = told(connection, run)
     return Origin(
@@ -89,6 +103,39 @@ def of(connection: Connection, run: RunId, seq: int) -> Origin:
         within=state.within,
         inner=first["inner"] if state.within else {},
     )
+
+
+def _check_undone(connection: Connection, run: RunId, line: Row[Any], state: State) -> None:
+    """Raise `Conflict` where a place rests on a call that is undone since, or may be."""
+    never = calls.NEVER_MADE
+    for row in undone.before(connection, run, line.at, sorted(state.steps), never=never):
+        if not row.served and not _led(connection, run.tenant, row):
+            continue
+        call = f"call {row.step}.{row.ordinal} of {row.tool}, by run {row.run}"
+        before = "go on from before that call, of its own run"
+        why = {
+            "undone": f"run {row.by} has undone since; {before}",
+            "undoing": f"run {row.by} is undoing; wait for the end of that, and {before}",
+            "unknown": f"run {row.by} may have undone, nobody knows; look whether it did, and {before}",
+        }
+        raise Conflict(f"line {line.seq} of run {run.run} rests on {call}, which {why[row.fate]}")
+
+
+def _led(connection: Connection, tenant: str, row: Row[Any]) -> bool:
+    """Whether a call led to where its run stood at a time, and the runs around that: it was not gone back over."""
+    run: str | None = row.run
+    at = row.started_at
+    while run is not None:
+        here = RunId(tenant, run)
+        gone = [one for one in reads.rollbacks(connection, here) if one.at <= row.at]
+        following = reads.line_after(connection, here, at) if gone else None
+        course = rollback.course([Rollback(seq=one.seq, to=one.body["seq"]) for one in gone])
+        if following is not None and not course.leads(following):
+            return False
+        around = reads.run(connection, here)
+        assert around is not None
+        run, at = around.parent_run, around.created_at
+    return True
 
 
 def edited(origin: Origin, edits: Edits, kept: Mapping[str, Json]) -> Edits:

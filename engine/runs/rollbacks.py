@@ -126,6 +126,7 @@ def _ask(
     reason: str,
 ) -> _Asked:
     """Leave the request in the inbox of its run."""
+    origins.hold(connection, run)
     seq = _check(connection, run, place)
     origin = origins.of(connection, run, seq)
     if origin.state.moved != states.state(runs.glance(connection, run), {}).moved:

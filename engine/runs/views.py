@@ -25,9 +25,10 @@ from engine.core.values import Inline, Json, Ref, Value, marked, plain
 from engine.errors import Damaged, NotFound, OutOfReach
 from engine.platform import Platform
 from engine.runs import graphs, large, naming
+from engine.store import calls as made
 from engine.store import checkpoints as snapshots
 from engine.store import history as lines
-from engine.store import reads, session
+from engine.store import reads, session, undone
 from engine.store.ids import RunId
 
 #: Bytes of large values that one answer shows of a run's variables.
@@ -208,6 +209,9 @@ class Call:
     reason: str | None
     message: str | None
     value: Json
+    #: What has become of undoing it, and in which run: `undone`, `undoing`, `unknown`, or `stands`.
+    undone: str | None = None
+    undone_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,6 +398,13 @@ def calls(platform: Platform, run: RunId, key: str | None = None) -> tuple[Call,
     with _reading(platform) as connection:
         _known(connection, run)
         rows = reads.calls(connection, run, key)
+        told = {
+            (row.step, row.ordinal): row
+            for row in undone.of(connection, run, never=made.NEVER_MADE)
+        }
+    # Of several attempts the newest is the one that counts.
+    newest = {(row.step, row.ordinal): row.attempt for row in rows}
+    fates = {(*call, newest[call]): row for call, row in told.items() if call in newest}
     return tuple(
         Call(
             step=row.step,
@@ -409,6 +420,10 @@ def calls(platform: Platform, run: RunId, key: str | None = None) -> tuple[Call,
             reason=row.reason,
             message=row.message,
             value=large.shown(platform, run.tenant, row.value),
+            undone=None
+            if (fate := fates.get((row.step, row.ordinal, row.attempt))) is None
+            else fate.fate,
+            undone_by=None if fate is None else fate.by,
         )
         for row in rows
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from engine.store import session
+from engine.store import session, undone
 from engine.store.ids import RunId, StepId
 from engine.store.steps import Held
 
@@ -183,8 +183,9 @@ _FATES = session.Statement(
     sql=f"""
     SELECT DISTINCT ON (c.started_at, c.step, c.ordinal) c.run_id::text AS run, c.step, c.ordinal, c.tool, c.version, c.effect,
         c.started_at > $4 AS later, x.attempt IS NOT NULL AS ended,
-        CASE WHEN x.attempt IS NULL THEN 'unknown' WHEN x.reason IS NULL THEN 'yes'
-            WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END AS happened
+        coalesce(nullif({undone.fate("c", NEVER_MADE)}, 'stands'), CASE WHEN x.attempt IS NULL THEN 'unknown'
+            WHEN x.reason IS NULL THEN 'yes' WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END) AS happened,
+        {undone.by("c")} AS undone_by
     FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
         AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
         AND (x.ended_at <= $4 OR c.started_at > $4)
@@ -208,13 +209,65 @@ _WITHIN = session.Statement(
         SELECT r.id FROM run r JOIN anew a ON r.tenant_id = $1 AND r.parent_run = a.id)
     SELECT DISTINCT ON (c.started_at, c.run_id, c.step, c.ordinal) c.run_id::text AS run, c.step, c.ordinal,
         c.tool, c.version, c.effect, true AS later, x.attempt IS NOT NULL AS ended,
-        CASE WHEN x.attempt IS NULL THEN 'unknown' WHEN x.reason IS NULL THEN 'yes' WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END AS happened
+        coalesce(nullif({undone.fate("c", NEVER_MADE)}, 'stands'), CASE WHEN x.attempt IS NULL THEN 'unknown'
+            WHEN x.reason IS NULL THEN 'yes' WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END) AS happened,
+        {undone.by("c")} AS undone_by
     FROM anew a JOIN call c ON c.tenant_id = $1 AND c.run_id = a.id
     LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
         AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
     WHERE {REAL} AND NOT EXISTS (SELECT FROM call l WHERE l.tenant_id = c.tenant_id AND l.run_id = c.run_id
         AND l.step = c.step AND l.ordinal = c.ordinal AND l.attempt > c.attempt)
     ORDER BY c.started_at, c.run_id, c.step, c.ordinal
+    """,  # noqa: S608  # our own constants
+)
+
+_OF_TREE = session.Statement(
+    name="call_of_tree",
+    types="text, text, text[], text[], text[], int[]",
+    sql=f"""
+    SELECT c.run_id::text AS run, c.step, c.ordinal, c.tool, c.version, c.effect, c.digest, c.started_at,
+        CASE WHEN NOT ({REAL}) THEN 'served' WHEN x.attempt IS NULL THEN 'unknown' WHEN x.reason IS NULL THEN 'yes'
+            WHEN x.reason = ANY($3) THEN 'no' ELSE 'unknown' END AS happened,
+        x.reason, {undone.fate("c", NEVER_MADE)} AS undone,
+        {undone.by("c")} AS by
+    FROM run t JOIN call c ON c.tenant_id = t.tenant_id AND c.run_id = t.id
+    LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
+        AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
+    WHERE t.tenant_id = $1 AND (t.id = $2::uuid OR (t.root = $2::uuid AND t.root <> t.id))
+        AND NOT EXISTS (SELECT FROM call l WHERE l.tenant_id = c.tenant_id AND l.run_id = c.run_id
+            AND l.step = c.step AND l.ordinal = c.ordinal AND l.attempt > c.attempt)
+        AND (c.effect NOT IN ('pure', 'idempotent') OR EXISTS (SELECT FROM unnest($4, $5, $6) AS n (run, step, ordinal)
+            WHERE n.run = c.run_id::text AND n.step = c.step AND n.ordinal = c.ordinal))
+    ORDER BY c.started_at, c.run_id, c.step, c.ordinal
+    """,  # noqa: S608  # our own constants
+)
+
+_MADE = session.Statement(
+    name="call_made",
+    types="text, text[], text[], int[]",
+    sql="""
+    SELECT c.run_id::text AS run, c.step, c.ordinal, c.arguments::text AS arguments, x.value::text AS value
+    FROM unnest($2, $3, $4) AS n (run, step, ordinal)
+    JOIN call c ON c.tenant_id = $1 AND c.run_id = n.run::uuid AND c.step = n.step AND c.ordinal = n.ordinal
+    JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id AND x.step = c.step
+        AND x.ordinal = c.ordinal AND x.attempt = c.attempt AND x.reason IS NULL
+    """,
+)
+
+_ORIGINAL = session.Statement(
+    name="call_original",
+    types="text, text, text, int, text, timestamptz",
+    sql=f"""
+    WITH RECURSIVE line (id) AS (
+        SELECT $2::uuid
+        UNION
+        SELECT r.forked_run FROM line l JOIN run r ON r.tenant_id = $1 AND r.id = l.id
+        WHERE r.forked_run IS NOT NULL)
+    SELECT c.run_id::text AS run, c.step, c.ordinal FROM line l
+    JOIN call c ON c.tenant_id = $1 AND c.run_id = l.id AND c.digest = $5 AND c.started_at = coalesce(
+        (SELECT k.made_at FROM chosen_call k WHERE k.tenant_id = $1 AND k.run_id = $2::uuid
+            AND k.taken_step = $3 AND k.taken_ordinal = $4 LIMIT 1), $6)
+    WHERE {REAL} LIMIT 1
     """,  # noqa: S608  # our own constants
 )
 
@@ -336,6 +389,43 @@ def within(
     return session.run(
         connection, _WITHIN, run.tenant, run.run, list(steps), after, never, list(besides)
     )
+
+
+def of_tree(
+    connection: Connection, root: RunId, named: Sequence[tuple[str, str, int]] = ()
+) -> Sequence[Row[Any]]:
+    """The calls of a run, and of all within it, that may not be repeated, and others that are named.
+
+    Each as it was made last: `happened` is `served` where another call was, and it was given its result.
+    """
+    return session.run(
+        connection,
+        _OF_TREE,
+        *(root.tenant, root.run, sorted(NEVER_MADE)),
+        [run for run, _, _ in named],
+        [step for _, step, _ in named],
+        [ordinal for _, _, ordinal in named],
+    )
+
+
+def made(
+    connection: Connection, tenant: str, named: Sequence[tuple[str, str, int]]
+) -> Sequence[Row[Any]]:
+    """Calls that have given a result, by run, step and ordinal: arguments and result as they are kept."""
+    return session.run(
+        connection,
+        _MADE,
+        tenant,
+        [run for run, _, _ in named],
+        [step for _, step, _ in named],
+        [ordinal for _, _, ordinal in named],
+    )
+
+
+def original(connection: Connection, tenant: str, call: Row[Any]) -> Row[Any] | None:
+    """The call that was really made where another one was served its result: run, step, ordinal."""
+    place = (call.run, call.step, call.ordinal, call.digest, call.started_at)
+    return next(iter(session.run(connection, _ORIGINAL, tenant, *place)), None)
 
 
 def pin(connection: Connection, step: StepId, namespace: str, name: str) -> int | None:

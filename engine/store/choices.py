@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from engine.core.messages import Chosen
-from engine.store import calls, session
+from engine.store import calls, session, undone
 from engine.store.ids import RunId, StepId
 
 #: A choice that no call of its run had taken by a time.
@@ -43,7 +43,8 @@ _CHOOSE = session.Statement(
             CASE WHEN g.choice = 'reuse' THEN l.value END AS value, l.started_at AS made_at
         FROM later l LEFT JOIN given g USING (step, ordinal)
         WHERE g.choice IS NOT NULL OR (l.effect NOT IN ('pure', 'idempotent')
-            AND NOT (l.ended AND coalesce(l.reason = ANY($8), false)))),
+            AND NOT (l.ended AND coalesce(l.reason = ANY($8), false))
+            AND {undone.fate("l", calls.NEVER_MADE)} IS DISTINCT FROM 'undone')),
     gone AS (
         DELETE FROM chosen_call k WHERE k.tenant_id = $1 AND k.run_id = $3::uuid AND k.made_at > $4
             AND NOT EXISTS (SELECT FROM picked p WHERE p.step = k.step AND p.ordinal = k.ordinal

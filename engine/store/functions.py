@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from engine.core.values import Json
 from engine.store import session
 from engine.store.tables import function, tool
-from engine.tools import USUAL, USUALLY, Standing, Terms
+from engine.tools import USUAL, USUALLY, Standing, Terms, Undo
 
 Namespace: TypeAlias = Literal["function", "tool"]
 #: In the order in which a name is looked for.
@@ -237,6 +237,7 @@ def _columns(terms: Terms) -> dict[str, Any]:
         "rate_per_hour": terms.rate_per_hour,
         "requires_approval": terms.requires_approval,
         "category": terms.category,
+        "undo": None if terms.undo is None else terms.undo.told(),
     }
 
 
@@ -251,6 +252,7 @@ def _terms(row: Row[Any]) -> Terms:
         rate_per_hour=row.rate_per_hour,
         requires_approval=row.requires_approval,
         category=row.category,
+        undo=None if row.undo is None else Undo.read(row.undo),
     )
 
 

@@ -565,6 +565,41 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        name="undone_call_was_made",
+        says="A call that is undone, or is to be, was really made, by a run that has ended, and one that only undoes "
+        "has it among its calls.",
+        sql="""
+        SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
+            'is undone by run ' || c.by_run || ', and was not made, by a run that has ended, or that run has '
+            'another thing to do' AS detail
+        FROM undone_call c JOIN run b ON b.tenant_id = c.tenant_id AND b.id = c.by_run
+        JOIN workflow_version v ON v.tenant_id = b.tenant_id AND v.id = b.version_id
+        JOIN run r ON r.tenant_id = c.tenant_id AND r.id = c.run_id
+        WHERE $RUNS(c.run_id) AND (v.workflow <> 'celeriac.undo' OR r.finished_at IS NULL OR NOT EXISTS (
+            SELECT FROM call_result x WHERE x.tenant_id = c.tenant_id AND x.run_id = c.run_id
+                AND x.step = c.step AND x.ordinal = c.ordinal AND x.reason IS NULL))
+        """,
+    ),
+    Invariant(
+        name="call_is_undone_once",
+        says="No call is undone twice: neither under two names, nor by a run beside the one that is told.",
+        sql="""
+        SELECT d.tenant_id, u.run_id, u.step || ' call ' || u.ordinal AS subject,
+            'is undone by run ' || u.by_run || ', and was by run ' || d.run_id AS detail
+        FROM workflow_version v JOIN run b ON b.tenant_id = v.tenant_id AND b.version_id = v.id
+        JOIN payload p ON p.tenant_id = b.tenant_id AND p.run_id = b.id AND p.id = 'input'
+        CROSS JOIN LATERAL json_array_elements(
+            CASE WHEN json_typeof(p.body->'inputs'->'calls') = 'array' THEN p.body->'inputs'->'calls' ELSE '[]' END)
+            WITH ORDINALITY AS n (told, place)
+        JOIN undone_call u ON u.tenant_id = p.tenant_id AND u.run_id::text = n.told->'undoes'->>'run'
+            AND u.step = n.told->'undoes'->>'step' AND u.ordinal::text = n.told->'undoes'->>'call'
+            AND u.by_run <> p.run_id
+        JOIN call_result d ON d.tenant_id = p.tenant_id AND d.run_id = p.run_id AND d.reason IS NULL
+            AND split_part(d.step, '.', 2) = (n.place - 1)::text
+        WHERE v.workflow = 'celeriac.undo' AND $RUNS(u.run_id)
+        """,
+    ),
+    Invariant(
         name="reference_has_its_blob",
         says="Every blob that a run refers to is known, and was there when it was referred to.",
         sql="""

@@ -259,6 +259,13 @@ def rollbacks(connection: Connection, run: RunId) -> Sequence[Row[Any]]:
     return connection.execute(statement).all()
 
 
+def line_after(connection: Connection, run: RunId, at: datetime) -> int | None:
+    """The first line of history that is younger than a time."""
+    statement = select(func.min(t.history.c.seq)).where(_in(t.history, run), t.history.c.at > at)
+    found: int | None = connection.execute(statement).scalar_one()
+    return found
+
+
 def last_change(connection: Connection, run: RunId) -> Any:
     """The time of the last line of history; None where there is none."""
     statement: Select[Any] = (

@@ -334,6 +334,7 @@ function = Table(
     Column("requires_approval", Boolean, nullable=False, server_default=text("false")),
     _text("category", nullable=True),
     _json("service", nullable=True),
+    _json("undo", nullable=True),
     _key("namespace", "name", "version"),
     _of_tenant(),
     _check("namespace IN ('function', 'tool')"),
@@ -952,6 +953,29 @@ chosen_call = Table(
     _check("ordinal > 0"),
     _check("choice IN ('reuse', 'skip', 'execute', 'refuse')"),
     _check("(taken_step IS NULL) = (taken_ordinal IS NULL)", "chosen_call_taken_by_a_call"),
+)
+
+undone_call = Table(
+    "undone_call",
+    metadata,
+    _text("tenant_id"),
+    _uuid("run_id"),
+    _text("step"),
+    _integer("ordinal"),
+    _uuid("by_run"),
+    _integer("place"),
+    _key("run_id", "step", "ordinal"),
+    ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+    ForeignKeyConstraint(["tenant_id", "by_run"], ["run.tenant_id", "run.id"]),
+    _check("ordinal > 0"),
+    _check("place >= 0"),
+)
+Index(
+    "undone_call_by",
+    undone_call.c.tenant_id,
+    undone_call.c.by_run,
+    undone_call.c.place,
+    unique=True,
 )
 
 checkpoint_name = Table(

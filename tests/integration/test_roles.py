@@ -102,6 +102,8 @@ ROWS: Mapping[str, str] = {
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
     "chosen_call": "(tenant_id, run_id, step, ordinal, node, digest, choice, made_at)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 'a', 'x', 'skip', now())",
+    "undone_call": "(tenant_id, run_id, step, ordinal, by_run, place)"
+    f" VALUES ('acme', '{RUN}', 'a#1', 1, '{RUN}', 0)",
     "checkpoint_name": f"(tenant_id, run_id, seq, name, named_by) VALUES ('acme', '{RUN}', 1, 'x', 'ada')",
 }
 
@@ -132,6 +134,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
     **dict.fromkeys(("unknown_request", "checkpoint_name"), _READ_AND_APPEND),
     "chosen_call": _READ_AND_APPEND | {"DELETE"},
+    "undone_call": _READ_AND_APPEND,
     "tool": _READ_AND_APPEND | {"UPDATE"},
     "workflow_draft": _READ_AND_APPEND | {"DELETE"},
     "migration": _READ_AND_APPEND,

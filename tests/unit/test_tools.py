@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from engine import tools
+from engine.core.values import Json
 from engine.errors import Invalid
-from engine.tools import Bound, Standing
+from engine.tools import Bound, Standing, Undo
 
 SEARCH = tools.terms(
     {
@@ -171,3 +172,44 @@ def test_models_are_told_what_code_takes_where_it_declares_nothing() -> None:
             },
         },
     }
+
+
+# --- what undoes a call -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("undo", "path", "message"),
+    [
+        (7, "undo", "7 stands here"),
+        ("no name", "undo", "'no name' stands here"),
+        ({}, "undo.tool", "nothing (null) stands here"),
+        ({"tool": "refund", "wiht": {}}, "undo.wiht", "there is no field"),
+        ({"tool": "refund", "with": ["$result"]}, "undo.with", "a list stands here"),
+        ({"tool": "refund", "with": {"id": "$result."}}, "undo.with.id", ""),
+        ({"tool": "refund", "with": {"id": ["$run.id"]}}, "undo.with", "$run is nothing of a call"),
+        ({"tool": "refund", "with": {"id": float("nan")}}, "undo.with.id", "finite"),
+    ],
+)
+def test_what_cannot_say_how_a_call_is_undone_is_told(undo: Any, path: str, message: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        tools.terms({"undo": undo})
+    (problem,) = refused.value.problems
+    assert (problem.path, message in problem.message) == (path, True), problem
+
+
+def test_a_call_is_undone_with_what_is_read_of_it() -> None:
+    given = {"tool": "refund@2", "with": {"id": "$result.id", "why": ["$$", "$arguments.n + 1"]}}
+    undo = tools.terms({"undo": given}).undo
+    assert undo is not None
+    assert (undo.told(), Undo.read(undo.told())) == (given, undo)
+    call: dict[str, Json] = {"arguments": {"n": 1}, "result": {"id": "c-1"}}
+    assert undo.arguments(call) == {"id": "c-1", "why": ["$", 2]}
+    plain = tools.terms({"undo": "refund"}).undo
+    assert plain == Undo(tool="refund")
+    assert plain.arguments(call) == call
+
+
+def test_who_learns_later_how_a_call_is_undone_can_undo_those_there_were() -> None:
+    before, after = tools.terms({}), tools.terms({"undo": "refund"})
+    assert tools.guarded(before, after).undo == Undo(tool="refund")
+    assert tools.guarded(after, before).undo == Undo(tool="refund")

@@ -12,7 +12,17 @@ from engine.core.problem import Problem
 from engine.core.transitions import RunStatus
 from engine.core.values import Json
 from engine.errors import Invalid, NotFound
-from engine.runs import bulk, catalogue, control, diagrams, launch, migrations, rollbacks, views
+from engine.runs import (
+    bulk,
+    catalogue,
+    compensations,
+    control,
+    diagrams,
+    launch,
+    migrations,
+    rollbacks,
+    views,
+)
 from engine.runs.bulk import Action, Filter, Migration, Signal
 from engine.runs.launch import KeyUsed, Submitted
 from engine.runs.migrations import Plan
@@ -22,7 +32,12 @@ from engine.store.ids import RunId
 from web import body, connection, drawing, pagination, permissions, principal, site, streams
 from web.routing import Routes
 from web.schemas.diagrams import DiagramArguments
-from web.schemas.history import RollbackAnswerSchema, RollbackSchema
+from web.schemas.history import (
+    RollbackAnswerSchema,
+    RollbackSchema,
+    UndoablesSchema,
+    UndoSchema,
+)
 from web.schemas.pages import PageArguments, page_of
 from web.schemas.runs import (
     BulkAnswersSchema,
@@ -203,6 +218,43 @@ def roll_back(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
         choices=asked["choices"],
     )
     return {**standing(run, views.status(here.platform, run)), "rollback": went}
+
+
+@routes.on("GET", "/<run_id>/undo", needs="run:read")
+@routes.gives(UndoablesSchema)
+def show_undo(run_id: str) -> dict[str, Any]:
+    """Say how the calls of a run that has ended would be undone, and why not. Nothing is carried out."""
+    return {"items": compensations.plan(site.current().platform, named(run_id))}
+
+
+@routes.on("POST", "/<run_id>/undo", needs="run:start")
+@routes.described(parameters=[KEY])
+@routes.takes(UndoSchema)
+@routes.gives(StatusSchema, HTTPStatus.CREATED)
+@routes.also_gives(
+    HTTPStatus.OK,
+    schema=StatusSchema,
+    description="The run was asked for before, under this key",
+    success=True,
+)
+def undo(asked: dict[str, Any], run_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Start a run that undoes what calls of a run have done which has ended, last ones first.
+
+    Each is undone by what its tool names for that (`undo` among its terms), at most once. A 409 lists all that
+    cannot be: then none is. Who asks must be allowed to read runs as well.
+    """
+    here, who, run = site.current(), principal.current(), named(run_id)
+    permissions.check(who, "run:read")
+    submitted = compensations.undo(
+        here.platform,
+        run,
+        asked["calls"],
+        by=who.user,
+        scopes=who.scopes,
+        reason=asked["reason"],
+        idempotency_key=body.idempotency_key(request),
+    )
+    return entered(submitted)
 
 
 @routes.on("POST", "/<run_id>/retry", needs="run:control")

@@ -48,6 +48,15 @@ class TermsSchema(Schema):
         metadata={"description": "A person is asked before each call"}
     )
     category = fields.String(allow_none=True, metadata={"enum": [*tools.CATEGORIES, None]})
+    undo = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "What undoes a call, should somebody choose that: a tool's name, or an object "
+            "of `tool` and `with`: its arguments, in which `$arguments` and `$result` are those of the call; "
+            "left out, it is given these two",
+            "example": {"tool": "refund", "with": {"charge": "$result.id"}},
+        },
+    )
 
 
 class StandingSchema(Schema):

@@ -12,6 +12,9 @@ from web.schemas.runs import ReasonSchema, StatusSchema
 #: As large as any seq can be.
 LAST = 2**62
 _NAME = 200
+#: Characters of the name of a call: that of its run, and that of its step, which is one of a node within maps.
+_CALL = 500
+_FATES = ("undone", "undoing", "unknown", "stands")
 
 
 class HistoryArguments(Schema):
@@ -94,13 +97,14 @@ class ForkSchema(Schema):
     )
     choices = fields.Dict(
         keys=fields.String(),
-        values=fields.String(validate=validate.OneOf(effects.CHOICES)),
+        values=fields.String(validate=validate.OneOf((*effects.CHOICES, effects.COMPENSATE))),
         load_default=dict,
         validate=validate.Length(max=MOST),
         metadata={
             "description": "By call (`STEP.ORDINAL`) or effect class. `reuse`: its result is served if the "
             "same call is made; `skip`: that is not made, and gives null; `execute`: it is made again. Calls "
-            "that may happen only once, and have happened, must be chosen",
+            "that may happen only once, and have happened, must be chosen. `compensate` is refused with what is to "
+            "be asked for first (`POST …/undo`), and is nothing for what is undone",
             "example": {"at_most_once": "reuse", "pay#1.1": "skip"},
         },
     )
@@ -192,9 +196,10 @@ class EffectSchema(Schema):
         validate=validate.OneOf(["pure", "idempotent", "at_most_once", "compensable"])
     )
     happened = fields.String(
-        validate=validate.OneOf(["yes", "no", "unknown"]),
+        validate=validate.OneOf(["yes", "no", "unknown", "undone", "undoing"]),
         metadata={
-            "description": "Whether it was made; of one that is not `later`, as was known then"
+            "description": "Whether it was made; of one that is not `later`, as was known then. `undone`: it is as "
+            "if it had not been; `undoing`: a run is at that"
         },
     )
     becomes = fields.String(
@@ -210,8 +215,12 @@ class EffectSchema(Schema):
     )
     anew = fields.Boolean(
         metadata={
-            "description": "It is of a run within, which is started anew: it can only be executed"
+            "description": "It is of a run within, which is started anew and makes its own calls"
         }
+    )
+    choices = fields.List(fields.String(), metadata={"description": "What can be chosen for it"})
+    undone_by = fields.String(
+        allow_none=True, metadata={"description": "The run that undoes it, or was to"}
     )
 
 
@@ -220,6 +229,59 @@ class EffectsSchema(Schema):
 
     seq = fields.Integer()
     items = fields.List(fields.Nested(EffectSchema))
+
+
+class UndoSchema(ReasonSchema):
+    """Which calls of a run are to be undone."""
+
+    calls = fields.List(
+        fields.String(validate=validate.Length(max=_CALL)),
+        required=True,
+        validate=validate.Length(min=1, max=MOST),
+        metadata={
+            "description": "`STEP.ORDINAL`, of other runs around or within it `RUN/STEP.ORDINAL`; `compensable`: "
+            "all that are left to be undone of the run and those within it",
+            "example": ["pay#1.1"],
+        },
+    )
+
+
+class UndoableSchema(Schema):
+    """A call of a run that has ended, and how it would be undone, or why it cannot be."""
+
+    name = fields.String(metadata={"description": "By which it is asked for"})
+    run = fields.String()
+    step = fields.String()
+    ordinal = fields.Integer()
+    tool = fields.String()
+    version = fields.Integer()
+    effect = fields.String()
+    happened = fields.String(
+        validate=validate.OneOf(["yes", "no", "unknown", "served"]),
+        metadata={"description": "`served`: another call was made, and its result was given again"},
+    )
+    undone = fields.String(
+        allow_none=True,
+        metadata={
+            "enum": [*_FATES, None],
+            "description": "What has become of undoing it; null: nobody has asked for that",
+        },
+    )
+    by = fields.String(allow_none=True, metadata={"description": "The run that undoes it"})
+    undo = fields.String(allow_none=True, metadata={"description": "The tool that does"})
+    arguments = fields.Dict(
+        keys=fields.String(), allow_none=True, metadata={"description": "What that is given"}
+    )
+    why = fields.String(
+        allow_none=True, metadata={"description": "Why it cannot be undone; null: it can be"}
+    )
+    remedy = fields.String(allow_none=True)
+
+
+class UndoablesSchema(Schema):
+    """Calls that may not be repeated, in the order in which they were made."""
+
+    items = fields.List(fields.Nested(UndoableSchema))
 
 
 class StandingStepSchema(Schema):

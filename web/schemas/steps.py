@@ -78,6 +78,16 @@ class CallSchema(Schema):
     reason = fields.String(allow_none=True)
     message = fields.String(allow_none=True)
     value = fields.Raw(allow_none=True)
+    undone = fields.String(
+        allow_none=True,
+        metadata={
+            "enum": ["undone", "undoing", "unknown", "stands", None],
+            "description": "What has become of undoing it; null: nobody has asked for that",
+        },
+    )
+    undone_by = fields.String(
+        allow_none=True, metadata={"description": "The run that undoes it, or was to"}
+    )
 
 
 class LogLineSchema(Schema):

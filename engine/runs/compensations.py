@@ -1,0 +1,564 @@
+"""Undoing, in the world, what calls of runs have done: by a run of its own, which is an act of its own.
+
+Tools that are `compensable` may name what undoes a call of theirs (`undo` among their terms). Of a run that has
+ended, with all that is around and within it, somebody asks for calls to be undone: that starts a run of
+`celeriac.undo`, which calls what undoes them, last ones first, one at a time. Crashes, retries, policies, budgets and
+approvals mean there what they mean everywhere. What has become of each is read from that run's calls
+(`engine.store.undone`): a call is undone at most once, and one of which nobody knows is left alone. What stands
+where that run has ended may be asked for again.
+
+Nobody else's state may rest on what is undone. So it is refused while a live run goes on from a place after the
+call, or is served its result; and nobody goes on from such a place afterwards (`origins`). Who undoes and who goes
+on exclude each other by the row of the root (`undone.alone`, `undone.rest`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from engine import documents, faults, tools
+from engine.core import transitions
+from engine.core.document import vocabulary as words
+from engine.core.expressions import EvaluationError
+from engine.core.problem import Problem
+from engine.core.references import TooLarge
+from engine.core.values import Json, digest
+from engine.errors import Blocked, Conflict, Invalid, NotFound
+from engine.platform import Platform
+from engine.runs import acts, catalogue, definitions, identity, large, origins, submission
+from engine.runs.definitions import Definition
+from engine.runs.launch import Submitted
+from engine.store import calls, idempotency, reads, runs, session, shreds, undone
+from engine.store.ids import RunId
+from engine.waiting import Overflowing
+
+#: The effect class of calls that may be undone.
+COMPENSABLE = "compensable"
+DOCUMENT: Mapping[str, Json] = {
+    "workflow": undone.WORKFLOW,
+    "version": "1.0.0",
+    "inputs": {"calls": {"type": "array"}, "of": {"type": "string"}},
+    "limits": {"steps": words.MAX_STEPS},
+    "nodes": {
+        "undo": {
+            "kind": "map",
+            "over": "$calls",
+            "as": "call",
+            "at_once": 1,
+            "do": {
+                "kind": "tool",
+                "tool": "$call.tool",
+                "with": "$call.with",
+                "retry": {"attempts": 5, "backoff": 1, "factor": 4, "max": 60},
+            },
+        }
+    },
+    "edges": ["undo -> end"],
+}
+
+#: What is left out where a class is asked for, for there is nothing to undo.
+_NOTHING = frozenset({"no", "served"})
+_ITEM = re.compile(r"(#[0-9]+)\.[0-9]+$")
+
+#: Run, step and ordinal of a call.
+_At = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undoable:
+    """A call of a run that has ended, and how it would be undone, or why it cannot be."""
+
+    #: `STEP.ORDINAL`, of other runs around or within it `RUN/STEP.ORDINAL`.
+    name: str
+    run: str
+    step: str
+    ordinal: int
+    tool: str
+    version: int
+    effect: str
+    #: Whether it was made: `yes`, `no`, `unknown`; `served`: another one was, and its result was given again.
+    happened: str
+    #: What has become of undoing it, and in which run: `undone`, `undoing`, `unknown`, `stands`.
+    undone: str | None
+    by: str | None
+    #: The tool that undoes it, and its arguments.
+    undo: str | None = None
+    arguments: Mapping[str, Json] | None = None
+    #: Why it cannot be undone, and what to do; None: it can be.
+    why: str | None = None
+    remedy: str | None = None
+
+    @property
+    def at(self) -> _At:
+        """Its run, step and ordinal."""
+        return self.run, self.step, self.ordinal
+
+    @property
+    def problem(self) -> Problem:
+        """Why it cannot be undone."""
+        return Problem(path=f"calls.{self.name}", message=self.why or "", remedy=self.remedy or "")
+
+
+def plan(platform: Platform, run: RunId) -> tuple[Undoable, ...]:
+    """The calls of a run, and of those within it, that may not be repeated, and how each would be undone.
+
+    In the order in which they were made; nothing is carried out. Raises `NotFound`, and `Conflict` where nothing
+    of the run can be undone.
+    """
+    with reads.reading(platform.database) as connection:
+        family = _family(connection, run)
+        found = _looked_at(connection, family, calls.of_tree(connection, family.root))
+        mine = [one for one in found if one.run in family.within]
+        readings = _readings(connection, family, mine)
+    worked = _worked_out(platform, run.tenant, readings)
+    return tuple(worked.get(one.at, one) for one in mine)
+
+
+def undo(
+    platform: Platform,
+    run: RunId,
+    asked: Sequence[str],
+    *,
+    by: str,
+    scopes: Collection[str] | None = None,
+    reason: str = "",
+    idempotency_key: str | None = None,
+) -> Submitted:
+    """Start a run that undoes calls of another one that has ended, last ones first.
+
+    `asked` names them (`STEP.ORDINAL`, `RUN/STEP.ORDINAL`), or the class of all that are left to be undone of the
+    run and those within it. Raises `NotFound`, `Invalid` for names of no call, `Conflict` where nothing of the run
+    can be undone, and `Blocked` with every call that cannot be: then none is.
+    """
+    new = RunId(run.tenant, identity.new_run())
+    said = digest(["undo", run.run, *asked])
+    worked: Mapping[_At, Undoable] = {}
+    kept: Mapping[str, Json] = {}
+    while True:
+        try:
+            with session.transaction(platform.database) as connection:
+                if idempotency_key is not None:
+                    known = idempotency.claim(connection, idempotency_key, said, new)
+                    if known is not None:
+                        return _replayed(run.tenant, known, said)
+                chosen = _chosen(connection, run, asked, worked)
+                _enter(connection, new, run, chosen, by=by, scopes=scopes, why=reason, kept=kept)
+            break
+        except _Unread as unread:
+            worked = _worked_out(platform, run.tenant, unread.readings)
+        except Overflowing as overflowing:
+            # Nothing was written: values are kept, and committed, before they are relied on.
+            try:
+                kept = {**kept, **large.keep_all(platform, run.tenant, overflowing.values)}
+            except large.ValueTooLarge as error:
+                raise submission.too_large(error.message) from error
+    platform.fault(faults.SUBMIT_COMMITTED)
+    return Submitted(run=new, replayed=False)
+
+
+def names_one(definition: Definition | None) -> bool:
+    """Whether a tool names what undoes a call of it."""
+    return (
+        definition is not None
+        and definition.effect == COMPENSABLE
+        and definition.terms.undo is not None
+    )
+
+
+def _enter(
+    connection: Connection,
+    new: RunId,
+    run: RunId,
+    chosen: Sequence[Undoable],
+    *,
+    by: str,
+    scopes: Collection[str] | None,
+    why: str,
+    kept: Mapping[str, Json],
+) -> None:
+    graph = documents.graph(dict(DOCUMENT))
+    version = catalogue.publish_graph(connection, run.tenant, graph, by=by)
+    told: list[Json] = [
+        {
+            "tool": one.undo,
+            "with": dict(one.arguments or {}),
+            "undoes": {"run": one.run, "step": one.step, "call": one.ordinal, "tool": one.tool},
+        }
+        for one in chosen
+    ]
+    inputs: dict[str, Json] = {"calls": told, "of": run.run}
+    submission.enter(
+        connection,
+        run.tenant,
+        version.id,
+        graph,
+        inputs,
+        by=by,
+        scopes=scopes,
+        run=new,
+        kept=kept,
+    )
+    if not undone.begin(connection, new, [one.at for one in chosen], never=calls.NEVER_MADE):
+        raise Conflict(
+            "somebody else has just asked for one of these calls to be undone; look again"
+        )
+    acts.record(
+        connection,
+        run.tenant,
+        by=by,
+        action="run.undo",
+        subject=f"run:{run.run}",
+        why=why,
+        detail={"run": new.run, "calls": len(chosen)},
+        after=[one.name for one in chosen],
+    )
+
+
+# --- which ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Family:
+    """A run that has ended, with all that is around and within it."""
+
+    run: RunId
+    root: RunId
+    #: By run, the run and the step that it was started by.
+    parents: Mapping[str, tuple[str, str] | None]
+    #: The run and those within it.
+    within: frozenset[str]
+
+    def around(self, run: str, step: str) -> Iterable[tuple[str, str]]:
+        """A step, and those around it, from within."""
+        found: tuple[str, str] | None = (run, step)
+        while found is not None:
+            yield found
+            found = self.parents[found[0]]
+
+
+def _family(connection: Connection, run: RunId) -> _Family:
+    """Raises `NotFound`, and `Conflict` where nothing of the run can be undone."""
+    head = reads.run(connection, run)
+    if head is None:
+        raise NotFound(f"Run not found: {run.run}")
+    if head.workflow == undone.WORKFLOW:
+        raise Conflict(f"run {run.run} undoes what others have done, and is not undone itself")
+    if head.imported is not None:
+        raise Conflict(
+            f"run {run.run} was recorded elsewhere and is read-only: undo its calls where it was run"
+        )
+    root = RunId(run.tenant, runs.glance(connection, run).root)
+    rows = undone.tree(connection, root)
+    if live := [row for row in rows if row.status not in transitions.TERMINAL]:
+        raise Conflict(
+            f"calls of run {run.run} can be undone when it has ended, with all around and within it: run "
+            f"{live[0].run} is {live[0].status}; cancel that, or wait for its end"
+        )
+    parents = {
+        row.run: None if row.parent_run is None else (row.parent_run, row.parent_step)
+        for row in rows
+    }
+    family = _Family(run=run, root=root, parents=parents, within=frozenset())
+    within = {one for one in parents if run.run in {of for of, _ in family.around(one, "")}}
+    return replace(family, within=frozenset(within))
+
+
+def _chosen(
+    connection: Connection, run: RunId, asked: Sequence[str], worked: Mapping[_At, Undoable]
+) -> list[Undoable]:
+    """The calls that are asked for, last ones first, each with what undoes it.
+
+    Raises as `undo`, and `_Unread` while it is not worked out how they are undone.
+    """
+    if reads.run(connection, run) is not None:
+        undone.alone(connection, RunId(run.tenant, runs.glance(connection, run).root))
+    family = _family(connection, run)
+    named = {name: at for name in asked if (at := _at(family, name)) is not None}
+    found = _looked_at(
+        connection, family, calls.of_tree(connection, family.root, [*named.values()])
+    )
+    there = {one.at for one in found}
+    unknown = [
+        name
+        for name in asked
+        if name != COMPENSABLE and (name not in named or named[name] not in there)
+    ]
+    if unknown or not asked:
+        raise Invalid([_unknown(name) for name in unknown or ("",)], "name the calls to be undone")
+    chosen = [one for one in found if one.at in named.values()]
+    if COMPENSABLE in asked:
+        chosen = [one for one in found if one in chosen or _is_left(family, one)]
+    if not chosen:
+        raise Conflict(f"no call of run {run.run} is left to be undone")
+    if refused := [one.problem for one in chosen if one.why is not None]:
+        raise Blocked(refused, "not all of these calls can be undone, so none is")
+    if not worked.keys() >= {one.at for one in chosen}:
+        raise _Unread(_readings(connection, family, chosen))
+    chosen = [worked[one.at] for one in reversed(chosen)]
+    if refused := [one.problem for one in chosen if one.why is not None]:
+        raise Blocked(refused, "not all of these calls can be undone, so none is")
+    return chosen
+
+
+def _is_left(family: _Family, one: Undoable) -> bool:
+    """Whether a call is among those that are meant by their class."""
+    mine = one.run in family.within and one.effect == COMPENSABLE
+    return mine and one.happened not in _NOTHING and one.undone != "undone"
+
+
+def _at(family: _Family, name: str) -> _At | None:
+    """The place of a call that is named; None for what is no name."""
+    run, slash, call = name.partition("/")
+    if not slash or run not in family.parents:
+        run, call = family.run.run, name
+    step, _, ordinal = call.rpartition(".")
+    # As long as numbers of calls are.
+    if not step or not re.fullmatch(r"[1-9][0-9]{0,8}", ordinal, re.ASCII):
+        return None
+    return run, step, int(ordinal)
+
+
+def _unknown(name: str) -> Problem:
+    if name in tools.EFFECTS:
+        return Problem(
+            path=f"calls.{name}",
+            message=f"calls that are {name} are not undone",
+            remedy=f"only those that are {COMPENSABLE} are",
+        )
+    return Problem(
+        path=f"calls.{name}" if name else "calls",
+        message="the run has made no call of that name" if name else "no call is named",
+        remedy=f"name calls as STEP.ORDINAL, or {COMPENSABLE} for all that are left",
+    )
+
+
+def _replayed(tenant: str, known: Row[Any], said: str) -> Submitted:
+    if known.digest != said:
+        raise Conflict("this Idempotency-Key was used for another submission; use a new one")
+    return Submitted(run=RunId(tenant, known.run_id), replayed=True)
+
+
+# --- why not ----------------------------------------------------------------------------------
+
+_Why = tuple[str, str]
+
+
+def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]) -> list[Undoable]:
+    """Calls, each with what undoes it, or why it cannot be undone, as far as rows tell."""
+    tenant = family.run.tenant
+    handled = undone.handled(connection, tenant, [*family.parents]) if rows else set()
+    live = undone.live(connection, family.root) if rows else ()
+    known: dict[tuple[str, int], Definition | None] = {}
+    found: list[Undoable] = []
+    for row in rows:
+        key = (row.tool, row.version)
+        if key not in known:
+            known[key] = definitions.tool(connection, tenant, *key)
+        definition = known[key]
+        name = f"{row.step}.{row.ordinal}"
+        one = Undoable(
+            name=name if row.run == family.run.run else f"{row.run}/{name}",
+            run=row.run,
+            step=row.step,
+            ordinal=row.ordinal,
+            tool=row.tool,
+            version=row.version,
+            # What people have allowed once is told as such, whatever its tool says.
+            effect=row.effect if definition is None else definition.effect,
+            happened=row.happened,
+            undone=row.undone,
+            by=row.by,
+        )
+        why = (
+            _unmade(connection, tenant, row)
+            or _settled(one)
+            or _untold(connection, tenant, one, definition)
+            or _handled(family, one, handled)
+            or _rested_on(connection, family, row, live)
+        )
+        if why is not None:
+            one = replace(one, why=why[0], remedy=why[1])
+        elif definition is not None and definition.terms.undo is not None:
+            one = replace(one, undo=definition.terms.undo.tool)
+        found.append(one)
+    return found
+
+
+def _unmade(connection: Connection, tenant: str, row: Row[Any]) -> _Why | None:
+    """Why there is nothing to undo, or nobody knows."""
+    if row.happened == "served":
+        if (real := calls.original(connection, tenant, row)) is None:
+            return "it was not made: the result of another call was given again", "leave it out"
+        return (
+            f"it was not made: it was answered by call {real.step}.{real.ordinal} of run {real.run}",
+            f"undo that: celeriac undo {real.run} {real.step}.{real.ordinal}",
+        )
+    if row.happened == "no":
+        return f"it was not made: {row.reason}", "leave it out"
+    if row.happened == "unknown":
+        ended = "its end was never recorded" if row.reason is None else f"it failed as {row.reason}"
+        return (
+            f"nobody knows whether it happened: {ended}",
+            "look whether it did, and undo it by hand",
+        )
+    return None
+
+
+def _settled(one: Undoable) -> _Why | None:
+    """Why it is not undone once more."""
+    match one.undone:
+        case "undone":
+            return f"run {one.by} has undone it", "leave it out"
+        case "undoing":
+            return f"run {one.by} is undoing it", "wait for the end of that run"
+        case "unknown":
+            return (
+                f"run {one.by} may have undone it, nobody knows",
+                "look whether it did, and say so in that run if it still asks (celeriac waits)",
+            )
+        case _:
+            return None
+
+
+def _untold(
+    connection: Connection, tenant: str, one: Undoable, definition: Definition | None
+) -> _Why | None:
+    """Why it is not known how it is undone."""
+    if definition is None or one.effect != COMPENSABLE:
+        return (
+            f"calls of {one.tool} are {one.effect}, and are not undone",
+            f"only those that are {COMPENSABLE} are",
+        )
+    if definition.terms.undo is None:
+        return (
+            f"the tool {one.tool} names nothing that undoes a call",
+            "register a version of it whose terms say `undo`",
+        )
+    undo = definition.terms.undo.tool
+    undoing = definitions.newest(connection, tenant, undo)
+    if undoing is None:
+        return f"{undo}, which undoes calls of {one.tool}, is not registered", "register it"
+    if undoing.closed:
+        stands = undoing.standing.status
+        return f"{undo}, which undoes calls of {one.tool}, is in {stands}", "let it be called again"
+    if shreds.shredded(connection, RunId(tenant, one.run)):
+        return f"data of run {one.run} was shredded: what it did is not kept", "undo it by hand"
+    return None
+
+
+def _handled(family: _Family, one: Undoable, handled: Collection[tuple[str, str]]) -> _Why | None:
+    """Whether the workflow itself has gone about undoing it."""
+    for run, step in family.around(one.run, one.step):
+        if (run, _ITEM.sub(r"\1", step)) in handled:
+            return (
+                f"the handler of step {step} of run {run} has undone it, or has tried to",
+                "look what that came to",
+            )
+    return None
+
+
+def _rested_on(
+    connection: Connection, family: _Family, row: Row[Any], live: Sequence[Row[Any]]
+) -> _Why | None:
+    """A live run that knows of it."""
+    if not live:
+        return None
+    chain = [run for run, _ in family.around(row.run, row.step)]
+    found = undone.resting(connection, family.root, row, chain)
+    # One that goes on from within the runs around it may have yet to come to that place.
+    inside = [one.run for one in live if one.forked_run in chain[1:]]
+    others = (
+        one
+        for one in inside
+        if origins.told(connection, RunId(family.run.tenant, one)).get("inner")
+    )
+    if (resting := found or next(others, None)) is None:
+        return None
+    return (
+        f"run {resting} goes on from after it, or is to be served its result",
+        "wait for the end of that run, or cancel it",
+    )
+
+
+# --- how --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """A call, what undoes it, and what is read of it for that, as it is kept."""
+
+    call: Undoable
+    definition: Definition
+    undoing: Definition
+    arguments: str
+    value: str
+
+
+class _Unread(Exception):
+    """What is read of calls is not at hand yet: values may lie elsewhere."""
+
+    def __init__(self, readings: Sequence[_Reading]) -> None:
+        super().__init__()
+        self.readings = readings
+
+
+def _readings(connection: Connection, family: _Family, found: Sequence[Undoable]) -> list[_Reading]:
+    tenant = family.run.tenant
+    wanted = {one.at: one for one in found if one.why is None}
+    readings: list[_Reading] = []
+    for row in calls.made(connection, tenant, [*wanted]) if wanted else ():
+        one = wanted[row.run, row.step, row.ordinal]
+        definition = definitions.tool(connection, tenant, one.tool, one.version)
+        assert one.undo is not None
+        undoing = definitions.newest(connection, tenant, one.undo)
+        assert definition is not None
+        assert undoing is not None
+        readings.append(
+            _Reading(
+                call=one,
+                definition=definition,
+                undoing=undoing,
+                arguments=row.arguments,
+                value=row.value,
+            )
+        )
+    return readings
+
+
+def _worked_out(
+    platform: Platform, tenant: str, readings: Sequence[_Reading]
+) -> dict[_At, Undoable]:
+    """Calls with the arguments of what undoes them, or why these cannot be given."""
+    return {one.call.at: _given(platform, tenant, one) for one in readings}
+
+
+def _given(platform: Platform, tenant: str, reading: _Reading) -> Undoable:
+    one, undo = reading.call, reading.definition.terms.undo
+    assert undo is not None
+    given = large.shown(platform, tenant, orjson.loads(reading.arguments))
+    assert isinstance(given, dict)
+    scope = large.readable(
+        platform,
+        tenant,
+        {
+            "arguments": dict(reading.definition.bound(given).arguments),
+            "result": orjson.loads(reading.value),
+        },
+    )
+    remedy = f"register a version of {one.tool} whose `undo` fits"
+    try:
+        found = undo.arguments(scope)
+    except (EvaluationError, TooLarge) as error:
+        why = f"what {undo.tool} is to be given cannot be worked out: {error}"
+        return replace(one, why=why, remedy=remedy)
+    if misfits := reading.undoing.bound({"args": [], "kwargs": found}).problems:
+        listed = "; ".join(f"{each.path}: {each.message}" for each in misfits)
+        why = f"{undo.tool} does not take what is read of the call: {listed}"
+        return replace(one, arguments=found, why=why, remedy=remedy)
+    return replace(one, arguments=found)

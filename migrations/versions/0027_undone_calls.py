@@ -1,0 +1,42 @@
+"""Calls that are undone by calls of other tools.
+
+A tool may name what undoes a call of it. Whoever asks that calls of a run be undone starts a run that does it;
+which calls it undoes, and in which order, is kept.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0027"
+down_revision = "0026"
+branch_labels = None
+depends_on = None
+
+UNDONE = """
+ALTER TABLE function ADD undo json;
+CREATE TABLE undone_call (
+    tenant_id text NOT NULL,
+    run_id uuid NOT NULL,
+    step text NOT NULL,
+    ordinal integer NOT NULL CHECK (ordinal > 0),
+    by_run uuid NOT NULL,
+    place integer NOT NULL CHECK (place >= 0),
+    PRIMARY KEY (tenant_id, run_id, step, ordinal),
+    FOREIGN KEY (tenant_id, run_id) REFERENCES run (tenant_id, id),
+    FOREIGN KEY (tenant_id, by_run) REFERENCES run (tenant_id, id)
+);
+CREATE UNIQUE INDEX undone_call_by ON undone_call (tenant_id, by_run, place);
+GRANT SELECT, INSERT ON undone_call TO celeriac_control;
+GRANT UPDATE (by_run, place) ON undone_call TO celeriac_control;
+SELECT raise_wall('undone_call');
+"""
+
+
+def upgrade() -> None:
+    op.execute(UNDONE)
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE undone_call")
+    op.execute("ALTER TABLE function DROP undo")

@@ -1,0 +1,680 @@
+"""Undoing what calls of ended runs have done: refused where anything rests on it, and done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import pytest
+
+from engine.core.problem import Problem
+from engine.core.values import Json
+from engine.errors import Blocked, Conflict, Invalid, NotFound, Undecided
+from engine.runs import (
+    calls,
+    catalogue,
+    compensations,
+    control,
+    effects,
+    forks,
+    policies,
+    restarts,
+    rollbacks,
+    shredding,
+    sweep,
+    turns,
+    views,
+)
+from engine.runs.attempts import Failed, Leased
+from engine.runs.compensations import Undoable
+from engine.runs.launch import Submitted
+from engine.runs.origins import Edits
+from engine.settings import Settings
+from engine.store.ids import RunId
+from tests.support import forking
+from tests.support.forking import World, after
+from tests.support.platforms import (
+    LINE,
+    TENANT,
+    finish,
+    lose_leases,
+    publish,
+    register,
+    sql,
+    status,
+    submit,
+    take,
+)
+from tests.support.waiting import blocked, of_kind, race
+
+REFUND: Json = {"tool": "refund", "with": {"charge": "$result.id", "of": "$arguments.state"}}
+
+
+@pytest.fixture
+def world(settings: Settings) -> Iterator[World]:
+    with forking.world(settings) as made:
+        main = made.main
+        for name, undo in (("pay", REFUND), ("book", "release"), ("lost", "nothing_there")):
+            register(main, name, namespace="tool", effect="compensable", undo=undo)
+        register(main, "shout", namespace="tool", effect="compensable")
+        unfit = {"tool": "refund", "with": {"n": "$result.id + 'x' * 2"}}
+        register(main, "odd", namespace="tool", effect="compensable", undo=unfit)
+        for name in ("refund", "release"):
+            register(main, name, namespace="tool", effect="at_most_once")
+        register(main, "strict", namespace="tool", parameters={"id": {"type": "integer"}})
+        register(main, "closed", namespace="tool")
+        catalogue.stand(main, TENANT, "closed", {"status": "disabled"}, by="ada")
+        for name, undo in (("unfit", "strict"), ("stuck", "closed"), ("old", "refund@9")):
+            register(main, name, namespace="tool", effect="compensable", undo=undo)
+        yield made
+
+
+@pytest.fixture
+def outside() -> list[str]:
+    """What happened outside of the platform, in its order."""
+    return []
+
+
+def make(
+    world: World, outside: list[str], lease: Leased, tool: str, ordinal: int = 1, **given: Json
+) -> object:
+    """What code of a step gets that calls a tool, which tells outside that it is called."""
+    answer = calls.authorise(world.worker, lease, ordinal, tool, {"args": [], "kwargs": given})
+    if not isinstance(answer, calls.Authorised):
+        return answer
+    outside.append(f"{tool} {' '.join(f'{name}={value}' for name, value in sorted(given.items()))}")
+    value: Json = {"id": len(outside)}
+    calls.settle(world.worker, lease, answer, calls.Answer(value=value, usage={}))
+    return value
+
+
+def ended(world: World, outside: list[str], *tools: str) -> RunId:
+    """A run that has ended, and whose second step has called tools."""
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    lease = take(world.worker, run, "b#1")
+    for ordinal, tool in enumerate(tools, start=1):
+        make(world, outside, lease, tool, ordinal, state=f"x{ordinal}")
+    finish(world.main, world.worker, lease)
+    assert status(world.main, run) == "completed"
+    return run
+
+
+def undo(world: World, run: RunId, *names: str) -> RunId:
+    """The run that undoes calls, by name or all that are left."""
+    made = compensations.undo(world.main, run, names or ("compensable",), by="bob").run
+    turns.take_turns(world.main, [made])
+    return made
+
+
+def undo_next(world: World, outside: list[str], undoing: RunId, place: int) -> object:
+    """Carry out the next of the calls that undo, as it is asked for."""
+    asked = views.run(world.main, undoing).variables["calls"][place]
+    lease = take(world.worker, undoing, f"undo#1.{place}")
+    answer = make(world, outside, lease, asked["tool"], **asked["with"])
+    finish(world.main, world.worker, lease)
+    return answer
+
+
+def gather(world: World, undoing: RunId) -> None:
+    """Put together what the calls came to: the run is completed with that."""
+    finish(world.main, world.worker, take(world.worker, undoing, "undo#1"))
+    assert status(world.main, undoing) == "completed"
+
+
+def undo_all(world: World, outside: list[str], run: RunId, *names: str) -> RunId:
+    """A run that has undone what it was to."""
+    undoing = undo(world, run, *names)
+    for place in range(len(views.run(world.main, undoing).variables["calls"])):
+        undo_next(world, outside, undoing, place)
+    gather(world, undoing)
+    return undoing
+
+
+def words(outside: Sequence[str]) -> list[str]:
+    """Which tools were called, in their order."""
+    return [said.partition(" ")[0] for said in outside]
+
+
+def the_call(world: World, run: RunId, name: str = "b#1.1") -> Undoable:
+    """A call as it would be undone."""
+    return next(one for one in compensations.plan(world.main, run) if one.name == name)
+
+
+def refused(world: World, run: RunId, *names: str) -> Problem:
+    """Why calls are not undone; nothing is written for that."""
+    before = sql(world.main, "SELECT count(*) FROM run")
+    with pytest.raises(Blocked) as raised:
+        undo(world, run, *names)
+    assert sql(world.main, "SELECT count(*) FROM run") == before
+    assert sql(world.main, "SELECT FROM workflow_version WHERE workflow = 'celeriac.undo'") == []
+    (problem,) = raised.value.problems
+    assert problem.remedy
+    return problem
+
+
+# --- what cannot be undone -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tool", "why"),
+    [
+        ("shout", "names nothing that undoes"),
+        ("send", "are at_most_once"),
+        ("look", "are idempotent"),
+        ("lost", "is not registered"),
+        ("old", "is not registered"),
+        ("stuck", "in disabled"),
+        ("unfit", "arguments.id"),
+        ("odd", "cannot be worked out"),
+    ],
+)
+def test_what_cannot_be_undone_is_told_and_nothing_happens(
+    world: World, outside: list[str], tool: str, why: str
+) -> None:
+    run = ended(world, outside, tool)
+    problem = refused(world, run, "b#1.1")
+    assert (problem.path, why in problem.message) == ("calls.b#1.1", True), problem
+    if tool != "look":
+        assert the_call(world, run).why == problem.message
+    assert words(outside) == [tool]
+
+
+@pytest.mark.parametrize("name", ["b#1.2", "b#2.1", "b#1", "", "pure", f"{'0' * 36}/b#1.1"])
+def test_names_of_no_call_are_told(world: World, outside: list[str], name: str) -> None:
+    run = ended(world, outside, "pay")
+    with pytest.raises(Invalid) as raised:
+        undo(world, run, "b#1.1", name)
+    assert len(raised.value.problems) == 1
+    with pytest.raises(Invalid):
+        compensations.undo(world.main, run, (), by="bob")
+    with pytest.raises(NotFound):
+        undo(world, RunId(TENANT, "00000000-0000-7000-8000-000000000000"), "b#1.1")
+
+
+def test_nothing_of_a_live_run_is_undone(world: World, outside: list[str]) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    make(world, outside, take(world.worker, run, "a#1"), "pay", state="x")
+    for ask in (lambda: undo(world, run, "a#1.1"), lambda: compensations.plan(world.main, run)):
+        with pytest.raises(Conflict, match="is running; cancel that"):
+            ask()
+
+
+def test_a_call_of_which_nobody_knows_is_not_undone(world: World, outside: list[str]) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    lease = take(world.worker, run, "a#1")
+    asked = calls.authorise(world.worker, lease, 1, "pay", {"args": [], "kwargs": {}})
+    assert isinstance(asked, calls.Authorised)
+    control.cancel(world.main, run, by="ada")
+    assert "its end was never recorded" in refused(world, run, "a#1.1").message
+    failed = calls.Answer(reason="timeout", message="slow", usage={})
+    calls.settle(world.worker, lease, asked, failed)
+    assert "it failed as timeout" in refused(world, run).message
+
+
+def test_what_was_never_made_is_no_question_and_not_undone(
+    world: World, outside: list[str]
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    lease = take(world.worker, run, "a#1")
+    asked = calls.authorise(world.worker, lease, 1, "pay", {"args": [], "kwargs": {}})
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(
+        world.worker, lease, asked, calls.Answer(reason="unreachable", message="", usage={})
+    )
+    control.cancel(world.main, run, by="ada")
+    assert "it was not made" in refused(world, run, "a#1.1").message
+    with pytest.raises(Conflict, match="is left to be undone"):
+        undo(world, run)
+
+
+def test_shredded_data_says_nothing_of_how_a_call_is_undone(
+    world: World, outside: list[str]
+) -> None:
+    run = ended(world, outside, "pay")
+    shredding.shred(world.main, run, by="ada", why="asked for")
+    assert "was shredded" in refused(world, run, "b#1.1").message
+
+
+def test_what_a_handler_has_gone_about_is_left_to_it(world: World, outside: list[str]) -> None:
+    document: dict[str, Json] = {
+        "workflow": "handled",
+        "nodes": {"a": {"uses": "noop", "compensate": "noop"}, "b": {"uses": "noop"}},
+        "edges": ["a -> b -> end"],
+    }
+    version = publish(world.main, document)
+
+    def paid() -> RunId:
+        run = submit(world.main, version)
+        lease = take(world.worker, run, "a#1")
+        make(world, outside, lease, "pay", state="x")
+        finish(world.main, world.worker, lease)
+        return run
+
+    run = paid()
+    control.cancel(world.main, run, by="ada", compensate=True)
+    turns.take_turns(world.main, [run])
+    finish(world.main, world.worker, take(world.worker, run, "undo a#1"))
+    assert status(world.main, run) == "cancelled"
+    assert "the handler of step a#1" in refused(world, run, "a#1.1").message
+    # Where it has not begun it never will: the run has ended.
+    plainly = paid()
+    control.cancel(world.main, plainly, by="ada")
+    assert the_call(world, plainly, "a#1.1").why is None
+
+
+def test_a_call_that_was_served_is_undone_where_it_was_made(
+    world: World, outside: list[str]
+) -> None:
+    run = ended(world, outside, "pay")
+    place, reuse = after(world.main, run, "a#1"), {"b#1.1": "reuse"}
+    fork = forks.fork(world.main, run, place, Edits(), by="bob", choices=reuse).run
+    turns.take_turns(world.main, [fork])
+    # Who is to be served it holds up its undoing.
+    assert f"run {fork.run} goes on" in refused(world, run, "b#1.1").message
+    lease = take(world.worker, fork, "b#1")
+    make(world, outside, lease, "pay", state="x1")
+    finish(world.main, world.worker, lease)
+    problem = refused(world, fork, "b#1.1")
+    assert f"call b#1.1 of run {run.run}" in problem.message
+    with pytest.raises(Conflict, match="left to be undone"):
+        undo(world, fork)
+    undo_all(world, outside, run)
+    assert words(outside) == ["pay", "refund"]
+    # Whatever comes from the run that was served it rests on it.
+    with pytest.raises(Conflict, match="has undone since"):
+        forks.fork(world.main, fork, after(world.main, fork, "b#1") - 2, Edits(), by="bob")
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_live_runs_that_go_on_from_after_a_call_hold_up_its_undoing(
+    world: World, outside: list[str], further: bool
+) -> None:
+    run = ended(world, outside, "pay")
+    place = views.status(world.main, run).seq - 2
+    with pytest.raises(Conflict):
+        forks.fork(world.main, run, place + 2, Edits(), by="bob")
+    fork = restarts.restart(
+        world.main, run, "b#1", Edits(), by="bob", choices={"compensable": "skip"}
+    ).run
+    turns.take_turns(world.main, [fork])
+    if further:
+        fork, first = world.fork(fork, views.status(world.main, fork).seq), fork
+        control.cancel(world.main, first, by="ada")
+    assert f"run {fork.run} goes on" in refused(world, run).message
+    control.cancel(world.main, fork, by="ada")
+    undo_all(world, outside, run)
+
+
+def test_runs_that_go_on_from_before_a_call_hold_up_nothing(
+    world: World, outside: list[str]
+) -> None:
+    run = ended(world, outside, "pay")
+    world_fork = forks.fork(
+        world.main,
+        run,
+        after(world.main, run, "a#1"),
+        Edits(),
+        by="bob",
+        choices={"compensable": "execute"},
+    )
+    turns.take_turns(world.main, [world_fork.run])
+    undo_all(world, outside, run)
+    lease = take(world.worker, world_fork.run, "b#1")
+    assert make(world, outside, lease, "pay", state="x1") == {"id": 3}
+
+
+def test_a_run_that_undoes_is_not_gone_on_from_nor_undone(world: World, outside: list[str]) -> None:
+    run = ended(world, outside, "pay")
+    undoing = undo(world, run)
+    for ask in (
+        lambda: forks.fork(world.main, undoing, 2, Edits(), by="bob"),
+        lambda: restarts.restart(world.main, undoing, "undo#1", Edits(), by="bob"),
+        lambda: rollbacks.roll_back(world.main, undoing, 2, Edits(), by="bob"),
+        lambda: undo(world, undoing, "undo#1.0.1"),
+    ):
+        with pytest.raises(Conflict, match="undoes what others have done"):
+            ask()
+
+
+# --- once ------------------------------------------------------------------------------------------
+
+
+def test_calls_are_undone_last_ones_first_one_at_a_time(world: World, outside: list[str]) -> None:
+    run = ended(world, outside, "pay", "book")
+    undoing = undo(world, run)
+    assert [one.step for one in attempts_of(world, undoing)] == ["undo#1.0"]
+    undo_next(world, outside, undoing, 0)
+    undo_next(world, outside, undoing, 1)
+    gather(world, undoing)
+    assert outside[2:] == [
+        "release arguments={'state': 'x2'} result={'id': 2}",
+        "refund charge=1 of=x1",
+    ]
+    for name in ("b#1.1", "b#1.2"):
+        found = the_call(world, run, name)
+        assert (found.undone, found.by, found.why) == (
+            "undone",
+            undoing.run,
+            f"run {undoing.run} has undone it",
+        )
+    told = {(one.ordinal, one.undone, one.undone_by) for one in views.calls(world.main, run)}
+    assert told == {(1, "undone", undoing.run), (2, "undone", undoing.run)}
+
+
+def attempts_of(world: World, run: RunId) -> list[Any]:
+    """The steps of a run that are asked for."""
+    return list(
+        sql(
+            world.main,
+            "SELECT key AS step FROM step WHERE run_id = :run AND status = 'ready'",
+            run=run.run,
+        )
+    )
+
+
+def test_what_is_being_undone_or_is_undone_is_not_undone_again(
+    world: World, outside: list[str]
+) -> None:
+    run = ended(world, outside, "pay")
+    undoing = undo(world, run)
+    with pytest.raises(Blocked) as raised:
+        undo(world, run)
+    assert f"run {undoing.run} is undoing it" in raised.value.problems[0].message
+    undo_next(world, outside, undoing, 0)
+    gather(world, undoing)
+    with pytest.raises(Conflict, match="left to be undone"):
+        undo(world, run)
+    with pytest.raises(Blocked) as raised:
+        undo(world, run, "b#1.1")
+    assert f"run {undoing.run} has undone it" in raised.value.problems[0].message
+    assert words(outside) == ["pay", "refund"]
+
+
+def test_the_same_request_is_one_act(world: World, outside: list[str]) -> None:
+    run = ended(world, outside, "pay")
+    ask = {"by": "bob", "idempotency_key": "k", "reason": "a wrong order"}
+    first = compensations.undo(world.main, run, ["b#1.1"], **ask)
+    again = compensations.undo(world.main, run, ["b#1.1"], **ask)
+    assert (again.run, first.replayed, again.replayed) == (first.run, False, True)
+    with pytest.raises(Conflict, match="another submission"):
+        compensations.undo(world.main, run, ["compensable"], **ask)
+    (act,) = sql(world.main, "SELECT * FROM admin_act WHERE action = 'run.undo'")
+    assert (act.by, act.subject, act.why) == ("bob", f"run:{run.run}", "a wrong order")
+    assert act.detail == {"run": first.run.run, "calls": 1}
+
+
+def test_two_that_ask_at_once_undo_a_call_once(world: World, outside: list[str]) -> None:
+    run = ended(world, outside, "pay")
+
+    def ask(who: str) -> Callable[[], Submitted]:
+        return lambda: compensations.undo(world.main, run, ["b#1.1"], by=who)
+
+    found = race(ask("bob"), ask("eve"))
+    (made,), (late,) = of_kind(found, Submitted), of_kind(found, Blocked)
+    assert f"run {made.run.run} is undoing it" in late.problems[0].message
+    undoing = made.run
+    turns.take_turns(world.main, [undoing])
+    undo_next(world, outside, undoing, 0)
+    assert words(outside) == ["pay", "refund"]
+
+
+@pytest.mark.parametrize("first", ["fork", "undo"])
+def test_of_an_undo_and_a_fork_at_once_one_is_refused(
+    world: World, outside: list[str], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    run = ended(world, outside, "pay")
+    place, reuse = after(world.main, run, "a#1"), {"compensable": "reuse"}
+    ways: dict[str, Callable[[], Submitted]] = {
+        "fork": lambda: forks.fork(world.main, run, place, Edits(), by="bob", choices=reuse),
+        "undo": lambda: compensations.undo(world.main, run, ["b#1.1"], by="eve"),
+    }
+    there, on = Event(), Event()
+    # Who is first is held up at its end, before it commits.
+    where: tuple[Any, str] = (forks, "_give") if first == "fork" else (compensations.acts, "record")
+    real = getattr(*where)
+
+    def held(*given: Any, **named: Any) -> None:
+        real(*given, **named)
+        if named.get("action", "run.undo") == "run.undo":
+            there.set()
+            assert on.wait(30)
+
+    monkeypatch.setattr(*where, held)
+    with ThreadPoolExecutor() as both:
+        leads = both.submit(ways.pop(first))
+        assert there.wait(30)
+        ((_, other),) = ways.items()
+        follows = both.submit(other)
+        while not blocked(world.main) and not follows.done():
+            on.wait(0.01)
+        on.set()
+        leads.result(30)
+        with pytest.raises(Conflict):
+            follows.result(30)
+    assert words(outside) == ["pay"]
+
+
+def test_a_call_that_may_have_been_undone_is_left_alone(
+    world: World, outside: list[str], settings: Settings
+) -> None:
+    run = ended(world, outside, "pay")
+    undoing = undo(world, run)
+    lease = take(world.worker, undoing, "undo#1.0")
+    given = views.run(world.main, undoing).variables["calls"][0]["with"]
+    asked = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
+    assert isinstance(asked, calls.Authorised)
+    outside.append("refund")
+    assert the_call(world, run).undone == "undoing"
+    # Its worker is killed before the end is recorded.
+    lose_leases(settings)
+    sweep.sweep(world.main)
+    turns.take_turns(world.main, [undoing])
+    found = the_call(world, run)
+    assert (found.undone, found.by) == ("unknown", undoing.run)
+    with pytest.raises(Blocked) as raised:
+        undo(world, run)
+    assert "nobody knows" in raised.value.problems[0].message
+    place = after(world.main, run, "a#1")
+    (effect,) = effects.at(world.main, run, place)
+    assert (effect.happened, effect.becomes, effect.choices) == (
+        "unknown",
+        "undecided",
+        ("skip", "execute"),
+    )
+    control.cancel(world.main, undoing, by="ada")
+    assert the_call(world, run).undone == "unknown"
+    # It was, as its worker says in the end.
+    calls.settle(world.worker, lease, asked, calls.Answer(value="refunded", usage={}))
+    assert the_call(world, run).undone == "undone"
+    assert words(outside) == ["pay", "refund"]
+
+
+def test_a_call_whose_undoing_is_denied_stands_and_may_be_asked_for_again(
+    world: World, outside: list[str]
+) -> None:
+    run = ended(world, outside, "pay", "book")
+    document = "policy: p\nrules: [{tool: refund, action: deny, message: not today}]"
+    policies.apply(world.main, TENANT, document, by="ada")
+    undoing = undo(world, run)
+    undo_next(world, outside, undoing, 0)
+    lease = take(world.worker, undoing, "undo#1.1")
+    given = views.run(world.main, undoing).variables["calls"][1]["with"]
+    denied = make(world, outside, lease, "refund", **given)
+    assert isinstance(denied, calls.Denied)
+    assert the_call(world, run).undone == "undoing"
+    failed = Failed(reason=denied.reason, message=denied.message, terminal=True)
+    finish(world.main, world.worker, lease, failed)
+    assert status(world.main, undoing) == "failed"
+    found = the_call(world, run)
+    assert (found.undone, found.by, found.why) == ("stands", undoing.run, None)
+    # It is as it was: asked about, and undone when that is asked for again.
+    (effect,) = [
+        one
+        for one in effects.at(world.main, run, after(world.main, run, "a#1"))
+        if one.tool == "pay"
+    ]
+    assert (effect.happened, effect.becomes) == ("yes", "undecided")
+    policies.withdraw(world.main, TENANT, "p", by="ada")
+    again = undo_all(world, outside, run)
+    assert (the_call(world, run).undone, the_call(world, run).by) == ("undone", again.run)
+    assert words(outside) == ["pay", "book", "release", "refund"]
+
+
+# --- afterwards ------------------------------------------------------------------------------------
+
+
+def test_what_is_undone_is_made_again_without_a_question(world: World, outside: list[str]) -> None:
+    run = ended(world, outside, "pay")
+    place = after(world.main, run, "a#1")
+    with pytest.raises(Undecided) as asked:
+        restarts.restart(world.main, run, "b#1", Edits(), by="bob")
+    assert "compensate" in (asked.value.problems[0].remedy or "")
+    for go_on in (
+        lambda: forks.fork(
+            world.main, run, place, Edits(), by="bob", choices={"compensable": "compensate"}
+        ),
+        lambda: restarts.restart(
+            world.main, run, "b#1", Edits(), by="bob", choices={"b#1.1": "compensate"}
+        ),
+    ):
+        with pytest.raises(Blocked) as first:
+            go_on()
+        assert f"celeriac undo {run.run} b#1.1" in (first.value.problems[0].remedy or "")
+    undoing = undo(world, run)
+    with pytest.raises(Conflict, match="is being undone"):
+        restarts.restart(world.main, run, "b#1", Edits(), by="bob")
+    undo_next(world, outside, undoing, 0)
+    gather(world, undoing)
+    (effect,) = effects.at(world.main, run, place)
+    assert (effect.happened, effect.becomes, effect.choices) == ("undone", "repeated", ())
+    for choices in (
+        {},
+        {"compensable": "compensate"},
+        {"b#1.1": "compensate"},
+        {"compensable": "reuse"},
+    ):
+        on = restarts.restart(world.main, run, "b#1", Edits(), by="bob", choices=choices).run
+        turns.take_turns(world.main, [on])
+        lease = take(world.worker, on, "b#1")
+        assert make(world, outside, lease, "pay", state="x1") == {"id": len(outside)}
+        finish(world.main, world.worker, lease)
+    assert words(outside) == ["pay", "refund", *["pay"] * 4]
+
+
+def test_nobody_goes_on_from_a_place_that_rests_on_what_is_undone(
+    world: World, outside: list[str]
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    lease = take(world.worker, run, "a#1")
+    make(world, outside, lease, "pay", state="x")
+    finish(world.main, world.worker, lease)
+    finish(world.main, world.worker, take(world.worker, run, "b#1"))
+    place = after(world.main, run, "a#1")
+    fork = forks.fork(world.main, run, place, Edits(), by="bob").run
+    turns.take_turns(world.main, [fork])
+    line = views.status(world.main, fork).seq
+    control.cancel(world.main, fork, by="ada")
+    undoing = undo(world, run)
+    for why in ("is undoing; wait", "has undone since; go on from before"):
+        for ask in (
+            lambda: forks.fork(world.main, run, place, Edits(), by="bob"),
+            lambda: forks.fork(world.main, fork, line, Edits(), by="bob"),
+            lambda: restarts.restart(world.main, run, "b#1", Edits(), by="bob"),
+            lambda: effects.at(world.main, run, place),
+        ):
+            with pytest.raises(Conflict, match=why):
+                ask()
+        if why.startswith("is"):
+            undo_next(world, outside, undoing, 0)
+            gather(world, undoing)
+    # Before it everything is as it was.
+    again = restarts.restart(world.main, run, "a#1", Edits(), by="bob").run
+    turns.take_turns(world.main, [again])
+    assert make(world, outside, take(world.worker, again, "a#1"), "pay", state="x") == {"id": 3}
+
+
+def test_what_was_gone_back_over_holds_nobody_up_when_it_is_undone(
+    world: World, outside: list[str]
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    make(world, outside, take(world.worker, run, "b#1"), "pay", state="x1")
+    place = after(world.main, run, "a#1")
+    with pytest.raises(Blocked) as offered:
+        rollbacks.roll_back(
+            world.main, run, place, Edits(), by="bob", choices={"compensable": "compensate"}
+        )
+    assert "end the run, undo the call" in (offered.value.problems[0].remedy or "")
+    execute = {"compensable": "execute"}
+    assert rollbacks.roll_back(world.main, run, place, Edits(), by="bob", choices=execute)
+    lease = take(world.worker, run, "b#2")
+    make(world, outside, lease, "pay", state="x1")
+    control.pause(world.main, run, by="ada")
+    control.resume(world.main, run, by="ada")
+    line = views.status(world.main, run).seq
+    finish(world.main, world.worker, lease)
+    undo_all(world, outside, run, "b#1.1")
+    # The other one stands, and its step was live there.
+    fork = forks.fork(world.main, run, line, Edits(), by="bob").run
+    turns.take_turns(world.main, [fork])
+    assert make(world, outside, take(world.worker, fork, "b#2"), "pay", state="x1") == {"id": 2}
+    assert words(outside) == ["pay", "pay", "refund"]
+
+
+def test_calls_of_runs_within_are_undone_with_their_root(world: World, outside: list[str]) -> None:
+    publish(world.main, {**LINE, "workflow": "inner"})
+    document: dict[str, Json] = {
+        "workflow": "outer",
+        "nodes": {
+            "a": {"uses": "noop"},
+            "w": {"kind": "workflow", "workflow": "inner"},
+            "b": {"uses": "noop"},
+        },
+        "edges": ["a -> w -> b -> end"],
+    }
+    run = submit(world.main, publish(world.main, document))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    (found,) = views.runs(world.main, run.tenant, parent=run)
+    child = RunId(run.tenant, found.id)
+    lease = take(world.worker, child, "a#1")
+    make(world, outside, lease, "pay", state="x1")
+    within = views.status(world.main, run).seq
+    finish(world.main, world.worker, lease)
+    with pytest.raises(Conflict, match="is running"):
+        undo(world, child)
+    finish(world.main, world.worker, take(world.worker, child, "b#1"))
+    turns.take_turns(world.main, [run])
+    finish(world.main, world.worker, take(world.worker, run, "b#1"))
+    assert status(world.main, run) == "completed"
+    later = after(world.main, run, "w#1")
+    # The root goes on from before the call, and from within the child after it: it has yet to come there.
+    on = restarts.restart(world.main, child, "b#1", Edits(), by="bob").run
+    for asked in (run, child):
+        assert f"run {on.run} goes on" in refused(world, asked).message
+    turns.take_turns(world.main, [on])
+    assert (
+        f"run {on.run} goes on" in refused(world, run).message
+        or "goes on" in refused(world, run).message
+    )
+    control.cancel(world.main, on, by="ada")
+    for one in views.runs(world.main, run.tenant, parent=on):
+        turns.take_turns(world.main, [RunId(run.tenant, one.id)])
+    undo_all(world, outside, run, f"{child.run}/a#1.1")
+    assert outside == ["pay state=x1", "refund charge=1 of=x1"]
+    for ask in (
+        lambda: forks.fork(world.main, run, later, Edits(), by="bob"),
+        lambda: restarts.restart(world.main, child, "b#1", Edits(), by="bob"),
+    ):
+        with pytest.raises(Conflict, match="has undone since"):
+            ask()
+    # Where the child was under way it is started anew, and so is its call; once more from there as well.
+    fork = forks.fork(world.main, run, within, Edits(), by="bob").run
+    turns.take_turns(world.main, [fork])
+    again = forks.fork(world.main, fork, views.status(world.main, fork).seq, Edits(), by="bob").run
+    turns.take_turns(world.main, [again])
+    (one,) = views.runs(world.main, run.tenant, parent=again)
+    lease = take(world.worker, RunId(run.tenant, one.id), "a#1")
+    assert make(world, outside, lease, "pay", state="x1") == {"id": 3}

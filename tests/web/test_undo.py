@@ -1,0 +1,86 @@
+"""Undoing calls of ended runs over REST, and by the client and the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.core.values import Json
+from engine.platform import Platform
+from engine.runs import calls, turns, views
+from engine.store.ids import RunId
+from tests.support.platforms import LINE, TENANT, finish, publish, register, submit, take
+from tests.support.site import Api
+
+REFUND: Json = {"tool": "refund", "with": {"charge": "$result"}}
+
+
+@pytest.fixture
+def run(control: Platform, worker: Platform) -> RunId:
+    """A run that has ended, and has paid once."""
+    register(control, "noop")
+    register(control, "refund", namespace="tool", effect="at_most_once")
+    register(control, "pay", namespace="tool", effect="compensable", undo=REFUND)
+    run = submit(control, publish(control, dict(LINE)))
+    finish(control, worker, take(worker, run, "a#1"))
+    lease = take(worker, run, "b#1")
+    asked = calls.authorise(worker, lease, 1, "pay", {"args": [], "kwargs": {}})
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(worker, lease, asked, calls.Answer(value="c-1", usage={}))
+    finish(control, worker, lease)
+    return run
+
+
+def test_an_undo_that_cannot_be_says_why(api: Api, control: Platform, run: RunId) -> None:
+    place = f"/api/v1/runs/{run.run}/undo"
+    for asked in ({}, {"calls": []}, {"calls": "b#1.1"}, {"calls": [7]}, {"calls": ["x" * 501]}):
+        assert api.post(place, json=asked).status_code in {400, 422}
+    unknown = api.post(place, json={"calls": ["b#1.2"]})
+    assert (unknown.status_code, unknown.json["errors"][0]["path"]) == (422, "calls.b#1.2")
+    nobody = "/api/v1/runs/00000000-0000-7000-8000-000000000000/undo"
+    assert api.post(nobody, json={"calls": ["b#1.1"]}).status_code == 404
+    assert api.get(nobody).status_code == 404
+    live = submit(control, publish(control, dict(LINE)))
+    refused = api.post(f"/api/v1/runs/{live.run}/undo", json={"calls": ["compensable"]})
+    assert (refused.status_code, "has ended" in refused.json["detail"]) == (409, True)
+    assert api.get(f"/api/v1/runs/{live.run}/undo").status_code == 409
+
+
+def test_what_is_to_be_undone_first_is_told_by_forks_and_restarts(api: Api, run: RunId) -> None:
+    step = f"/api/v1/runs/{run.run}/steps/b%231"
+    (effect,) = api.get(f"{step}/effects").json["items"]
+    assert effect["choices"] == ["reuse", "skip", "execute", "compensate"]
+    refused = api.post(f"{step}/restart", json={"choices": {"compensable": "compensate"}})
+    assert refused.status_code == 409
+    (problem,) = refused.json["errors"]
+    assert f"celeriac undo {run.run} b#1.1" in problem["remedy"]
+
+
+def test_a_call_is_undone_once_and_told_so(
+    api: Api, control: Platform, worker: Platform, run: RunId
+) -> None:
+    place, key = f"/api/v1/runs/{run.run}", {"Idempotency-Key": "one"}
+    (planned,) = api.get(f"{place}/undo").json["items"]
+    assert (planned["name"], planned["undo"], planned["arguments"]) == (
+        "b#1.1",
+        "refund",
+        {"charge": "c-1"},
+    )
+    assert (planned["why"], planned["undone"]) == (None, None)
+    made = api.post(f"{place}/undo", json={"calls": ["b#1.1"], "reason": "wrong"}, headers=key)
+    assert made.status_code == 201
+    again = api.post(f"{place}/undo", json={"calls": ["b#1.1"], "reason": "wrong"}, headers=key)
+    assert (again.status_code, again.json["run_id"]) == (200, made.json["run_id"])
+    assert api.post(f"{place}/undo", json={"calls": ["b#1.1"]}).status_code == 409
+    undoing = RunId(TENANT, made.json["run_id"])
+    turns.take_turns(control, [undoing])
+    lease = take(worker, undoing, "undo#1.0")
+    given = views.run(control, undoing).variables["calls"][0]["with"]
+    asked = calls.authorise(worker, lease, 1, "refund", {"args": [], "kwargs": given})
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(worker, lease, asked, calls.Answer(value="ok", usage={}))
+    (call,) = api.get(f"{place}/calls").json["items"]
+    assert (call["undone"], call["undone_by"]) == ("undone", undoing.run)
+    (act,) = [
+        one for one in api.get("/api/v1/audit").json["items"] if one.get("action") == "run.undo"
+    ]
+    assert act["subject"] == f"run:{run.run}"
