@@ -429,7 +429,7 @@ PLANTS: Mapping[str, list[Plant]] = {
         Plant(
             "done",
             "INSERT INTO workflow (tenant_id, name) VALUES ('local', 'celeriac.undo');"
-            "UPDATE workflow_version SET workflow = 'celeriac.undo';"
+            "UPDATE workflow_version SET workflow = 'celeriac.undo' WHERE id = (SELECT version_id FROM run WHERE id = :run);"
             "INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, value) VALUES ('local', :run, 'undo#1.0', 1, 1, '1');"
             "UPDATE payload SET body = json_build_object('inputs', json_build_object('calls', json_build_array("
             "json_build_object('undoes', json_build_object('run', run_id, 'step', 'a#1', 'call', 1)))))"

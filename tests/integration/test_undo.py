@@ -620,7 +620,8 @@ def test_what_was_gone_back_over_holds_nobody_up_when_it_is_undone(
     # The other one stands, and its step was live there.
     fork = forks.fork(world.main, run, line, Edits(), by="bob").run
     turns.take_turns(world.main, [fork])
-    assert make(world, outside, take(world.worker, fork, "b#2"), "pay", state="x1") == {"id": 2}
+    again = take(world.worker, fork, "b#2")
+    assert make(world, outside, again, "pay", state="x1") == calls.Recorded(value={"id": 2})
     assert words(outside) == ["pay", "pay", "refund"]
 
 

@@ -165,6 +165,7 @@ def bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "runs.submit": {"json": {"version_id": things["version_id"]}},
         "runs.migrate": {"json": {"to": "1.0.0"}},
         "runs.roll_back": {"json": {"seq": 3}},
+        "runs.undo": {"json": {"calls": ["compensable"]}},
         "runs.act_on_many": {
             "json": {"action": "pause", "filter": {"ids": [things["run_id"]]}, "limit": 1}
         },

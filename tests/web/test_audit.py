@@ -18,13 +18,14 @@ from flask.testing import FlaskClient
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
-from engine.platform import Platform
+from engine.platform import DatabaseRole, Platform
 from engine.runs import acts, audit, sealing
 from engine.settings import Settings
 from engine.store import session, trail
-from tests.support import recorded
+from tests.support import platforms, recorded
 from tests.support.belongings import AGENT
 from tests.support.described import fits
+from tests.support.paying import paid
 from tests.support.platforms import (
     LINE,
     TENANT,
@@ -101,6 +102,11 @@ class Place:
             "edges": ["w -> end"],
         }
         return submit(self.control, publish(self.control, document)).run
+
+    def paid(self) -> str:
+        """A run that has ended, and a call of which can be undone."""
+        with platforms.platform(self.settings, DatabaseRole.WORKER) as worker:
+            return paid(self.control, worker).run
 
     def stuck(self) -> str:
         run = self.begun()
@@ -294,6 +300,7 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "runs.pause": _of_run("pause"),
     "runs.resume": _of_run("resume"),
     "runs.roll_back": lambda p: Asked(f"/api/v1/runs/{p.begun()}/rollback", {"seq": 3}),
+    "runs.undo": lambda p: Asked(f"/api/v1/runs/{p.paid()}/undo", {"calls": ["b#1.1"]}),
     "runs.retry": lambda p: Asked(f"/api/v1/runs/{p.stuck()}/retry"),
     "runs.migrate": lambda p: Asked(f"/api/v1/runs/{p.begun()}/migrate", p.further()),
     "runs.act_on_many": lambda p: Asked(

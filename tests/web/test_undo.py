@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.values import Json
 from engine.platform import Platform
-from engine.runs import calls, turns, views
 from engine.store.ids import RunId
-from tests.support.platforms import LINE, TENANT, finish, publish, register, submit, take
+from tests.support.paying import paid, refund
+from tests.support.platforms import LINE, TENANT, publish, submit
 from tests.support.site import Api
-
-REFUND: Json = {"tool": "refund", "with": {"charge": "$result"}}
 
 
 @pytest.fixture
 def run(control: Platform, worker: Platform) -> RunId:
-    """A run that has ended, and has paid once."""
-    register(control, "noop")
-    register(control, "refund", namespace="tool", effect="at_most_once")
-    register(control, "pay", namespace="tool", effect="compensable", undo=REFUND)
-    run = submit(control, publish(control, dict(LINE)))
-    finish(control, worker, take(worker, run, "a#1"))
-    lease = take(worker, run, "b#1")
-    asked = calls.authorise(worker, lease, 1, "pay", {"args": [], "kwargs": {}})
-    assert isinstance(asked, calls.Authorised)
-    calls.settle(worker, lease, asked, calls.Answer(value="c-1", usage={}))
-    finish(control, worker, lease)
-    return run
+    return paid(control, worker)
 
 
 def test_an_undo_that_cannot_be_says_why(api: Api, control: Platform, run: RunId) -> None:
@@ -72,12 +58,7 @@ def test_a_call_is_undone_once_and_told_so(
     assert (again.status_code, again.json["run_id"]) == (200, made.json["run_id"])
     assert api.post(f"{place}/undo", json={"calls": ["b#1.1"]}).status_code == 409
     undoing = RunId(TENANT, made.json["run_id"])
-    turns.take_turns(control, [undoing])
-    lease = take(worker, undoing, "undo#1.0")
-    given = views.run(control, undoing).variables["calls"][0]["with"]
-    asked = calls.authorise(worker, lease, 1, "refund", {"args": [], "kwargs": given})
-    assert isinstance(asked, calls.Authorised)
-    calls.settle(worker, lease, asked, calls.Answer(value="ok", usage={}))
+    refund(control, worker, undoing)
     (call,) = api.get(f"{place}/calls").json["items"]
     assert (call["undone"], call["undone_by"]) == ("undone", undoing.run)
     (act,) = [

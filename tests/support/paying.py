@@ -1,0 +1,38 @@
+"""A run that has ended, and has paid once; what it paid can be refunded."""
+
+from __future__ import annotations
+
+from engine.core.values import Json
+from engine.platform import Platform
+from engine.runs import calls, turns
+from engine.store.ids import RunId
+from tests.support.platforms import LINE, finish, publish, register, submit, take
+
+REFUND: Json = {"tool": "refund", "with": {"charge": "$result"}}
+
+
+def paid(control: Platform, worker: Platform) -> RunId:
+    """It, with its call `b#1.1` of pay."""
+    register(control, "noop")
+    register(control, "refund", namespace="tool", effect="at_most_once")
+    register(control, "pay", namespace="tool", effect="compensable", undo=REFUND)
+    run = submit(control, publish(control, dict(LINE)))
+    finish(control, worker, take(worker, run, "a#1"))
+    lease = take(worker, run, "b#1")
+    asked = calls.authorise(worker, lease, 1, "pay", {"args": [], "kwargs": {}})
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(worker, lease, asked, calls.Answer(value="c-1", usage={}))
+    finish(control, worker, lease)
+    return run
+
+
+def refund(control: Platform, worker: Platform, undoing: RunId) -> None:
+    """Carry out, to its end, a run that undoes what one has paid."""
+    turns.take_turns(control, [undoing])
+    lease = take(worker, undoing, "undo#1.0")
+    given = {"args": [], "kwargs": {"charge": "c-1"}}
+    asked = calls.authorise(worker, lease, 1, "refund", given)
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(worker, lease, asked, calls.Answer(value="ok", usage={}))
+    finish(control, worker, lease)
+    finish(control, worker, take(worker, undoing, "undo#1"))
