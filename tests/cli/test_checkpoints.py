@@ -139,3 +139,55 @@ def test_what_becomes_of_calls_is_asked_for_where_it_must_be_chosen(
     wait_until(lambda: "completed" in shell("show", fork).stdout, what="its end")
     called = json.loads(shell("show", fork, "--json").stdout)
     assert called["status"] == "completed"
+
+
+@pytest.mark.usefixtures("functions")
+def test_what_a_run_has_done_is_undone_before_another_goes_on_from_it(
+    shell: Shell, tmp_path: Path
+) -> None:
+    file, terms = tmp_path / "buying.yaml", tmp_path / "terms.yaml"
+    file.write_text(
+        "workflow: buying\nnodes: {a: {uses: increment}, b: {kind: tool, tool: buy, with: {sum: 3}},"
+        " c: {kind: tool, tool: buy, with: {sum: 4}}}\nedges: [a -> b -> c -> end]\n"
+    )
+    source = "def {name}(sum):\n    return sum"
+    terms.write_text("undo: {tool: sell, with: {sum: $result}}\n")
+    refused = shell(
+        *("register", "tool", "-", "--name", "buy", "--terms", str(terms)),
+        text=source.format(name="buy"),
+    )
+    assert (refused.exit_code, "as compensable" in refused.stderr) == (1, True)
+    for name, effect, more in (
+        ("sell", "at_most_once", ()),
+        ("buy", "compensable", ("--terms", str(terms))),
+    ):
+        made = shell(
+            *("register", "tool", "-", "--name", name, "--effect", effect, *more),
+            text=source.format(name=name),
+        )
+        assert made.exit_code == 0, made.output
+    run = json.loads(shell("run", str(file), "--json").stdout)["id"]
+    seq = str(json.loads(shell("checkpoints", run, "--json").stdout)[0]["seq"])
+    assert shell("undo", run).exit_code == 2
+    assert shell("undo", run, "c#1.1", "--class", "compensable").exit_code == 2
+    unknown = shell("undo", run, "c#1.7")
+    assert (unknown.exit_code, "calls.c#1.7" in unknown.stderr) == (1, True)
+    plan = shell("undo", run, "--plan")
+    assert (plan.exit_code, "sell" in plan.stdout) == (0, True)
+    # One by one, by hand; and the rest on the way.
+    undoing = shell("undo", run, "c#1.1", "--reason", "a wrong order").stdout.strip()
+    wait_until(lambda: "completed" in shell("show", undoing).stdout, what="its end")
+    refused = shell("undo", run, "c#1.1")
+    assert (refused.exit_code, f"run {undoing} has undone it" in refused.stderr) == (1, True)
+    made = shell("fork", run, seq, "--effect", "compensable=compensate")
+    assert made.exit_code == 0, made.output
+    told = json.loads(shell("undo", run, "--plan", "--json").stdout)
+    assert [one["undone"] for one in told] == ["undone", "undone"]
+    again = shell("restart", run, "b#1", "--effect", "compensable=compensate")
+    assert again.exit_code == 0, again.output
+    for one in (made, again):
+        fork = one.stdout.strip()
+        wait_until(lambda of=fork: "completed" in shell("show", of).stdout, what="its end")
+    resting = shell("restart", run, "c#1", "--result", "1")
+    assert (resting.exit_code, "has undone since" in resting.stderr) == (1, True)
+    assert shell("undo", run, "--all").exit_code == 1
