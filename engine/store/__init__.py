@@ -21,6 +21,9 @@ to no run and lie in one piece.
 *Chosen* (`choices`): what becomes of calls that a run made before it was gone on from; each is taken once, by
 the worker's same call, and is to be had again by whoever goes back to before that.
 
+*Undone* (`undone`): which calls a run undoes, in which order. What has become of each is told by that run's own
+calls alone; a row may be replaced when that run has ended without its call.
+
 *Kept for workers* (`secrets`, `capabilities`): sealed values, whose earlier versions lose what was
 sealed, and what is granted to whom. Coordinators have no right to either.
 

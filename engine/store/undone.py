@@ -29,12 +29,12 @@ _DONE = f"""
     EXISTS (SELECT FROM call_result m WHERE {_MINE} AND m.reason IS NULL)
 """
 # It may have happened: it began, and nothing says that it was not made. While its run is live that is so when
-# its attempt is over, for then people are asked.
+# its attempt is over, for then people are asked, unless it may be repeated.
 _IN_DOUBT = """
     EXISTS (SELECT FROM call m LEFT JOIN call_result d ON d.tenant_id = m.tenant_id
             AND d.run_id = m.run_id AND d.step = m.step AND d.ordinal = m.ordinal AND d.attempt = m.attempt
         WHERE {mine} AND (b.status IN ({ended}) AND (d.attempt IS NULL OR d.reason <> ALL(ARRAY[{never}]))
-            OR d.attempt IS NULL AND EXISTS (SELECT FROM result o WHERE o.tenant_id = m.tenant_id
+            OR d.attempt IS NULL AND m.effect NOT IN ('pure', 'idempotent') AND EXISTS (SELECT FROM result o WHERE o.tenant_id = m.tenant_id
                 AND o.run_id = m.run_id AND o.step = m.step AND o.attempt = m.attempt)))
 """
 

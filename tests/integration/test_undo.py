@@ -27,7 +27,7 @@ from engine.runs import (
     turns,
     views,
 )
-from engine.runs.attempts import Failed, Leased
+from engine.runs.attempts import Failed, Leased, Suspended
 from engine.runs.compensations import Undoable
 from engine.runs.launch import Submitted
 from engine.runs.origins import Edits
@@ -38,6 +38,7 @@ from tests.support.forking import World, after
 from tests.support.platforms import (
     LINE,
     TENANT,
+    as_owner,
     finish,
     lose_leases,
     publish,
@@ -236,6 +237,32 @@ def test_shredded_data_says_nothing_of_how_a_call_is_undone(
     run = ended(world, outside, "pay")
     shredding.shred(world.main, run, by="ada", why="asked for")
     assert "was shredded" in refused(world, run, "b#1.1").message
+
+
+def test_nothing_of_a_run_that_was_recorded_elsewhere_is_undone(
+    world: World, outside: list[str], settings: Settings
+) -> None:
+    run = ended(world, outside, "pay")
+    as_owner(settings, "UPDATE run SET imported = '{}' WHERE id = :run", run=run.run)
+    with pytest.raises(Conflict, match="undo its calls where it was run"):
+        undo(world, run)
+    as_owner(settings, "UPDATE run SET imported = NULL WHERE id = :run", run=run.run)
+
+
+def test_a_call_that_was_carried_over_is_undone_where_it_was_made(
+    world: World, outside: list[str]
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    make(world, outside, take(world.worker, run, "a#1"), "pay", state="x")
+    control.pause(world.main, run, by="ada")
+    fork = forks.fork(world.main, run, views.status(world.main, run).seq, Edits(), by="bob").run
+    turns.take_turns(world.main, [fork])
+    for one in (run, fork):
+        control.cancel(world.main, one, by="ada")
+    (copy,) = compensations.plan(world.main, fork)
+    assert (copy.happened, f"call a#1.1 of run {run.run}" in (copy.why or "")) == ("served", True)
+    undo_all(world, outside, run)
+    assert words(outside) == ["pay", "refund"]
 
 
 def test_what_a_handler_has_gone_about_is_left_to_it(world: World, outside: list[str]) -> None:
@@ -679,3 +706,39 @@ def test_calls_of_runs_within_are_undone_with_their_root(world: World, outside: 
     (one,) = views.runs(world.main, run.tenant, parent=again)
     lease = take(world.worker, RunId(run.tenant, one.id), "a#1")
     assert make(world, outside, lease, "pay", state="x1") == {"id": 3}
+
+
+@pytest.mark.parametrize("tool", ["pay", "book"])
+def test_calls_with_large_values_are_undone_too(
+    world: World, outside: list[str], tool: str
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    lease = take(world.worker, run, "a#1")
+    large = "x" * 1_200_000
+    given: Json = {"args": [], "kwargs": {"state": large}}
+    asked = calls.authorise(world.worker, lease, 1, tool, given)
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(world.worker, lease, asked, calls.Answer(value={"id": 1, "all": large}, usage={}))
+    control.cancel(world.main, run, by="ada")
+    undoing = undo(world, run)
+    lease = take(world.worker, undoing, "undo#1.0")
+    assert status(world.main, undoing) == "running"
+    assert the_call(world, run, "a#1.1").undone == "undoing"
+
+
+def test_people_are_asked_before_a_call_is_undone_where_its_tool_says_so(
+    world: World, outside: list[str]
+) -> None:
+    register(world.main, "refund", namespace="tool", effect="at_most_once", requires_approval=True)
+    run = ended(world, outside, "pay")
+    undoing = undo(world, run)
+    lease = take(world.worker, undoing, "undo#1.0")
+    given = views.run(world.main, undoing).variables["calls"][0]["with"]
+    asked = make(world, outside, lease, "refund", **given)
+    assert isinstance(asked, Suspended)
+    finish(world.main, world.worker, lease, asked)
+    assert the_call(world, run).undone == "undoing"
+    # Who says no leaves the call as it was.
+    control.cancel(world.main, undoing, by="ada")
+    assert the_call(world, run).undone == "stands"
+    assert words(outside) == ["pay"]
