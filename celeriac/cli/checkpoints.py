@@ -177,7 +177,14 @@ def rollback(
     with api.connected() as client:
         seq = _seq(client, run, place)
         if plan:
-            _plan(client.effects(run, seq), as_json=as_json)
+            found = client.effects(run, seq)
+            _plan(found, as_json=as_json)
+            if any(one.effect == "compensable" and one.becomes == "undecided" for one in found):
+                click.echo(
+                    "Calls of a run that has not ended cannot be undone first: cancel it, undo them (celeriac undo"
+                    f" {run} --all), and fork it.",
+                    err=True,
+                )
             return
         choices = _choices(client.effects(run, seq), chosen, as_json=as_json)
         went = client.roll_back(

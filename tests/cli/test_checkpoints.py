@@ -191,3 +191,22 @@ def test_what_a_run_has_done_is_undone_before_another_goes_on_from_it(
     resting = shell("restart", run, "c#1", "--result", "1")
     assert (resting.exit_code, "has undone since" in resting.stderr) == (1, True)
     assert shell("undo", run, "--all").exit_code == 1
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_run_that_has_not_ended_says_that_it_undoes_nothing(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "booking.yaml"
+    file.write_text(
+        "workflow: booking\nnodes: {a: {uses: increment}, b: {kind: tool, tool: book, with: {n: 3}},"
+        " c: {uses: nap}}\nedges: [a -> b -> c -> end]\n"
+    )
+    source = "def book(n):\n    return n"
+    shell("register", "tool", "-", "--name", "book", "--effect", "compensable", text=source)
+    run = shell("run", str(file), "--no-wait").stdout.strip()
+    wait_until(lambda: "c#1" in shell("show", run).stdout, what="its last step")
+    seq = str(json.loads(shell("checkpoints", run, "--json").stdout)[0]["seq"])
+    plan = shell("rollback", run, seq, "--plan")
+    assert (plan.exit_code, "cannot be undone first" in plan.stderr) == (0, True)
+    refused = shell("fork", run, seq, "--effect", "compensable=compensate")
+    assert (refused.exit_code, "has ended" in refused.stderr) == (1, True)
+    assert shell("cancel", run).exit_code == 0
