@@ -582,21 +582,14 @@ INVARIANTS = (
     ),
     Invariant(
         name="call_is_undone_once",
-        says="No call is undone twice: neither under two names, nor by a run beside the one that is told.",
+        says="No call that a run has undone is given to another one to be undone.",
         sql="""
-        SELECT d.tenant_id, u.run_id, u.step || ' call ' || u.ordinal AS subject,
-            'is undone by run ' || u.by_run || ', and was by run ' || d.run_id AS detail
-        FROM workflow_version v JOIN run b ON b.tenant_id = v.tenant_id AND b.version_id = v.id
-        JOIN payload p ON p.tenant_id = b.tenant_id AND p.run_id = b.id AND p.id = 'input'
-        CROSS JOIN LATERAL json_array_elements(
-            CASE WHEN json_typeof(p.body->'inputs'->'calls') = 'array' THEN p.body->'inputs'->'calls' ELSE '[]' END)
-            WITH ORDINALITY AS n (told, place)
-        JOIN undone_call u ON u.tenant_id = p.tenant_id AND u.run_id::text = n.told->'undoes'->>'run'
-            AND u.step = n.told->'undoes'->>'step' AND u.ordinal::text = n.told->'undoes'->>'call'
-            AND u.by_run <> p.run_id
-        JOIN call_result d ON d.tenant_id = p.tenant_id AND d.run_id = p.run_id AND d.reason IS NULL
-            AND split_part(d.step, '.', 2) = (n.place - 1)::text
-        WHERE v.workflow = 'celeriac.undo' AND $RUNS(u.run_id)
+        SELECT u.tenant_id, u.run_id, u.step || ' call ' || u.ordinal AS subject,
+            'is undone by run ' || u.by_run || ', and was by run ' || a.by_run AS detail
+        FROM undone_call u JOIN undoing_call a ON a.tenant_id = u.tenant_id AND a.run_id = u.run_id
+            AND a.step = u.step AND a.ordinal = u.ordinal AND a.by_run <> u.by_run
+        WHERE $RUNS(u.run_id) AND EXISTS (SELECT FROM call_result d WHERE d.tenant_id = a.tenant_id
+            AND d.run_id = a.by_run AND d.step = 'undo#1.' || a.place AND d.reason IS NULL)
         """,
     ),
     Invariant(

@@ -879,8 +879,16 @@ call = _appended(
     _text("digest"),
     _json("arguments"),
     _now("started_at"),
+    _time("served"),
     _key("run_id", "step", "ordinal", "attempt"),
     _check("ordinal > 0"),
+)
+
+Index(
+    "call_served",
+    call.c.tenant_id,
+    call.c.served,
+    postgresql_where=call.c.served.is_not(None),
 )
 
 call_result = _appended(
@@ -964,11 +972,13 @@ undone_call = Table(
     _integer("ordinal"),
     _uuid("by_run"),
     _integer("place"),
+    _text("settled", nullable=True),
     _key("run_id", "step", "ordinal"),
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
     ForeignKeyConstraint(["tenant_id", "by_run"], ["run.tenant_id", "run.id"]),
     _check("ordinal > 0"),
     _check("place >= 0"),
+    _check("settled IN ('undone', 'stands')"),
 )
 Index(
     "undone_call_by",
@@ -976,6 +986,36 @@ Index(
     undone_call.c.by_run,
     undone_call.c.place,
     unique=True,
+)
+
+undoing_call = Table(
+    "undoing_call",
+    metadata,
+    _text("tenant_id"),
+    _uuid("by_run"),
+    _integer("place"),
+    _uuid("run_id"),
+    _text("step"),
+    _integer("ordinal"),
+    _key("by_run", "place"),
+    ForeignKeyConstraint(
+        ["tenant_id", "run_id", "step", "ordinal"],
+        [
+            "undone_call.tenant_id",
+            "undone_call.run_id",
+            "undone_call.step",
+            "undone_call.ordinal",
+        ],
+    ),
+    ForeignKeyConstraint(["tenant_id", "by_run"], ["run.tenant_id", "run.id"]),
+    _check("place >= 0"),
+)
+Index(
+    "undoing_call_call",
+    undoing_call.c.tenant_id,
+    undoing_call.c.run_id,
+    undoing_call.c.step,
+    undoing_call.c.ordinal,
 )
 
 checkpoint_name = Table(

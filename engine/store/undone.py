@@ -21,29 +21,27 @@ from engine.store.ids import RunId
 WORKFLOW = "celeriac.undo"
 
 _ENDED = ", ".join(f"'{status}'" for status in sorted(transitions.TERMINAL))
-# Of a row `u`: calls of the run that undoes it, for it. Each is of an item of a map.
+# Of a row `u`: calls of the run that undoes it, for it. Each is of an item of the one map of that run.
 _MINE = """
-    m.tenant_id = u.tenant_id AND m.run_id = u.by_run AND split_part(m.step, '.', 2) = u.place::text
+    m.tenant_id = u.tenant_id AND m.run_id = u.by_run AND m.step = 'undo#1.' || u.place
 """
 _DONE = f"""
     EXISTS (SELECT FROM call_result m WHERE {_MINE} AND m.reason IS NULL)
 """
-# It may have happened: it began, and nothing says that it was not made. While its run is live that is so when
-# its attempt is over, for then people are asked, unless it may be repeated.
+# It may have happened, and may not be done again: it began, and nothing says that it was not made.
 _IN_DOUBT = """
     EXISTS (SELECT FROM call m LEFT JOIN call_result d ON d.tenant_id = m.tenant_id
             AND d.run_id = m.run_id AND d.step = m.step AND d.ordinal = m.ordinal AND d.attempt = m.attempt
-        WHERE {mine} AND (b.status IN ({ended}) AND (d.attempt IS NULL OR d.reason <> ALL(ARRAY[{never}]))
-            OR d.attempt IS NULL AND m.effect NOT IN ('pure', 'idempotent') AND EXISTS (SELECT FROM result o WHERE o.tenant_id = m.tenant_id
-                AND o.run_id = m.run_id AND o.step = m.step AND o.attempt = m.attempt)))
+        WHERE {mine} AND m.effect NOT IN ('pure', 'idempotent')
+            AND (d.attempt IS NULL OR d.reason <> ALL(ARRAY[{never}])))
 """
 
 
 def fate(call: str, never: Collection[str]) -> str:
     """SQL for what has become of undoing a call, a row of this name; null: nobody has asked for it.
 
-    `undone`; `undoing`: its run is at it; `unknown`: it began, and nobody knows; `stands`: its run has ended
-    without it. `never` are the reasons of calls that were certainly not made.
+    `undone`; `undoing`: its run is at it, or asks people; `unknown`: that run has ended, and nobody knows; `stands`:
+    it has ended without it, or somebody says so. `never` are the reasons of calls that were certainly not made.
     """
     return f"""
     (SELECT {_fate(never)} FROM undone_call u
@@ -63,10 +61,10 @@ def by(call: str) -> str:
 
 def _fate(never: Collection[str]) -> str:
     listed = ", ".join(f"'{reason}'" for reason in sorted(never))
-    doubt = _IN_DOUBT.format(mine=_MINE, ended=_ENDED, never=listed)
+    doubt = _IN_DOUBT.format(mine=_MINE, never=listed)
     return f"""
-    CASE WHEN {_DONE} THEN 'undone' WHEN {doubt} THEN 'unknown'
-        WHEN b.status NOT IN ({_ENDED}) THEN 'undoing' ELSE 'stands' END
+    CASE WHEN {_DONE} THEN 'undone' WHEN b.status NOT IN ({_ENDED}) THEN 'undoing'
+        WHEN u.settled IS NOT NULL THEN u.settled WHEN {doubt} THEN 'unknown' ELSE 'stands' END
     """
 
 
@@ -75,19 +73,23 @@ _BEGIN = session.Statement(
     name="undone_begin",
     types="text, text, text[], text[], int[], text[]",
     sql=f"""
-    INSERT INTO undone_call AS o (tenant_id, run_id, step, ordinal, by_run, place)
+    WITH begun AS (INSERT INTO undone_call AS o (tenant_id, run_id, step, ordinal, by_run, place)
     SELECT $1, n.run::uuid, n.step, n.ordinal, $2::uuid, n.place::int - 1
     FROM unnest($3, $4, $5) WITH ORDINALITY AS n (run, step, ordinal, place)
     ON CONFLICT (tenant_id, run_id, step, ordinal)
-    DO UPDATE SET by_run = excluded.by_run, place = excluded.place
+    DO UPDATE SET by_run = excluded.by_run, place = excluded.place, settled = NULL
     WHERE EXISTS (SELECT FROM run e WHERE e.tenant_id = o.tenant_id AND e.id = o.by_run
             AND e.status IN ({_ENDED}))
-        AND NOT EXISTS (SELECT FROM call m WHERE m.tenant_id = o.tenant_id AND m.run_id = o.by_run
-            AND split_part(m.step, '.', 2) = o.place::text AND NOT EXISTS (
-                SELECT FROM call_result d WHERE d.tenant_id = m.tenant_id AND d.run_id = m.run_id
-                    AND d.step = m.step AND d.ordinal = m.ordinal AND d.attempt = m.attempt
-                    AND d.reason = ANY($6)))
-    RETURNING run_id
+        AND o.settled IS DISTINCT FROM 'undone'
+        AND NOT EXISTS (SELECT FROM call m LEFT JOIN call_result d ON d.tenant_id = m.tenant_id
+                AND d.run_id = m.run_id AND d.step = m.step AND d.ordinal = m.ordinal AND d.attempt = m.attempt
+            WHERE m.tenant_id = o.tenant_id AND m.run_id = o.by_run AND m.step = 'undo#1.' || o.place
+                AND (d.attempt IS NOT NULL AND d.reason IS NULL
+                    OR o.settled IS NULL AND m.effect NOT IN ('pure', 'idempotent')
+                        AND (d.attempt IS NULL OR d.reason <> ALL($6))))
+        RETURNING run_id, step, ordinal, by_run, place)
+    INSERT INTO undoing_call (tenant_id, by_run, place, run_id, step, ordinal)
+    SELECT $1, by_run, place, run_id, step, ordinal FROM begun RETURNING run_id
     """,  # noqa: S608  # our own constants
 )
 
@@ -246,6 +248,21 @@ def begin(
         sorted(never),
     )
     return len(rows) == len(undone)
+
+
+_SETTLE = session.Statement(
+    name="undone_settle",
+    types="text, text, text, int, text",
+    sql="""
+    UPDATE undone_call SET settled = $5
+    WHERE tenant_id = $1 AND run_id = $2::uuid AND step = $3 AND ordinal = $4 RETURNING by_run
+    """,
+)
+
+
+def settle(connection: Connection, call: tuple[str, str, str, int], fate: str) -> None:
+    """Keep what somebody says of undoing a call (tenant, run, step, ordinal): `undone` or `stands`."""
+    session.run(connection, _SETTLE, *call, fate)
 
 
 def rest(connection: Connection, runs: Sequence[RunId]) -> None:

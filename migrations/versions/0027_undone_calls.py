@@ -1,7 +1,8 @@
 """Calls that are undone by calls of other tools.
 
 A tool may name what undoes a call of it. Whoever asks that calls of a run be undone starts a run that does it;
-which calls it undoes, and in which order, is kept.
+which calls it undoes, and in which order, is kept (`undoing_call`), and which of several such runs counts for a call
+(`undone_call`).
 """
 
 from __future__ import annotations
@@ -22,14 +23,28 @@ CREATE TABLE undone_call (
     ordinal integer NOT NULL CHECK (ordinal > 0),
     by_run uuid NOT NULL,
     place integer NOT NULL CHECK (place >= 0),
+    settled text CHECK (settled IN ('undone', 'stands')),
     PRIMARY KEY (tenant_id, run_id, step, ordinal),
     FOREIGN KEY (tenant_id, run_id) REFERENCES run (tenant_id, id),
     FOREIGN KEY (tenant_id, by_run) REFERENCES run (tenant_id, id)
 );
 CREATE UNIQUE INDEX undone_call_by ON undone_call (tenant_id, by_run, place);
-GRANT SELECT, INSERT ON undone_call TO celeriac_control;
-GRANT UPDATE (by_run, place) ON undone_call TO celeriac_control;
+CREATE TABLE undoing_call (
+    tenant_id text NOT NULL,
+    by_run uuid NOT NULL,
+    place integer NOT NULL CHECK (place >= 0),
+    run_id uuid NOT NULL,
+    step text NOT NULL,
+    ordinal integer NOT NULL,
+    PRIMARY KEY (tenant_id, by_run, place),
+    FOREIGN KEY (tenant_id, run_id, step, ordinal) REFERENCES undone_call (tenant_id, run_id, step, ordinal),
+    FOREIGN KEY (tenant_id, by_run) REFERENCES run (tenant_id, id)
+);
+CREATE INDEX undoing_call_call ON undoing_call (tenant_id, run_id, step, ordinal);
+GRANT SELECT, INSERT ON undone_call, undoing_call TO celeriac_control;
+GRANT UPDATE (by_run, place, settled) ON undone_call TO celeriac_control;
 SELECT raise_wall('undone_call');
+SELECT raise_wall('undoing_call');
 """
 
 
@@ -38,5 +53,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE undone_call")
+    op.execute("DROP TABLE undoing_call, undone_call")
     op.execute("ALTER TABLE function DROP undo")

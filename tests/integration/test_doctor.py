@@ -428,14 +428,10 @@ PLANTS: Mapping[str, list[Plant]] = {
     "call_is_undone_once": [
         Plant(
             "done",
-            "INSERT INTO workflow (tenant_id, name) VALUES ('local', 'celeriac.undo');"
-            "UPDATE workflow_version SET workflow = 'celeriac.undo' WHERE id = (SELECT version_id FROM run WHERE id = :run);"
             "INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, value) VALUES ('local', :run, 'undo#1.0', 1, 1, '1');"
-            "UPDATE payload SET body = json_build_object('inputs', json_build_object('calls', json_build_array("
-            "json_build_object('undoes', json_build_object('run', run_id, 'step', 'a#1', 'call', 1)))))"
-            " WHERE run_id = :run AND id = 'input';"
             "SET LOCAL session_replication_role = replica;"
-            "INSERT INTO undone_call VALUES ('local', :run, 'a#1', 1, gen_random_uuid(), 0)",
+            "INSERT INTO undone_call VALUES ('local', :run, 'a#1', 1, gen_random_uuid(), 0);"
+            "INSERT INTO undoing_call VALUES ('local', :run, 0, :run, 'a#1', 1)",
             "a#1 call 1",
         ),
     ],

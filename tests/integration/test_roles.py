@@ -104,6 +104,8 @@ ROWS: Mapping[str, str] = {
     f" VALUES ('acme', '{RUN}', 'a#1', 1, 'a', 'x', 'skip', now())",
     "undone_call": "(tenant_id, run_id, step, ordinal, by_run, place)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, '{RUN}', 0)",
+    "undoing_call": "(tenant_id, by_run, place, run_id, step, ordinal)"
+    f" VALUES ('acme', '{RUN}', 0, '{RUN}', 'a#1', 1)",
     "checkpoint_name": f"(tenant_id, run_id, seq, name, named_by) VALUES ('acme', '{RUN}', 1, 'x', 'ada')",
 }
 
@@ -134,7 +136,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
     **dict.fromkeys(("unknown_request", "checkpoint_name"), _READ_AND_APPEND),
     "chosen_call": _READ_AND_APPEND | {"DELETE"},
-    "undone_call": _READ_AND_APPEND,
+    **dict.fromkeys(("undone_call", "undoing_call"), _READ_AND_APPEND),
     "tool": _READ_AND_APPEND | {"UPDATE"},
     "workflow_draft": _READ_AND_APPEND | {"DELETE"},
     "migration": _READ_AND_APPEND,
