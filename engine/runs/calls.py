@@ -326,7 +326,17 @@ def _picked(
             terminal=True,
         )
     served = Recorded(value=None if chosen.value is None else orjson.loads(chosen.value))
-    _serve(connection, lease, ordinal, definition, served, same=same, arguments=arguments)
+    instead: datetime = chosen.made_at
+    _serve(
+        connection,
+        lease,
+        ordinal,
+        definition,
+        served,
+        same=same,
+        arguments=arguments,
+        instead=instead,
+    )
     return served
 
 
@@ -358,8 +368,9 @@ def _serve(
     *,
     same: str,
     arguments: Json,
+    instead: datetime | None = None,
 ) -> None:
-    """Record a call that is not made with how it counts as ended."""
+    """Record a call that is not made with how it counts as ended. `instead`: when the one began that stands for it."""
     started = calls.start(
         connection,
         lease.held,
@@ -369,6 +380,7 @@ def _serve(
         effect=definition.effect,
         digest=same,
         arguments=canonical(arguments),
+        served=instead,
     )
     if not started:
         raise _LeaseEnded

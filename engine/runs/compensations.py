@@ -352,7 +352,7 @@ _Why = tuple[str, str]
 def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]) -> list[Undoable]:
     """Calls, each with what undoes it, or why it cannot be undone, as far as rows tell."""
     tenant = family.run.tenant
-    handled = undone.handled(connection, tenant, [*family.parents]) if rows else set()
+    handled = undone.handled(connection, family.root) if rows else set()
     live = undone.live(connection, family.root) if rows else ()
     known: dict[tuple[str, int], Definition | None] = {}
     found: list[Undoable] = []
@@ -379,7 +379,7 @@ def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]
             _unmade(connection, tenant, row)
             or _settled(one)
             or _untold(connection, tenant, one, definition)
-            or _handled(family, one, handled)
+            or _handled(connection, family, row, handled)
             or _rested_on(connection, family, row, live)
         )
         if why is not None:
@@ -452,9 +452,16 @@ def _untold(
     return None
 
 
-def _handled(family: _Family, one: Undoable, handled: Collection[tuple[str, str]]) -> _Why | None:
-    """Whether the workflow itself has gone about undoing it."""
-    for run, step in family.around(one.run, one.step):
+def _handled(
+    connection: Connection,
+    family: _Family,
+    row: Row[Any],
+    handled: Collection[tuple[str, str]],
+) -> _Why | None:
+    """Whether a workflow itself has gone about undoing it: where it was made, or where its result was given again."""
+    if not handled:
+        return None
+    for run, step in undone.standing(connection, family.root, row):
         if (run, _ITEM.sub(r"\1", step)) in handled:
             return (
                 f"the handler of step {step} of run {run} has undone it, or has tried to",

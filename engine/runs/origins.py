@@ -122,8 +122,8 @@ def _check_undone(connection: Connection, run: RunId, line: Row[Any], state: Sta
 
 
 def _led(connection: Connection, tenant: str, row: Row[Any]) -> bool:
-    """Whether a call led to where its run stood at a time, and the runs around that: it was not gone back over."""
-    run: str | None = row.run
+    """Whether a call led to where the run it stands in was at a time, and those around: it was not gone back over."""
+    run: str | None = row.there
     at = row.started_at
     while run is not None:
         here = RunId(tenant, run)

@@ -32,11 +32,9 @@ NEVER_MADE = NOT_SENT | {
 #: A call of which something left the platform, or may have: it was not answered as somebody had chosen, and is
 #: no copy of one, with which a step begins that is carried on (`carry`).
 REAL = """
-    NOT EXISTS (SELECT FROM result o WHERE o.tenant_id = c.tenant_id AND o.run_id = c.run_id
+    c.served IS NULL AND NOT EXISTS (SELECT FROM result o WHERE o.tenant_id = c.tenant_id AND o.run_id = c.run_id
         AND o.step = c.step AND o.attempt = c.attempt AND o.fence = 0 AND o.outcome = 'lost'
-        AND o.reason IN ('forked', 'rolled_back')) AND
-    NOT EXISTS (SELECT FROM chosen_call k WHERE k.tenant_id = c.tenant_id AND k.run_id = c.run_id
-        AND k.taken_step = c.step AND k.taken_ordinal = c.ordinal AND k.choice IN ('reuse', 'skip'))
+        AND o.reason IN ('forked', 'rolled_back'))
 """
 
 _KNOWN = session.Statement(
@@ -86,11 +84,11 @@ _HOLD = session.Statement(
 # Only under a lease that holds: a worker that was cut off starts nothing any more.
 _START = session.Statement(
     name="call_start",
-    types="text, text, text, bigint, int, text, int, text, text, text",
+    types="text, text, text, bigint, int, text, int, text, text, text, timestamptz",
     sql="""
     INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest,
-        arguments)
-    SELECT s.tenant_id, s.run_id, s.key, $5, s.attempt, $6, $7, $8, $9, $10::json
+        arguments, served)
+    SELECT s.tenant_id, s.run_id, s.key, $5, s.attempt, $6, $7, $8, $9, $10::json, $11
     FROM step s WHERE s.tenant_id = $1 AND s.run_id = $2::uuid AND s.key = $3
         AND s.status = 'leased' AND s.begun AND s.fence = $4
     RETURNING attempt
@@ -163,8 +161,8 @@ _CARRY = session.Statement(
         SELECT $1, $5::uuid, name, 1, 0, 'lost', $7, $8 FROM named),
     calls AS (
         INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest,
-            arguments, started_at)
-        SELECT $1, $5::uuid, n.name, ordinal, 1, tool, version, effect, digest, arguments, started_at
+            arguments, started_at, served)
+        SELECT $1, $5::uuid, n.name, ordinal, 1, tool, version, effect, digest, arguments, started_at, served
         FROM kept JOIN named n USING (step)),
     results AS (
         INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, reason, message, value,
@@ -225,7 +223,8 @@ _OF_TREE = session.Statement(
     name="call_of_tree",
     types="text, text, text[], text[], text[], int[]",
     sql=f"""
-    SELECT c.run_id::text AS run, c.step, c.ordinal, c.tool, c.version, c.effect, c.digest, c.started_at,
+    SELECT c.run_id::text AS run, c.step, c.ordinal, c.tool, c.version, c.effect, c.digest,
+        coalesce(c.served, c.started_at) AS made_at,
         CASE WHEN NOT ({REAL}) THEN 'served' WHEN x.attempt IS NULL THEN 'unknown' WHEN x.reason IS NULL THEN 'yes'
             WHEN x.reason = ANY($3) THEN 'no' ELSE 'unknown' END AS happened,
         x.reason, {undone.fate("c", NEVER_MADE)} AS undone,
@@ -256,7 +255,7 @@ _MADE = session.Statement(
 
 _ORIGINAL = session.Statement(
     name="call_original",
-    types="text, text, text, int, text, timestamptz",
+    types="text, text, text, timestamptz",
     sql=f"""
     WITH RECURSIVE line (id) AS (
         SELECT $2::uuid
@@ -264,9 +263,7 @@ _ORIGINAL = session.Statement(
         SELECT r.forked_run FROM line l JOIN run r ON r.tenant_id = $1 AND r.id = l.id
         WHERE r.forked_run IS NOT NULL)
     SELECT c.run_id::text AS run, c.step, c.ordinal FROM line l
-    JOIN call c ON c.tenant_id = $1 AND c.run_id = l.id AND c.digest = $5 AND c.started_at = coalesce(
-        (SELECT k.made_at FROM chosen_call k WHERE k.tenant_id = $1 AND k.run_id = $2::uuid
-            AND k.taken_step = $3 AND k.taken_ordinal = $4 LIMIT 1), $6)
+    JOIN call c ON c.tenant_id = $1 AND c.run_id = l.id AND c.digest = $3 AND c.started_at = $4
     WHERE {REAL} LIMIT 1
     """,  # noqa: S608  # our own constants
 )
@@ -299,8 +296,12 @@ def start(
     effect: str,
     digest: str,
     arguments: str,
+    served: datetime | None = None,
 ) -> bool:
-    """Record that a call begins; False when the lease no longer holds."""
+    """Record that a call begins; False when the lease no longer holds.
+
+    `served`: it is not made, and another one, which began then, stands for it.
+    """
     rows = session.run(
         connection,
         _START,
@@ -312,6 +313,7 @@ def start(
         effect,
         digest,
         arguments,
+        served,
     )
     return bool(rows)
 
@@ -396,7 +398,8 @@ def of_tree(
 ) -> Sequence[Row[Any]]:
     """The calls of a run, and of all within it, that may not be repeated, and others that are named.
 
-    Each as it was made last: `happened` is `served` where another call was, and it was given its result.
+    Each as it was made last: `happened` is `served` where another call was, and it was given its result. `made_at`:
+    when that one began, or itself.
     """
     return session.run(
         connection,
@@ -424,8 +427,8 @@ def made(
 
 def original(connection: Connection, tenant: str, call: Row[Any]) -> Row[Any] | None:
     """The call that was really made where another one was served its result: run, step, ordinal."""
-    place = (call.run, call.step, call.ordinal, call.digest, call.started_at)
-    return next(iter(session.run(connection, _ORIGINAL, tenant, *place)), None)
+    rows = session.run(connection, _ORIGINAL, tenant, call.run, call.digest, call.made_at)
+    return next(iter(rows), None)
 
 
 def pin(connection: Connection, step: StepId, namespace: str, name: str) -> int | None:

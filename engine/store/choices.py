@@ -3,7 +3,8 @@
 A choice waits until the run makes the same call: of the same node, with the same tool, version and
 arguments. It is taken once; where there are several, in the order in which the calls were made. Who goes
 back to before a choice was taken has it again, and so has a fork from there: what really happened before a
-place needs no other choice. What was served, or skipped, by a choice did not happen itself.
+place needs no other choice. What was served, or skipped, by a choice did not happen itself, and its row says when
+the call began that stands for it (`call.served`): the choice may be changed since, or be had again.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ _TAKE = session.Statement(
     UPDATE chosen_call k SET taken_step = $3, taken_ordinal = $4 FROM mine m
     WHERE k.tenant_id = m.tenant_id AND k.run_id = m.run_id AND k.step = m.step
         AND k.ordinal = m.ordinal AND k.made_at = m.made_at
-    RETURNING k.choice, k.value::text AS value, k.step, k.ordinal
+    RETURNING k.choice, k.value::text AS value, k.step, k.ordinal, k.made_at
     """,
 )
 

@@ -552,14 +552,15 @@ INVARIANTS = (
     ),
     Invariant(
         name="choice_answers_its_call",
-        says="A call that was answered as somebody had chosen is the one chosen for, and cost nothing.",
+        says="A call that was answered as somebody had chosen is the one chosen for, says so, and cost nothing.",
         sql="""
         SELECT k.tenant_id, k.run_id, k.taken_step || ' call ' || k.taken_ordinal AS subject,
             'was answered as was chosen for ' || k.step || ' call ' || k.ordinal
-                || ', and is another call, or was charged' AS detail
+                || ', and is another call, or passes for one that was made, or was charged' AS detail
         FROM chosen_call k JOIN call c ON c.tenant_id = k.tenant_id AND c.run_id = k.run_id
             AND c.step = k.taken_step AND c.ordinal = k.taken_ordinal
         WHERE k.choice IN ('reuse', 'skip') AND $RUNS(k.run_id) AND (c.digest <> k.digest
+            OR c.served IS DISTINCT FROM k.made_at
             OR EXISTS (SELECT FROM ledger l WHERE l.tenant_id = k.tenant_id AND l.run_id = k.run_id
                 AND l.step = k.taken_step AND l.ordinal = k.taken_ordinal))
         """,
@@ -576,8 +577,10 @@ INVARIANTS = (
         JOIN workflow_version v ON v.tenant_id = b.tenant_id AND v.id = b.version_id
         JOIN run r ON r.tenant_id = c.tenant_id AND r.id = c.run_id
         WHERE $RUNS(c.run_id) AND (v.workflow <> 'celeriac.undo' OR r.finished_at IS NULL OR NOT EXISTS (
-            SELECT FROM call_result x WHERE x.tenant_id = c.tenant_id AND x.run_id = c.run_id
-                AND x.step = c.step AND x.ordinal = c.ordinal AND x.reason IS NULL))
+            SELECT FROM call m JOIN call_result x ON x.tenant_id = m.tenant_id AND x.run_id = m.run_id
+                AND x.step = m.step AND x.ordinal = m.ordinal AND x.attempt = m.attempt
+            WHERE m.tenant_id = c.tenant_id AND m.run_id = c.run_id AND m.step = c.step
+                AND m.ordinal = c.ordinal AND m.served IS NULL AND x.reason IS NULL))
         """,
     ),
     Invariant(

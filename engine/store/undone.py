@@ -124,14 +124,41 @@ _TREE = session.Statement(
     """,
 )
 
+# A tree, and all that go on from somewhere in it, however many forks away, with what is within those.
+_FAMILY = """
+    family (id) AS (
+        SELECT t.id FROM run t WHERE t.tenant_id = $1 AND (t.id = $2::uuid OR (t.root = $2::uuid AND t.root <> t.id))
+        UNION
+        SELECT r.id FROM family x JOIN run r ON r.tenant_id = $1
+            AND (r.forked_run = x.id OR r.parent_run = x.id))
+"""
+
 _HANDLED = session.Statement(
     name="undone_handled",
-    types="text, text[]",
-    sql="""
-    SELECT DISTINCT run_id::text AS run, substr(body->>'step', 6) AS step FROM history
-    WHERE tenant_id = $1 AND run_id = ANY($2::uuid[]) AND kind = 'RequestStart'
-        AND body->>'step' LIKE 'undo %'
-    """,
+    types="text, text",
+    sql=f"""
+    WITH RECURSIVE {_FAMILY}
+    SELECT DISTINCT h.run_id::text AS run, substr(h.body->>'step', 6) AS step
+    FROM family f JOIN history h ON h.tenant_id = $1 AND h.run_id = f.id
+    WHERE h.kind = 'RequestStart' AND h.body->>'step' LIKE 'undo %'
+    """,  # noqa: S608  # our own constants
+)
+
+# It may stand in several places: as it was made, as a copy with which a step began, and where its result was given
+# again.
+_STANDING = session.Statement(
+    name="undone_standing",
+    types="text, text, text, timestamptz",
+    sql=f"""
+    WITH RECURSIVE {_FAMILY},
+    around (id, step) AS (
+        SELECT c.run_id, c.step FROM family f JOIN call c ON c.tenant_id = $1 AND c.run_id = f.id
+            AND c.digest = $3 AND coalesce(c.served, c.started_at) = $4
+        UNION
+        SELECT r.parent_run, r.parent_step FROM around a JOIN run r ON r.tenant_id = $1 AND r.id = a.id
+        WHERE r.parent_run IS NOT NULL)
+    SELECT id::text AS run, step FROM around ORDER BY id, step
+    """,  # noqa: S608  # our own constants
 )
 
 _LIVE = session.Statement(
@@ -150,26 +177,40 @@ _LIVE = session.Statement(
     """,  # noqa: S608  # our own constants
 )
 
-# A run that was started, within the same tree, after the call may know of what it did.
+# A run that was started, within the same tree, after the call may know of what it did. Who was served its result
+# rests on it even if it went back since: what it has done with that it may yet undo.
 _RESTING = session.Statement(
     name="undone_resting",
-    types="text, text, timestamptz, text, int, text[]",
+    types="text, text, timestamptz, text, int, text[], text",
     sql=f"""
-    WITH RECURSIVE chain (id) AS (SELECT unnest($6)::uuid),
+    WITH RECURSIVE stands (id, since) AS (
+        (SELECT unnest($6)::uuid, $3
+        UNION
+        SELECT c.run_id, c.started_at FROM call c WHERE c.tenant_id = $1 AND c.served = $3 AND c.digest = $7)
+        UNION
+        SELECT r.parent_run, s.since FROM stands s JOIN run r ON r.tenant_id = $1 AND r.id = s.id
+        WHERE r.parent_run IS NOT NULL),
     rests (id) AS (
-        (SELECT f.id FROM chain c JOIN run f ON f.tenant_id = $1 AND f.forked_run = c.id
+        (SELECT f.id FROM stands s JOIN run f ON f.tenant_id = $1 AND f.forked_run = s.id
             WHERE coalesce((SELECT h.at FROM history h WHERE h.tenant_id = $1
-                AND h.run_id = f.forked_run AND h.seq = f.forked_seq) >= $3, true)
+                AND h.run_id = f.forked_run AND h.seq = f.forked_seq) >= s.since, true)
+        UNION
+        SELECT r.id FROM stands s JOIN run r ON r.tenant_id = $1 AND r.parent_run = s.id
+            AND r.created_at >= s.since
         UNION
         SELECT t.id FROM run t WHERE t.tenant_id = $1 AND t.root = $2::uuid AND t.root <> t.id
-            AND t.created_at >= $3
-        UNION
-        SELECT k.run_id FROM chosen_call k WHERE k.tenant_id = $1 AND k.step = $4 AND k.ordinal = $5
-            AND k.made_at = $3 AND k.choice IN ('reuse', 'skip'))
+            AND t.created_at >= $3)
         UNION
         SELECT r.id FROM rests x JOIN run r ON r.tenant_id = $1
-            AND (r.forked_run = x.id OR r.parent_run = x.id))
-    SELECT r.id::text AS run FROM rests x JOIN run r ON r.tenant_id = $1 AND r.id = x.id
+            AND (r.forked_run = x.id OR r.parent_run = x.id)),
+    concerned (id) AS (
+        SELECT id FROM rests
+        UNION
+        SELECT id FROM stands
+        UNION
+        SELECT k.run_id FROM chosen_call k WHERE k.tenant_id = $1 AND k.step = $4 AND k.ordinal = $5
+            AND k.made_at = $3 AND k.digest = $7 AND k.choice IN ('reuse', 'skip'))
+    SELECT r.id::text AS run FROM concerned x JOIN run r ON r.tenant_id = $1 AND r.id = x.id
     WHERE r.status NOT IN ({_ENDED}) ORDER BY r.id LIMIT 1
     """,  # noqa: S608  # our own constants
 )
@@ -209,19 +250,27 @@ def _before(never: frozenset[str]) -> session.Statement:
             SELECT r.id, f.at FROM family f JOIN run r ON r.tenant_id = $1 AND r.parent_run = f.id
             WHERE r.finished_at <= f.at AND NOT (f.id = $2::uuid AND r.parent_step = ANY($4))),
         touched AS (
-            SELECT u.*, c.tool, c.started_at, f.at, EXISTS (SELECT FROM chosen_call k
-                WHERE k.tenant_id = $1 AND k.run_id IN (SELECT id FROM course) AND k.step = u.step
-                    AND k.ordinal = u.ordinal AND k.made_at = c.started_at
-                    AND k.choice IN ('reuse', 'skip')) AS served
+            SELECT u.*, c.tool, c.digest, c.started_at AS made_at
             FROM undone_call u JOIN call c ON c.tenant_id = u.tenant_id AND c.run_id = u.run_id
                 AND c.step = u.step AND c.ordinal = u.ordinal
-            LEFT JOIN family f ON f.id = u.run_id AND c.started_at <= f.at
-            WHERE u.tenant_id = $1),
+            WHERE u.tenant_id = $1 AND NOT EXISTS (SELECT FROM call l WHERE l.tenant_id = c.tenant_id
+                AND l.run_id = c.run_id AND l.step = c.step AND l.ordinal = c.ordinal AND l.attempt > c.attempt)),
+        standing AS (
+            SELECT u.*, c.run_id AS there, c.started_at, f.at, false AS served
+            FROM family f JOIN call c ON c.tenant_id = $1 AND c.run_id = f.id AND c.started_at <= f.at
+            JOIN touched u ON u.digest = c.digest AND u.made_at = coalesce(c.served, c.started_at)
+            UNION ALL
+            SELECT u.*, k.run_id, k.made_at, $3, true
+            FROM chosen_call k JOIN touched u ON u.step = k.step AND u.ordinal = k.ordinal
+                AND u.made_at = k.made_at AND u.digest = k.digest
+            WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND k.choice IN ('reuse', 'skip') AND k.made_at <= $3
+                AND NOT EXISTS (SELECT FROM call t WHERE t.tenant_id = k.tenant_id AND t.run_id = k.run_id
+                    AND t.step = k.taken_step AND t.ordinal = k.taken_ordinal AND t.started_at <= $3)),
         told AS (
-            SELECT u.*, {_fate(never)} AS fate FROM touched u
-            JOIN run b ON b.tenant_id = u.tenant_id AND b.id = u.by_run
-            WHERE u.served OR u.at IS NOT NULL)
-        SELECT run_id::text AS run, step, ordinal, tool, started_at, at, served, fate, by_run::text AS by
+            SELECT u.*, {_fate(never)} AS fate FROM standing u
+            JOIN run b ON b.tenant_id = u.tenant_id AND b.id = u.by_run)
+        SELECT run_id::text AS run, step, ordinal, tool, there::text AS there, started_at, at, served, fate,
+            by_run::text AS by
         FROM told WHERE fate <> 'stands' ORDER BY started_at DESC
         """,  # noqa: S608  # our own constants
     )
@@ -281,10 +330,19 @@ def tree(connection: Connection, root: RunId) -> Sequence[Row[Any]]:
     return session.run(connection, _TREE, root.tenant, root.run)
 
 
-def handled(connection: Connection, tenant: str, runs: Sequence[str]) -> set[tuple[str, str]]:
-    """The steps of runs, as (run, step), whose own handlers have begun to undo them."""
-    rows = session.run(connection, _HANDLED, tenant, list(runs))
+def handled(connection: Connection, root: RunId) -> set[tuple[str, str]]:
+    """The steps, as (run, step), whose own handlers have begun to undo them: of a tree, and of all that go on from it."""
+    rows = session.run(connection, _HANDLED, root.tenant, root.run)
     return {(row.run, row.step) for row in rows}
+
+
+def standing(connection: Connection, root: RunId, call: Row[Any]) -> Sequence[tuple[str, str]]:
+    """The steps, as (run, step), that have a call or its result, and those around them from within.
+
+    `call`: digest, made_at.
+    """
+    rows = session.run(connection, _STANDING, root.tenant, root.run, call.digest, call.made_at)
+    return [(row.run, row.step) for row in rows]
 
 
 def live(connection: Connection, root: RunId) -> Sequence[Row[Any]]:
@@ -296,8 +354,10 @@ def resting(
     connection: Connection, root: RunId, call: Row[Any], chain: Collection[str]
 ) -> str | None:
     """A live run that rests on a call, or is to be served it. `chain`: its run and those around it."""
-    place = (call.started_at, call.step, call.ordinal)
-    rows = session.run(connection, _RESTING, root.tenant, root.run, *place, sorted(chain))
+    place = (call.made_at, call.step, call.ordinal)
+    rows = session.run(
+        connection, _RESTING, root.tenant, root.run, *place, sorted(chain), call.digest
+    )
     return rows[0].run if rows else None
 
 
@@ -311,7 +371,8 @@ def before(
 ) -> Sequence[Row[Any]]:
     """Calls that a run may rest on at a time, when steps were live, and that are undone since, or may be.
 
-    Those of runs that it goes on from, or within them, count as well. `at`: until when its run counts;
-    `served`: their results are served further on, or they are skipped.
+    Those of runs that it goes on from, or within them, count as well. Each is told wherever it stands: as it was made,
+    as a copy, or as the result that another one was given. `there`: the run where it stands since `started_at`; `at`:
+    until when that counts; `served`: it is yet to be served, or skipped.
     """
     return session.run(connection, _before(never), run.tenant, run.run, at, list(live))

@@ -47,11 +47,25 @@ SELECT raise_wall('undone_call');
 SELECT raise_wall('undoing_call');
 """
 
+# What was served by a choice that was taken back since is not known any more.
+SERVED = """
+ALTER TABLE call ADD served timestamptz;
+CREATE INDEX call_served ON call (tenant_id, served) WHERE served IS NOT NULL;
+UPDATE call c SET served = k.made_at FROM chosen_call k
+WHERE k.tenant_id = c.tenant_id AND k.run_id = c.run_id AND k.taken_step = c.step AND k.taken_ordinal = c.ordinal
+    AND k.choice IN ('reuse', 'skip');
+UPDATE call c SET served = o.served FROM call o
+WHERE o.served IS NOT NULL AND c.served IS NULL AND c.tenant_id = o.tenant_id AND c.digest = o.digest
+    AND c.started_at = o.started_at;
+"""
+
 
 def upgrade() -> None:
     op.execute(UNDONE)
+    op.execute(SERVED)
 
 
 def downgrade() -> None:
     op.execute("DROP TABLE undoing_call, undone_call")
     op.execute("ALTER TABLE function DROP undo")
+    op.execute("ALTER TABLE call DROP served")
