@@ -742,3 +742,220 @@ def test_people_are_asked_before_a_call_is_undone_where_its_tool_says_so(
     control.cancel(world.main, undoing, by="ada")
     assert the_call(world, run).undone == "stands"
     assert words(outside) == ["pay"]
+
+
+# --- where a result was given again, or copied -----------------------------------------------------
+
+
+HANDLED: dict[str, Json] = {
+    "workflow": "handled",
+    "nodes": {"a": {"uses": "noop", "compensate": "noop"}, "b": {"uses": "noop"}},
+    "edges": ["a -> b -> end"],
+}
+REUSE = {"compensable": "reuse"}
+
+
+def serve(world: World, outside: list[str], run: RunId, step: str) -> Leased:
+    """Let a step make the call that was made before, and get its result, without its being made."""
+    before = [*outside]
+    lease = take(world.worker, run, step)
+    assert make(world, outside, lease, "pay", state="x1") == calls.Recorded(value={"id": 1})
+    assert outside == before
+    return lease
+
+
+def paid(world: World, outside: list[str]) -> tuple[RunId, int]:
+    """A run whose second step has just paid, and the line before that."""
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    make(world, outside, take(world.worker, run, "b#1"), "pay", state="x1")
+    return run, after(world.main, run, "a#1")
+
+
+def back(world: World, run: RunId, line: int, choices: dict[str, str] | None = None) -> None:
+    assert rollbacks.roll_back(world.main, run, line, Edits(), by="bob", choices=choices)
+
+
+def a_line(world: World, run: RunId) -> int:
+    """The last line of a live run, at which its steps are as they are."""
+    control.pause(world.main, run, by="ada")
+    control.resume(world.main, run, by="ada")
+    return views.status(world.main, run).seq
+
+
+@pytest.mark.parametrize("where", ["fork", "itself"])
+def test_a_result_that_is_given_again_once_more_is_still_of_the_one_call(
+    world: World, outside: list[str], where: str
+) -> None:
+    if where == "fork":
+        origin = ended(world, outside, "pay")
+        place = after(world.main, origin, "a#1")
+        run = forks.fork(world.main, origin, place, Edits(), by="bob", choices=REUSE).run
+        turns.take_turns(world.main, [run])
+        place = views.status(world.main, run).seq
+        served = ["b#1.1", "b#2.1"]
+    else:
+        origin, place = run, _ = paid(world, outside)
+        back(world, run, place, REUSE)
+        served = ["b#2.1", "b#3.1"]
+    serve(world, outside, run, served[0].removesuffix(".1"))
+    # It is gone back over, and its choice is to be had again.
+    back(world, run, place, {"b#1.1": "reuse"} if run == origin else None)
+    finish(world.main, world.worker, serve(world, outside, run, served[1].removesuffix(".1")))
+    asked = [one.name for one in effects.at(world.main, run, place)]
+    assert asked == (["b#1.1"] if run == origin else [])
+    for name in served:
+        assert the_call(world, run, name).happened == "served"
+        assert f"call b#1.1 of run {origin.run}" in refused(world, run, name).message
+    undo_all(world, outside, origin)
+    for one in (run, origin):
+        with pytest.raises(Conflict, match="is left to be undone"):
+            undo(world, one)
+    assert words(outside) == ["pay", "refund"]
+
+
+@pytest.mark.parametrize("of_fork", [False, True])
+def test_nobody_goes_on_from_where_an_undone_result_was_given_though_another_choice_was_made_since(
+    world: World, outside: list[str], of_fork: bool
+) -> None:
+    run, place = paid(world, outside)
+    back(world, run, place, REUSE)
+    serve(world, outside, run, "b#2")
+    of, line = run, a_line(world, run)
+    if of_fork:
+        of = forks.fork(world.main, run, line, Edits(), by="bob").run
+        turns.take_turns(world.main, [of])
+        line = views.status(world.main, of).seq
+    back(world, run, place, {"compensable": "execute"})
+    behind = a_line(world, run)
+    lease = take(world.worker, run, "b#3")
+    make(world, outside, lease, "pay", state="x1")
+    finish(world.main, world.worker, lease)
+    if of_fork:
+        assert f"run {of.run} goes on" in refused(world, run, "b#1.1").message
+        control.cancel(world.main, of, by="ada")
+    undo_all(world, outside, run, "b#1.1")
+    execute = {} if of_fork else {"compensable": "execute"}
+    with pytest.raises(Conflict, match=r"call b#1\.1 of pay.* has undone since"):
+        forks.fork(world.main, of, line, Edits(), by="bob", choices=execute)
+    # Where it was gone back over for good, nothing rests on it.
+    on = forks.fork(world.main, run, behind, Edits(), by="bob", choices={"b#3.1": "execute"}).run
+    turns.take_turns(world.main, [on])
+    assert make(world, outside, take(world.worker, on, "b#3"), "pay", state="x1") == {"id": 4}
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip"])
+def test_a_run_that_went_back_and_was_given_a_result_goes_on_from_before_it_when_that_is_undone(
+    world: World, outside: list[str], choice: str
+) -> None:
+    run, place = paid(world, outside)
+    back(world, run, place, {"compensable": choice})
+    waiting = a_line(world, run)
+    lease = take(world.worker, run, "b#2")
+    make(world, outside, lease, "pay", state="x1")
+    given = a_line(world, run)
+    finish(world.main, world.worker, lease)
+    undo_all(world, outside, run)
+    # There it is still to be given, there it was, and before both the call did not happen.
+    for line in (waiting, given):
+        with pytest.raises(Conflict, match="has undone since"):
+            forks.fork(world.main, run, line, Edits(), by="bob")
+    on = forks.fork(world.main, run, place, Edits(), by="bob").run
+    turns.take_turns(world.main, [on])
+    assert make(world, outside, take(world.worker, on, "b#1"), "pay", state="x1") == {"id": 3}
+    restarts.restart(world.main, run, "a#1", Edits(), by="bob")
+
+
+@pytest.mark.parametrize("where", ["fork", "itself"])
+@pytest.mark.parametrize("how", ["given again", "copied"])
+def test_what_a_handler_has_gone_about_elsewhere_is_left_to_it(
+    world: World, outside: list[str], where: str, how: str
+) -> None:
+    origin = run = submit(world.main, publish(world.main, HANDLED))
+    start = views.status(world.main, run).seq
+    make(world, outside, take(world.worker, run, "a#1"), "pay", state="x1")
+    place, choices = (start, REUSE) if how == "given again" else (a_line(world, run), None)
+    if where == "fork":
+        run = forks.fork(world.main, origin, place, Edits(), by="bob", choices=choices).run
+        turns.take_turns(world.main, [run])
+        control.cancel(world.main, origin, by="ada")
+    else:
+        back(world, run, place, choices)
+    step = "a#1" if where == "fork" else "a#2"
+    finish(world.main, world.worker, serve(world, outside, run, step))
+    control.cancel(world.main, run, by="ada", compensate=True)
+    turns.take_turns(world.main, [run])
+    finish(world.main, world.worker, take(world.worker, run, f"undo {step}"))
+    assert status(world.main, run) == "cancelled"
+    why = f"the handler of step {step} of run {run.run} has undone it"
+    assert why in refused(world, origin, "a#1.1").message
+
+
+def nested(world: World, outside: list[str]) -> tuple[RunId, RunId]:
+    """A run that has ended, and the one within it, whose second step has paid."""
+    publish(world.main, {**LINE, "workflow": "inner"})
+    document: dict[str, Json] = {
+        "workflow": "outer",
+        "nodes": {
+            "w": {"kind": "workflow", "workflow": "inner", "compensate": "noop"},
+            "b": {"uses": "noop"},
+        },
+        "edges": ["w -> b -> end"],
+    }
+    run = submit(world.main, publish(world.main, document))
+    child = inside(world, run)
+    finish(world.main, world.worker, take(world.worker, child, "a#1"))
+    lease = take(world.worker, child, "b#1")
+    make(world, outside, lease, "pay", state="x1")
+    finish(world.main, world.worker, lease)
+    turns.take_turns(world.main, [run])
+    finish(world.main, world.worker, take(world.worker, run, "b#1"))
+    assert status(world.main, run) == "completed"
+    return run, child
+
+
+def inside(world: World, run: RunId) -> RunId:
+    """The run within another one."""
+    turns.take_turns(world.main, [run])
+    (found,) = views.runs(world.main, run.tenant, parent=run)
+    return RunId(run.tenant, found.id)
+
+
+def given_within(world: World, outside: list[str], child: RunId) -> RunId:
+    """A live run that goes on from within another one, and whose step has come to what was paid there."""
+    on = restarts.restart(world.main, child, "b#1", Edits(), by="bob", choices=REUSE).run
+    turns.take_turns(world.main, [on])
+    finish(world.main, world.worker, serve(world, outside, inside(world, on), "b#1"))
+    turns.take_turns(world.main, [on])
+    return on
+
+
+def test_a_handler_around_the_run_that_was_given_a_result_has_it_left_to_it(
+    world: World, outside: list[str]
+) -> None:
+    run, child = nested(world, outside)
+    on = given_within(world, outside, child)
+    control.cancel(world.main, on, by="ada", compensate=True)
+    turns.take_turns(world.main, [on])
+    finish(world.main, world.worker, take(world.worker, on, "undo w#1"))
+    assert status(world.main, on) == "cancelled"
+    problem = refused(world, run, f"{child.run}/b#1.1")
+    assert f"the handler of step w#1 of run {on.run}" in problem.message
+
+
+def test_who_goes_on_from_around_the_run_that_was_given_a_result_rests_on_it(
+    world: World, outside: list[str]
+) -> None:
+    run, child = nested(world, outside)
+    on = given_within(world, outside, child)
+    line = a_line(world, on)
+    further = forks.fork(world.main, on, line, Edits(), by="bob").run
+    turns.take_turns(world.main, [further])
+    control.cancel(world.main, on, by="ada")
+    name = f"{child.run}/b#1.1"
+    assert f"run {further.run} goes on" in refused(world, run, name).message
+    control.cancel(world.main, further, by="ada")
+    undo_all(world, outside, run, name)
+    for one in (on, further):
+        with pytest.raises(Conflict, match="has undone since"):
+            forks.fork(world.main, one, line if one == on else 2, Edits(), by="bob")
