@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
@@ -29,6 +30,22 @@ _HEAD = 8
 def mark(name: str) -> str:
     """What stands in the place of a secret's value."""
     return f"[secret:{name}]"
+
+
+_MARK = re.compile(r"\[secret:[A-Za-z_][A-Za-z0-9_]*\]", re.ASCII)
+
+
+def marked(value: Json) -> bool:
+    """Whether something was hidden in a value: it is not what it was."""
+    match value:
+        case str():
+            return _MARK.search(value) is not None
+        case list():
+            return any(map(marked, value))
+        case dict():
+            return any(map(marked, value.keys())) or any(map(marked, value.values()))
+        case _:
+            return False
 
 
 class _Span(NamedTuple):

@@ -8,6 +8,7 @@ I/O here; who asks for a call (`engine.runs.calls`) asks here what the definitio
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -67,6 +68,35 @@ _TYPES = {
 }
 
 
+#: A value that is read from a call as it is.
+_PATH = re.compile(r"\$(arguments|result)((?:\.[A-Za-z_]\w*|\[-?\d+\])*)", re.ASCII)
+_KEY = re.compile(r"\.(\w+)|\[(-?\d+)\]", re.ASCII)
+
+
+def _paths(given: Json) -> Iterator[re.Match[str]]:
+    match given:
+        case str() if found := _PATH.fullmatch(given):
+            yield found
+        case dict():
+            for each in given.values():
+                yield from _paths(each)
+        case list():
+            for each in given:
+                yield from _paths(each)
+        case _:
+            pass
+
+
+def _leads(path: re.Match[str], scope: Mapping[str, Json]) -> bool:
+    value: Json = scope[path[1]]
+    for key in _KEY.finditer(path[2]):
+        try:
+            value = value[key[1] or int(key[2])]  # type: ignore[index]  # or it leads to nothing
+        except (LookupError, TypeError):
+            return False
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
     """What undoes a call of a tool: a call of another one."""
@@ -87,9 +117,16 @@ class Undo:
         return {"tool": self.tool, "with": None if self.given is None else dict(self.given)}
 
     def arguments(self, scope: Mapping[str, Json]) -> dict[str, Json]:
-        """The arguments of the call that undoes one. Raises `EvaluationError` and `TooLarge`."""
+        """The arguments of the call that undoes one.
+
+        Raises `EvaluationError` and `TooLarge`, and `LookupError` for a path that leads to nothing of the call:
+        what undoes it must not be told null for what it should be told.
+        """
         given = dict(_AS_THEY_ARE if self.given is None else self.given)
         found = expressions.template(given).evaluate(scope)
+        for path in _paths(given):
+            if not _leads(path, scope):
+                raise LookupError(f"{path.group()} leads to nothing of the call")
         assert isinstance(found, dict)
         return found
 
@@ -113,7 +150,7 @@ class Terms:
     #: A person is asked before each call.
     requires_approval: bool = False
     category: str | None = None
-    #: What undoes a call, should somebody choose that (`engine.runs.effects`).
+    #: What undoes a call, should somebody ask for that (`engine.runs.compensations`).
     undo: Undo | None = None
 
     @property
@@ -324,8 +361,8 @@ def guarded(terms: Terms, newest: Terms) -> Terms:
         tokens_estimate=max(terms.tokens_estimate, newest.tokens_estimate),
         rate_per_minute=fewer(terms.rate_per_minute, newest.rate_per_minute),
         rate_per_hour=fewer(terms.rate_per_hour, newest.rate_per_hour),
-        # Who learns later how a call is undone can undo those that there were.
-        undo=newest.undo or terms.undo,
+        # Who learns later how a call is undone can undo those of versions that said nothing of it.
+        undo=terms.undo or newest.undo,
     )
 
 

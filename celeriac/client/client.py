@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx2
 
 from celeriac.client import records, sources, tool_servers, wire
-from celeriac.client.errors import Unavailable
+from celeriac.client.errors import Blocked, Unavailable
 from celeriac.client.records import (
     Acted,
     Agent,
@@ -65,6 +65,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 #: How long one request waits for a run to end before it is sent again.
 WAIT_SECONDS = 30.0
 _PAGE = 500
+#: Calls that one run is asked to undo.
+_UNDONE_AT_ONCE = 500
 _YAML = "application/yaml"
 
 T = TypeVar("T")
@@ -1156,17 +1158,12 @@ class Client:
         of that, and goes on only if all is undone. Raises `Conflict` where no run can go on from there, and
         where a choice is missing.
         """
-        left = self._undone_first(run, seq, choices)
-        accepted = self._wire.post(
-            f"{_place(run)}/checkpoints/{seq}/fork",
-            {
-                "variables": _sendable(dict(variables or {}), "variables"),
-                "removed": [*removed],
-                "choices": left,
-            },
-            idempotency_key=idempotency_key or str(uuid4()),
-        )
-        return self.run(accepted["run_id"])
+        asked = {
+            "variables": _sendable(dict(variables or {}), "variables"),
+            "removed": [*removed],
+            "choices": dict(choices or {}),
+        }
+        return self._gone_on(run, seq, "fork", asked, idempotency_key or str(uuid4()))
 
     def restart(
         self,
@@ -1185,18 +1182,13 @@ class Client:
         """
         edits = _sendable(dict(variables or {}), "variables")
         told = None if given is None else _sendable(dict(given), "given")
-        left = self._undone_first(run, step, choices)
-        accepted = self._wire.post(
-            f"{_place(run)}/steps/{_quoted(step)}/restart",
-            {
-                "variables": edits,
-                "removed": [*removed],
-                "given": told,
-                "choices": left,
-            },
-            idempotency_key=idempotency_key or str(uuid4()),
-        )
-        return self.run(accepted["run_id"])
+        asked = {
+            "variables": edits,
+            "removed": [*removed],
+            "given": told,
+            "choices": dict(choices or {}),
+        }
+        return self._gone_on(run, step, "restart", asked, idempotency_key or str(uuid4()))
 
     def roll_back(
         self,
@@ -1226,8 +1218,7 @@ class Client:
 
     def effects(self, run: str, place: int | str) -> tuple[Effect, ...]:
         """What a fork from a line, or a restart from a step, would make of the calls of a run."""
-        below = f"checkpoints/{place}" if isinstance(place, int) else f"steps/{_quoted(place)}"
-        found = self._wire.get(f"{_place(run)}/{below}/effects")
+        found = self._wire.get(f"{_at(run, place)}/effects")
         return tuple(records.read(Effect, each) for each in found["items"])
 
     def undoable(self, run: str) -> tuple[Undoable, ...]:
@@ -1241,7 +1232,7 @@ class Client:
     def undo(
         self,
         run: str,
-        calls: Sequence[str] = ("compensable",),
+        calls: Sequence[str],
         *,
         reason: str = "",
         idempotency_key: str | None = None,
@@ -1258,33 +1249,53 @@ class Client:
         )
         return self.run(accepted["run_id"])
 
-    def _undone_first(
-        self, run: str, place: int | str, choices: Mapping[str, str] | None
-    ) -> dict[str, str]:
-        """The choices that are left when what is to be undone first is.
+    def settle_undo(self, run: str, call: str, fate: str, *, reason: str = "") -> None:
+        """Say what has become of undoing a call of which nobody knew: it was `undone`, or it `stands`.
+
+        Raises `Conflict` where it is known, or a run is at it.
+        """
+        asked = {"call": call, "fate": fate, "reason": reason}
+        self._wire.post(f"{_place(run)}/undo/settle", asked)
+
+    def _gone_on(
+        self, run: str, place: int | str, how: str, asked: Mapping[str, Any], key: str
+    ) -> Run:
+        """Fork or restart. Where calls are to be undone first, undo them, wait for the end of that, and ask again.
 
         Doing it again goes on where it was left: what is undone is no question any more, and what somebody is
-        undoing already is waited for.
+        undoing already is waited for. What is not undone in the end is refused with what to do.
         """
-        given = dict(choices or {})
-        wanted = {name for name, choice in given.items() if choice == "compensate"}
-        if not wanted:
-            return given
-        meant = [
-            one
+        chosen: Mapping[str, str] = asked["choices"]
+        address = f"{_at(run, place)}/{how}"
+        if "compensate" in chosen.values():
+            found = self.effects(run, place)
+            for by in dict.fromkeys(one.undone_by for one in found if one.happened == "undoing"):
+                self.wait(str(by))
+        try:
+            accepted = self._wire.post(address, asked, idempotency_key=key)
+        except Blocked as blocked:
+            if not (first := self._to_undo(run, place, chosen, blocked)):
+                raise
+            while first:
+                # Of those that are undone by one run, and among them, the last ones first.
+                first, last = first[:-_UNDONE_AT_ONCE], first[-_UNDONE_AT_ONCE:]
+                self.wait(self.undo(run, last).id)
+            accepted = self._wire.post(address, asked, idempotency_key=key)
+        return self.run(accepted["run_id"])
+
+    def _to_undo(
+        self, run: str, place: int | str, chosen: Mapping[str, str], blocked: Blocked
+    ) -> list[str]:
+        """The calls that are to be undone first, in the order in which they were made; none if it is not that alone."""
+        named = {problem.path.removeprefix("choices.") for problem in blocked.problems}
+        found = [
+            one.name
             for one in self.effects(run, place)
-            if one.later
-            and one.happened not in ("no", "undone")
-            and (one.name in wanted or (one.effect in wanted and one.name not in given))
+            if one.name in named
+            and "compensate" in one.choices
+            and chosen.get(one.name, chosen.get(one.effect)) == "compensate"
         ]
-        for by in dict.fromkeys(one.undone_by for one in meant if one.happened == "undoing"):
-            self.wait(str(by))
-        if asked := [one.name for one in meant if one.happened != "undoing"]:
-            self.wait(self.undo(run, asked).id)
-        # Whatever is not undone by now is refused with what to do.
-        left = {name: choice for name, choice in given.items() if name not in wanted}
-        stands = {one.name for one in self.effects(run, place) if one.happened != "undone"}
-        return left | {one.name: "compensate" for one in meant if one.name in stands}
+        return found if len(found) == len(named) else []
 
     # ------------------------------------------------------------------------------------------
 
@@ -1354,6 +1365,12 @@ def _written(given: Document) -> tuple[str, str]:
             return given, "application/yaml"
         case _:
             return values.canonical(_sendable(dict(given), "")), "application/yaml"
+
+
+def _at(run: str, place: int | str) -> str:
+    """The address of a line of a run, or of a step."""
+    below = f"checkpoints/{place}" if isinstance(place, int) else f"steps/{_quoted(place)}"
+    return f"{_place(run)}/{below}"
 
 
 def _place(run: str) -> str:

@@ -179,7 +179,7 @@ class Run:
         """How its calls would be undone, as `Client.undoable`."""
         return self.client.undoable(self.id)
 
-    def undo(self, calls: Sequence[str] = ("compensable",), *, reason: str = "") -> Run:
+    def undo(self, calls: Sequence[str], *, reason: str = "") -> Run:
         """A run that undoes its calls, as `Client.undo`."""
         return self.client.undo(self.id, calls, reason=reason)
 

@@ -15,15 +15,16 @@ on exclude each other by the row of the root (`undone.alone`, `undone.rest`).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Row
 
-from engine import documents, faults, tools
-from engine.core import transitions
+from engine import documents, faults, redaction, tools
+from engine.core import transitions, values
 from engine.core.document import vocabulary as words
 from engine.core.expressions import EvaluationError
 from engine.core.problem import Problem
@@ -40,6 +41,10 @@ from engine.waiting import Overflowing
 
 #: The effect class of calls that may be undone.
 COMPENSABLE = "compensable"
+#: What has become of undoing a call whose run has ended, and of which nobody knows.
+UNKNOWN = "unknown"
+#: What somebody may say of it then.
+SETTLED = ("undone", "stands")
 DOCUMENT: Mapping[str, Json] = {
     "workflow": undone.WORKFLOW,
     "version": "1.0.0",
@@ -64,6 +69,8 @@ DOCUMENT: Mapping[str, Json] = {
 
 #: What is left out where a class is asked for, for there is nothing to undo.
 _NOTHING = frozenset({"no", "served"})
+#: How steps are called that undo what others did, by the handlers of their nodes.
+HANDLING = "undo "
 _ITEM = re.compile(r"(#[0-9]+)\.[0-9]+$")
 
 #: Run, step and ordinal of a call.
@@ -160,6 +167,39 @@ def undo(
                 raise submission.too_large(error.message) from error
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=new, replayed=False)
+
+
+def settle(
+    platform: Platform, run: RunId, name: str, fate: str, *, by: str, reason: str = ""
+) -> None:
+    """Keep what somebody has found out of the undoing of a call of which nobody knew: `undone`, or that it `stands`.
+
+    Raises `NotFound`, `Invalid` for what names no call, and `Conflict` where it is known, or a run is at it.
+    """
+    with session.transaction(platform.database) as connection:
+        _alone(connection, run)
+        family = _family(connection, run)
+        at = _at(family, name)
+        rows = calls.of_tree(connection, family.root, [] if at is None else [at])
+        row = next((each for each in rows if (each.run, each.step, each.ordinal) == at), None)
+        if at is None or row is None:
+            raise Invalid([_unknown(name)], "name the call that was to be undone")
+        if row.undone != UNKNOWN:
+            known = "nobody has asked for it" if row.undone is None else f"it is {row.undone}"
+            raise Conflict(
+                f"what has become of undoing call {name} of run {run.run} is known: {known}"
+            )
+        undone.settle(connection, (run.tenant, *at), fate)
+        acts.record(
+            connection,
+            run.tenant,
+            by=by,
+            action="undo.settle",
+            subject=f"run:{run.run}",
+            why=reason,
+            detail={"call": name, "run": row.by},
+            after=fate,
+        )
 
 
 def names_one(definition: Definition | None) -> bool:
@@ -276,8 +316,7 @@ def _chosen(
 
     Raises as `undo`, and `_Unread` while it is not worked out how they are undone.
     """
-    if reads.run(connection, run) is not None:
-        undone.alone(connection, RunId(run.tenant, runs.glance(connection, run).root))
+    _alone(connection, run)
     family = _family(connection, run)
     named = {name: at for name in asked if (at := _at(family, name)) is not None}
     found = _looked_at(
@@ -296,20 +335,34 @@ def _chosen(
         chosen = [one for one in found if one in chosen or _is_left(family, one)]
     if not chosen:
         raise Conflict(f"no call of run {run.run} is left to be undone")
-    if refused := [one.problem for one in chosen if one.why is not None]:
-        raise Blocked(refused, "not all of these calls can be undone, so none is")
+    _refuse(chosen)
     if not worked.keys() >= {one.at for one in chosen}:
         raise _Unread(_readings(connection, family, chosen))
     chosen = [worked[one.at] for one in reversed(chosen)]
-    if refused := [one.problem for one in chosen if one.why is not None]:
-        raise Blocked(refused, "not all of these calls can be undone, so none is")
+    _refuse(chosen)
     return chosen
+
+
+def _refuse(chosen: Sequence[Undoable]) -> None:
+    """Raise `Blocked` where not all of the calls can be undone."""
+    if refused := [one.problem for one in chosen if one.why is not None]:
+        others = [one.name for one in chosen if one.why is None]
+        rest = f"; name the others, should they be undone without: {' '.join(others)}"
+        told = "not all of these calls can be undone, so none is"
+        raise Blocked(refused, told + (rest if others else ""))
+
+
+def _alone(connection: Connection, run: RunId) -> None:
+    """Let nobody go on from a run, or one around or within it, until the transaction is over."""
+    if reads.run(connection, run) is not None:
+        undone.alone(connection, RunId(run.tenant, runs.glance(connection, run).root))
 
 
 def _is_left(family: _Family, one: Undoable) -> bool:
     """Whether a call is among those that are meant by their class."""
     mine = one.run in family.within and one.effect == COMPENSABLE
-    return mine and one.happened not in _NOTHING and one.undone != "undone"
+    left = one.happened not in _NOTHING and one.undone != "undone"
+    return mine and left and _of_a_handler(family, one) is None
 
 
 def _at(family: _Family, name: str) -> _At | None:
@@ -354,13 +407,14 @@ def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]
     tenant = family.run.tenant
     handled = undone.handled(connection, family.root) if rows else set()
     live = undone.live(connection, family.root) if rows else ()
-    known: dict[tuple[str, int], Definition | None] = {}
+    inside = _inside(connection, tenant, live)
+    # Many are calls of the same tool, in the same run.
+    tool = cache(partial(definitions.tool, connection, tenant))
+    newest = cache(partial(definitions.newest, connection, tenant))
+    shredded = cache(lambda run: shreds.shredded(connection, RunId(tenant, run)))
     found: list[Undoable] = []
     for row in rows:
-        key = (row.tool, row.version)
-        if key not in known:
-            known[key] = definitions.tool(connection, tenant, *key)
-        definition = known[key]
+        definition = tool(row.tool, row.version)
         name = f"{row.step}.{row.ordinal}"
         one = Undoable(
             name=name if row.run == family.run.run else f"{row.run}/{name}",
@@ -378,9 +432,11 @@ def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]
         why = (
             _unmade(connection, tenant, row)
             or _settled(one)
-            or _untold(connection, tenant, one, definition)
+            or _untold(one, definition, newest)
+            or _shredded(one, shredded)
+            or _of_a_handler(family, one)
             or _handled(connection, family, row, handled)
-            or _rested_on(connection, family, row, live)
+            or _rested_on(connection, family, row, live, inside)
         )
         if why is not None:
             one = replace(one, why=why[0], remedy=why[1])
@@ -416,18 +472,24 @@ def _settled(one: Undoable) -> _Why | None:
         case "undone":
             return f"run {one.by} has undone it", "leave it out"
         case "undoing":
-            return f"run {one.by} is undoing it", "wait for the end of that run"
+            return (
+                f"run {one.by} is undoing it",
+                "wait for the end of that run, and answer what it asks (celeriac waits)",
+            )
         case "unknown":
             return (
                 f"run {one.by} may have undone it, nobody knows",
-                "look whether it did, and say so in that run if it still asks (celeriac waits)",
+                (
+                    "look whether it did, and say so: "
+                    f"celeriac undo {one.run} {one.step}.{one.ordinal} --settle undone|stands"
+                ),
             )
         case _:
             return None
 
 
 def _untold(
-    connection: Connection, tenant: str, one: Undoable, definition: Definition | None
+    one: Undoable, definition: Definition | None, newest: Callable[[str], Definition | None]
 ) -> _Why | None:
     """Why it is not known how it is undone."""
     if definition is None or one.effect != COMPENSABLE:
@@ -441,14 +503,28 @@ def _untold(
             "register a version of it whose terms say `undo`",
         )
     undo = definition.terms.undo.tool
-    undoing = definitions.newest(connection, tenant, undo)
+    undoing = newest(undo)
     if undoing is None:
         return f"{undo}, which undoes calls of {one.tool}, is not registered", "register it"
     if undoing.closed:
         stands = undoing.standing.status
         return f"{undo}, which undoes calls of {one.tool}, is in {stands}", "let it be called again"
-    if shreds.shredded(connection, RunId(tenant, one.run)):
-        return f"data of run {one.run} was shredded: what it did is not kept", "undo it by hand"
+    return None
+
+
+def _shredded(one: Undoable, shredded: Callable[[str], Collection[str]]) -> _Why | None:
+    """Whether what it did is not kept any more."""
+    if not shredded(one.run):
+        return None
+    return f"data of run {one.run} was shredded: what it did is not kept", "undo it by hand"
+
+
+def _of_a_handler(family: _Family, one: Undoable) -> _Why | None:
+    """Whether it is itself part of undoing what a step did."""
+    for run, step in family.around(one.run, one.step):
+        if step.startswith(HANDLING):
+            done = step.removeprefix(HANDLING)
+            return f"it is part of undoing what step {done} of run {run} did", "leave it out"
     return None
 
 
@@ -470,22 +546,27 @@ def _handled(
     return None
 
 
+def _inside(connection: Connection, tenant: str, live: Sequence[Row[Any]]) -> str | None:
+    """A live run that goes on from within one that it starts anew: it has yet to come to that place."""
+    return next(
+        (one.run for one in live if origins.told(connection, RunId(tenant, one.run)).get("inner")),
+        None,
+    )
+
+
 def _rested_on(
-    connection: Connection, family: _Family, row: Row[Any], live: Sequence[Row[Any]]
+    connection: Connection,
+    family: _Family,
+    row: Row[Any],
+    live: Sequence[Row[Any]],
+    inside: str | None,
 ) -> _Why | None:
     """A live run that knows of it."""
     if not live:
         return None
     chain = [run for run, _ in family.around(row.run, row.step)]
-    found = undone.resting(connection, family.root, row, chain)
-    # One that goes on from within the runs around it may have yet to come to that place.
-    inside = [one.run for one in live if one.forked_run in chain[1:]]
-    others = (
-        one
-        for one in inside
-        if origins.told(connection, RunId(family.run.tenant, one)).get("inner")
-    )
-    if (resting := found or next(others, None)) is None:
+    resting = inside or undone.resting(connection, family.root, row, chain)
+    if resting is None:
         return None
     return (
         f"run {resting} goes on from after it, or is to be served its result",
@@ -518,12 +599,14 @@ class _Unread(Exception):
 def _readings(connection: Connection, family: _Family, found: Sequence[Undoable]) -> list[_Reading]:
     tenant = family.run.tenant
     wanted = {one.at: one for one in found if one.why is None}
+    tool = cache(partial(definitions.tool, connection, tenant))
+    newest = cache(partial(definitions.newest, connection, tenant))
     readings: list[_Reading] = []
     for row in calls.made(connection, tenant, [*wanted]) if wanted else ():
         one = wanted[row.run, row.step, row.ordinal]
-        definition = definitions.tool(connection, tenant, one.tool, one.version)
+        definition = tool(one.tool, one.version)
         assert one.undo is not None
-        undoing = definitions.newest(connection, tenant, one.undo)
+        undoing = newest(one.undo)
         assert definition is not None
         assert undoing is not None
         readings.append(
@@ -561,9 +644,15 @@ def _given(platform: Platform, tenant: str, reading: _Reading) -> Undoable:
     remedy = f"register a version of {one.tool} whose `undo` fits"
     try:
         found = undo.arguments(scope)
-    except (EvaluationError, TooLarge) as error:
+    except (EvaluationError, TooLarge, LookupError) as error:
         why = f"what {undo.tool} is to be given cannot be worked out: {error}"
         return replace(one, why=why, remedy=remedy)
+    if redaction.marked(found):
+        why = f"{undo.tool} would be given what a secret was hidden in: what the call was given is not kept"
+        return replace(one, arguments=found, why=why, remedy="undo it by hand")
+    if unfit := tuple(values.problems(found, path="with")):
+        why = f"{undo.tool} cannot be given what is read of the call: {unfit[0].path}: {unfit[0].message}"
+        return replace(one, arguments=found, why=why, remedy=remedy)
     if misfits := reading.undoing.bound({"args": [], "kwargs": found}).problems:
         listed = "; ".join(f"{each.path}: {each.message}" for each in misfits)
         why = f"{undo.tool} does not take what is read of the call: {listed}"

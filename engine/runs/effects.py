@@ -185,7 +185,12 @@ def settled(
         *(
             _no_result(name, one)
             for name, one in effects.items()
-            if picked[name] == "reuse" and one.happened != "yes"
+            if picked[name] == "reuse" and one.happened not in ("yes", "undone")
+        ),
+        *(
+            _over(name, one)
+            for name, one in effects.items()
+            if one.happened == "undone" and picked[name] in ("reuse", "skip")
         ),
         *(
             _anew(name, one)
@@ -195,16 +200,16 @@ def settled(
     ]
     if problems:
         raise Invalid(problems, "the choices do not fit the calls")
-    if first := [
-        _first(name, one, meant) for name, one in effects.items() if picked[name] == COMPENSATE
-    ]:
-        raise Blocked(first, "these calls are to be undone first; then nothing is asked about them")
     if missing := [
         _undecided(name, one)
         for name, one in effects.items()
         if picked[name] is None and one.becomes == "undecided"
     ]:
         raise Undecided(missing)
+    if first := [
+        _first(name, one, meant) for name, one in effects.items() if picked[name] == COMPENSATE
+    ]:
+        raise Blocked(first, "these calls are to be undone first; then nothing is asked about them")
     return tuple(
         tuple(
             msg.Chosen(step=msg.StepKey(one.step), ordinal=one.ordinal, choice=choice)
@@ -272,6 +277,14 @@ def _anew(name: str, one: Effect) -> Problem:
     )
 
 
+def _over(name: str, one: Effect) -> Problem:
+    return Problem(
+        path=f"choices.{name}",
+        message=f"run {one.undone_by} has undone the call of {one.tool}: it is as if it had not been made",
+        remedy="leave the choice out: it is made again if the run comes to it",
+    )
+
+
 def _no_result(name: str, one: Effect) -> Problem:
     return Problem(
         path=f"choices.{name}",
@@ -289,6 +302,13 @@ def _first(name: str, one: Effect, meant: RunId) -> Problem:
             path=place,
             message=f"the call of {one.tool} is not undone yet",
             remedy=f"celeriac undo {meant.run} {name}, and wait for the end of that run",
+        )
+    if one.undone_by is not None and one.happened == "unknown":
+        return Problem(
+            path=place,
+            message=f"run {one.undone_by} may have undone the call of {one.tool}, nobody knows",
+            remedy="look whether it did, and say so: "
+            f"celeriac undo {meant.run} {name} --settle undone|stands",
         )
     return Problem(
         path=place,

@@ -81,8 +81,9 @@ def fork(
                     origins.of(connection, one, place.seq)
                     for one, place in zip(inner_runs, within, strict=True)
                 ]
-                chosen, *deeper = effects.settled(connection, [origin, *inside], choices or {})
+                # What cannot be done at all is said before what is to be done first.
                 edited = origins.edited([origin, *inside][-1], edits, kept)
+                chosen, *deeper = effects.settled(connection, [origin, *inside], choices or {})
                 if inside:
                     inner = _inner(edited, given=given, chosen=deeper)
                     origin = replace(origin, within=tuple(within), inner=inner)

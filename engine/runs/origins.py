@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -92,6 +92,8 @@ def of(connection: Connection, run: RunId, seq: int) -> Origin:
     _check_undone(connection, run, line, state)
     under = graphs.under(connection, run, seq, version=head.version_id, pins=head.pins)
     first = told(connection, run)
+    if state.within:
+        _check_within(connection, run, state.within, first["inner"])
     return Origin(
         run=run,
         head=head,
@@ -119,6 +121,26 @@ def _check_undone(connection: Connection, run: RunId, line: Row[Any], state: Sta
             "unknown": f"run {row.by} may have undone, nobody knows; look whether it did, and {before}",
         }
         raise Conflict(f"line {line.seq} of run {run.run} rests on {call}, which {why[row.fate]}")
+
+
+def _check_within(
+    connection: Connection, run: RunId, within: Sequence[Within], inner: Mapping[str, Any]
+) -> None:
+    """Raise `Conflict` where what a run is to start anew within it would rest on what is undone, or may be."""
+    for place, chosen in zip(within, inner["chosen"][-len(within) :], strict=True):
+        inside = RunId(run.tenant, place.run)
+        of(connection, inside, place.seq)
+        fates = {
+            (row.step, row.ordinal): row
+            for row in undone.of(connection, inside, never=calls.NEVER_MADE)
+        }
+        for one in chosen:
+            row = fates.get((one["step"], one["ordinal"]))
+            if one["choice"] != "execute" and row is not None and row.fate != "stands":
+                raise Conflict(
+                    f"run {run.run} is to {one['choice']} call {one['step']}.{one['ordinal']} of run {place.run}, which "
+                    f"run {row.by} has undone since, or may have: restart a step of that run"
+                )
 
 
 def _led(connection: Connection, tenant: str, row: Row[Any]) -> bool:

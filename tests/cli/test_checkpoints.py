@@ -208,5 +208,5 @@ def test_a_run_that_has_not_ended_says_that_it_undoes_nothing(shell: Shell, tmp_
     plan = shell("rollback", run, seq, "--plan")
     assert (plan.exit_code, "cannot be undone first" in plan.stderr) == (0, True)
     refused = shell("fork", run, seq, "--effect", "compensable=compensate")
-    assert (refused.exit_code, "has ended" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "has not ended" in refused.stderr) == (1, True)
     assert shell("cancel", run).exit_code == 0

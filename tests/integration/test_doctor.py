@@ -433,6 +433,7 @@ PLANTS: Mapping[str, list[Plant]] = {
     "call_is_undone_once": [
         Plant(
             "done",
+            "INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest, arguments) SELECT tenant_id, run_id, 'undo#1.0', 1, 1, tool, version, 'at_most_once', digest, arguments FROM call WHERE run_id = :run AND step = 'a#1';"
             "INSERT INTO call_result (tenant_id, run_id, step, ordinal, attempt, value) VALUES ('local', :run, 'undo#1.0', 1, 1, '1');"
             "SET LOCAL session_replication_role = replica;"
             "INSERT INTO undone_call VALUES ('local', :run, 'a#1', 1, gen_random_uuid(), 0);"

@@ -499,20 +499,28 @@ def test_a_call_that_may_have_been_undone_is_left_alone(
     lose_leases(settings)
     sweep.sweep(world.main)
     turns.take_turns(world.main, [undoing])
+    # Its run asks people what has become of it: what they say comes first.
+    found = the_call(world, run)
+    assert (found.undone, found.by) == ("undoing", undoing.run)
+    place = after(world.main, run, "a#1")
+    with pytest.raises(Conflict, match="is being undone"):
+        forks.fork(world.main, run, place, Edits(), by="bob", choices={"b#1.1": "skip"})
+    with pytest.raises(Conflict, match="is known: it is undoing"):
+        compensations.settle(world.main, run, "b#1.1", "stands", by="bob")
+    control.cancel(world.main, undoing, by="ada")
     found = the_call(world, run)
     assert (found.undone, found.by) == ("unknown", undoing.run)
     with pytest.raises(Blocked) as raised:
         undo(world, run)
     assert "nobody knows" in raised.value.problems[0].message
-    place = after(world.main, run, "a#1")
     (effect,) = effects.at(world.main, run, place)
     assert (effect.happened, effect.becomes, effect.choices) == (
         "unknown",
         "undecided",
         ("skip", "execute"),
     )
-    control.cancel(world.main, undoing, by="ada")
-    assert the_call(world, run).undone == "unknown"
+    with pytest.raises(Blocked, match="--settle"):
+        forks.fork(world.main, run, place, Edits(), by="bob", choices={"b#1.1": "compensate"})
     # It was, as its worker says in the end.
     calls.settle(world.worker, lease, asked, calls.Answer(value="refunded", usage={}))
     assert the_call(world, run).undone == "undone"
@@ -550,7 +558,158 @@ def test_a_call_whose_undoing_is_denied_stands_and_may_be_asked_for_again(
     assert words(outside) == ["pay", "book", "release", "refund"]
 
 
+@pytest.mark.parametrize("fate", ["stands", "undone"])
+def test_somebody_who_has_looked_says_what_has_become_of_undoing(
+    world: World, outside: list[str], fate: str
+) -> None:
+    run = ended(world, outside, "pay")
+    undoing = undo(world, run)
+    lease = take(world.worker, undoing, "undo#1.0")
+    given = views.run(world.main, undoing).variables["calls"][0]["with"]
+    asked = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
+    assert isinstance(asked, calls.Authorised)
+    answer = calls.Answer(reason="client_error", message="no such charge", usage={})
+    calls.settle(world.worker, lease, asked, answer)
+    failed = Failed(reason="client_error", message="no such charge", terminal=True)
+    finish(world.main, world.worker, lease, failed)
+    assert status(world.main, undoing) == "failed"
+    assert the_call(world, run).undone == "unknown"
+    with pytest.raises(Invalid):
+        compensations.settle(world.main, run, "b#1.7", fate, by="ada")
+    compensations.settle(world.main, run, "b#1.1", fate, by="ada", reason="looked it up")
+    assert the_call(world, run).undone == fate
+    with pytest.raises(Conflict, match="is known"):
+        compensations.settle(world.main, run, "b#1.1", "undone", by="bob")
+    (act,) = sql(
+        world.main, "SELECT by AS said_by, why FROM admin_act WHERE action = 'undo.settle'"
+    )
+    assert (act.said_by, act.why) == ("ada", "looked it up")
+    if fate == "stands":
+        undo_all(world, outside, run)
+    else:
+        with pytest.raises(Blocked, match="has undone it"):
+            undo(world, run, "b#1.1")
+    assert the_call(world, run).undone == "undone"
+
+
+def test_what_may_be_repeated_is_undone_again_where_nobody_knows(
+    world: World, outside: list[str]
+) -> None:
+    register(world.main, "refund", namespace="tool", effect="idempotent")
+    run = ended(world, outside, "pay")
+    undoing = undo(world, run)
+    lease = take(world.worker, undoing, "undo#1.0")
+    given = views.run(world.main, undoing).variables["calls"][0]["with"]
+    begun = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
+    assert isinstance(begun, calls.Authorised)
+    control.cancel(world.main, undoing, by="ada")
+    assert the_call(world, run).undone == "stands"
+    undo_all(world, outside, run)
+    assert words(outside) == ["pay", "refund"]
+
+
+def test_a_call_is_undone_as_its_own_version_says(world: World, outside: list[str]) -> None:
+    run = ended(world, outside, "pay")
+    newer: Json = {"tool": "release", "with": {"charge": "$result.charge_id"}}
+    source = "def pay(state):\n    return {'charge_id': 1}"
+    register(world.main, "pay", source, namespace="tool", effect="compensable", undo=newer)
+    found = the_call(world, run)
+    assert (found.undo, found.arguments) == ("refund", {"charge": 1, "of": "x1"})
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "why"),
+    [
+        ({"charge_id": 7}, "x", "$result.id leads to nothing of the call"),
+        ({"id": 7}, "[secret:TOKEN]", "what a secret was hidden in"),
+    ],
+)
+def test_nothing_is_undone_with_what_is_not_kept_of_the_call(
+    world: World, value: Json, state: str, why: str
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    lease = take(world.worker, run, "b#1")
+    asked = calls.authorise(world.worker, lease, 1, "pay", {"args": [], "kwargs": {"state": state}})
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(world.worker, lease, asked, calls.Answer(value=value, usage={}))
+    finish(world.main, world.worker, lease)
+    assert why in str(the_call(world, run).why)
+    with pytest.raises(Blocked):
+        undo(world, run)
+
+
+def test_what_handlers_did_is_not_among_all_that_is_left(world: World, outside: list[str]) -> None:
+    document = {
+        "workflow": "handled",
+        "nodes": {"a": {"uses": "noop", "compensate": "noop"}, "b": {"uses": "noop"}},
+        "edges": ["a -> b -> end"],
+    }
+    run = submit(world.main, publish(world.main, document))
+    lease = take(world.worker, run, "a#1")
+    make(world, outside, lease, "shout", state="x")
+    finish(world.main, world.worker, lease)
+    control.cancel(world.main, run, by="ada", compensate=True)
+    turns.take_turns(world.main, [run])
+    lease = take(world.worker, run, "undo a#1")
+    make(world, outside, lease, "book", state="x")
+    finish(world.main, world.worker, lease)
+    assert status(world.main, run) == "cancelled"
+    with pytest.raises(Blocked) as raised:
+        undo(world, run)
+    assert {problem.path for problem in raised.value.problems} == {"calls.a#1.1"}
+    with pytest.raises(Blocked, match="it is part of undoing what step a#1"):
+        undo(world, run, "undo a#1.1")
+    assert words(outside) == ["shout", "book"]
+
+
+@pytest.mark.parametrize("first", ["undo", "restart"])
+def test_a_run_that_is_to_start_another_one_anew_is_served_nothing_that_is_undone(
+    world: World, outside: list[str], first: str
+) -> None:
+    publish(world.main, {**LINE, "workflow": "inner"})
+    document = {
+        "workflow": "outer",
+        "nodes": {"w": {"kind": "workflow", "workflow": "inner"}},
+        "edges": ["w -> end"],
+    }
+    run = submit(world.main, publish(world.main, document))
+    (child,) = [RunId(TENANT, one.id) for one in views.runs(world.main, TENANT, parent=run)]
+    finish(world.main, world.worker, take(world.worker, child, "a#1"))
+    lease = take(world.worker, child, "b#1")
+    make(world, outside, lease, "pay", state="x1")
+    finish(world.main, world.worker, lease)
+    turns.take_turns(world.main, [run])
+    choices = {"compensable": "reuse"}
+    on = restarts.restart(world.main, child, "b#1", Edits(), by="bob", choices=choices).run
+    turns.take_turns(world.main, [on])
+    control.cancel(world.main, on, by="ada")
+    for one in views.runs(world.main, TENANT, parent=on):
+        turns.take_turns(world.main, [RunId(TENANT, one.id)])
+    assert status(world.main, on) == "cancelled"
+
+    def again() -> None:
+        restarts.restart(world.main, on, "w#1", Edits(), by="bob")
+
+    def undo_it() -> None:
+        undo_all(world, outside, run, f"{child.run}/b#1.1")
+
+    one, other = (undo_it, again) if first == "undo" else (again, undo_it)
+    one()
+    with pytest.raises(Conflict):
+        other()
+
+
 # --- afterwards ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_chosen_for_what_is_undone(world: World, outside: list[str]) -> None:
+    run = ended(world, outside, "pay")
+    undo_all(world, outside, run)
+    place = after(world.main, run, "a#1")
+    for choice in ("skip", "reuse"):
+        with pytest.raises(Invalid, match="as if it had not been made"):
+            forks.fork(world.main, run, place, Edits(), by="bob", choices={"b#1.1": choice})
 
 
 def test_what_is_undone_is_made_again_without_a_question(world: World, outside: list[str]) -> None:

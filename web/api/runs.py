@@ -35,6 +35,7 @@ from web.schemas.diagrams import DiagramArguments
 from web.schemas.history import (
     RollbackAnswerSchema,
     RollbackSchema,
+    SettleUndoSchema,
     UndoablesSchema,
     UndoSchema,
 )
@@ -255,6 +256,18 @@ def undo(asked: dict[str, Any], run_id: str) -> tuple[dict[str, Any], int, dict[
         idempotency_key=body.idempotency_key(request),
     )
     return entered(submitted)
+
+
+@routes.on("POST", "/<run_id>/undo/settle", needs="run:control")
+@routes.takes(SettleUndoSchema)
+@routes.gives(StatusSchema)
+def settle_undo(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """Say what has become of undoing a call, where the run that undid it has ended and nobody knew."""
+    here, who, run = site.current(), principal.current(), named(run_id)
+    compensations.settle(
+        here.platform, run, asked["call"], asked["fate"], by=who.user, reason=asked["reason"]
+    )
+    return standing(run, views.status(here.platform, run))
 
 
 @routes.on("POST", "/<run_id>/retry", needs="run:control")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from engine.runs import effects
+from engine.runs import compensations, effects
 from web.schemas.fields import Choice
 from web.schemas.pages import MOST
 from web.schemas.runs import ReasonSchema, StatusSchema
@@ -243,6 +243,21 @@ class UndoSchema(ReasonSchema):
             "all that are left to be undone of the run and those within it",
             "example": ["pay#1.1"],
         },
+    )
+
+
+class SettleUndoSchema(ReasonSchema):
+    """What has become of undoing a call of which nobody knew."""
+
+    call = fields.String(
+        required=True,
+        validate=validate.Length(min=1, max=_CALL),
+        metadata={"description": "As `calls` of undoing name it", "example": "pay#1.1"},
+    )
+    fate = fields.String(
+        required=True,
+        validate=validate.OneOf(compensations.SETTLED),
+        metadata={"description": "`undone`, or `stands`: it may be undone then, by another run"},
     )
 
 
