@@ -129,6 +129,35 @@ def test_what_was_asked_and_said_before_it_was_kept_for_good_is_taken_along(
     assert _execute(url, "SELECT round, said_by, say_of FROM answer") == [(1, "ada", "ada")]
 
 
+def test_calls_that_were_answered_as_somebody_had_chosen_say_so_from_then_on(
+    empty_database: Callable[[], str],
+) -> None:
+    url = empty_database()
+    run, fork = (f"01975c3e-0000-7000-8000-00000000000{n}" for n in (1, 2))
+    migrations.upgrade(url, "0026")
+    _execute(
+        url,
+        f"""
+        INSERT INTO tenant (id, name) VALUES ('acme', 'Acme');
+        INSERT INTO workflow (tenant_id, name) VALUES ('acme', 'w');
+        INSERT INTO workflow_version (tenant_id, id, workflow, version, document, checksum, created_by)
+            VALUES ('acme', '{run}', 'w', '1.0.0', '{{}}', 'c', 'me');
+        INSERT INTO run (tenant_id, id, version_id, rules, submitted_by, root)
+            SELECT 'acme', id::uuid, '{run}', 1, 'me', id::uuid FROM (VALUES ('{run}'), ('{fork}')) AS r (id);
+        INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest, arguments, started_at)
+            SELECT 'acme', run::uuid, step, 1, 1, 't', 1, 'compensable', 'd', '{{}}', at::timestamptz FROM (VALUES
+                ('{run}', 'b#1', '2026-01-01T00:00Z'), ('{run}', 'b#2', '2026-01-02T00:00Z'),
+                ('{run}', 'c#1', '2026-01-03T00:00Z'), ('{fork}', 'b#2', '2026-01-02T00:00Z')) AS c (run, step, at);
+        INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, made_at, taken_step, taken_ordinal)
+            VALUES ('acme', '{run}', 'b#1', 1, 'b', 'd', 'reuse', '2026-01-01T00:00Z', 'b#2', 1),
+                ('acme', '{run}', 'c#0', 1, 'c', 'd', 'execute', '2026-01-01T00:00Z', 'c#1', 1);
+        """,
+    )
+    migrations.upgrade(url)
+    told = "SELECT step, date_part('day', served AT TIME ZONE 'UTC')::int FROM call ORDER BY run_id, step"
+    assert _execute(url, told) == [("b#1", None), ("b#2", 1), ("c#1", None), ("b#2", 1)]
+
+
 def _execute(url: str, statement: str) -> list[tuple[Any, ...]]:
     """Carry statements out; the rows of the last one."""
     with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
