@@ -174,7 +174,7 @@ def settle(
 ) -> None:
     """Keep what somebody has found out of the undoing of a call of which nobody knew: `undone`, or that it `stands`.
 
-    Raises `NotFound`, `Invalid` for what names no call, and `Conflict` where it is known, or a run is at it.
+    Raises `NotFound` where there is no such run or call, and `Conflict` where it is known, or a run is at it.
     """
     with session.transaction(platform.database) as connection:
         _alone(connection, run)
@@ -183,7 +183,7 @@ def settle(
         rows = calls.of_tree(connection, family.root, [] if at is None else [at])
         row = next((each for each in rows if (each.run, each.step, each.ordinal) == at), None)
         if at is None or row is None:
-            raise Invalid([_unknown(name)], "name the call that was to be undone")
+            raise NotFound(f"run {run.run} has made no call {name}; calls are named STEP.ORDINAL")
         if row.undone != UNKNOWN:
             known = "nobody has asked for it" if row.undone is None else f"it is {row.undone}"
             raise Conflict(

@@ -16,7 +16,7 @@ from werkzeug.routing import Rule
 from engine.core.principal import ADMIN
 from engine.platform import DatabaseRole, Platform
 from engine.store import session
-from tests.support import belongings, platforms, site
+from tests.support import belongings, paying, platforms, site
 from tests.support.described import BESIDE, Description, path_of
 from tests.support.services import Services
 from tests.support.site import Api
@@ -125,7 +125,7 @@ class World:
             case "drafts.show":
                 self._draft()
                 return {}
-            case "events.events" | "runs.wait" | "recordings.export":
+            case "events.events" | "runs.wait" | "recordings.export" | "runs.show_undo":
                 return self.ended
             case "waits.answer" | "waits.list_answers":
                 return {"run_id": self.things["asking"], "key": "w#1"}
@@ -136,6 +136,10 @@ class World:
 
     def _new(self, operation: Operation) -> Mapping[str, str]:
         match operation.endpoint.split("."):
+            case ["runs", "undo"]:
+                return {"run_id": paying.paid(self.control, self.worker).run}
+            case ["runs", "settle_undo"]:
+                return {"run_id": paying.in_doubt(self.control, self.worker).run}
             case ["steps", _]:
                 return {**belongings.run(self.control, self.worker), "key": "b#1"}
             case ["runs" | "graph-runs" | "backtests" | "replays" | "sent", _]:

@@ -574,8 +574,9 @@ def test_somebody_who_has_looked_says_what_has_become_of_undoing(
     finish(world.main, world.worker, lease, failed)
     assert status(world.main, undoing) == "failed"
     assert the_call(world, run).undone == "unknown"
-    with pytest.raises(Invalid):
-        compensations.settle(world.main, run, "b#1.7", fate, by="ada")
+    for unknown in ("b#1.7", "b#1", ""):
+        with pytest.raises(NotFound):
+            compensations.settle(world.main, run, unknown, fate, by="ada")
     compensations.settle(world.main, run, "b#1.1", fate, by="ada", reason="looked it up")
     assert the_call(world, run).undone == fate
     with pytest.raises(Conflict, match="is known"):

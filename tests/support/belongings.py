@@ -166,6 +166,7 @@ def bodies(things: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         "runs.migrate": {"json": {"to": "1.0.0"}},
         "runs.roll_back": {"json": {"seq": 3}},
         "runs.undo": {"json": {"calls": ["compensable"]}},
+        "runs.settle_undo": {"json": {"call": "b#1.1", "fate": "stands"}},
         "runs.act_on_many": {
             "json": {"action": "pause", "filter": {"ids": [things["run_id"]]}, "limit": 1}
         },

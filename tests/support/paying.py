@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from engine.core.values import Json
 from engine.platform import Platform
-from engine.runs import calls, turns
+from engine.runs import calls, compensations, turns
+from engine.runs.attempts import Failed
 from engine.store.ids import RunId
 from tests.support.platforms import LINE, finish, publish, register, submit, take
 
@@ -23,6 +24,20 @@ def paid(control: Platform, worker: Platform) -> RunId:
     assert isinstance(asked, calls.Authorised)
     calls.settle(worker, lease, asked, calls.Answer(value="c-1", usage={}))
     finish(control, worker, lease)
+    return run
+
+
+def in_doubt(control: Platform, worker: Platform) -> RunId:
+    """A run that has ended, of whose call `b#1.1` nobody knows whether it was undone."""
+    run = paid(control, worker)
+    undoing = compensations.undo(control, run, ["b#1.1"], by="ada").run
+    turns.take_turns(control, [undoing])
+    lease = take(worker, undoing, "undo#1.0")
+    given = {"args": [], "kwargs": {"charge": "c-1"}}
+    asked = calls.authorise(worker, lease, 1, "refund", given)
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(worker, lease, asked, calls.Answer(reason="error", message="no", usage={}))
+    finish(control, worker, lease, Failed(reason="error", message="no", terminal=True))
     return run
 
 

@@ -25,7 +25,7 @@ from engine.store import session, trail
 from tests.support import platforms, recorded
 from tests.support.belongings import AGENT
 from tests.support.described import fits
-from tests.support.paying import paid
+from tests.support.paying import in_doubt, paid
 from tests.support.platforms import (
     LINE,
     TENANT,
@@ -107,6 +107,11 @@ class Place:
         """A run that has ended, and a call of which can be undone."""
         with platforms.platform(self.settings, DatabaseRole.WORKER) as worker:
             return paid(self.control, worker).run
+
+    def in_doubt(self) -> str:
+        """A run that has ended, of a call of which nobody knows whether it was undone."""
+        with platforms.platform(self.settings, DatabaseRole.WORKER) as worker:
+            return in_doubt(self.control, worker).run
 
     def stuck(self) -> str:
         run = self.begun()
@@ -301,6 +306,9 @@ PROBES: Mapping[str, Callable[[Place], Asked]] = {
     "runs.resume": _of_run("resume"),
     "runs.roll_back": lambda p: Asked(f"/api/v1/runs/{p.begun()}/rollback", {"seq": 3}),
     "runs.undo": lambda p: Asked(f"/api/v1/runs/{p.paid()}/undo", {"calls": ["b#1.1"]}),
+    "runs.settle_undo": lambda p: Asked(
+        f"/api/v1/runs/{p.in_doubt()}/undo/settle", {"call": "b#1.1", "fate": "stands"}
+    ),
     "runs.retry": lambda p: Asked(f"/api/v1/runs/{p.stuck()}/retry"),
     "runs.migrate": lambda p: Asked(f"/api/v1/runs/{p.begun()}/migrate", p.further()),
     "runs.act_on_many": lambda p: Asked(

@@ -123,6 +123,7 @@ def test_answers_hold_what_is_described_and_nothing_else(
         api.post(f"{place}/rollback", json={"seq": 3, "name": "begun"}),
         api.get(f"{place}/undo"),
         api.post(f"{place}/undo", json={"calls": ["a#1.1"]}),
+        api.post(f"{place}/undo/settle", json={"call": "a#1.1", "fate": "stands"}),
         api.get(f"{place}/wait?seconds=0"),
         api.post("/api/v1/runs", json={"workflow": "line"}),
         api.post(f"{place}/retry"),

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from typing import Any
 
+import httpx2
+import pytest
+from flask import Flask
+
+from celeriac.client import Client, Invalid, Run
 from engine.platform import Platform
 from engine.store.ids import RunId
 from tests.support.paying import paid, refund
-from tests.support.platforms import LINE, TENANT, publish, submit
+from tests.support.platforms import LINE, TENANT, publish, sql, submit
 from tests.support.site import Api
 
 
 @pytest.fixture
 def run(control: Platform, worker: Platform) -> RunId:
     return paid(control, worker)
+
+
+@pytest.fixture
+def hands(app: Flask, api: Api, control: Platform, worker: Platform) -> Iterator[Client]:
+    """A client for whom runs that undo are carried out while it waits for them."""
+
+    class Hands(Client):
+        def wait(self, run: str, *_: Any, **__: Any) -> Run:
+            refund(control, worker, RunId(TENANT, run))
+            return self.run(run)
+
+    with Hands("http://127.0.0.1", api.token, transport=httpx2.WSGITransport(app=app)) as client:
+        yield client
 
 
 def test_an_undo_that_cannot_be_says_why(api: Api, control: Platform, run: RunId) -> None:
@@ -65,3 +84,21 @@ def test_a_call_is_undone_once_and_told_so(
         one for one in api.get("/api/v1/audit").json["items"] if one.get("action") == "run.undo"
     ]
     assert act["subject"] == f"run:{run.run}"
+
+
+def test_nothing_is_undone_for_a_fork_that_is_refused_anyway(
+    hands: Client, control: Platform, worker: Platform
+) -> None:
+    run = paid(control, worker)
+    wrong: Any
+    for wrong in (
+        {"removed": ["nope"], "choices": {"compensable": "compensate"}},
+        {"choices": {"b#1.l": "compensate", "compensable": "execute"}},
+    ):
+        with pytest.raises(Invalid):
+            hands.restart(run.run, "b#1", **wrong)
+    assert sql(control, "SELECT FROM undone_call") == []
+    one = hands.restart(run.run, "b#1", choices={"compensable": "compensate"}, idempotency_key="k")
+    two = hands.restart(run.run, "b#1", choices={"compensable": "compensate"}, idempotency_key="k")
+    assert one.id == two.id
+    assert len(sql(control, "SELECT FROM undone_call")) == 1
