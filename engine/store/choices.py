@@ -52,7 +52,7 @@ _CHOOSE = session.Statement(
                 AND p.made_at = k.made_at)),
     freed AS (
         UPDATE chosen_call k SET taken_step = NULL, taken_ordinal = NULL
-        WHERE k.tenant_id = $1 AND k.run_id = $3::uuid AND k.made_at <= $4
+        WHERE k.tenant_id = $1 AND k.run_id = $3::uuid AND k.made_at <= $4 AND k.choice <> 'execute'
             AND k.taken_step IS NOT NULL AND {_UNTAKEN})
     INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, value, made_at)
     SELECT $1, $3::uuid, step, ordinal, node, digest, choice, value, made_at FROM picked
@@ -70,6 +70,7 @@ _HAND_OVER = session.Statement(
     SELECT k.tenant_id, $3::uuid, k.step, k.ordinal, k.node, k.digest, k.choice, k.value, k.made_at
     FROM chosen_call k
     WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND k.made_at <= $4 AND {_UNTAKEN}
+        AND (k.choice <> 'execute' OR k.taken_step IS NULL)
     RETURNING value
     """,  # noqa: S608  # our own constants
 )

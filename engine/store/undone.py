@@ -28,12 +28,12 @@ _MINE = """
 _DONE = f"""
     EXISTS (SELECT FROM call_result m WHERE {_MINE} AND m.reason IS NULL)
 """
-# It may have happened, and may not be done again: it began, and nothing says that it was not made.
+# It may have happened: it began, and nothing says that it was not made. So it is of calls that may be repeated, too:
+# another run would make another one, under another idempotency key.
 _IN_DOUBT = """
     EXISTS (SELECT FROM call m LEFT JOIN call_result d ON d.tenant_id = m.tenant_id
             AND d.run_id = m.run_id AND d.step = m.step AND d.ordinal = m.ordinal AND d.attempt = m.attempt
-        WHERE {mine} AND m.effect NOT IN ('pure', 'idempotent')
-            AND (d.attempt IS NULL OR d.reason <> ALL(ARRAY[{never}])))
+        WHERE {mine} AND (d.attempt IS NULL OR d.reason <> ALL(ARRAY[{never}])))
 """
 
 
@@ -85,8 +85,7 @@ _BEGIN = session.Statement(
                 AND d.run_id = m.run_id AND d.step = m.step AND d.ordinal = m.ordinal AND d.attempt = m.attempt
             WHERE m.tenant_id = o.tenant_id AND m.run_id = o.by_run AND m.step = 'undo#1.' || o.place
                 AND (d.attempt IS NOT NULL AND d.reason IS NULL
-                    OR o.settled IS NULL AND m.effect NOT IN ('pure', 'idempotent')
-                        AND (d.attempt IS NULL OR d.reason <> ALL($6))))
+                    OR o.settled IS NULL AND (d.attempt IS NULL OR d.reason <> ALL($6))))
         RETURNING run_id, step, ordinal, by_run, place)
     INSERT INTO undoing_call (tenant_id, by_run, place, run_id, step, ordinal)
     SELECT $1, by_run, place, run_id, step, ordinal FROM begun RETURNING run_id

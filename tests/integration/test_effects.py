@@ -270,6 +270,29 @@ def test_who_goes_on_from_between_a_call_and_its_choice_keeps_the_choice(
     assert outside == {"t_at_most_once(x)": 2}
 
 
+@pytest.mark.parametrize("by_fork", [True, False])
+def test_what_was_let_through_once_is_not_let_through_again(
+    world: World, outside: Counter[str], by_fork: bool
+) -> None:
+    run = begun(world, outside, "t_at_most_once")
+    rolled_back(world, run, {"b#1.1": "execute"})
+    control.pause(world.main, run, by="ada")
+    control.resume(world.main, run, by="ada")
+    place = views.status(world.main, run).seq
+    call(world, outside, take(world.worker, run, "b#2"), "t_at_most_once")
+    choices = {"b#2.1": "reuse"}
+    if by_fork:
+        on = forks.fork(world.main, run, place, Edits(), by="bob", choices=choices).run
+        turns.take_turns(world.main, [on])
+    else:
+        on = run
+        assert rollbacks.roll_back(world.main, run, place, Edits(), by="bob", choices=choices)
+    # The call that was made again is one of its own, and is served as was chosen for it.
+    (step,) = [one.key for one in views.run(world.main, on).steps]
+    call(world, outside, take(world.worker, on, step), "t_at_most_once")
+    assert outside == {"t_at_most_once(x)": 2}
+
+
 def test_a_call_that_is_made_beside_the_choosing_is_not_made_twice(
     world: World, outside: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -593,9 +593,10 @@ def test_somebody_who_has_looked_says_what_has_become_of_undoing(
     assert the_call(world, run).undone == "undone"
 
 
-def test_what_may_be_repeated_is_undone_again_where_nobody_knows(
+def test_what_undoes_and_may_be_repeated_is_not_repeated_by_another_run(
     world: World, outside: list[str]
 ) -> None:
+    """It would be another call, under another key: who tells repeats by that cannot tell them."""
     register(world.main, "refund", namespace="tool", effect="idempotent")
     run = ended(world, outside, "pay")
     undoing = undo(world, run)
@@ -604,9 +605,14 @@ def test_what_may_be_repeated_is_undone_again_where_nobody_knows(
     begun = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
     assert isinstance(begun, calls.Authorised)
     control.cancel(world.main, undoing, by="ada")
-    assert the_call(world, run).undone == "stands"
-    undo_all(world, outside, run)
-    assert words(outside) == ["pay", "refund"]
+    assert the_call(world, run).undone == "unknown"
+    with pytest.raises(Blocked, match="nobody knows"):
+        undo(world, run, "b#1.1")
+    place = after(world.main, run, "a#1")
+    with pytest.raises(Invalid, match="no recorded result"):
+        forks.fork(world.main, run, place, Edits(), by="bob", choices={"b#1.1": "reuse"})
+    calls.settle(world.worker, lease, begun, calls.Answer(value="ok", usage={}))
+    assert the_call(world, run).undone == "undone"
 
 
 def test_a_call_is_undone_as_its_own_version_says(world: World, outside: list[str]) -> None:
