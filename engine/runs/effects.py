@@ -104,7 +104,10 @@ def _found(
     live = sorted(origin.state.steps)
     own = calls.fates(connection, origin.run, live, origin.line.at)
     others = [] if besides is None else [besides]
-    inner = calls.within(connection, origin.run, live, origin.line.at, besides=others)
+    # Where the place still tells from where the run within goes on, it does so again.
+    inner = calls.within(
+        connection, origin.run, live, origin.line.at, besides=others, whole=not origin.within
+    )
     effects = (
         *(_effect(row, meant, anew=False) for row in own),
         *(_effect(row, meant, anew=True) for row in inner),

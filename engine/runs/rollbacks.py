@@ -131,6 +131,11 @@ def _ask(
     origin = origins.of(connection, run, seq)
     if origin.state.moved != states.state(runs.glance(connection, run), {}).moved:
         raise _elsewhere(run)
+    if origin.within:
+        raise Conflict(
+            f"run {run.run} cannot go back to line {seq}: a run within it goes on there from a place of another one; "
+            "fork it, or go back to a later line"
+        )
     if why := rollback.obstacle(origin.state):
         raise Conflict(f"run {run.run} cannot go back to line {seq}: {why}")
     variables = origins.edited(origin, edits, kept).applied(origin.state.variables)

@@ -198,13 +198,17 @@ _FATES = session.Statement(
 
 _WITHIN = session.Statement(
     name="call_within",
-    types="text, text, text[], timestamptz, text[], text[]",
+    types="text, text, text[], timestamptz, text[], text[], boolean",
     sql=f"""
     WITH RECURSIVE anew AS (
         SELECT r.id FROM run r WHERE r.tenant_id = $1 AND r.parent_run = $2::uuid
             AND (r.created_at > $4 OR r.parent_step = ANY($3)) AND r.id::text <> ALL($6)
-        UNION ALL
-        SELECT r.id FROM run r JOIN anew a ON r.tenant_id = $1 AND r.parent_run = a.id)
+        UNION
+        SELECT o.id FROM anew a CROSS JOIN LATERAL (
+            SELECT r.id FROM run r WHERE r.tenant_id = $1 AND r.parent_run = a.id
+            UNION ALL
+            SELECT f.forked_run FROM run f WHERE $7 AND f.tenant_id = $1 AND f.id = a.id
+                AND f.forked_run IS NOT NULL) o)
     SELECT DISTINCT ON (c.started_at, c.run_id, c.step, c.ordinal) c.run_id::text AS run, c.step, c.ordinal,
         c.tool, c.version, c.effect, true AS later, x.attempt IS NOT NULL AS ended,
         coalesce(nullif({undone.fate("c", NEVER_MADE)}, 'stands'), CASE WHEN x.attempt IS NULL THEN 'unknown'
@@ -381,15 +385,17 @@ def within(
     after: datetime,
     *,
     besides: Sequence[str],
+    whole: bool,
 ) -> Sequence[Row[Any]]:
     """The calls of the runs within one that are started anew where it is gone on from a time.
 
     Those are the runs that its steps, or those of such runs, started since, or had started that were live then,
-    `besides` some that are gone on from themselves.
+    `besides` some that are gone on from themselves. `whole`: such a run begins at its beginning, also where it had
+    gone on from another one: what that one did it does again.
     """
     never = sorted(NEVER_MADE)
     return session.run(
-        connection, _WITHIN, run.tenant, run.run, list(steps), after, never, list(besides)
+        connection, _WITHIN, run.tenant, run.run, list(steps), after, never, list(besides), whole
     )
 
 

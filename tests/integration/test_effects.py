@@ -271,6 +271,36 @@ def test_who_goes_on_from_between_a_call_and_its_choice_keeps_the_choice(
 
 
 @pytest.mark.parametrize("by_fork", [True, False])
+def test_what_a_run_within_had_done_where_it_came_from_is_asked_about_when_it_starts_anew(
+    world: World, outside: Counter[str], by_fork: bool
+) -> None:
+    publish(world.main, {**LINE, "workflow": "inner"})
+    document = {
+        "workflow": "outer",
+        "nodes": {"w": {"kind": "workflow", "workflow": "inner"}},
+        "edges": ["w -> end"],
+    }
+    run = submit(world.main, publish(world.main, document))
+    (found,) = views.runs(world.main, run.tenant, parent=run)
+    child = RunId(run.tenant, found.id)
+    lease = take(world.worker, child, "a#1")
+    call(world, outside, lease, "t_at_most_once")
+    finish(world.main, world.worker, lease)
+    finish(world.main, world.worker, take(world.worker, child, "b#1"))
+    on = restarts.restart(world.main, child, "b#1", Edits(), by="bob").run
+    turns.take_turns(world.main, [on])
+    with pytest.raises(Conflict, match="goes on there from a place of another one"):
+        rollbacks.roll_back(world.main, on, 1, Edits(), by="bob")
+    control.pause(world.main, on, by="ada")
+    control.resume(world.main, on, by="ada")
+    place = views.status(world.main, on).seq
+    go_on: Callable[..., object] = forks.fork if by_fork else rollbacks.roll_back
+    with pytest.raises(Undecided, match=f"{child.run}/a#1.1"):
+        go_on(world.main, on, place, Edits(), by="bob")
+    assert outside == {"t_at_most_once(x)": 1}
+
+
+@pytest.mark.parametrize("by_fork", [True, False])
 def test_what_was_let_through_once_is_not_let_through_again(
     world: World, outside: Counter[str], by_fork: bool
 ) -> None:
