@@ -114,7 +114,7 @@ def test_who_comes_after_a_tenant_that_floods_is_served_among_its_first(
     stage.check([*busy, quiet])
     order = [line.split()[0] for line in stage.witness.read_text().splitlines()]
     # Behind those that were under way, and what each thread had fetched; not behind eighty.
-    assert order.index(quiet.run) <= 4 * threads
+    assert order.index(quiet.run) <= 6 * threads
     nudger.close()
 
 
