@@ -168,15 +168,22 @@ class World:
             case ["drafts", _]:
                 self._draft()
                 return {}
-            case ["workflows", "retire"]:
-                unused = f"unused-{uuid4().hex}"
-                platforms.publish(self.control, {**platforms.LINE, "workflow": unused})
-                return {"name": unused}
+            case ["workflows", "retire"] | ["agents", "remove" | "rename"]:
+                return {"name": self._unused(operation)}
             case ["secrets" | "capabilities", _]:
                 belongings.put(self.api)
                 return {}
             case _:
                 return {}
+
+    def _unused(self, operation: Operation) -> str:
+        """The name of something that nothing uses, and that may be gone afterwards."""
+        name = f"unused-{uuid4().hex}"
+        if operation.endpoint.startswith("agents."):
+            belongings.agent(self.control, name)
+        else:
+            platforms.publish(self.control, {**platforms.LINE, "workflow": name})
+        return name
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def of(control: Platform, worker: Platform) -> dict[str, str]:
     """One of everything that an address can name, of the tenant."""
     for namespace in ("function", "tool"):
         catalogue.register(control, TENANT, namespace, "thing", SOURCE, by="ada")
-    agents.enter(control, TENANT, {"agents": {"thing": AGENT}}, by="ada")
+    agent(control, "thing")
     platforms.register(control, "noop")
     begun = run(control, worker)
     policy(control)
@@ -79,6 +79,11 @@ def run(control: Platform, worker: Platform, *, ended: bool = False) -> dict[str
         "exec_id": f"{submitted.run}:a:1:1",
         "key": "a#1",
     }
+
+
+def agent(control: Platform, name: str) -> None:
+    """An agent of that name."""
+    agents.enter(control, TENANT, {"agents": {name: AGENT}}, by="ada")
 
 
 def policy(control: Platform) -> None:
