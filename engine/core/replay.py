@@ -25,6 +25,7 @@ from engine.core.records import replace
 from engine.core.references import Read, Unread
 from engine.core.state import State
 from engine.core.transitions import IllegalTransition
+from engine.core.undo import PREFIX
 from engine.core.values import Json, canonical
 
 #: `different`: something else was decided; `not_decided`: nothing was, where something follows;
@@ -266,4 +267,4 @@ def _find(graph: Graph, step: str) -> Node | None:
 
 def _node_of(step: str) -> str:
     """The node of a step, of the step that another undoes, or of an item's map."""
-    return step.removeprefix("undo ").rpartition("#")[0]
+    return step.removeprefix(PREFIX).rpartition("#")[0]

@@ -13,10 +13,13 @@ from engine.core.graph import Graph
 from engine.core.state import ABORTED, State, Undoing
 from engine.core.transitions import RunStatus
 
+#: How steps are called that undo what others did.
+PREFIX = "undo "
+
 
 def undo_key(step: msg.StepKey) -> msg.StepKey:
     """The name of the step that undoes another."""
-    return msg.StepKey(f"undo {step}")
+    return msg.StepKey(f"{PREFIX}{step}")
 
 
 def is_due(graph: Graph, state: State, ending: msg.FinishRun) -> bool:

@@ -29,10 +29,11 @@ from engine.core.document import vocabulary as words
 from engine.core.expressions import EvaluationError
 from engine.core.problem import Problem
 from engine.core.references import TooLarge
+from engine.core.undo import PREFIX
 from engine.core.values import Json, digest
 from engine.errors import Blocked, Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import acts, catalogue, definitions, identity, large, origins, submission
+from engine.runs import acts, catalogue, definitions, identity, large, launch, origins, submission
 from engine.runs.definitions import Definition
 from engine.runs.launch import Submitted
 from engine.store import calls, idempotency, reads, runs, session, shreds, undone
@@ -69,8 +70,6 @@ DOCUMENT: Mapping[str, Json] = {
 
 #: What is left out where a class is asked for, for there is nothing to undo.
 _NOTHING = frozenset({"no", "served"})
-#: How steps are called that undo what others did, by the handlers of their nodes.
-HANDLING = "undo "
 _ITEM = re.compile(r"(#[0-9]+)\.[0-9]+$")
 
 #: Run, step and ordinal of a call.
@@ -153,18 +152,14 @@ def undo(
                 if idempotency_key is not None:
                     known = idempotency.claim(connection, idempotency_key, said, new)
                     if known is not None:
-                        return _replayed(run.tenant, known, said)
+                        return launch.replayed(run.tenant, known, said)
                 chosen = _chosen(connection, run, asked, worked)
                 _enter(connection, new, run, chosen, by=by, scopes=scopes, why=reason, kept=kept)
             break
         except _Unread as unread:
             worked = _worked_out(platform, run.tenant, unread.readings)
         except Overflowing as overflowing:
-            # Nothing was written: values are kept, and committed, before they are relied on.
-            try:
-                kept = {**kept, **large.keep_all(platform, run.tenant, overflowing.values)}
-            except large.ValueTooLarge as error:
-                raise submission.too_large(error.message) from error
+            kept = submission.kept(platform, run.tenant, overflowing, kept)
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=new, replayed=False)
 
@@ -391,12 +386,6 @@ def _unknown(name: str) -> Problem:
     )
 
 
-def _replayed(tenant: str, known: Row[Any], said: str) -> Submitted:
-    if known.digest != said:
-        raise Conflict("this Idempotency-Key was used for another submission; use a new one")
-    return Submitted(run=RunId(tenant, known.run_id), replayed=True)
-
-
 # --- why not ----------------------------------------------------------------------------------
 
 _Why = tuple[str, str]
@@ -522,8 +511,8 @@ def _shredded(one: Undoable, shredded: Callable[[str], Collection[str]]) -> _Why
 def _of_a_handler(family: _Family, one: Undoable) -> _Why | None:
     """Whether it is itself part of undoing what a step did."""
     for run, step in family.around(one.run, one.step):
-        if step.startswith(HANDLING):
-            done = step.removeprefix(HANDLING)
+        if step.startswith(PREFIX):
+            done = step.removeprefix(PREFIX)
             return f"it is part of undoing what step {done} of run {run} did", "leave it out"
     return None
 

@@ -19,16 +19,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from engine import faults
 from engine.core import codec, forking
 from engine.core import messages as msg
 from engine.core.state import Within
 from engine.core.values import Json, canonical, digest, plain
-from engine.errors import Conflict
 from engine.platform import Platform
-from engine.runs import carrying, effects, identity, large, letters, origins, submission
+from engine.runs import carrying, effects, identity, launch, letters, origins, submission
 from engine.runs.effects import Choices
 from engine.runs.launch import Submitted
 from engine.runs.origins import Edits, Origin
@@ -73,7 +72,7 @@ def fork(
                 if idempotency_key is not None:
                     known = idempotency.claim(connection, idempotency_key, said, new)
                     if known is not None:
-                        return _replayed(run.tenant, known, said)
+                        return launch.replayed(run.tenant, known, said)
                 inner_runs = [RunId(run.tenant, place.run) for place in within]
                 origins.hold(connection, run, *inner_runs)
                 origin = origins.of(connection, run, seq)
@@ -93,11 +92,7 @@ def fork(
                     _give(connection, new, given)
             break
         except Overflowing as overflowing:
-            # Nothing was written: values are kept, and committed, before they are relied on.
-            try:
-                kept = {**kept, **large.keep_all(platform, run.tenant, overflowing.values)}
-            except large.ValueTooLarge as error:
-                raise submission.too_large(error.message) from error
+            kept = submission.kept(platform, run.tenant, overflowing, kept)
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=new, replayed=False)
 
@@ -152,12 +147,6 @@ def _give(connection: Connection, new: RunId, given: msg.ResultGiven | None) -> 
     payloads.put_all(connection, [sealed.payload])
     origins.refer(connection, new, given.patch, {"result": plain(given.result)})
     inbox.put(connection, [sealed.letter])
-
-
-def _replayed(tenant: str, known: Row[Any], said: str) -> Submitted:
-    if known.digest != said:
-        raise Conflict("this Idempotency-Key was used for another submission; use a new one")
-    return Submitted(run=RunId(tenant, known.run_id), replayed=True)
 
 
 def _enter(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
 
 from engine import faults
 from engine.core.values import Json, digest
 from engine.errors import Conflict
 from engine.platform import Platform
-from engine.runs import graphs, identity, large, submission
+from engine.runs import graphs, identity, submission
 from engine.store import idempotency, session, workflows
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
@@ -68,11 +71,7 @@ def submit(
                 asked=asked,
             )
         except Overflowing as overflowing:
-            # Nothing was written: values are kept, and committed, before they are relied on.
-            try:
-                kept = {**kept, **large.keep_all(platform, tenant, overflowing.values)}
-            except large.ValueTooLarge as error:
-                raise submission.too_large(error.message) from error
+            kept = submission.kept(platform, tenant, overflowing, kept)
 
 
 def _submit(
@@ -113,6 +112,13 @@ def _submit(
         )
     platform.fault(faults.SUBMIT_COMMITTED)
     return Submitted(run=run, replayed=False)
+
+
+def replayed(tenant: str, known: Row[Any], said: str) -> Submitted:
+    """The run that a key stands for already. Raises `Conflict` where that was asked for otherwise."""
+    if known.digest != said:
+        raise Conflict("this Idempotency-Key was used for another submission; use a new one")
+    return Submitted(run=RunId(tenant, known.run_id), replayed=True)
 
 
 def _replayed(tenant: str, run: str, *, same: bool) -> Submitted:

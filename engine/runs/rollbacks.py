@@ -30,7 +30,6 @@ from engine.runs import (
     control,
     effects,
     identity,
-    large,
     letters,
     origins,
     states,
@@ -97,11 +96,7 @@ def roll_back(
                 )
             break
         except Overflowing as overflowing:
-            # Nothing was written: values are kept, and committed, before they are relied on.
-            try:
-                kept = {**kept, **large.keep_all(platform, run.tenant, overflowing.values)}
-            except large.ValueTooLarge as error:
-                raise submission.too_large(error.message) from error
+            kept = submission.kept(platform, run.tenant, overflowing, kept)
     control.fold(platform, run)
     return _went(platform, run, asked)
 

@@ -20,9 +20,11 @@ from engine.core.overflow import Overflow
 from engine.core.problem import Problem
 from engine.core.values import VARIABLES_BYTES, Json, canonical
 from engine.errors import Invalid
+from engine.platform import Platform
 from engine.runs import catalogue, identity, large, letters
 from engine.store import inbox, payloads, runs
 from engine.store.ids import RunId, StepId
+from engine.waiting import Overflowing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,19 @@ def enter(
     large.refer(connection, run, given)
     inbox.put(connection, [sealed.letter])
     return run
+
+
+def kept(
+    platform: Platform, tenant: str, overflowing: Overflowing, before: Mapping[str, Json]
+) -> Mapping[str, Json]:
+    """References to values that do not fit, beside those from before; to try once more with, nothing being written.
+
+    They are kept, and committed, before they are relied on. Raises `Invalid` for what is too large altogether.
+    """
+    try:
+        return {**before, **large.keep_all(platform, tenant, overflowing.values)}
+    except large.ValueTooLarge as error:
+        raise too_large(error.message) from error
 
 
 def too_large(message: str) -> Invalid:

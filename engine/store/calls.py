@@ -174,6 +174,12 @@ _CARRY = session.Statement(
 )
 
 
+# Of a call `c` that ended as `x`: what has become of it, or of undoing it; `$5` are the reasons of what was never made.
+_HAPPENED = f"""
+    coalesce(nullif({undone.fate("c", NEVER_MADE)}, 'stands'), CASE WHEN x.attempt IS NULL THEN 'unknown'
+        WHEN x.reason IS NULL THEN 'yes' WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END)
+"""
+
 # What `carry` would do, and all that comes after it: of that nothing may be lost, whoever made it.
 _FATES = session.Statement(
     name="call_fates",
@@ -181,8 +187,7 @@ _FATES = session.Statement(
     sql=f"""
     SELECT DISTINCT ON (c.started_at, c.step, c.ordinal) c.run_id::text AS run, c.step, c.ordinal, c.tool, c.version, c.effect,
         c.started_at > $4 AS later, x.attempt IS NOT NULL AS ended,
-        coalesce(nullif({undone.fate("c", NEVER_MADE)}, 'stands'), CASE WHEN x.attempt IS NULL THEN 'unknown'
-            WHEN x.reason IS NULL THEN 'yes' WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END) AS happened,
+        {_HAPPENED} AS happened,
         {undone.by("c")} AS undone_by
     FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
         AND x.step = c.step AND x.ordinal = c.ordinal AND x.attempt = c.attempt
@@ -211,8 +216,7 @@ _WITHIN = session.Statement(
                 AND f.forked_run IS NOT NULL) o)
     SELECT DISTINCT ON (c.started_at, c.run_id, c.step, c.ordinal) c.run_id::text AS run, c.step, c.ordinal,
         c.tool, c.version, c.effect, true AS later, x.attempt IS NOT NULL AS ended,
-        coalesce(nullif({undone.fate("c", NEVER_MADE)}, 'stands'), CASE WHEN x.attempt IS NULL THEN 'unknown'
-            WHEN x.reason IS NULL THEN 'yes' WHEN x.reason = ANY($5) THEN 'no' ELSE 'unknown' END) AS happened,
+        {_HAPPENED} AS happened,
         {undone.by("c")} AS undone_by
     FROM anew a JOIN call c ON c.tenant_id = $1 AND c.run_id = a.id
     LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id

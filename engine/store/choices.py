@@ -4,7 +4,8 @@ A choice waits until the run makes the same call: of the same node, with the sam
 arguments. It is taken once; where there are several, in the order in which the calls were made. Who goes
 back to before a choice was taken has it again, and so has a fork from there: what really happened before a
 place needs no other choice. What was served, or skipped, by a choice did not happen itself, and its row says when
-the call began that stands for it (`call.served`): the choice may be changed since, or be had again.
+the call began that stands for it (`call.served`): the choice may be changed since, or be had again. What
+`execute` has let through is a call of its own, about which is asked: that choice is not had again.
 """
 
 from __future__ import annotations

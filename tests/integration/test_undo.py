@@ -110,6 +110,15 @@ def undo(world: World, run: RunId, *names: str) -> RunId:
     return made
 
 
+def refunding(world: World, undoing: RunId) -> tuple[Leased, calls.Authorised]:
+    """The first of the calls that undo, begun, and its step."""
+    lease = take(world.worker, undoing, "undo#1.0")
+    given = views.run(world.main, undoing).variables["calls"][0]["with"]
+    begun = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
+    assert isinstance(begun, calls.Authorised)
+    return lease, begun
+
+
 def undo_next(world: World, outside: list[str], undoing: RunId, place: int) -> object:
     """Carry out the next of the calls that undo, as it is asked for."""
     asked = views.run(world.main, undoing).variables["calls"][place]
@@ -489,10 +498,7 @@ def test_a_call_that_may_have_been_undone_is_left_alone(
 ) -> None:
     run = ended(world, outside, "pay")
     undoing = undo(world, run)
-    lease = take(world.worker, undoing, "undo#1.0")
-    given = views.run(world.main, undoing).variables["calls"][0]["with"]
-    asked = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
-    assert isinstance(asked, calls.Authorised)
+    lease, asked = refunding(world, undoing)
     outside.append("refund")
     assert the_call(world, run).undone == "undoing"
     # Its worker is killed before the end is recorded.
@@ -564,10 +570,7 @@ def test_somebody_who_has_looked_says_what_has_become_of_undoing(
 ) -> None:
     run = ended(world, outside, "pay")
     undoing = undo(world, run)
-    lease = take(world.worker, undoing, "undo#1.0")
-    given = views.run(world.main, undoing).variables["calls"][0]["with"]
-    asked = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
-    assert isinstance(asked, calls.Authorised)
+    lease, asked = refunding(world, undoing)
     answer = calls.Answer(reason="client_error", message="no such charge", usage={})
     calls.settle(world.worker, lease, asked, answer)
     failed = Failed(reason="client_error", message="no such charge", terminal=True)
@@ -600,10 +603,7 @@ def test_what_undoes_and_may_be_repeated_is_not_repeated_by_another_run(
     register(world.main, "refund", namespace="tool", effect="idempotent")
     run = ended(world, outside, "pay")
     undoing = undo(world, run)
-    lease = take(world.worker, undoing, "undo#1.0")
-    given = views.run(world.main, undoing).variables["calls"][0]["with"]
-    begun = calls.authorise(world.worker, lease, 1, "refund", {"args": [], "kwargs": given})
-    assert isinstance(begun, calls.Authorised)
+    lease, begun = refunding(world, undoing)
     control.cancel(world.main, undoing, by="ada")
     assert the_call(world, run).undone == "unknown"
     with pytest.raises(Blocked, match="nobody knows"):
