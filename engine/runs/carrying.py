@@ -37,13 +37,21 @@ def over(
     return calls.carry(connection, origin.run, new, names, at, reason="forked", message=message)
 
 
-def back(connection: Connection, run: RunId, entries: Sequence[msg.Entry]) -> None:
+def chosen(
+    connection: Connection, origin: Origin, new: RunId, given: Sequence[msg.Chosen]
+) -> Sequence[Row[Any]]:
+    """Let a fork have what was chosen for calls before its place, and is for those after it; what may be served."""
+    place = (origin.run, origin.line.seq, origin.line.at)
+    return choices.choose(connection, place, new, given, since=0)
+
+
+def back(connection: Connection, run: RunId, entries: Sequence[msg.Entry], *, first: int) -> None:
     """Let the steps that a rollback begins anew know of the calls of those that they were.
 
-    And keep what was chosen for later calls.
+    And keep what was chosen for later calls. `first`: the line of the first entry.
     """
     asked: msg.RollbackRequested | None = None
-    for entry in entries:
+    for since, entry in enumerate(entries, start=first):
         match entry.record:
             case msg.RollbackRequested() as asked:
                 pass
@@ -58,7 +66,8 @@ def back(connection: Connection, run: RunId, entries: Sequence[msg.Entry]) -> No
                     calls.carry(
                         connection, run, run, names, line.at, reason="rolled_back", message=message
                     )
-                choices.choose(connection, run, run, asked.chosen, after=line.at)
+                place = (run, seq, line.at)
+                choices.choose(connection, place, run, asked.chosen, since=since)
             case _:
                 pass
 

@@ -9,7 +9,7 @@ where that run has ended may be asked for again.
 
 Nobody else's state may rest on what is undone. So it is refused while a live run goes on from a place after the
 call, or is served its result; and nobody goes on from such a place afterwards (`origins`). Who undoes and who goes
-on exclude each other by the row of the root (`undone.alone`, `undone.rest`).
+on exclude each other by the row of the root (`resting.alone`, `undone.rest`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from engine.platform import Platform
 from engine.runs import acts, catalogue, definitions, identity, large, launch, origins, submission
 from engine.runs.definitions import Definition
 from engine.runs.launch import Submitted
-from engine.store import calls, idempotency, reads, runs, session, shreds, undone
+from engine.store import calls, idempotency, reads, resting, runs, session, shreds, undone
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
 
@@ -350,7 +350,7 @@ def _refuse(chosen: Sequence[Undoable]) -> None:
 def _alone(connection: Connection, run: RunId) -> None:
     """Let nobody go on from a run, or one around or within it, until the transaction is over."""
     if reads.run(connection, run) is not None:
-        undone.alone(connection, RunId(run.tenant, runs.glance(connection, run).root))
+        resting.alone(connection, RunId(run.tenant, runs.glance(connection, run).root))
 
 
 def _is_left(family: _Family, one: Undoable) -> bool:
@@ -394,8 +394,8 @@ _Why = tuple[str, str]
 def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]) -> list[Undoable]:
     """Calls, each with what undoes it, or why it cannot be undone, as far as rows tell."""
     tenant = family.run.tenant
-    handled = undone.handled(connection, family.root) if rows else set()
-    live = undone.live(connection, family.root) if rows else ()
+    handled = resting.handled(connection, family.root) if rows else set()
+    live = resting.live(connection, family.root) if rows else ()
     inside = _inside(connection, tenant, live)
     # Many are calls of the same tool, in the same run.
     tool = cache(partial(definitions.tool, connection, tenant))
@@ -526,7 +526,7 @@ def _handled(
     """Whether a workflow itself has gone about undoing it: where it was made, or where its result was given again."""
     if not handled:
         return None
-    for run, step in undone.standing(connection, family.root, row):
+    for run, step in resting.standing(connection, family.root, row):
         if (run, _ITEM.sub(r"\1", step)) in handled:
             return (
                 f"the handler of step {step} of run {run} has undone it, or has tried to",
@@ -554,11 +554,11 @@ def _rested_on(
     if not live:
         return None
     chain = [run for run, _ in family.around(row.run, row.step)]
-    resting = inside or undone.resting(connection, family.root, row, chain)
-    if resting is None:
+    on = inside or resting.live_on(connection, family.root, row, chain)
+    if on is None:
         return None
     return (
-        f"run {resting} goes on from after it, or is to be served its result",
+        f"run {on} goes on from after it, or is to be served its result",
         "wait for the end of that run, or cancel it",
     )
 

@@ -31,7 +31,6 @@ from engine.runs import carrying, effects, identity, launch, letters, origins, s
 from engine.runs.effects import Choices
 from engine.runs.launch import Submitted
 from engine.runs.origins import Edits, Origin
-from engine.store import choices as store
 from engine.store import idempotency, inbox, items, payloads, runs, session
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
@@ -182,9 +181,7 @@ def _enter(
     for row in carrying.over(connection, origin, new, carried):
         origins.refer(connection, new, {"arguments": row.arguments, "value": row.value})
     _take_items(connection, new, origin)
-    at = origin.line.at
-    handed = store.hand_over(connection, run, new, by=at)
-    for row in (*handed, *store.choose(connection, run, new, chosen, after=at)):
+    for row in carrying.chosen(connection, origin, new, chosen):
         origins.refer(connection, new, {"value": row.value})
     state = replace(forking.anew(origin.state, carried), within=origin.within)
     frame, overlays = forking.told(state)

@@ -21,7 +21,7 @@ from engine.errors import Conflict, Invalid, NotFound, OutOfReach
 from engine.runs import graphs, large, submission, views
 from engine.runs.graphs import Under
 from engine.sessions import graph as sessions
-from engine.store import calls, history, payloads, reads, shreds, undone
+from engine.store import calls, history, payloads, reads, resting, shreds, undone
 from engine.store.ids import RunId
 
 
@@ -63,7 +63,7 @@ def hold(connection: Connection, *held: RunId) -> None:
     for run in held:
         if reads.status(connection, run) is None:
             raise NotFound(f"Run not found: {run.run}")
-    undone.rest(connection, held)
+    resting.rest(connection, held)
 
 
 def of(connection: Connection, run: RunId, seq: int) -> Origin:
@@ -110,7 +110,8 @@ def of(connection: Connection, run: RunId, seq: int) -> Origin:
 def _check_undone(connection: Connection, run: RunId, line: Row[Any], state: State) -> None:
     """Raise `Conflict` where a place rests on a call that is undone since, or may be."""
     never = calls.NEVER_MADE
-    for row in undone.before(connection, run, line.at, sorted(state.steps), never=never):
+    place = (run, line.seq, line.at)
+    for row in resting.before(connection, place, sorted(state.steps), never=never):
         if not row.served and not _led(connection, run.tenant, row):
             continue
         call = f"call {row.step}.{row.ordinal} of {row.tool}, by run {row.run}"

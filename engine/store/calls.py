@@ -72,7 +72,8 @@ _HOLD = session.Statement(
     sql="""
     SELECT r.id::text AS id, r.status, r.head::text AS head, '{}' AS variables, r.reason, r.message,
         r.ended_step, r.started_at, r.scopes, t.governance, clock_timestamp() AS now,
-        EXISTS (SELECT FROM chosen_call k WHERE k.tenant_id = r.tenant_id AND k.run_id = r.id) AS chosen
+        EXISTS (SELECT FROM chosen_call k WHERE k.tenant_id = r.tenant_id AND k.run_id = r.id
+            AND k.until IS NULL) AS chosen
     FROM step s JOIN run r ON r.tenant_id = s.tenant_id AND r.id = s.run_id
     JOIN tenant t ON t.id = s.tenant_id
     WHERE s.tenant_id = $1 AND s.run_id = $2::uuid AND s.key = $3 AND s.status = 'leased'

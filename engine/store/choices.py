@@ -1,11 +1,13 @@
 """What becomes of calls that were made after the place that a run goes on from, as somebody has chosen.
 
 A choice waits until the run makes the same call: of the same node, with the same tool, version and
-arguments. It is taken once; where there are several, in the order in which the calls were made. Who goes
-back to before a choice was taken has it again, and so has a fork from there: what really happened before a
-place needs no other choice. What was served, or skipped, by a choice did not happen itself, and its row says when
-the call began that stands for it (`call.served`): the choice may be changed since, or be had again. What
-`execute` has let through is a call of its own, about which is asked: that choice is not had again.
+arguments. It is taken once; where there are several, in the order in which the calls were made.
+
+What is chosen holds from a line of the run's history (`since`; 0: it began with it) until it goes back the next time
+(`until`), and is not touched then: whoever goes on from one of those lines has what was chosen, and not taken,
+there. What really happened before a place needs no other choice. What was served, or skipped, by a choice did not
+happen itself, and its row says when the call began that stands for it (`call.served`). What `execute` has let
+through is a call of its own, about which is asked: that choice is not had again.
 """
 
 from __future__ import annotations
@@ -20,19 +22,23 @@ from engine.core.messages import Chosen
 from engine.store import calls, session, undone
 from engine.store.ids import RunId, StepId
 
-#: A choice that no call of its run had taken by a time.
-_UNTAKEN = """
-    NOT EXISTS (SELECT FROM call t WHERE t.tenant_id = k.tenant_id AND t.run_id = k.run_id
-        AND t.step = k.taken_step AND t.ordinal = k.taken_ordinal AND t.started_at <= $4)
-"""
+
+def standing(line: str, time: str) -> str:
+    """SQL for whether a choice, a row `k`, held at a line, and no call of its run had taken it by that time."""
+    return f"""
+    k.since <= {line} AND coalesce(k.until > {line}, true) AND k.made_at <= {time}
+    AND NOT EXISTS (SELECT FROM call t WHERE t.tenant_id = k.tenant_id AND t.run_id = k.run_id
+        AND t.step = k.taken_step AND t.ordinal = k.taken_ordinal AND t.started_at <= {time})
+    """
+
 
 # What may have happened, may not happen twice and was chosen by nobody, because it was made beside the
 # choosing, is refused when the run comes to it: that is loud, and another rollback can choose.
 _CHOOSE = session.Statement(
     name="choice_choose",
-    types="text, text, text, timestamptz, text[], int[], text[], text[]",
+    types="text, text, int, timestamptz, text, int, text[], int[], text[], text[]",
     sql=rf"""
-    WITH given AS (SELECT * FROM unnest($5, $6, $7) AS g (step, ordinal, choice)),
+    WITH given AS (SELECT * FROM unnest($7, $8, $9) AS g (step, ordinal, choice)),
     later AS (
         SELECT DISTINCT ON (c.step, c.ordinal) c.*, x.attempt IS NOT NULL AS ended, x.reason, x.value
         FROM call c LEFT JOIN call_result x ON x.tenant_id = c.tenant_id AND x.run_id = c.run_id
@@ -45,33 +51,18 @@ _CHOOSE = session.Statement(
             CASE WHEN g.choice = 'reuse' THEN l.value END AS value, l.started_at AS made_at
         FROM later l LEFT JOIN given g USING (step, ordinal)
         WHERE g.choice IS NOT NULL OR (l.effect NOT IN ('pure', 'idempotent')
-            AND NOT (l.ended AND coalesce(l.reason = ANY($8), false))
+            AND NOT (l.ended AND coalesce(l.reason = ANY($10), false))
             AND {undone.fate("l", calls.NEVER_MADE)} IS DISTINCT FROM 'undone')),
-    gone AS (
-        DELETE FROM chosen_call k WHERE k.tenant_id = $1 AND k.run_id = $3::uuid AND k.made_at > $4
-            AND NOT EXISTS (SELECT FROM picked p WHERE p.step = k.step AND p.ordinal = k.ordinal
-                AND p.made_at = k.made_at)),
-    freed AS (
-        UPDATE chosen_call k SET taken_step = NULL, taken_ordinal = NULL
-        WHERE k.tenant_id = $1 AND k.run_id = $3::uuid AND k.made_at <= $4 AND k.choice <> 'execute'
-            AND k.taken_step IS NOT NULL AND {_UNTAKEN})
-    INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, value, made_at)
-    SELECT $1, $3::uuid, step, ordinal, node, digest, choice, value, made_at FROM picked
-    ON CONFLICT (tenant_id, run_id, step, ordinal, made_at) DO UPDATE SET choice = excluded.choice,
-        value = excluded.value, taken_step = NULL, taken_ordinal = NULL
-    RETURNING value
-    """,  # noqa: S608  # our own constants
-)
-
-_HAND_OVER = session.Statement(
-    name="choice_hand_over",
-    types="text, text, text, timestamptz",
-    sql=f"""
-    INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, value, made_at)
-    SELECT k.tenant_id, $3::uuid, k.step, k.ordinal, k.node, k.digest, k.choice, k.value, k.made_at
-    FROM chosen_call k
-    WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND k.made_at <= $4 AND {_UNTAKEN}
-        AND (k.choice <> 'execute' OR k.taken_step IS NULL)
+    handed AS (
+        SELECT k.step, k.ordinal, k.node, k.digest, k.choice, k.value, k.made_at FROM chosen_call k
+        WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND {standing("$3", "$4")}
+            AND NOT (k.choice = 'execute' AND EXISTS (SELECT FROM chosen_call e
+                WHERE e.tenant_id = k.tenant_id AND e.run_id = k.run_id AND e.step = k.step AND e.ordinal = k.ordinal
+                    AND e.made_at = k.made_at AND e.choice = 'execute' AND e.taken_step IS NOT NULL))),
+    replaced AS (
+        UPDATE chosen_call SET until = $6 WHERE tenant_id = $1 AND run_id = $5::uuid AND until IS NULL)
+    INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, value, made_at)
+    SELECT $1, $5::uuid, $6, n.* FROM (SELECT * FROM handed UNION ALL SELECT * FROM picked) n
     RETURNING value
     """,  # noqa: S608  # our own constants
 )
@@ -81,12 +72,12 @@ _TAKE = session.Statement(
     types="text, text, text, int, text, text",
     sql="""
     WITH mine AS (
-        SELECT tenant_id, run_id, step, ordinal, made_at FROM chosen_call
-        WHERE tenant_id = $1 AND run_id = $2::uuid AND node = $5 AND digest = $6
+        SELECT tenant_id, run_id, since, step, ordinal, made_at FROM chosen_call
+        WHERE tenant_id = $1 AND run_id = $2::uuid AND until IS NULL AND node = $5 AND digest = $6
             AND (taken_step IS NULL OR (taken_step = $3 AND taken_ordinal = $4))
         ORDER BY taken_step IS NULL, made_at, step, ordinal LIMIT 1 FOR UPDATE)
     UPDATE chosen_call k SET taken_step = $3, taken_ordinal = $4 FROM mine m
-    WHERE k.tenant_id = m.tenant_id AND k.run_id = m.run_id AND k.step = m.step
+    WHERE k.tenant_id = m.tenant_id AND k.run_id = m.run_id AND k.since = m.since AND k.step = m.step
         AND k.ordinal = m.ordinal AND k.made_at = m.made_at
     RETURNING k.choice, k.value::text AS value, k.step, k.ordinal, k.made_at
     """,
@@ -94,27 +85,28 @@ _TAKE = session.Statement(
 
 
 def choose(
-    connection: Connection, run: RunId, to: RunId, chosen: Sequence[Chosen], *, after: datetime
+    connection: Connection,
+    place: tuple[RunId, int, datetime],
+    to: RunId,
+    chosen: Sequence[Chosen],
+    *,
+    since: int,
 ) -> Sequence[Row[Any]]:
-    """Keep what becomes, in a run, of the calls that another one, or itself, made after a time.
+    """Keep what becomes, in a run, of calls that were made before and after a place: its run, line and time.
 
-    Choices for those that were made before, and taken since, are to be had again. The values that may be
-    served.
+    That is what was `chosen` for those after it, and what had been, and was not taken there, for those before. It holds
+    from a line of the run that goes on (0: it begins), instead of what did so far. The values that may be served.
     """
+    run, seq, at = place
     return session.run(
         connection,
         _CHOOSE,
-        *(run.tenant, run.run, to.run, after),
+        *(run.tenant, run.run, seq, at, to.run, since),
         [one.step for one in chosen],
         [one.ordinal for one in chosen],
         [one.choice for one in chosen],
         sorted(calls.NEVER_MADE),
     )
-
-
-def hand_over(connection: Connection, run: RunId, to: RunId, *, by: datetime) -> Sequence[Row[Any]]:
-    """Give a run the choices that another one had not taken by a time; the values that may be served."""
-    return session.run(connection, _HAND_OVER, run.tenant, run.run, to.run, by)
 
 
 def take(

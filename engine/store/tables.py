@@ -947,6 +947,8 @@ chosen_call = Table(
     metadata,
     _text("tenant_id"),
     _uuid("run_id"),
+    _integer("since"),
+    _integer("until", nullable=True),
     _text("step"),
     _integer("ordinal"),
     _text("node"),
@@ -956,11 +958,18 @@ chosen_call = Table(
     _time("made_at", nullable=False),
     _text("taken_step", nullable=True),
     _integer("taken_ordinal", nullable=True),
-    _key("run_id", "step", "ordinal", "made_at"),
+    _key("run_id", "since", "step", "ordinal", "made_at"),
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
+    _check("until > since"),
     _check("ordinal > 0"),
     _check("choice IN ('reuse', 'skip', 'execute', 'refuse')"),
     _check("(taken_step IS NULL) = (taken_ordinal IS NULL)", "chosen_call_taken_by_a_call"),
+)
+Index(
+    "chosen_call_made",
+    chosen_call.c.tenant_id,
+    chosen_call.c.made_at,
+    postgresql_where=chosen_call.c.until.is_(None),
 )
 
 undone_call = Table(

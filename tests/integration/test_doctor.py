@@ -414,12 +414,12 @@ PLANTS: Mapping[str, list[Plant]] = {
     "choice_answers_its_call": [
         Plant(
             "done",
-            "INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, made_at, taken_step, taken_ordinal) SELECT tenant_id, run_id, 'a#9', 1, 'a', 'other', 'skip', now(), 'a#1', 1 FROM call WHERE run_id = :run",
+            "INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, made_at, taken_step, taken_ordinal) SELECT tenant_id, run_id, 0, 'a#9', 1, 'a', 'other', 'skip', now(), 'a#1', 1 FROM call WHERE run_id = :run",
             "a#1 call 1",
         ),
         Plant(
             "done",
-            "INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, made_at, taken_step, taken_ordinal) SELECT tenant_id, run_id, 'a#9', 1, 'a', digest, 'skip', now(), 'a#1', 1 FROM call WHERE run_id = :run; DELETE FROM ledger WHERE run_id = :run AND ordinal = 1",
+            "INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, made_at, taken_step, taken_ordinal) SELECT tenant_id, run_id, 0, 'a#9', 1, 'a', digest, 'skip', now(), 'a#1', 1 FROM call WHERE run_id = :run; DELETE FROM ledger WHERE run_id = :run AND ordinal = 1",
             "a#1 call 1",
         ),
     ],

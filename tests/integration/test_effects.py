@@ -14,7 +14,7 @@ from engine.runs.origins import Edits
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import forking
-from tests.support.forking import World, after
+from tests.support.forking import World, a_line, after
 from tests.support.platforms import LINE, finish, publish, register, sql, submit, take
 from tests.support.waiting import live
 
@@ -359,3 +359,83 @@ def test_what_is_chosen_is_in_history_and_its_values_can_be_shredded(
     with pytest.raises(Conflict):
         effects.at(world.main, on, 1)
     assert live(world.main, run) == {"b#1": "leased"}
+
+
+# --- places between ---------------------------------------------------------------------------------
+
+
+def went_back(world: World, run: RunId, place: int, choices: Choices) -> int:
+    """Let a run go back, and the line that it goes on from."""
+    went = rollbacks.roll_back(world.main, run, place, Edits(), by="bob", choices=choices)
+    assert went is not None
+    return went.seq
+
+
+def fork_of(world: World, run: RunId, place: int, choices: Choices | None = None) -> RunId:
+    made = forks.fork(world.main, run, place, Edits(), by="bob", choices=choices or {}).run
+    turns.take_turns(world.main, [made])
+    return made
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip"])
+def test_a_fork_has_what_had_not_been_taken_at_its_place_however_often_it_was_taken_since(
+    world: World, outside: Counter[str], choice: str
+) -> None:
+    run = begun(world, outside, "t_compensable")
+    place = after(world.main, run, "a#1")
+    chosen = went_back(world, run, place, {"b#1.1": choice})
+    call(world, outside, take(world.worker, run, "b#2"), "t_compensable")
+    taken = went_back(world, run, chosen, {})
+    call(world, outside, take(world.worker, run, "b#3"), "t_compensable")
+    went_back(world, run, chosen, {})
+    for seq in (chosen, taken):
+        lease = take(world.worker, fork_of(world, run, seq), "b#2" if seq == chosen else "b#3")
+        assert isinstance(call(world, outside, lease, "t_compensable"), calls.Recorded)
+        assert not isinstance(
+            call(world, outside, lease, "t_compensable", ordinal=2), calls.Recorded
+        )
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip"])
+def test_what_was_taken_at_a_place_is_not_had_again_by_its_forks_though_it_was_chosen_again(
+    world: World, outside: Counter[str], choice: str
+) -> None:
+    run = begun(world, outside, "t_compensable")
+    place = after(world.main, run, "a#1")
+    went_back(world, run, place, {"b#1.1": choice})
+    call(world, outside, take(world.worker, run, "b#2"), "t_compensable")
+    between = a_line(world, run)
+    went_back(world, run, place, {"b#1.1": choice})
+    call(world, outside, take(world.worker, run, "b#3"), "t_compensable")
+    fork = fork_of(world, run, between)
+    assert sql(world.main, f"SELECT FROM chosen_call WHERE run_id = '{fork.run}'") == []
+
+
+def test_a_choice_that_was_made_after_a_place_is_none_for_its_forks(
+    world: World, outside: Counter[str]
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    lease = take(world.worker, run, "b#1")
+    call(world, outside, lease, "t_compensable")
+    place, line = after(world.main, run, "a#1"), a_line(world, run)
+    call(world, outside, lease, "t_compensable", ordinal=2)
+    went_back(world, run, place, {"b#1.1": "reuse", "b#1.2": "reuse"})
+    control.cancel(world.main, run, by="ada")
+    fork = fork_of(world, run, line, {"b#1.2": "execute"})
+    lease = take(world.worker, fork, "b#1")
+    assert isinstance(call(world, outside, lease, "t_compensable"), calls.Recorded)
+    assert not isinstance(call(world, outside, lease, "t_compensable", ordinal=2), calls.Recorded)
+
+
+def test_what_has_been_let_through_since_is_not_let_through_again_by_a_fork_from_between(
+    world: World, outside: Counter[str]
+) -> None:
+    run = begun(world, outside, "t_compensable")
+    place = after(world.main, run, "a#1")
+    chosen = went_back(world, run, place, {"b#1.1": "execute"})
+    went_back(world, run, chosen, {})
+    made = call(world, outside, take(world.worker, run, "b#3"), "t_compensable")
+    fork = fork_of(world, run, chosen, {"b#3.1": "reuse"})
+    lease = take(world.worker, fork, "b#2")
+    assert call(world, outside, lease, "t_compensable") == calls.Recorded(value=made)

@@ -100,8 +100,8 @@ ROWS: Mapping[str, str] = {
     "capability": "(tenant_id, kind, name, version, profile, granted_by)"
     " VALUES ('acme', 'function', 'f', '1', '{}', 'ada')",
     "checkpoint": f"(tenant_id, run_id, seq, state) VALUES ('acme', '{RUN}', 1, '{{}}')",
-    "chosen_call": "(tenant_id, run_id, step, ordinal, node, digest, choice, made_at)"
-    f" VALUES ('acme', '{RUN}', 'a#1', 1, 'a', 'x', 'skip', now())",
+    "chosen_call": "(tenant_id, run_id, since, step, ordinal, node, digest, choice, made_at)"
+    f" VALUES ('acme', '{RUN}', 0, 'a#1', 1, 'a', 'x', 'skip', now())",
     "undone_call": "(tenant_id, run_id, step, ordinal, by_run, place)"
     f" VALUES ('acme', '{RUN}', 'a#1', 1, '{RUN}', 0)",
     "undoing_call": "(tenant_id, by_run, place, run_id, step, ordinal)"
@@ -134,8 +134,7 @@ _CONTROL: Mapping[str, frozenset[str]] = {
     "batch_answer": _READ_AND_APPEND,
     **dict.fromkeys(("wait", "event", "lock"), _READ_AND_APPEND | {"UPDATE", "DELETE"}),
     **dict.fromkeys(("idempotency", "refused_request"), _READ_AND_APPEND | {"DELETE"}),
-    **dict.fromkeys(("unknown_request", "checkpoint_name"), _READ_AND_APPEND),
-    "chosen_call": _READ_AND_APPEND | {"DELETE"},
+    **dict.fromkeys(("unknown_request", "checkpoint_name", "chosen_call"), _READ_AND_APPEND),
     **dict.fromkeys(("undone_call", "undoing_call"), _READ_AND_APPEND),
     "tool": _READ_AND_APPEND | {"UPDATE"},
     "workflow_draft": _READ_AND_APPEND | {"DELETE"},

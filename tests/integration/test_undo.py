@@ -34,7 +34,7 @@ from engine.runs.origins import Edits
 from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import forking
-from tests.support.forking import World, after
+from tests.support.forking import World, a_line, after
 from tests.support.platforms import (
     LINE,
     TENANT,
@@ -942,13 +942,6 @@ def back(world: World, run: RunId, line: int, choices: dict[str, str] | None = N
     assert rollbacks.roll_back(world.main, run, line, Edits(), by="bob", choices=choices)
 
 
-def a_line(world: World, run: RunId) -> int:
-    """The last line of a live run, at which its steps are as they are."""
-    control.pause(world.main, run, by="ada")
-    control.resume(world.main, run, by="ada")
-    return views.status(world.main, run).seq
-
-
 @pytest.mark.parametrize("where", ["fork", "itself"])
 def test_a_result_that_is_given_again_once_more_is_still_of_the_one_call(
     world: World, outside: list[str], where: str
@@ -1008,6 +1001,21 @@ def test_nobody_goes_on_from_where_an_undone_result_was_given_though_another_cho
     on = forks.fork(world.main, run, behind, Edits(), by="bob", choices={"b#3.1": "execute"}).run
     turns.take_turns(world.main, [on])
     assert make(world, outside, take(world.worker, on, "b#3"), "pay", state="x1") == {"id": 4}
+
+
+def test_what_was_chosen_later_keeps_nobody_from_going_on_from_where_something_else_was(
+    world: World, outside: list[str]
+) -> None:
+    run, place = paid(world, outside)
+    back(world, run, place, {"compensable": "execute"})
+    line = a_line(world, run)
+    back(world, run, place, REUSE)
+    control.cancel(world.main, run, by="ada")
+    undo_all(world, outside, run)
+    on = forks.fork(world.main, run, line, Edits(), by="bob").run
+    turns.take_turns(world.main, [on])
+    made = make(world, outside, take(world.worker, on, "b#2"), "pay", state="x1")
+    assert not isinstance(made, calls.Recorded)
 
 
 @pytest.mark.parametrize("choice", ["reuse", "skip"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.core.values import Json
 from engine.platform import DatabaseRole, Platform
-from engine.runs import calls, doctor, forks, turns, views
+from engine.runs import calls, control, doctor, forks, turns, views
 from engine.runs.attempts import Succeeded
 from engine.runs.origins import Edits
 from engine.settings import Settings
@@ -81,6 +81,13 @@ def hashes(main: Platform, run: RunId) -> list[str]:
 def after(main: Platform, run: RunId, step: str) -> int:
     """The line that settles a step."""
     return next(point.seq for point in views.checkpoints(main, run) if point.step == step)
+
+
+def a_line(world: World, run: RunId) -> int:
+    """The last line of a live run, at which its steps are as they are."""
+    control.pause(world.main, run, by="ada")
+    control.resume(world.main, run, by="ada")
+    return views.status(world.main, run).seq
 
 
 def line_of(main: Platform, run: RunId, kind: str, step: str | None = None) -> int:

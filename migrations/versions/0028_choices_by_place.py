@@ -1,0 +1,42 @@
+"""What was chosen for calls holds from a line of a run to the next one where it goes back, and is kept.
+
+What was chosen before holds since the run began: which of it a rollback has put aside was not kept.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0028"
+down_revision = "0027"
+branch_labels = None
+depends_on = None
+
+BY_PLACE = """
+ALTER TABLE chosen_call ADD since integer NOT NULL DEFAULT 0, ADD until integer CHECK (until > since);
+ALTER TABLE chosen_call ALTER since DROP DEFAULT;
+ALTER TABLE chosen_call DROP CONSTRAINT chosen_call_pkey,
+    ADD PRIMARY KEY (tenant_id, run_id, since, step, ordinal, made_at);
+CREATE INDEX chosen_call_made ON chosen_call (tenant_id, made_at) WHERE until IS NULL;
+REVOKE DELETE, UPDATE ON chosen_call FROM celeriac_control, celeriac_api;
+GRANT UPDATE (until, taken_step, taken_ordinal) ON chosen_call TO celeriac_control, celeriac_api;
+"""
+
+# Only what holds now was kept before.
+BY_RUN = """
+DELETE FROM chosen_call WHERE until IS NOT NULL;
+DROP INDEX chosen_call_made;
+ALTER TABLE chosen_call DROP CONSTRAINT chosen_call_pkey, DROP since, DROP until,
+    ADD PRIMARY KEY (tenant_id, run_id, step, ordinal, made_at);
+REVOKE UPDATE (taken_step, taken_ordinal) ON chosen_call FROM celeriac_control, celeriac_api;
+GRANT DELETE ON chosen_call TO celeriac_control, celeriac_api;
+GRANT UPDATE (choice, value, taken_step, taken_ordinal) ON chosen_call TO celeriac_control, celeriac_api;
+"""
+
+
+def upgrade() -> None:
+    op.execute(BY_PLACE)
+
+
+def downgrade() -> None:
+    op.execute(BY_RUN)
