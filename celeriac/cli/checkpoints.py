@@ -23,7 +23,7 @@ _CHOICES = click.option(
     metavar="CALL|CLASS=CHOICE",
     multiple=True,
     help="What becomes of calls that were made since: reuse, skip, execute or compensate (undone first, see"
-    " `celeriac undo`; of a run that has ended). Of one (pay#1.1), or of a class (at_most_once, compensable, …)."
+    " `celeriac undo`). Of one (pay#1.1), or of a class (at_most_once, compensable, …)."
     " What must be chosen is asked for.",
 )
 
@@ -171,22 +171,16 @@ def rollback(
     """Let a run go on from an earlier place of its own: nothing is deleted.
 
     Whatever of it is live ends, and late reports of that count for nothing. What was live at the place
-    begins anew; variables are what they were there. What was spent stays spent: both are told.
+    begins anew; variables are what they were there. What was spent stays spent: both are told. Where calls are to be
+    undone (--effect …=compensate) the run is paused, goes back, and is resumed when they are.
     """
     variables = given.pairs(edits, "--set")
     with api.connected() as client:
         seq = _seq(client, run, place)
         if plan:
-            found = client.effects(run, seq)
-            _plan(found, as_json=as_json)
-            if any(one.effect == "compensable" and one.becomes == "undecided" for one in found):
-                click.echo(
-                    "Calls of a run that has not ended cannot be undone first: cancel it, undo them (celeriac undo"
-                    f" {run} --all), and fork it.",
-                    err=True,
-                )
+            _plan(client.effects(run, seq, itself=True), as_json=as_json)
             return
-        choices = _choices(client.effects(run, seq), chosen, as_json=as_json)
+        choices = _choices(client.effects(run, seq, itself=True), chosen, as_json=as_json)
         went = client.roll_back(
             run, seq, variables, removed=removed, choices=choices, reason=reason
         )

@@ -34,7 +34,7 @@ def undo(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Start a run that undoes what calls of a run have done which has ended.
+    """Start a run that undoes what calls of a run have done which has ended, or gone back over them.
 
     A CALL is STEP.ORDINAL (pay#1.1), of a run around or within it RUN/STEP.ORDINAL. Tools name what undoes
     their calls; the last ones are undone first, one at a time, each at most once. Nothing is undone if one of

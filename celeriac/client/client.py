@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx2
 
 from celeriac.client import records, sources, tool_servers, wire
-from celeriac.client.errors import Blocked, Unavailable
+from celeriac.client.errors import Blocked, Conflict, NotFound, Unavailable
 from celeriac.client.records import (
     Acted,
     Agent,
@@ -1204,7 +1204,9 @@ class Client:
 
         Whatever is live ends, what was live there begins anew. None while the run is held up: it is
         asked for, and happens with its next turn. Raises `NotFound`, `Invalid`, and `Conflict` where it
-        cannot go back, or not to there, or where one of the `choices` is missing that `fork` takes.
+        cannot go back, or not to there, or where one of the `choices` is missing that `fork` takes. For
+        `compensate` the run is paused, goes back, and is resumed when those calls are undone; where they are not in
+        the end, it stays paused, and that is a `Conflict`.
         """
         asked = {
             "seq" if isinstance(place, int) else "name": place,
@@ -1213,16 +1215,21 @@ class Client:
             "choices": dict(choices or {}),
             "reason": reason,
         }
-        went = self._wire.post(f"{_place(run)}/rollback", asked)["rollback"]
-        return None if went is None else records.read(WentBack, went)
+        if "compensate" in (choices or {}).values():
+            return self._gone_back(run, self._line(run, place), asked)
+        return self._go_back(run, asked)
 
-    def effects(self, run: str, place: int | str) -> tuple[Effect, ...]:
-        """What a fork from a line, or a restart from a step, would make of the calls of a run."""
-        found = self._wire.get(f"{_at(run, place)}/effects")
+    def effects(self, run: str, place: int | str, *, itself: bool = False) -> tuple[Effect, ...]:
+        """What a fork from a line, or a restart from a step, would make of the calls of a run.
+
+        `itself`: or what the run would that goes back to a line.
+        """
+        told = {"itself": itself} if itself else {}
+        found = self._wire.get(f"{_at(run, place)}/effects", **told)
         return tuple(records.read(Effect, each) for each in found["items"])
 
     def undoable(self, run: str) -> tuple[Undoable, ...]:
-        """How calls of a run that has ended would be undone, and why not. Nothing is carried out.
+        """How calls of a run would be undone, and why not. Nothing is carried out.
 
         Raises `Conflict` where nothing of the run can be undone.
         """
@@ -1237,7 +1244,7 @@ class Client:
         reason: str = "",
         idempotency_key: str | None = None,
     ) -> Run:
-        """Start a run that undoes what calls of one have done that has ended: the last ones first.
+        """Start a run that undoes what calls of one have done that has ended, or gone back over them: the last ones first.
 
         `calls` are names (`STEP.ORDINAL`), or `compensable` for all that are left. Raises `Invalid` for names of
         no call, and `Conflict` with every one that cannot be undone: then none is.
@@ -1268,34 +1275,77 @@ class Client:
         chosen: Mapping[str, str] = asked["choices"]
         address = f"{_at(run, place)}/{how}"
         if "compensate" in chosen.values():
-            found = self.effects(run, place)
-            for by in dict.fromkeys(one.undone_by for one in found if one.happened == "undoing"):
-                self.wait(str(by))
+            self._await_undoing(self.effects(run, place))
         try:
             accepted = self._wire.post(address, asked, idempotency_key=key)
         except Blocked as blocked:
-            if not (first := self._to_undo(run, place, chosen, blocked)):
+            first = _to_undo(self.effects(run, place), chosen)
+            if not _is_that_alone(blocked, first):
                 raise
-            while first:
-                # Of those that are undone by one run, and among them, the last ones first.
-                first, last = first[:-_UNDONE_AT_ONCE], first[-_UNDONE_AT_ONCE:]
-                self.wait(self.undo(run, last).id)
+            self._undo_first(run, first)
             accepted = self._wire.post(address, asked, idempotency_key=key)
         return self.run(accepted["run_id"])
 
-    def _to_undo(
-        self, run: str, place: int | str, chosen: Mapping[str, str], blocked: Blocked
-    ) -> list[str]:
-        """The calls that are to be undone first, in the order in which they were made; none if it is not that alone."""
-        named = {problem.path.removeprefix("choices.") for problem in blocked.problems}
-        found = [
-            one.name
-            for one in self.effects(run, place)
-            if one.name in named
-            and "compensate" in one.choices
-            and chosen.get(one.name, chosen.get(one.effect)) == "compensate"
-        ]
-        return found if len(found) == len(named) else []
+    def _go_back(self, run: str, asked: Mapping[str, Any]) -> WentBack | None:
+        went = self._wire.post(f"{_place(run)}/rollback", asked)["rollback"]
+        return None if went is None else records.read(WentBack, went)
+
+    def _gone_back(self, run: str, seq: int, asked: Mapping[str, Any]) -> WentBack | None:
+        """Roll back, and undo calls behind the run, which is paused as long as they are not all undone.
+
+        Doing it again goes on where it was left, as `_gone_on` does.
+        """
+        self._await_undoing(self.effects(run, seq, itself=True))
+        first = _to_undo(self.effects(run, seq, itself=True), asked["choices"])
+        paused = False
+        try:
+            went = self._go_back(run, asked)
+        except Blocked as blocked:
+            if not _is_that_alone(blocked, first):
+                raise
+            self.pause(run, asked["reason"])
+            paused = True
+            try:
+                went = self._go_back(run, asked)
+            except Conflict:
+                self.resume(run, asked["reason"])
+                raise
+        stays = (
+            f"run {run} went back and is paused; undo what is to be undone (celeriac undo {run} --plan) and resume it, or"
+            " roll back once more and choose otherwise"
+        )
+        try:
+            self._undo_first(run, first)
+        except Conflict as refused:
+            raise Conflict(f"{refused.message}; {stays}", problems=refused.problems) from refused
+        found = self.effects(run, seq, itself=True) if first else ()
+        left = [one.name for one in found if one.name in first and one.happened != "undone"]
+        if left:
+            raise Conflict(f"not undone: {', '.join(left)}; {stays}")
+        if paused:
+            self.resume(run, asked["reason"])
+        return went
+
+    def _line(self, run: str, place: int | str) -> int:
+        """The line that is meant by a place."""
+        if isinstance(place, int):
+            return place
+        for one in self.checkpoints(run):
+            if one.name == place:
+                return one.seq
+        raise NotFound(f"run {run} has no place that is called {place!r}")
+
+    def _await_undoing(self, found: Sequence[Effect]) -> None:
+        """Wait for whoever is undoing calls."""
+        for by in dict.fromkeys(one.undone_by for one in found if one.happened == "undoing"):
+            self.wait(str(by))
+
+    def _undo_first(self, run: str, first: Sequence[str]) -> None:
+        """Undo calls, which are told in the order in which they were made, and wait for the end of that."""
+        while first:
+            # Of those that are undone by one run, and among them, the last ones first.
+            first, last = first[:-_UNDONE_AT_ONCE], first[-_UNDONE_AT_ONCE:]
+            self.wait(self.undo(run, last).id)
 
     # ------------------------------------------------------------------------------------------
 
@@ -1371,6 +1421,21 @@ def _at(run: str, place: int | str) -> str:
     """The address of a line of a run, or of a step."""
     below = f"checkpoints/{place}" if isinstance(place, int) else f"steps/{_quoted(place)}"
     return f"{_place(run)}/{below}"
+
+
+def _to_undo(found: Sequence[Effect], chosen: Mapping[str, str]) -> list[str]:
+    """The calls that are to be undone, and can be, in the order in which they were made."""
+    return [
+        one.name
+        for one in found
+        if "compensate" in one.choices
+        and chosen.get(one.name, chosen.get(one.effect)) == "compensate"
+    ]
+
+
+def _is_that_alone(blocked: Blocked, first: Sequence[str]) -> bool:
+    """Whether nothing stands in the way but that these calls are to be undone first."""
+    return {problem.path.removeprefix("choices.") for problem in blocked.problems} <= {*first}
 
 
 def _place(run: str) -> str:

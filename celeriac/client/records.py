@@ -617,7 +617,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undoable:
-    """A call of a run that has ended, and how it would be undone, or why it cannot be."""
+    """A call of a run, and how it would be undone, or why it cannot be."""
 
     #: By which it is asked for.
     name: str

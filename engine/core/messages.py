@@ -72,7 +72,7 @@ class Chosen:
     step: StepKey
     ordinal: int
     #: `reuse`: its result is served if the same call is made; `skip`: it is not made, and gives null;
-    #: `execute`: it is made again.
+    #: `execute`: it is made again; `compensate`: so, but only when it is undone.
     choice: str
 
 

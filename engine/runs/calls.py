@@ -314,17 +314,10 @@ def _picked(
 ) -> Recorded | Denied | None:
     """What somebody chose for a call that was made before the run was gone on from; None: make it."""
     chosen = choices.take(connection, lease.step, ordinal, node=lease.node, digest=same)
-    if chosen is None or chosen.choice == "execute":
+    if chosen is None or chosen.choice == "execute" or chosen.fate == "undone":
         return None
-    if chosen.choice == "refuse":
-        return Denied(
-            reason="unknown_outcome",
-            message=(
-                f"this call of {definition.name} was made by step {chosen.step}, beside the rollback that "
-                "ended it, and nobody chose what becomes of it; roll back once more, and choose"
-            ),
-            terminal=True,
-        )
+    if chosen.fate is not None:
+        return _repeating(definition, chosen)
     served = Recorded(value=None if chosen.value is None else orjson.loads(chosen.value))
     instead: datetime = chosen.made_at
     _serve(
@@ -338,6 +331,23 @@ def _picked(
         instead=instead,
     )
     return served
+
+
+def _repeating(definition: Definition, chosen: Row[Any]) -> Denied:
+    """Why a call is refused that would be made again, while the one that was made is not undone."""
+    call = f"{chosen.step}.{chosen.ordinal}"
+    made = f"this call of {definition.name} was made by step {chosen.step}"
+    if chosen.choice == "compensate":
+        message = (
+            f"{made}, and is to be undone before it is made again: undo it (celeriac undo RUN {call}, of the run that "
+            "went back), and retry the step when that has ended"
+        )
+    else:
+        message = (
+            f"{made}, beside the rollback that ended it, and nobody chose what becomes of it; roll back once more, "
+            "and choose"
+        )
+    return Denied(reason="unknown_outcome", message=message, terminal=True)
 
 
 class _LeaseEnded(Exception):

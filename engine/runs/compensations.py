@@ -1,7 +1,8 @@
 """Undoing, in the world, what calls of runs have done: by a run of its own, which is an act of its own.
 
 Tools that are `compensable` may name what undoes a call of theirs (`undo` among their terms). Of a run that has
-ended, with all that is around and within it, somebody asks for calls to be undone: that starts a run of
+ended, with all that is around and within it, or has gone back over them (`rollbacks`), somebody asks for calls to be
+undone: that starts a run of
 `celeriac.undo`, which calls what undoes them, last ones first, one at a time. Crashes, retries, policies, budgets and
 approvals mean there what they mean everywhere. What has become of each is read from that run's calls
 (`engine.store.undone`): a call is undone at most once, and one of which nobody knows is left alone. What stands
@@ -9,7 +10,7 @@ where that run has ended may be asked for again.
 
 Nobody else's state may rest on what is undone. So it is refused while a live run goes on from a place after the
 call, or is served its result; and nobody goes on from such a place afterwards (`origins`). Who undoes and who goes
-on exclude each other by the row of the root (`resting.alone`, `undone.rest`).
+on exclude each other by the row of the root (`resting.alone`, `resting.rest`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from engine import documents, faults, redaction, tools
+from engine.core import messages as msg
 from engine.core import transitions, values
 from engine.core.document import vocabulary as words
 from engine.core.expressions import EvaluationError
@@ -33,10 +35,21 @@ from engine.core.undo import PREFIX
 from engine.core.values import Json, digest
 from engine.errors import Blocked, Conflict, Invalid, NotFound
 from engine.platform import Platform
-from engine.runs import acts, catalogue, definitions, identity, large, launch, origins, submission
+from engine.runs import (
+    acts,
+    catalogue,
+    control,
+    definitions,
+    graphs,
+    identity,
+    large,
+    launch,
+    origins,
+    submission,
+)
 from engine.runs.definitions import Definition
 from engine.runs.launch import Submitted
-from engine.store import calls, idempotency, reads, resting, runs, session, shreds, undone
+from engine.store import calls, idempotency, inbox, reads, resting, runs, session, shreds, undone
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
 
@@ -71,6 +84,7 @@ DOCUMENT: Mapping[str, Json] = {
 #: What is left out where a class is asked for, for there is nothing to undo.
 _NOTHING = frozenset({"no", "served"})
 _ITEM = re.compile(r"(#[0-9]+)\.[0-9]+$")
+_NUMBER = re.compile(r"#[0-9]+(\.[0-9]+)?$")
 
 #: Run, step and ordinal of a call.
 _At = tuple[str, str, int]
@@ -78,7 +92,7 @@ _At = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undoable:
-    """A call of a run that has ended, and how it would be undone, or why it cannot be."""
+    """A call of a run, and how it would be undone, or why it cannot be."""
 
     #: `STEP.ORDINAL`, of other runs around or within it `RUN/STEP.ORDINAL`.
     name: str
@@ -136,7 +150,7 @@ def undo(
     reason: str = "",
     idempotency_key: str | None = None,
 ) -> Submitted:
-    """Start a run that undoes calls of another one that has ended, last ones first.
+    """Start a run that undoes calls of another one, last ones first.
 
     `asked` names them (`STEP.ORDINAL`, `RUN/STEP.ORDINAL`), or the class of all that are left to be undone of the
     run and those within it. Raises `NotFound`, `Invalid` for names of no call, `Conflict` where nothing of the run
@@ -153,6 +167,7 @@ def undo(
                     known = idempotency.claim(connection, idempotency_key, said, new)
                     if known is not None:
                         return launch.replayed(run.tenant, known, said)
+                root = _alone(connection, run)
                 chosen = _chosen(connection, run, asked, worked)
                 _enter(connection, new, run, chosen, by=by, scopes=scopes, why=reason, kept=kept)
             break
@@ -161,6 +176,8 @@ def undo(
         except Overflowing as overflowing:
             kept = submission.kept(platform, run.tenant, overflowing, kept)
     platform.fault(faults.SUBMIT_COMMITTED)
+    # A turn that came meanwhile has found it taken.
+    control.fold(platform, root)
     return Submitted(run=new, replayed=False)
 
 
@@ -260,10 +277,12 @@ def _enter(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Family:
-    """A run that has ended, with all that is around and within it."""
+    """A run, with all that is around and within it."""
 
     run: RunId
     root: RunId
+    #: Those that have not ended, with how they stand.
+    live: Mapping[str, str]
     #: By run, the run and the step that it was started by.
     parents: Mapping[str, tuple[str, str] | None]
     #: The run and those within it.
@@ -281,7 +300,7 @@ def _family(connection: Connection, run: RunId) -> _Family:
     """Raises `NotFound`, and `Conflict` where nothing of the run can be undone."""
     head = reads.run(connection, run)
     if head is None:
-        raise NotFound(f"Run not found: {run.run}")
+        raise _no_run(run)
     if head.workflow == undone.WORKFLOW:
         raise Conflict(f"run {run.run} undoes what others have done, and is not undone itself")
     if head.imported is not None:
@@ -290,16 +309,12 @@ def _family(connection: Connection, run: RunId) -> _Family:
         )
     root = RunId(run.tenant, runs.glance(connection, run).root)
     rows = undone.tree(connection, root)
-    if live := [row for row in rows if row.status not in transitions.TERMINAL]:
-        raise Conflict(
-            f"calls of run {run.run} can be undone when it has ended, with all around and within it: run "
-            f"{live[0].run} is {live[0].status}; cancel that, or wait for its end"
-        )
     parents = {
         row.run: None if row.parent_run is None else (row.parent_run, row.parent_step)
         for row in rows
     }
-    family = _Family(run=run, root=root, parents=parents, within=frozenset())
+    live = {row.run: row.status for row in rows if row.status not in transitions.TERMINAL}
+    family = _Family(run=run, root=root, live=live, parents=parents, within=frozenset())
     within = {one for one in parents if run.run in {of for of, _ in family.around(one, "")}}
     return replace(family, within=frozenset(within))
 
@@ -311,7 +326,6 @@ def _chosen(
 
     Raises as `undo`, and `_Unread` while it is not worked out how they are undone.
     """
-    _alone(connection, run)
     family = _family(connection, run)
     named = {name: at for name in asked if (at := _at(family, name)) is not None}
     found = _looked_at(
@@ -347,10 +361,20 @@ def _refuse(chosen: Sequence[Undoable]) -> None:
         raise Blocked(refused, told + (rest if others else ""))
 
 
-def _alone(connection: Connection, run: RunId) -> None:
-    """Let nobody go on from a run, or one around or within it, until the transaction is over."""
-    if reads.run(connection, run) is not None:
-        resting.alone(connection, RunId(run.tenant, runs.glance(connection, run).root))
+def _alone(connection: Connection, run: RunId) -> RunId:
+    """Let nobody go on from a run, or one around or within it, until the transaction is over; its root.
+
+    Raises `NotFound`.
+    """
+    if reads.run(connection, run) is None:
+        raise _no_run(run)
+    root = RunId(run.tenant, runs.glance(connection, run).root)
+    resting.alone(connection, root)
+    return root
+
+
+def _no_run(run: RunId) -> NotFound:
+    return NotFound(f"Run not found: {run.run}")
 
 
 def _is_left(family: _Family, one: Undoable) -> bool:
@@ -394,6 +418,8 @@ _Why = tuple[str, str]
 def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]) -> list[Undoable]:
     """Calls, each with what undoes it, or why it cannot be undone, as far as rows tell."""
     tenant = family.run.tenant
+    going_back = _going_back(connection, family) if rows else None
+    handlers = cache(partial(_handlers, connection, tenant))
     handled = resting.handled(connection, family.root) if rows else set()
     live = resting.live(connection, family.root) if rows else ()
     inside = _inside(connection, tenant, live)
@@ -425,6 +451,8 @@ def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]
             or _shredded(one, shredded)
             or _of_a_handler(family, one)
             or _handled(connection, family, row, handled)
+            or _to_be_handled(family, row, handlers)
+            or going_back
             or _rested_on(connection, family, row, live, inside)
         )
         if why is not None:
@@ -535,6 +563,40 @@ def _handled(
     return None
 
 
+def _to_be_handled(
+    family: _Family, row: Row[Any], handlers: Callable[[str], Collection[str]]
+) -> _Why | None:
+    """Whether a workflow itself would undo it, should a run that is live yet fail, or be cancelled so."""
+    for run, step in family.around(row.run, row.step):
+        if run in family.live and node_of(step) in handlers(run):
+            return (
+                f"a handler undoes what step {step} of run {run} did, should that run end so",
+                "wait for its end, or cancel it, and look whether that was done",
+            )
+    return None
+
+
+def node_of(step: str) -> str:
+    """The node of a step, or of the map that an item is of."""
+    return _NUMBER.sub("", step)
+
+
+def _handlers(connection: Connection, tenant: str, run: str) -> Collection[str]:
+    """The nodes of a run that name a handler that undoes them."""
+    head = reads.run(connection, RunId(tenant, run))
+    assert head is not None
+    graph = graphs.load(connection, tenant, head.version_id)
+    return {node.id for node in graph.nodes.values() if node.compensate}
+
+
+def _going_back(connection: Connection, family: _Family) -> _Why | None:
+    """A live run that is about to go back: perhaps to where it rests on what it has gone over."""
+    live = [RunId(family.run.tenant, run) for run in family.live]
+    if not (about := inbox.about_to(connection, live, msg.RollbackRequested.__name__)):
+        return None
+    return f"run {about[0].run} is about to go back", "look again when it has"
+
+
 def _inside(connection: Connection, tenant: str, live: Sequence[Row[Any]]) -> str | None:
     """A live run that goes on from within one that it starts anew: it has yet to come to that place."""
     return next(
@@ -551,10 +613,19 @@ def _rested_on(
     inside: str | None,
 ) -> _Why | None:
     """A live run that knows of it."""
-    if not live:
+    if not live and not family.live:
         return None
     chain = [run for run, _ in family.around(row.run, row.step)]
-    on = inside or resting.live_on(connection, family.root, row, chain)
+    aside: Sequence[str] = ()
+    if family.live:
+        over = origins.gone_over(connection, RunId(family.run.tenant, row.run), row.made_at)
+        aside = () if over is None else chain[chain.index(over.run) :]
+        if ours := [run for run in chain if run in family.live and run not in aside]:
+            return (
+                f"run {ours[0]}, which is {family.live[ours[0]]}, rests on it",
+                "wait for its end, or cancel it; or let it go back to before the call (celeriac rollback)",
+            )
+    on = inside or resting.live_on(connection, family.root, row, chain, aside)
     if on is None:
         return None
     return (

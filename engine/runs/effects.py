@@ -12,8 +12,10 @@ only be executed, for nobody knows which of the new runs stands for which.
   tool, version and arguments. Nothing is charged for it.
 - `skip`: the same call is not made, and gives null.
 - `execute`: it is made again, and asked about like any other.
-- `compensate`: it is to be undone first, which is an act of its own (`compensations`). Nobody goes on with this
-  choice: who makes it is told what to ask for. What is undone is no question any more: it did not happen.
+- `compensate`: it is to be undone first, which is an act of its own (`compensations`). No fork goes on with this
+  choice: who makes it is told what to ask for. A run that goes back is paused for it, since what it did can be undone
+  when it has gone back over that; should it come to the same call before, that is refused. What is undone is no
+  question any more: it did not happen.
 
 A choice is for one call, and is taken when the run first makes the same one. A run that takes another way,
 or calls with other arguments, makes its calls like any other run. Who goes on once more from between a call
@@ -87,18 +89,20 @@ def at(
     *,
     meant: RunId | None = None,
     besides: str | None = None,
+    itself: bool = False,
 ) -> tuple[Effect, ...]:
     """What would become of the calls of a run where it is gone on from a line; nothing is carried out.
 
     Names are as for who means that run, or another one, `meant`. `besides`: a run within that is gone on from,
-    too. Raises as `origins.of` does.
+    too. `itself`: it goes back there, rather than that another one goes on from there. Raises as `origins.of` does.
     """
     with reads.reading(platform.database) as connection:
-        return _found(connection, origins.of(connection, run, seq), meant or run, besides)
+        origin = origins.of(connection, run, seq)
+        return _found(connection, origin, meant or run, besides, itself=itself)
 
 
 def _found(
-    connection: Connection, origin: Origin, meant: RunId, besides: str | None
+    connection: Connection, origin: Origin, meant: RunId, besides: str | None, *, itself: bool
 ) -> tuple[Effect, ...]:
     """The calls that matter, as long as nothing is chosen, in the order in which they began."""
     live = sorted(origin.state.steps)
@@ -112,32 +116,34 @@ def _found(
         *(_effect(row, meant, anew=False) for row in own),
         *(_effect(row, meant, anew=True) for row in inner),
     )
-    able = _undoable(connection, origin.run, effects)
-    return tuple(
-        replace(one, choices=_ways(one, undoable=(one.tool, one.version) in able))
-        for one in effects
-    )
+    able = _undoable(connection, origin, effects, itself=itself)
+    return tuple(replace(one, choices=_ways(one, undoable=one.name in able)) for one in effects)
 
 
 def _undoable(
-    connection: Connection, run: RunId, effects: Sequence[Effect]
-) -> set[tuple[str, int]]:
-    """The tools, with their versions, whose calls can be undone first: of a run that has ended."""
-    used = {
-        (one.tool, one.version)
+    connection: Connection, origin: Origin, effects: Sequence[Effect], *, itself: bool
+) -> set[str]:
+    """The names of calls that can be undone first: of a run that has ended, or goes back over them itself."""
+    run = origin.run
+    made = [
+        one
         for one in effects
         if one.later and one.happened == "yes" and one.effect not in _REPEATABLE
+    ]
+    if itself:
+        handled = {node.id for node in origin.graph.nodes.values() if node.compensate}
+        made = [
+            one for one in made if not one.anew and compensations.node_of(one.step) not in handled
+        ]
+    elif made:
+        root = RunId(run.tenant, runs.glance(connection, run).root)
+        if any(row.status not in transitions.TERMINAL for row in undone.tree(connection, root)):
+            return set()
+    undoes = {
+        each: compensations.names_one(definitions.tool(connection, run.tenant, *each))
+        for each in {(one.tool, one.version) for one in made}
     }
-    root = RunId(run.tenant, runs.glance(connection, run).root) if used else run
-    if not used or not all(
-        row.status in transitions.TERMINAL for row in undone.tree(connection, root)
-    ):
-        return set()
-    return {
-        each
-        for each in used
-        if compensations.names_one(definitions.tool(connection, run.tenant, *each))
-    }
+    return {one.name for one in made if undoes[one.tool, one.version]}
 
 
 def _ways(one: Effect, *, undoable: bool) -> tuple[str, ...]:
@@ -155,9 +161,11 @@ def _ways(one: Effect, *, undoable: bool) -> tuple[str, ...]:
 
 
 def settled(
-    connection: Connection, places: Sequence[Origin], choices: Choices
+    connection: Connection, places: Sequence[Origin], choices: Choices, *, held: bool | None = None
 ) -> tuple[tuple[msg.Chosen, ...], ...]:
     """What is chosen for later calls of runs that go on together, as an event of each tells it.
+
+    `held`: it is one that goes back there itself, and whether it is paused.
 
     Calls of the last of them, the innermost, have their own names; those of the others `RUN/STEP.ORDINAL`.
     Raises `Invalid` with every choice that fits no call, or not that one, `Undecided` with every call for
@@ -167,8 +175,9 @@ def settled(
     meant = places[-1].run
     inside = [*(place.run.run for place in places[1:]), None]
     later = [
-        {one.name: one for one in _found(connection, place, meant, besides) if one.later}
+        {one.name: one for one in found if one.later}
         for place, besides in zip(places, inside, strict=True)
+        for found in [_found(connection, place, meant, besides, itself=held is not None)]
     ]
     effects = {name: one for each in later for name, one in each.items()}
     if under_way := [one for one in effects.values() if one.happened == "undoing"]:
@@ -210,7 +219,9 @@ def settled(
     ]:
         raise Undecided(missing)
     if first := [
-        _first(name, one, meant) for name, one in effects.items() if picked[name] == COMPENSATE
+        _first(name, one, meant, held=held)
+        for name, one in effects.items()
+        if picked[name] == COMPENSATE and not (held and COMPENSATE in one.choices)
     ]:
         raise Blocked(first, "these calls are to be undone first; then nothing is asked about them")
     return tuple(
@@ -296,10 +307,17 @@ def _no_result(name: str, one: Effect) -> Problem:
     )
 
 
-def _first(name: str, one: Effect, meant: RunId) -> Problem:
+def _first(name: str, one: Effect, meant: RunId, *, held: bool | None) -> Problem:
     """How a call is undone before anybody goes on, or why it cannot be."""
     place = f"choices.{name}"
     others = ", ".join(one.choices)
+    if COMPENSATE in one.choices and held is not None:
+        return Problem(
+            path=place,
+            message=f"the call of {one.tool} can be undone when the run has gone back, and it would go on meanwhile",
+            remedy=f"pause the run (celeriac pause {meant.run}), let it go back, undo the call, and resume the run; "
+            f"celeriac rollback --effect {name}={COMPENSATE} does all of that",
+        )
     if COMPENSATE in one.choices:
         return Problem(
             path=place,
@@ -315,8 +333,8 @@ def _first(name: str, one: Effect, meant: RunId) -> Problem:
         )
     return Problem(
         path=place,
-        message=f"the call of {one.tool} cannot be undone first: it is not known to have happened, its tool "
-        "names no `undo`, or a run around it has not ended",
+        message=f"the call of {one.tool} cannot be undone first: it is not known to have happened, its tool names no "
+        "`undo`, its node names a handler, it is of a run within, or a run around it has not ended",
         remedy=f"choose {others}; or end the run, undo the call (celeriac undo {meant.run} {name}), and fork it",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -112,7 +113,8 @@ def _check_undone(connection: Connection, run: RunId, line: Row[Any], state: Sta
     never = calls.NEVER_MADE
     place = (run, line.seq, line.at)
     for row in resting.before(connection, place, sorted(state.steps), never=never):
-        if not row.served and not _led(connection, run.tenant, row):
+        there = RunId(run.tenant, row.there)
+        if not row.served and gone_over(connection, there, row.started_at, upto=row.at) is not None:
             continue
         call = f"call {row.step}.{row.ordinal} of {row.tool}, by run {row.run}"
         before = "go on from before that call, of its own run"
@@ -144,21 +146,25 @@ def _check_within(
                 )
 
 
-def _led(connection: Connection, tenant: str, row: Row[Any]) -> bool:
-    """Whether a call led to where the run it stands in was at a time, and those around: it was not gone back over."""
-    run: str | None = row.there
-    at = row.started_at
-    while run is not None:
-        here = RunId(tenant, run)
-        gone = [one for one in reads.rollbacks(connection, here) if one.at <= row.at]
+def gone_over(
+    connection: Connection, run: RunId, at: datetime, *, upto: datetime | None = None
+) -> RunId | None:
+    """The run, this one or one around it, that went back over what happened in it at a time; None: it led to the present.
+
+    `upto`: to where it was at another time.
+    """
+    here: RunId | None = run
+    while here is not None:
+        gone = [one for one in reads.rollbacks(connection, here) if upto is None or one.at <= upto]
         following = reads.line_after(connection, here, at) if gone else None
         course = rollback.course([Rollback(seq=one.seq, to=one.body["seq"]) for one in gone])
         if following is not None and not course.leads(following):
-            return False
+            return here
         around = reads.run(connection, here)
         assert around is not None
-        run, at = around.parent_run, around.created_at
-    return True
+        at = around.created_at
+        here = None if around.parent_run is None else RunId(run.tenant, around.parent_run)
+    return None
 
 
 def edited(origin: Origin, edits: Edits, kept: Mapping[str, Json]) -> Edits:

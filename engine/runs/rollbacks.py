@@ -76,7 +76,8 @@ def roll_back(
     """Let a run go on from just after a line of its history, by number or by name.
 
     None where its turn could not be taken yet: it is asked for, and happens with the next. `choices` are what
-    becomes of calls that it has made since (`effects`). Raises `Undecided` where one of those is missing, `NotFound`, `Invalid` with every problem of the edits, and `Conflict` where the run cannot go back, or
+    becomes of calls that it has made since (`effects`). Raises `Undecided` where one of those is missing, `Blocked` with
+    each that is to be undone first while it is not paused, `NotFound`, `Invalid` with every problem of the edits, and `Conflict` where the run cannot go back, or
     not to there: it has ended, has not begun or is being undone; it was in the middle of a decision there,
     had a map under way or held a lock between steps.
     """
@@ -124,7 +125,8 @@ def _ask(
     origins.hold(connection, run)
     seq = _check(connection, run, place)
     origin = origins.of(connection, run, seq)
-    if origin.state.moved != states.state(runs.glance(connection, run), {}).moved:
+    stands = states.state(runs.glance(connection, run), {})
+    if origin.state.moved != stands.moved:
         raise _elsewhere(run)
     if origin.within:
         raise Conflict(
@@ -135,6 +137,7 @@ def _ask(
         raise Conflict(f"run {run.run} cannot go back to line {seq}: {why}")
     variables = origins.edited(origin, edits, kept).applied(origin.state.variables)
     carried = carrying.known(connection, origin)
+    held = stands.status is RunStatus.PAUSED
     frame, overlays = forking.told(rollback.there(origin.state, carried))
     event = msg.RollbackRequested(
         at=codec.UNTIMED,
@@ -143,7 +146,7 @@ def _ask(
         seq=seq,
         edited=tuple(sorted(edits.variables)),
         removed=tuple(sorted(edits.removed)),
-        chosen=effects.settled(connection, [origin], choices)[0],
+        chosen=effects.settled(connection, [origin], choices, held=held)[0],
         state=frame,
         variables=variables,
         overlays=overlays,

@@ -7,7 +7,8 @@ What is chosen holds from a line of the run's history (`since`; 0: it began with
 (`until`), and is not touched then: whoever goes on from one of those lines has what was chosen, and not taken,
 there. What really happened before a place needs no other choice. What was served, or skipped, by a choice did not
 happen itself, and its row says when the call began that stands for it (`call.served`). What `execute` has let
-through is a call of its own, about which is asked: that choice is not had again.
+through is a call of its own, about which is asked: that choice is not had again. A call that is refused, until the one
+that it repeats is undone, does not take its choice.
 """
 
 from __future__ import annotations
@@ -67,20 +68,32 @@ _CHOOSE = session.Statement(
     """,  # noqa: S608  # our own constants
 )
 
+# Of a choice `k` that lets its call through only when the one that it is for is undone: what has become of that. It may
+# have been made by a run that this one goes on from.
+_FATE = f"""
+    CASE WHEN k.choice IN ('refuse', 'compensate') THEN coalesce((SELECT {undone.told(calls.NEVER_MADE)}
+        FROM undone_call u JOIN run b ON b.tenant_id = u.tenant_id AND b.id = u.by_run
+        JOIN call c ON c.tenant_id = u.tenant_id AND c.run_id = u.run_id AND c.step = u.step AND c.ordinal = u.ordinal
+            AND c.digest = k.digest AND c.started_at = k.made_at
+        WHERE u.tenant_id = k.tenant_id AND u.step = k.step AND u.ordinal = k.ordinal LIMIT 1), 'stands') END
+"""  # noqa: S608  # our own constants
 _TAKE = session.Statement(
     name="choice_take",
     types="text, text, text, int, text, text",
-    sql="""
+    sql=f"""
     WITH mine AS (
         SELECT tenant_id, run_id, since, step, ordinal, made_at FROM chosen_call
         WHERE tenant_id = $1 AND run_id = $2::uuid AND until IS NULL AND node = $5 AND digest = $6
             AND (taken_step IS NULL OR (taken_step = $3 AND taken_ordinal = $4))
-        ORDER BY taken_step IS NULL, made_at, step, ordinal LIMIT 1 FOR UPDATE)
-    UPDATE chosen_call k SET taken_step = $3, taken_ordinal = $4 FROM mine m
-    WHERE k.tenant_id = m.tenant_id AND k.run_id = m.run_id AND k.since = m.since AND k.step = m.step
-        AND k.ordinal = m.ordinal AND k.made_at = m.made_at
-    RETURNING k.choice, k.value::text AS value, k.step, k.ordinal, k.made_at
-    """,
+        ORDER BY taken_step IS NULL, made_at, step, ordinal LIMIT 1 FOR UPDATE),
+    told AS (SELECT m.*, {_FATE} AS fate FROM mine m JOIN chosen_call k USING (tenant_id, run_id, since, step, ordinal, made_at)),
+    taken AS (
+        UPDATE chosen_call k SET taken_step = $3, taken_ordinal = $4 FROM told m
+        WHERE k.tenant_id = m.tenant_id AND k.run_id = m.run_id AND k.since = m.since AND k.step = m.step
+            AND k.ordinal = m.ordinal AND k.made_at = m.made_at AND coalesce(m.fate = 'undone', true))
+    SELECT k.choice, k.value::text AS value, k.step, k.ordinal, k.made_at, m.fate
+    FROM told m JOIN chosen_call k USING (tenant_id, run_id, since, step, ordinal, made_at)
+    """,  # noqa: S608  # our own constants
 )
 
 
@@ -112,5 +125,8 @@ def choose(
 def take(
     connection: Connection, step: StepId, ordinal: int, *, node: str, digest: str
 ) -> Row[Any] | None:
-    """What was chosen for a call that a step is about to make; None: nothing. Safe to repeat."""
+    """What was chosen for a call that a step is about to make; None: nothing. Safe to repeat.
+
+    `fate`: of one that is let through only when another is undone, what has become of that (`undone.fate`).
+    """
     return next(iter(session.run(connection, _TAKE, *step, ordinal, node, digest)), None)

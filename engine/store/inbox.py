@@ -71,6 +71,16 @@ _WAITING = session.Statement(
     """,
 )
 
+_ABOUT_TO = session.Statement(
+    name="inbox_about_to",
+    types="text[], text[], text",
+    sql="""
+    SELECT wanted.tenant, wanted.run FROM unnest($1, $2) AS wanted (tenant, run)
+    WHERE EXISTS (SELECT FROM inbox i WHERE i.tenant_id = wanted.tenant
+        AND i.run_id = wanted.run::uuid AND i.kind = $3)
+    """,
+)
+
 _OVERDUE = session.Statement(
     name="inbox_overdue",
     types="float8, int",
@@ -109,6 +119,14 @@ def waiting(connection: Connection, runs: Sequence[RunId]) -> tuple[RunId, ...]:
     """Those of the runs that have something waiting."""
     rows = session.run(
         connection, _WAITING, [run.tenant for run in runs], [run.run for run in runs]
+    )
+    return tuple(RunId._make(row) for row in rows)
+
+
+def about_to(connection: Connection, runs: Sequence[RunId], kind: str) -> tuple[RunId, ...]:
+    """Those of the runs for which an event of a kind waits."""
+    rows = session.run(
+        connection, _ABOUT_TO, [run.tenant for run in runs], [run.run for run in runs], kind
     )
     return tuple(RunId._make(row) for row in rows)
 

@@ -567,20 +567,22 @@ INVARIANTS = (
     ),
     Invariant(
         name="undone_call_was_made",
-        says="A call that is undone, or is to be, was really made, by a run that has ended, and one that only undoes "
-        "has it among its calls.",
+        says="A call that is undone, or is to be, was really made, by a run that has ended or gone back since, and one "
+        "that only undoes has it among its calls.",
         sql="""
         SELECT c.tenant_id, c.run_id, c.step || ' call ' || c.ordinal AS subject,
-            'is undone by run ' || c.by_run || ', and was not made, by a run that has ended, or that run has '
-            'another thing to do' AS detail
+            'is undone by run ' || c.by_run || ', and was not made, or its run has not ended or gone back since, or '
+            'that one has another thing to do' AS detail
         FROM undone_call c JOIN run b ON b.tenant_id = c.tenant_id AND b.id = c.by_run
         JOIN workflow_version v ON v.tenant_id = b.tenant_id AND v.id = b.version_id
         JOIN run r ON r.tenant_id = c.tenant_id AND r.id = c.run_id
-        WHERE $RUNS(c.run_id) AND (v.workflow <> 'celeriac.undo' OR r.finished_at IS NULL OR NOT EXISTS (
+        WHERE $RUNS(c.run_id) AND (v.workflow <> 'celeriac.undo' OR NOT EXISTS (
             SELECT FROM call m JOIN call_result x ON x.tenant_id = m.tenant_id AND x.run_id = m.run_id
                 AND x.step = m.step AND x.ordinal = m.ordinal AND x.attempt = m.attempt
             WHERE m.tenant_id = c.tenant_id AND m.run_id = c.run_id AND m.step = c.step
-                AND m.ordinal = c.ordinal AND m.served IS NULL AND x.reason IS NULL))
+                AND m.ordinal = c.ordinal AND m.served IS NULL AND x.reason IS NULL
+                AND (r.finished_at IS NOT NULL OR EXISTS (SELECT FROM history h WHERE h.tenant_id = r.tenant_id
+                    AND h.run_id = r.id AND h.kind = 'RollBack' AND h.at > m.started_at))))
         """,
     ),
     Invariant(

@@ -91,11 +91,18 @@ _LIVE = session.Statement(
     """,  # noqa: S608  # our own constants
 )
 
+# Of a run: a step of the one around it waits for it.
+_AWAITED = """
+    EXISTS (SELECT FROM step w WHERE w.tenant_id = {run}.tenant_id AND w.run_id = {run}.parent_run
+        AND w.key = {run}.parent_step)
+"""
 # A run that was started, within the same tree, after the call may know of what it did. Who was served its result
-# rests on it even if it went back since: what it has done with that it may yet undo.
+# rests on it even if it went back since: what it has done with that it may yet undo. `$8` are those that went back
+# over the call, and those around them: they do not know of it any more, and of what they have started, only that
+# does which no step of theirs waits for now (a step that was live when its run went back has another name since).
 _LIVE_ON = session.Statement(
     name="resting_live_on",
-    types="text, text, timestamptz, text, int, text[], text",
+    types="text, text, timestamptz, text, int, text[], text, text[]",
     sql=f"""
     WITH RECURSIVE stands (id, since) AS (
         (SELECT unnest($6)::uuid, $3
@@ -110,17 +117,19 @@ _LIVE_ON = session.Statement(
                 AND h.run_id = f.forked_run AND h.seq = f.forked_seq) >= s.since, true)
         UNION
         SELECT r.id FROM stands s JOIN run r ON r.tenant_id = $1 AND r.parent_run = s.id
-            AND r.created_at >= s.since
+            AND r.created_at >= s.since AND NOT (s.id::text = ANY($8) AND {_AWAITED.format(run="r")})
         UNION
         SELECT t.id FROM run t WHERE t.tenant_id = $1 AND t.root = $2::uuid AND t.root <> t.id
-            AND t.created_at >= $3)
+            AND t.created_at >= $3 AND NOT {_AWAITED.format(run="t")})
         UNION
         SELECT r.id FROM rests x JOIN run r ON r.tenant_id = $1
             AND (r.forked_run = x.id OR r.parent_run = x.id)),
     concerned (id) AS (
         SELECT id FROM rests
         UNION
-        SELECT id FROM stands
+        SELECT id FROM stands WHERE id::text <> ALL($8)
+        UNION
+        SELECT c.run_id FROM call c WHERE c.tenant_id = $1 AND c.served = $3 AND c.digest = $7
         UNION
         SELECT k.run_id FROM chosen_call k WHERE k.tenant_id = $1 AND k.step = $4 AND k.ordinal = $5
             AND k.made_at = $3 AND k.digest = $7 AND k.choice IN ('reuse', 'skip')
@@ -209,13 +218,19 @@ def live(connection: Connection, root: RunId) -> Sequence[Row[Any]]:
 
 
 def live_on(
-    connection: Connection, root: RunId, call: Row[Any], chain: Collection[str]
+    connection: Connection,
+    root: RunId,
+    call: Row[Any],
+    chain: Collection[str],
+    aside: Collection[str] = (),
 ) -> str | None:
-    """A live run that rests on a call, or is to be served it. `chain`: its run and those around it."""
+    """A live run that rests on a call, or is to be served it. `chain`: its run and those around it.
+
+    `aside`: those of them that went back over it, or are around one that did.
+    """
     place = (call.made_at, call.step, call.ordinal)
-    rows = session.run(
-        connection, _LIVE_ON, root.tenant, root.run, *place, sorted(chain), call.digest
-    )
+    known = (sorted(chain), call.digest, sorted(aside))
+    rows = session.run(connection, _LIVE_ON, root.tenant, root.run, *place, *known)
     return rows[0].run if rows else None
 
 

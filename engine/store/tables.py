@@ -962,7 +962,7 @@ chosen_call = Table(
     ForeignKeyConstraint(["tenant_id", "run_id"], ["run.tenant_id", "run.id"]),
     _check("until > since"),
     _check("ordinal > 0"),
-    _check("choice IN ('reuse', 'skip', 'execute', 'refuse')"),
+    _check("choice IN ('reuse', 'skip', 'execute', 'refuse', 'compensate')"),
     _check("(taken_step IS NULL) = (taken_ordinal IS NULL)", "chosen_call_taken_by_a_call"),
 )
 Index(

@@ -1,5 +1,7 @@
 """What was chosen for calls holds from a line of a run to the next one where it goes back, and is kept.
 
+Calls may be let through when those that they repeat are undone: workers ask for that.
+
 What was chosen before holds since the run began: which of it a rollback has put aside was not kept.
 """
 
@@ -18,6 +20,9 @@ ALTER TABLE chosen_call ALTER since DROP DEFAULT;
 ALTER TABLE chosen_call DROP CONSTRAINT chosen_call_pkey,
     ADD PRIMARY KEY (tenant_id, run_id, since, step, ordinal, made_at);
 CREATE INDEX chosen_call_made ON chosen_call (tenant_id, made_at) WHERE until IS NULL;
+ALTER TABLE chosen_call DROP CONSTRAINT chosen_call_choice_check,
+    ADD CHECK (choice IN ('reuse', 'skip', 'execute', 'refuse', 'compensate'));
+GRANT SELECT ON undone_call TO celeriac_worker;
 REVOKE DELETE, UPDATE ON chosen_call FROM celeriac_control, celeriac_api;
 GRANT UPDATE (until, taken_step, taken_ordinal) ON chosen_call TO celeriac_control, celeriac_api;
 """
@@ -25,6 +30,10 @@ GRANT UPDATE (until, taken_step, taken_ordinal) ON chosen_call TO celeriac_contr
 # Only what holds now was kept before.
 BY_RUN = """
 DELETE FROM chosen_call WHERE until IS NOT NULL;
+UPDATE chosen_call SET choice = 'refuse' WHERE choice = 'compensate';
+ALTER TABLE chosen_call DROP CONSTRAINT chosen_call_choice_check,
+    ADD CHECK (choice IN ('reuse', 'skip', 'execute', 'refuse'));
+REVOKE SELECT ON undone_call FROM celeriac_worker;
 DROP INDEX chosen_call_made;
 ALTER TABLE chosen_call DROP CONSTRAINT chosen_call_pkey, DROP since, DROP until,
     ADD PRIMARY KEY (tenant_id, run_id, step, ordinal, made_at);

@@ -194,19 +194,28 @@ def test_what_a_run_has_done_is_undone_before_another_goes_on_from_it(
 
 
 @pytest.mark.usefixtures("functions")
-def test_a_run_that_has_not_ended_says_that_it_undoes_nothing(shell: Shell, tmp_path: Path) -> None:
-    file = tmp_path / "booking.yaml"
+def test_a_run_that_has_not_ended_goes_back_and_is_undone(shell: Shell, tmp_path: Path) -> None:
+    file, terms = tmp_path / "booking.yaml", tmp_path / "terms.yaml"
     file.write_text(
         "workflow: booking\nnodes: {a: {uses: increment}, b: {kind: tool, tool: book, with: {n: 3}},"
         " c: {uses: nap}}\nedges: [a -> b -> c -> end]\n"
     )
-    source = "def book(n):\n    return n"
-    shell("register", "tool", "-", "--name", "book", "--effect", "compensable", text=source)
+    terms.write_text("undo: {tool: release, with: {n: $result}}\n")
+    source = "def {name}(n):\n    return n"
+    for name, effect, more in (
+        ("release", "at_most_once", ()),
+        ("book", "compensable", ("--terms", str(terms))),
+    ):
+        told = ("register", "tool", "-", "--name", name, "--effect", effect, *more)
+        assert shell(*told, text=source.format(name=name)).exit_code == 0
     run = shell("run", str(file), "--no-wait").stdout.strip()
     wait_until(lambda: "c#1" in shell("show", run).stdout, what="its last step")
     seq = str(json.loads(shell("checkpoints", run, "--json").stdout)[0]["seq"])
-    plan = shell("rollback", run, seq, "--plan")
-    assert (plan.exit_code, "cannot be undone first" in plan.stderr) == (0, True)
     refused = shell("fork", run, seq, "--effect", "compensable=compensate")
     assert (refused.exit_code, "has not ended" in refused.stderr) == (1, True)
+    made = shell("rollback", run, seq, "--effect", "compensable=compensate")
+    assert made.exit_code == 0, made.output
+    wait_until(lambda: "c#2" in shell("show", run).stdout, what="its last step")
+    calls = json.loads(shell("undo", run, "--plan", "--json").stdout)
+    assert [(one["name"], one["undone"]) for one in calls] == [("b#1.1", "undone"), ("b#2.1", None)]
     assert shell("cancel", run).exit_code == 0

@@ -171,7 +171,9 @@ GRANTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         **dict.fromkeys(("workflow", "workflow_version", "workflow_draft"), _READ_AND_APPEND),
         "admin_act": frozenset({"INSERT"}),
         **dict.fromkeys(("tenant", "principal", "policy", "policy_version"), frozenset({"SELECT"})),
-        **dict.fromkeys(("secret", "capability", "chosen_call"), frozenset({"SELECT"})),
+        **dict.fromkeys(
+            ("secret", "capability", "chosen_call", "undone_call"), frozenset({"SELECT"})
+        ),
         # The code of a step may ask for the executions that led to it.
         **dict.fromkeys(("history", "migration"), frozenset({"SELECT"})),
         "payload": _READ_AND_APPEND,

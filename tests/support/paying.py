@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.core.values import Json
 from engine.platform import Platform
 from engine.runs import calls, compensations, turns
-from engine.runs.attempts import Failed
+from engine.runs.attempts import Failed, Leased
 from engine.store.ids import RunId
 from tests.support.platforms import LINE, finish, publish, register, submit, take
 
@@ -14,6 +14,17 @@ REFUND: Json = {"tool": "refund", "with": {"charge": "$result"}}
 
 def paid(control: Platform, worker: Platform) -> RunId:
     """It, with its call `b#1.1` of pay."""
+    run, lease = _paying(control, worker)
+    finish(control, worker, lease)
+    return run
+
+
+def underway(control: Platform, worker: Platform) -> RunId:
+    """The same, while that step is not over."""
+    return _paying(control, worker)[0]
+
+
+def _paying(control: Platform, worker: Platform) -> tuple[RunId, Leased]:
     register(control, "noop")
     register(control, "refund", namespace="tool", effect="at_most_once")
     register(control, "pay", namespace="tool", effect="compensable", undo=REFUND)
@@ -23,14 +34,18 @@ def paid(control: Platform, worker: Platform) -> RunId:
     asked = calls.authorise(worker, lease, 1, "pay", {"args": [], "kwargs": {}})
     assert isinstance(asked, calls.Authorised)
     calls.settle(worker, lease, asked, calls.Answer(value="c-1", usage={}))
-    finish(control, worker, lease)
-    return run
+    return run, lease
 
 
 def in_doubt(control: Platform, worker: Platform) -> RunId:
     """A run that has ended, of whose call `b#1.1` nobody knows whether it was undone."""
     run = paid(control, worker)
-    undoing = compensations.undo(control, run, ["b#1.1"], by="ada").run
+    refuse(control, worker, compensations.undo(control, run, ["b#1.1"], by="ada").run)
+    return run
+
+
+def refuse(control: Platform, worker: Platform, undoing: RunId) -> None:
+    """Let a run that undoes what one has paid fail, so that nobody knows whether it did."""
     turns.take_turns(control, [undoing])
     lease = take(worker, undoing, "undo#1.0")
     given = {"args": [], "kwargs": {"charge": "c-1"}}
@@ -38,7 +53,6 @@ def in_doubt(control: Platform, worker: Platform) -> RunId:
     assert isinstance(asked, calls.Authorised)
     calls.settle(worker, lease, asked, calls.Answer(reason="error", message="no", usage={}))
     finish(control, worker, lease, Failed(reason="error", message="no", terminal=True))
-    return run
 
 
 def refund(control: Platform, worker: Platform, undoing: RunId) -> None:

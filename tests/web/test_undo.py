@@ -1,4 +1,4 @@
-"""Undoing calls of ended runs over REST, and by the client and the command line."""
+"""Undoing calls of runs over REST, and by the client and the command line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import httpx2
 import pytest
 from flask import Flask
 
-from celeriac.client import Client, Invalid, Run
+from celeriac.client import Client, Conflict, Invalid, Run
 from engine.platform import Platform
 from engine.store.ids import RunId
-from tests.support.paying import paid, refund
-from tests.support.platforms import LINE, TENANT, publish, sql, submit
+from tests.support.paying import paid, refund, refuse, underway
+from tests.support.platforms import LINE, TENANT, publish, sql, status, submit
 from tests.support.site import Api
 
 
@@ -46,8 +46,8 @@ def test_an_undo_that_cannot_be_says_why(api: Api, control: Platform, run: RunId
     assert api.get(nobody).status_code == 404
     live = submit(control, publish(control, dict(LINE)))
     refused = api.post(f"/api/v1/runs/{live.run}/undo", json={"calls": ["compensable"]})
-    assert (refused.status_code, "has ended" in refused.json["detail"]) == (409, True)
-    assert api.get(f"/api/v1/runs/{live.run}/undo").status_code == 409
+    assert (refused.status_code, "is left to be undone" in refused.json["detail"]) == (409, True)
+    assert api.get(f"/api/v1/runs/{live.run}/undo").json == {"items": []}
 
 
 def test_what_is_to_be_undone_first_is_told_by_forks_and_restarts(api: Api, run: RunId) -> None:
@@ -102,3 +102,41 @@ def test_nothing_is_undone_for_a_fork_that_is_refused_anyway(
     two = hands.restart(run.run, "b#1", choices={"compensable": "compensate"}, idempotency_key="k")
     assert one.id == two.id
     assert len(sql(control, "SELECT FROM undone_call")) == 1
+
+
+def test_a_run_goes_back_is_undone_and_goes_on(
+    hands: Client, control: Platform, worker: Platform
+) -> None:
+    run = underway(control, worker)
+    place = next(iter(hands.checkpoints(run.run))).seq
+    first = {"compensable": "compensate"}
+    with pytest.raises(Invalid):
+        hands.roll_back(run.run, place, removed=["nope"], choices=first)
+    assert status(control, run) == "running"
+    went = hands.roll_back(run.run, place, choices=first, reason="wrong")
+    assert went is not None
+    assert went.ended == ("b#1",)
+    assert status(control, run) == "running"
+    (effect,) = hands.effects(run.run, place, itself=True)
+    assert (effect.happened, effect.choices) == ("undone", ())
+    # Nothing is left to be undone, and it is resumed by who has paused it.
+    hands.pause(run.run)
+    hands.roll_back(run.run, place, choices=first)
+    assert status(control, run) == "paused"
+
+
+def test_a_run_whose_call_is_not_undone_stays_paused(
+    app: Flask, api: Api, control: Platform, worker: Platform
+) -> None:
+    class Failing(Client):
+        def wait(self, run: str, *_: Any, **__: Any) -> Run:
+            refuse(control, worker, RunId(TENANT, run))
+            return self.run(run)
+
+    run = underway(control, worker)
+    with Failing("http://127.0.0.1", api.token, transport=httpx2.WSGITransport(app=app)) as client:
+        place = next(iter(client.checkpoints(run.run))).seq
+        client.name_checkpoint(run.run, place, "before")
+        with pytest.raises(Conflict, match=r"not undone: b#1\.1; run .* is paused"):
+            client.roll_back(run.run, "before", choices={"b#1.1": "compensate"})
+    assert status(control, run) == "paused"

@@ -18,6 +18,7 @@ from web.routing import Routes
 from web.schemas.history import (
     LAST,
     CheckpointSchema,
+    EffectsArguments,
     EffectsSchema,
     ForkSchema,
     NameSchema,
@@ -107,12 +108,13 @@ def fork(
 
 
 @routes.on("GET", "/<int:seq>/effects", needs="run:read")
+@routes.query(EffectsArguments)
 @routes.gives(EffectsSchema)
-def show_effects(run_id: str, seq: int) -> dict[str, Any]:
+def show_effects(arguments: dict[str, Any], run_id: str, seq: int) -> dict[str, Any]:
     """Say what going on from here would make of the calls of the run. Nothing is carried out."""
     run = named(run_id)
     _check(run_id, seq)
-    return {"seq": seq, "items": effects.at(site.current().platform, run, seq)}
+    return {"seq": seq, "items": effects.at(site.current().platform, run, seq, **arguments)}
 
 
 def _check(run_id: str, seq: int) -> None:

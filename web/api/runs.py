@@ -224,7 +224,7 @@ def roll_back(asked: dict[str, Any], run_id: str) -> dict[str, Any]:
 @routes.on("GET", "/<run_id>/undo", needs="run:read")
 @routes.gives(UndoablesSchema)
 def show_undo(run_id: str) -> dict[str, Any]:
-    """Say how the calls of a run that has ended would be undone, and why not. Nothing is carried out."""
+    """Say how the calls of a run would be undone, and why not. Nothing is carried out."""
     return {"items": compensations.plan(site.current().platform, named(run_id))}
 
 
@@ -239,7 +239,7 @@ def show_undo(run_id: str) -> dict[str, Any]:
     success=True,
 )
 def undo(asked: dict[str, Any], run_id: str) -> tuple[dict[str, Any], int, dict[str, str]]:
-    """Start a run that undoes what calls of a run have done which has ended, last ones first.
+    """Start a run that undoes what calls of a run have done which has ended, or gone back over them, last ones first.
 
     Each is undone by what its tool names for that (`undo` among its terms), at most once. A 409 lists all that
     cannot be: then none is. Who asks must be allowed to read runs as well.

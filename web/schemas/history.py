@@ -104,7 +104,8 @@ class ForkSchema(Schema):
             "description": "By call (`STEP.ORDINAL`) or effect class. `reuse`: its result is served if the "
             "same call is made; `skip`: that is not made, and gives null; `execute`: it is made again. Calls "
             "that may happen only once, and have happened, must be chosen. `compensate` is refused with what is to "
-            "be asked for first (`POST …/undo`), and is nothing for what is undone",
+            "be asked for first (`POST …/undo`), but a paused run goes back with it: the same call is refused until the one "
+            "that was made is undone, which can be asked for then. It is nothing for what is undone",
             "example": {"at_most_once": "reuse", "pay#1.1": "skip"},
         },
     )
@@ -224,6 +225,17 @@ class EffectSchema(Schema):
     )
 
 
+class EffectsArguments(Schema):
+    """Who would go on."""
+
+    itself = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": "The run itself goes back there, rather than that another one goes on from there"
+        },
+    )
+
+
 class EffectsSchema(Schema):
     """Calls whose effects a run that goes on from a place may repeat, or not."""
 
@@ -262,7 +274,7 @@ class SettleUndoSchema(ReasonSchema):
 
 
 class UndoableSchema(Schema):
-    """A call of a run that has ended, and how it would be undone, or why it cannot be."""
+    """A call of a run, and how it would be undone, or why it cannot be."""
 
     name = fields.String(metadata={"description": "By which it is asked for"})
     run = fields.String()
