@@ -42,6 +42,7 @@ from engine.runs import (
     definitions,
     graphs,
     identity,
+    items,
     large,
     launch,
     origins,
@@ -84,7 +85,6 @@ DOCUMENT: Mapping[str, Json] = {
 #: What is left out where a class is asked for, for there is nothing to undo.
 _NOTHING = frozenset({"no", "served"})
 _ITEM = re.compile(r"(#[0-9]+)\.[0-9]+$")
-_NUMBER = re.compile(r"#[0-9]+(\.[0-9]+)?$")
 
 #: Run, step and ordinal of a call.
 _At = tuple[str, str, int]
@@ -568,17 +568,12 @@ def _to_be_handled(
 ) -> _Why | None:
     """Whether a workflow itself would undo it, should a run that is live yet fail, or be cancelled so."""
     for run, step in family.around(row.run, row.step):
-        if run in family.live and node_of(step) in handlers(run):
+        if run in family.live and items.node_of(step) in handlers(run):
             return (
                 f"a handler undoes what step {step} of run {run} did, should that run end so",
                 "wait for its end, or cancel it, and look whether that was done",
             )
     return None
-
-
-def node_of(step: str) -> str:
-    """The node of a step, or of the map that an item is of."""
-    return _NUMBER.sub("", step)
 
 
 def _handlers(connection: Connection, tenant: str, run: str) -> Collection[str]:

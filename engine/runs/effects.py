@@ -36,7 +36,7 @@ from engine.core import transitions
 from engine.core.problem import Problem
 from engine.errors import Blocked, Conflict, Invalid, Undecided
 from engine.platform import Platform
-from engine.runs import compensations, definitions, origins
+from engine.runs import compensations, definitions, items, origins
 from engine.runs.origins import Origin
 from engine.store import calls, reads, runs, undone
 from engine.store.ids import RunId
@@ -132,9 +132,7 @@ def _undoable(
     ]
     if itself:
         handled = {node.id for node in origin.graph.nodes.values() if node.compensate}
-        made = [
-            one for one in made if not one.anew and compensations.node_of(one.step) not in handled
-        ]
+        made = [one for one in made if not one.anew and items.node_of(one.step) not in handled]
     elif made:
         root = RunId(run.tenant, runs.glance(connection, run).root)
         if any(row.status not in transitions.TERMINAL for row in undone.tree(connection, root)):

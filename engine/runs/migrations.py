@@ -27,7 +27,7 @@ from engine.core.transitions import RunStatus
 from engine.core.values import Json
 from engine.errors import Blocked, Conflict, NotFound
 from engine.platform import Platform
-from engine.runs import catalogue, graphs, identity, letters, states, submission, turns
+from engine.runs import catalogue, graphs, identity, letters, moves, states, submission, turns
 from engine.runs.graphs import Pins
 from engine.store import inbox, migrations, reads, runs, session, steps
 from engine.store.ids import RunId
@@ -92,7 +92,10 @@ def plan(platform: Platform, run: RunId, to: str, nodes: Mapping[str, str] | Non
         old = graphs.load(connection, run.tenant, str(head.version_id))
         new = graphs.load(connection, run.tenant, wanted.id)
         same = str(head.version_id) == wanted.id
-        problems = migration.obstacles(old, new, state, renamed, same=same)
+        problems = (
+            *migration.obstacles(old, new, state, renamed, same=same),
+            *moves.undone_since(connection, run, new),
+        )
         pins = submission.pins(connection, run.tenant, new, wanted.id)
     return Plan(
         run=run.run,

@@ -14,12 +14,13 @@ from sqlalchemy import Connection
 from engine.core import messages as msg
 from engine.core import migration
 from engine.core.graph import Graph, NodeId
+from engine.core.problem import Problem
 from engine.core.state import State, Step
 from engine.core.values import Json
-from engine.runs import graphs
+from engine.runs import graphs, items
 from engine.runs.children import Parent
 from engine.runs.hearing import Letter
-from engine.store import migrations
+from engine.store import migrations, undone
 from engine.store.ids import RunId
 
 #: Obstacles that history keeps of one request.
@@ -64,8 +65,10 @@ def answered(
 ) -> Moved:
     """The answer to a request, by where its run stands in the turn."""
     other = graphs.load(connection, parent.run.tenant, request.version)
-    if problems := migration.obstacles(
-        graph, other, state, request.nodes, same=was == request.version
+    same = was == request.version
+    if problems := (
+        *migration.obstacles(graph, other, state, request.nodes, same=same),
+        *undone_since(connection, parent.run, other),
     ):
         answer = msg.NotMigrated(
             at=request.at,
@@ -83,6 +86,18 @@ def answered(
         parent=replace(parent, pins=request.pins),
         was_pins=parent.pins,
     )
+
+
+def undone_since(connection: Connection, run: RunId, other: Graph) -> Iterator[Problem]:
+    """What keeps a run from another graph besides: a handler would undo once more what is undone behind the run."""
+    handled = {node.id for node in other.nodes.values() if node.compensate}
+    for step in undone.behind(connection, run) if handled else ():
+        if items.node_of(step) in handled:
+            yield Problem(
+                path=f"nodes.{items.node_of(step)}",
+                message=f"calls of step {step} are undone, and a handler would undo it once more",
+                remedy="name no handler there",
+            )
 
 
 def write(

@@ -93,6 +93,20 @@ _BEGIN = session.Statement(
     """,  # noqa: S608  # our own constants
 )
 
+_BEHIND = session.Statement(
+    name="undone_behind",
+    types="text, text",
+    sql="""
+    WITH RECURSIVE around (run_id, step) AS (
+        SELECT u.run_id, u.step FROM undone_call u JOIN run r ON r.tenant_id = u.tenant_id AND r.id = u.run_id
+        WHERE u.tenant_id = $1 AND r.root = (SELECT root FROM run WHERE tenant_id = $1 AND id = $2::uuid)
+        UNION
+        SELECT r.parent_run, r.parent_step FROM around a JOIN run r ON r.tenant_id = $1 AND r.id = a.run_id
+        WHERE r.parent_run IS NOT NULL)
+    SELECT step FROM around WHERE run_id = $2::uuid ORDER BY step
+    """,
+)
+
 _TREE = session.Statement(
     name="undone_tree",
     types="text, text",
@@ -152,6 +166,12 @@ _SETTLE = session.Statement(
 def settle(connection: Connection, call: tuple[str, str, str, int], fate: str) -> None:
     """Keep what somebody says of undoing a call (tenant, run, step, ordinal): `undone` or `stands`."""
     session.run(connection, _SETTLE, *call, fate)
+
+
+def behind(connection: Connection, run: RunId) -> Sequence[str]:
+    """The steps of a run whose calls are undone, or were to be: their own, or of runs that they started."""
+    rows = session.run(connection, _BEHIND, run.tenant, run.run)
+    return [row.step for row in rows]
 
 
 def tree(connection: Connection, root: RunId) -> Sequence[Row[Any]]:

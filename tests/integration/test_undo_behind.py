@@ -8,7 +8,7 @@ import pytest
 
 from engine.core.values import Json
 from engine.errors import Blocked, Conflict
-from engine.runs import calls, control, effects, forks, rollbacks, turns, views
+from engine.runs import calls, control, effects, forks, migrations, rollbacks, turns, views
 from engine.runs.origins import Edits
 from engine.settings import Settings
 from engine.store import session
@@ -231,6 +231,19 @@ def test_what_was_gone_back_to_again_counts_again(world: World, outside: list[st
     back(world, run, place, FIRST)
     back(world, run, line)
     assert "which is paused, rests on it" in refused(world, run).message
+
+
+def test_a_version_that_would_undo_it_once_more_is_none_for_the_run(
+    world: World, outside: list[str]
+) -> None:
+    run, _ = gone_back(world, outside)
+    undo_all(world, outside, run)
+    nodes: Json = {"a": {"uses": "noop"}, "b": {"uses": "noop", "compensate": "noop"}}
+    publish(world.main, {**LINE, "version": "2.0.0", "nodes": nodes})
+    with pytest.raises(Blocked, match="b: calls of step b#1 are undone, and a handler would undo"):
+        migrations.migrate(world.main, run, "2.0.0", by="ada")
+    publish(world.main, {**LINE, "version": "2.0.1"})
+    assert migrations.migrate(world.main, run, "2.0.1", by="ada").migrated
 
 
 # --- runs within -------------------------------------------------------------------------------
