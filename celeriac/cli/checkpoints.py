@@ -172,7 +172,8 @@ def rollback(
 
     Whatever of it is live ends, and late reports of that count for nothing. What was live at the place
     begins anew; variables are what they were there. What was spent stays spent: both are told. Where calls are to be
-    undone (--effect …=compensate) the run is paused, goes back, and is resumed when they are.
+    undone (--effect …=compensate) the run is paused, goes back, and is resumed when they are, unless it was paused
+    before.
     """
     variables = given.pairs(edits, "--set")
     with api.connected() as client:

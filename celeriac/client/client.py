@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx2
 
 from celeriac.client import records, sources, tool_servers, wire
-from celeriac.client.errors import Blocked, Conflict, NotFound, Unavailable
+from celeriac.client.errors import ApiError, Blocked, Conflict, NotFound, Unavailable
 from celeriac.client.records import (
     Acted,
     Agent,
@@ -1205,8 +1205,8 @@ class Client:
         Whatever is live ends, what was live there begins anew. None while the run is held up: it is
         asked for, and happens with its next turn. Raises `NotFound`, `Invalid`, and `Conflict` where it
         cannot go back, or not to there, or where one of the `choices` is missing that `fork` takes. For
-        `compensate` the run is paused, goes back, and is resumed when those calls are undone; where they are not in
-        the end, it stays paused, and that is a `Conflict`.
+        `compensate` the run is paused, goes back, and is resumed when those calls are undone, unless it was paused
+        before; where they are not in the end, it stays paused, and the error says so.
         """
         asked = {
             "seq" if isinstance(place, int) else "name": place,
@@ -1216,7 +1216,9 @@ class Client:
             "reason": reason,
         }
         if "compensate" in (choices or {}).values():
-            return self._gone_back(run, self._line(run, place), asked)
+            seq = self._line(run, place)
+            asked.pop("name", None)
+            return self._gone_back(run, seq, {**asked, "seq": seq})
         return self._go_back(run, asked)
 
     def effects(self, run: str, place: int | str, *, itself: bool = False) -> tuple[Effect, ...]:
@@ -1293,10 +1295,11 @@ class Client:
     def _gone_back(self, run: str, seq: int, asked: Mapping[str, Any]) -> WentBack | None:
         """Roll back, and undo calls behind the run, which is paused as long as they are not all undone.
 
-        Doing it again goes on where it was left, as `_gone_on` does.
+        Doing it again goes on where it was left, as `_gone_on` does. A run that was paused before stays so.
         """
+        chosen: Mapping[str, str] = asked["choices"]
         self._await_undoing(self.effects(run, seq, itself=True))
-        first = _to_undo(self.effects(run, seq, itself=True), asked["choices"])
+        first = _to_undo(self.effects(run, seq, itself=True), chosen)
         paused = False
         try:
             went = self._go_back(run, asked)
@@ -1310,16 +1313,33 @@ class Client:
             except Conflict:
                 self.resume(run, asked["reason"])
                 raise
+        how = (
+            "is paused, and goes back with its next turn"
+            if went is None
+            else "went back, and is paused"
+        )
         stays = (
-            f"run {run} went back and is paused; undo what is to be undone (celeriac undo {run} --plan) and resume it, or"
-            " roll back once more and choose otherwise"
+            f"run {run} {how}; undo what is to be undone (celeriac undo {run} --plan) and resume it, or roll back once "
+            "more and choose otherwise"
         )
         try:
-            self._undo_first(run, first)
-        except Conflict as refused:
-            raise Conflict(f"{refused.message}; {stays}", problems=refused.problems) from refused
-        found = self.effects(run, seq, itself=True) if first else ()
-        left = [one.name for one in found if one.name in first and one.happened != "undone"]
+            if went is not None:
+                # Those, too, that were made until it was paused.
+                self._undo_first(run, _to_undo(self.effects(run, seq, itself=True), chosen))
+            found = self.effects(run, seq, itself=True)
+        except ApiError as failed:
+            failed.args = (f"{failed.message}; {stays}",)
+            raise
+        except BaseException as stopped:
+            stopped.add_note(stays)
+            raise
+        left = [
+            one.name
+            for one in found
+            if one.later
+            and one.happened not in ("no", "undone")
+            and chosen.get(one.name, chosen.get(one.effect)) == "compensate"
+        ]
         if left:
             raise Conflict(f"not undone: {', '.join(left)}; {stays}")
         if paused:
@@ -1435,7 +1455,8 @@ def _to_undo(found: Sequence[Effect], chosen: Mapping[str, str]) -> list[str]:
 
 def _is_that_alone(blocked: Blocked, first: Sequence[str]) -> bool:
     """Whether nothing stands in the way but that these calls are to be undone first."""
-    return {problem.path.removeprefix("choices.") for problem in blocked.problems} <= {*first}
+    named = {problem.path.removeprefix("choices.") for problem in blocked.problems}
+    return bool(named) and named <= {*first}
 
 
 def _place(run: str) -> str:

@@ -16,8 +16,10 @@ on exclude each other by the row of the root (`resting.alone`, `resting.rest`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache, partial
 from typing import Any
 
@@ -50,7 +52,18 @@ from engine.runs import (
 )
 from engine.runs.definitions import Definition
 from engine.runs.launch import Submitted
-from engine.store import calls, idempotency, inbox, reads, resting, runs, session, shreds, undone
+from engine.store import (
+    calls,
+    history,
+    idempotency,
+    inbox,
+    reads,
+    resting,
+    runs,
+    session,
+    shreds,
+    undone,
+)
 from engine.store.ids import RunId
 from engine.waiting import Overflowing
 
@@ -140,6 +153,20 @@ def plan(platform: Platform, run: RunId) -> tuple[Undoable, ...]:
     return tuple(worked.get(one.at, one) for one in mine)
 
 
+def behind(
+    connection: Connection, run: RunId, steps: Collection[tuple[str, int]]
+) -> set[tuple[str, int]]:
+    """Those calls of a run, as (step, ordinal), that could be undone if it went back over them."""
+    family = _family(connection, run)
+    rows = [
+        row
+        for row in calls.of_tree(connection, family.root)
+        if row.run == run.run and (row.step, row.ordinal) in steps
+    ]
+    found = _looked_at(connection, family, rows, back=run.run)
+    return {(one.step, one.ordinal) for one in found if one.why is None}
+
+
 def undo(
     platform: Platform,
     run: RunId,
@@ -162,12 +189,11 @@ def undo(
     kept: Mapping[str, Json] = {}
     while True:
         try:
-            with session.transaction(platform.database) as connection:
+            with _alone(platform, run) as connection:
                 if idempotency_key is not None:
                     known = idempotency.claim(connection, idempotency_key, said, new)
                     if known is not None:
                         return launch.replayed(run.tenant, known, said)
-                root = _alone(connection, run)
                 chosen = _chosen(connection, run, asked, worked)
                 _enter(connection, new, run, chosen, by=by, scopes=scopes, why=reason, kept=kept)
             break
@@ -176,8 +202,6 @@ def undo(
         except Overflowing as overflowing:
             kept = submission.kept(platform, run.tenant, overflowing, kept)
     platform.fault(faults.SUBMIT_COMMITTED)
-    # A turn that came meanwhile has found it taken.
-    control.fold(platform, root)
     return Submitted(run=new, replayed=False)
 
 
@@ -188,8 +212,7 @@ def settle(
 
     Raises `NotFound` where there is no such run or call, and `Conflict` where it is known, or a run is at it.
     """
-    with session.transaction(platform.database) as connection:
-        _alone(connection, run)
+    with _alone(platform, run) as connection:
         family = _family(connection, run)
         at = _at(family, name)
         rows = calls.of_tree(connection, family.root, [] if at is None else [at])
@@ -328,10 +351,8 @@ def _chosen(
     """
     family = _family(connection, run)
     named = {name: at for name in asked if (at := _at(family, name)) is not None}
-    found = _looked_at(
-        connection, family, calls.of_tree(connection, family.root, [*named.values()])
-    )
-    there = {one.at for one in found}
+    rows = calls.of_tree(connection, family.root, [*named.values()])
+    there = {(row.run, row.step, row.ordinal) for row in rows}
     unknown = [
         name
         for name in asked
@@ -339,6 +360,9 @@ def _chosen(
     ]
     if unknown or not asked:
         raise Invalid([_unknown(name) for name in unknown or ("",)], "name the calls to be undone")
+    if COMPENSABLE not in asked:
+        rows = [row for row in rows if (row.run, row.step, row.ordinal) in named.values()]
+    found = _looked_at(connection, family, rows)
     chosen = [one for one in found if one.at in named.values()]
     if COMPENSABLE in asked:
         chosen = [one for one in found if one in chosen or _is_left(family, one)]
@@ -361,16 +385,21 @@ def _refuse(chosen: Sequence[Undoable]) -> None:
         raise Blocked(refused, told + (rest if others else ""))
 
 
-def _alone(connection: Connection, run: RunId) -> RunId:
-    """Let nobody go on from a run, or one around or within it, until the transaction is over; its root.
-
-    Raises `NotFound`.
-    """
-    if reads.run(connection, run) is None:
-        raise _no_run(run)
-    root = RunId(run.tenant, runs.glance(connection, run).root)
-    resting.alone(connection, root)
-    return root
+@contextmanager
+def _alone(platform: Platform, run: RunId) -> Iterator[Connection]:
+    """A transaction until whose end nobody goes on from a run, or one around or within it. Raises `NotFound`."""
+    root: RunId | None = None
+    try:
+        with session.transaction(platform.database) as connection:
+            if reads.run(connection, run) is None:
+                raise _no_run(run)
+            root = RunId(run.tenant, runs.glance(connection, run).root)
+            resting.alone(connection, root)
+            yield connection
+    finally:
+        if root is not None:
+            # A turn that came meanwhile has found it taken.
+            control.fold(platform, root)
 
 
 def _no_run(run: RunId) -> NotFound:
@@ -415,14 +444,18 @@ def _unknown(name: str) -> Problem:
 _Why = tuple[str, str]
 
 
-def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]) -> list[Undoable]:
-    """Calls, each with what undoes it, or why it cannot be undone, as far as rows tell."""
+def _looked_at(
+    connection: Connection, family: _Family, rows: Sequence[Row[Any]], *, back: str | None = None
+) -> list[Undoable]:
+    """Calls, each with what undoes it, or why it cannot be undone, as far as rows tell.
+
+    `back`: if a run of the family went back over all of them.
+    """
     tenant = family.run.tenant
     going_back = _going_back(connection, family) if rows else None
     handlers = cache(partial(_handlers, connection, tenant))
     handled = resting.handled(connection, family.root) if rows else set()
-    live = resting.live(connection, family.root) if rows else ()
-    inside = _inside(connection, tenant, live)
+    course = _course(connection, family, back)
     # Many are calls of the same tool, in the same run.
     tool = cache(partial(definitions.tool, connection, tenant))
     newest = cache(partial(definitions.newest, connection, tenant))
@@ -453,7 +486,7 @@ def _looked_at(connection: Connection, family: _Family, rows: Sequence[Row[Any]]
             or _handled(connection, family, row, handled)
             or _to_be_handled(family, row, handlers)
             or going_back
-            or _rested_on(connection, family, row, live, inside)
+            or _rested_on(connection, family, row, course)
         )
         if why is not None:
             one = replace(one, why=why[0], remedy=why[1])
@@ -592,35 +625,52 @@ def _going_back(connection: Connection, family: _Family) -> _Why | None:
     return f"run {about[0].run} is about to go back", "look again when it has"
 
 
-def _inside(connection: Connection, tenant: str, live: Sequence[Row[Any]]) -> str | None:
-    """A live run that goes on from within one that it starts anew: it has yet to come to that place."""
-    return next(
-        (one.run for one in live if origins.told(connection, RunId(tenant, one.run)).get("inner")),
-        None,
+def _course(connection: Connection, family: _Family, back: str | None) -> _Course:
+    tenant = family.run.tenant
+    live = resting.live(connection, family.root)
+    told = (
+        one.run for one in live if origins.told(connection, RunId(tenant, one.run)).get("inner")
     )
+    past = cache(partial(origins.past, connection))
+    return _Course(live=live, inside=next(told, None), past=past, back=back)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Course:
+    """What is known of the runs that go on from somewhere in a family, and of those that went back in it."""
+
+    live: Sequence[Row[Any]]
+    #: A live run that goes on from within one that it starts anew: it has yet to come to that place.
+    inside: str | None
+    past: Callable[[RunId], origins.Past]
+    #: The run of which it is asked what if it went back over all that is asked about.
+    back: str | None
+
+    def over(self, connection: Connection, run: RunId, at: datetime) -> origins.Over | None:
+        """The run that went back over what happened in one at a time."""
+        if self.back is not None:
+            return origins.Over(run=self.back, since=history.LAST)
+        return origins.gone_over(connection, run, at, read=self.past)
 
 
 def _rested_on(
-    connection: Connection,
-    family: _Family,
-    row: Row[Any],
-    live: Sequence[Row[Any]],
-    inside: str | None,
+    connection: Connection, family: _Family, row: Row[Any], course: _Course
 ) -> _Why | None:
     """A live run that knows of it."""
-    if not live and not family.live:
+    if not course.live and not family.live:
         return None
     chain = [run for run, _ in family.around(row.run, row.step)]
-    aside: Sequence[str] = ()
-    if family.live:
-        over = origins.gone_over(connection, RunId(family.run.tenant, row.run), row.made_at)
-        aside = () if over is None else chain[chain.index(over.run) :]
-        if ours := [run for run in chain if run in family.live and run not in aside]:
-            return (
-                f"run {ours[0]}, which is {family.live[ours[0]]}, rests on it",
-                "wait for its end, or cancel it; or let it go back to before the call (celeriac rollback)",
-            )
-    on = inside or resting.live_on(connection, family.root, row, chain, aside)
+    over = course.over(connection, RunId(family.run.tenant, row.run), row.made_at)
+    aside = chain[chain.index(over.run) :] if over is not None and family.live else ()
+    if ours := [run for run in chain if run in family.live and run not in aside]:
+        return (
+            f"run {ours[0]}, which is {family.live[ours[0]]}, rests on it",
+            "wait for its end, or cancel it; or let it go back to before the call (celeriac rollback)",
+        )
+    since = (None, None) if over is None else (over.run, over.since)
+    on = course.inside or resting.live_on(
+        connection, family.root, row, chain, aside=aside, over=since
+    )
     if on is None:
         return None
     return (

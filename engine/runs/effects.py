@@ -36,7 +36,7 @@ from engine.core import transitions
 from engine.core.problem import Problem
 from engine.errors import Blocked, Conflict, Invalid, Undecided
 from engine.platform import Platform
-from engine.runs import compensations, definitions, items, origins
+from engine.runs import compensations, definitions, origins
 from engine.runs.origins import Origin
 from engine.store import calls, reads, runs, undone
 from engine.store.ids import RunId
@@ -131,9 +131,11 @@ def _undoable(
         if one.later and one.happened == "yes" and one.effect not in _REPEATABLE
     ]
     if itself:
-        handled = {node.id for node in origin.graph.nodes.values() if node.compensate}
-        made = [one for one in made if not one.anew and items.node_of(one.step) not in handled]
-    elif made:
+        able = compensations.behind(
+            connection, run, {(one.step, one.ordinal) for one in made if not one.anew}
+        )
+        return {one.name for one in made if not one.anew and (one.step, one.ordinal) in able}
+    if made:
         root = RunId(run.tenant, runs.glance(connection, run).root)
         if any(row.status not in transitions.TERMINAL for row in undone.tree(connection, root)):
             return set()
@@ -332,7 +334,8 @@ def _first(name: str, one: Effect, meant: RunId, *, held: bool | None) -> Proble
     return Problem(
         path=place,
         message=f"the call of {one.tool} cannot be undone first: it is not known to have happened, its tool names no "
-        "`undo`, its node names a handler, it is of a run within, or a run around it has not ended",
+        "`undo` that can be called, a handler undoes it, it is of a run within, a run rests on it, or one around it has "
+        "not ended",
         remedy=f"choose {others}; or end the run, undo the call (celeriac undo {meant.run} {name}), and fork it",
     )
 

@@ -20,7 +20,7 @@ from engine.core.values import Json
 from engine.runs import graphs, items
 from engine.runs.children import Parent
 from engine.runs.hearing import Letter
-from engine.store import migrations, undone
+from engine.store import choices, migrations, undone
 from engine.store.ids import RunId
 
 #: Obstacles that history keeps of one request.
@@ -110,6 +110,9 @@ def write(
         version, was = one.answer.version, one.answer.was
         migrations.put(connection, run, one.seq, version=version, was=was, was_pins=one.was_pins)
         migrations.move(connection, run, version, one.answer.pins)
+        if one.answer.nodes:
+            names: dict[str, str] = dict(one.answer.nodes.items())
+            choices.rename(connection, run, names, since=one.seq)
         renamed |= set(one.answer.nodes.values())
     migrations.rename(
         connection,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -146,24 +147,70 @@ def _check_within(
                 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """How a run came to where it stands, and which step of which one started it."""
+
+    rollbacks: Sequence[Rollback]
+    #: When it went back each of those times.
+    at: Sequence[datetime]
+    created_at: datetime
+    parent: RunId | None
+    step: str | None
+
+
+def past(connection: Connection, run: RunId) -> Past:
+    """What `gone_over` reads of each run."""
+    head = reads.run(connection, run)
+    assert head is not None
+    gone = reads.rollbacks(connection, run)
+    return Past(
+        rollbacks=[
+            Rollback(seq=one.seq, to=one.body["seq"], anew=one.body.get("anew", {})) for one in gone
+        ],
+        at=[one.at for one in gone],
+        created_at=head.created_at,
+        parent=None if head.parent_run is None else RunId(run.tenant, head.parent_run),
+        step=head.parent_step,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Over:
+    """A run that went back over something, and the line from which it goes on."""
+
+    run: str
+    since: int
+
+
 def gone_over(
-    connection: Connection, run: RunId, at: datetime, *, upto: datetime | None = None
-) -> RunId | None:
+    connection: Connection,
+    run: RunId,
+    at: datetime,
+    *,
+    upto: datetime | None = None,
+    read: Callable[[RunId], Past] | None = None,
+) -> Over | None:
     """The run, this one or one around it, that went back over what happened in it at a time; None: it led to the present.
 
-    `upto`: to where it was at another time.
+    `upto`: to where it was at another time. `read`: what is known of a run (`past`).
     """
+    look = partial(past, connection) if read is None else read
     here: RunId | None = run
+    step: str | None = None
     while here is not None:
-        gone = [one for one in reads.rollbacks(connection, here) if upto is None or one.at <= upto]
+        known = look(here)
+        gone = [
+            one
+            for one, when in zip(known.rollbacks, known.at, strict=True)
+            if upto is None or when <= upto
+        ]
         following = reads.line_after(connection, here, at) if gone else None
-        course = rollback.course([Rollback(seq=one.seq, to=one.body["seq"]) for one in gone])
-        if following is not None and not course.leads(following):
-            return here
-        around = reads.run(connection, here)
-        assert around is not None
-        at = around.created_at
-        here = None if around.parent_run is None else RunId(run.tenant, around.parent_run)
+        course = rollback.course(gone)
+        # What a step has started is let go where that begins anew under another name.
+        if step in course.renamed or (following is not None and not course.leads(following)):
+            return Over(run=here.run, since=gone[-1].seq)
+        here, at, step = known.parent, known.created_at, known.step
     return None
 
 

@@ -8,7 +8,8 @@ for another.
 
 It is decided in a turn, like everything that people ask of a run: what waited in its inbox before that counts
 first, and if the run ends by it there is nothing to go back from. What was done since is not undone in the
-world, and is undone with the rest should the run fail later (`core.undo`).
+world by that: somebody may ask for it (`compensations`), and handlers undo it with the rest should the run fail later
+(`core.undo`).
 """
 
 from __future__ import annotations

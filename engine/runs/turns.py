@@ -546,7 +546,7 @@ def _write(
     )
     steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
     steps.delete(connection, [step for one in going for step in _settled(one)])
-    for one in going:
+    for one in turned:
         carrying.back(connection, one.run, one.turn.entries, first=one.row.seq + 1)
     # Before its steps: whoever takes one of them there needs the run as it is now.
     runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])

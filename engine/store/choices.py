@@ -3,8 +3,8 @@
 A choice waits until the run makes the same call: of the same node, with the same tool, version and
 arguments. It is taken once; where there are several, in the order in which the calls were made.
 
-What is chosen holds from a line of the run's history (`since`; 0: it began with it) until it goes back the next time
-(`until`), and is not touched then: whoever goes on from one of those lines has what was chosen, and not taken,
+What is chosen holds from a line of the run's history (`since`; 0: it began with it) until it goes back the next time,
+or its nodes get other names (`until`), and is not touched then: whoever goes on from one of those lines has what was chosen, and not taken,
 there. What really happened before a place needs no other choice. What was served, or skipped, by a choice did not
 happen itself, and its row says when the call began that stands for it (`call.served`). What `execute` has let
 through is a call of its own, about which is asked: that choice is not had again. A call that is refused, until the one
@@ -13,7 +13,7 @@ that it repeats is undone, does not take its choice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +37,7 @@ def standing(line: str, time: str) -> str:
 # choosing, is refused when the run comes to it: that is loud, and another rollback can choose.
 _CHOOSE = session.Statement(
     name="choice_choose",
-    types="text, text, int, timestamptz, text, int, text[], int[], text[], text[]",
+    types="text, text, bigint, timestamptz, text, bigint, text[], int[], text[], text[]",
     sql=rf"""
     WITH given AS (SELECT * FROM unnest($7, $8, $9) AS g (step, ordinal, choice)),
     later AS (
@@ -57,15 +57,31 @@ _CHOOSE = session.Statement(
     handed AS (
         SELECT k.step, k.ordinal, k.node, k.digest, k.choice, k.value, k.made_at FROM chosen_call k
         WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND {standing("$3", "$4")}
-            AND NOT (k.choice = 'execute' AND EXISTS (SELECT FROM chosen_call e
+            AND NOT (k.choice NOT IN ('reuse', 'skip') AND EXISTS (SELECT FROM chosen_call e
                 WHERE e.tenant_id = k.tenant_id AND e.run_id = k.run_id AND e.step = k.step AND e.ordinal = k.ordinal
-                    AND e.made_at = k.made_at AND e.choice = 'execute' AND e.taken_step IS NOT NULL))),
+                    AND e.made_at = k.made_at AND e.choice = k.choice AND e.taken_step IS NOT NULL))),
     replaced AS (
         UPDATE chosen_call SET until = $6 WHERE tenant_id = $1 AND run_id = $5::uuid AND until IS NULL)
     INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, value, made_at)
     SELECT $1, $5::uuid, $6, n.* FROM (SELECT * FROM handed UNION ALL SELECT * FROM picked) n
     RETURNING value
     """,  # noqa: S608  # our own constants
+)
+
+# What was taken is of a step that knows it already.
+_RENAME = session.Statement(
+    name="choice_rename",
+    types="text, text, bigint, text[], text[]",
+    sql="""
+    WITH named AS (SELECT * FROM unnest($4, $5) AS n (was, becomes)),
+    held AS (
+        SELECT k.*, coalesce(n.becomes, k.node) AS now FROM chosen_call k LEFT JOIN named n ON n.was = k.node
+        WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND k.until IS NULL AND k.taken_step IS NULL),
+    replaced AS (
+        UPDATE chosen_call SET until = $3 WHERE tenant_id = $1 AND run_id = $2::uuid AND until IS NULL)
+    INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, value, made_at)
+    SELECT tenant_id, run_id, $3, step, ordinal, now, digest, choice, value, made_at FROM held RETURNING value
+    """,
 )
 
 # Of a choice `k` that lets its call through only when the one that it is for is undone: what has become of that. It may
@@ -120,6 +136,11 @@ def choose(
         [one.choice for one in chosen],
         sorted(calls.NEVER_MADE),
     )
+
+
+def rename(connection: Connection, run: RunId, nodes: Mapping[str, str], *, since: int) -> None:
+    """Let what was chosen hold for nodes that have other names from a line on."""
+    session.run(connection, _RENAME, run.tenant, run.run, since, [*nodes], [*nodes.values()])
 
 
 def take(

@@ -100,9 +100,10 @@ _AWAITED = """
 # rests on it even if it went back since: what it has done with that it may yet undo. `$8` are those that went back
 # over the call, and those around them: they do not know of it any more, and of what they have started, only that
 # does which no step of theirs waits for now (a step that was live when its run went back has another name since).
+# Nor do forks know of it of the one, `$9`, that went back, from its line `$10` on.
 _LIVE_ON = session.Statement(
     name="resting_live_on",
-    types="text, text, timestamptz, text, int, text[], text, text[]",
+    types="text, text, timestamptz, text, int, text[], text, text[], text, bigint",
     sql=f"""
     WITH RECURSIVE stands (id, since) AS (
         (SELECT unnest($6)::uuid, $3
@@ -115,6 +116,7 @@ _LIVE_ON = session.Statement(
         (SELECT f.id FROM stands s JOIN run f ON f.tenant_id = $1 AND f.forked_run = s.id
             WHERE coalesce((SELECT h.at FROM history h WHERE h.tenant_id = $1
                 AND h.run_id = f.forked_run AND h.seq = f.forked_seq) >= s.since, true)
+                AND NOT coalesce(s.id = $9::uuid AND f.forked_seq >= $10, false)
         UNION
         SELECT r.id FROM stands s JOIN run r ON r.tenant_id = $1 AND r.parent_run = s.id
             AND r.created_at >= s.since AND NOT (s.id::text = ANY($8) AND {_AWAITED.format(run="r")})
@@ -144,7 +146,7 @@ _LIVE_ON = session.Statement(
 def _before(never: frozenset[str]) -> session.Statement:
     return session.Statement(
         name="resting_before",
-        types="text, text, int, timestamptz, text[]",
+        types="text, text, bigint, timestamptz, text[]",
         sql=f"""
         WITH RECURSIVE course (id, at) AS (
             SELECT $2::uuid, $4::timestamptz WHERE EXISTS (SELECT FROM undone_call WHERE tenant_id = $1)
@@ -222,14 +224,16 @@ def live_on(
     root: RunId,
     call: Row[Any],
     chain: Collection[str],
+    *,
     aside: Collection[str] = (),
+    over: tuple[str | None, int | None] = (None, None),
 ) -> str | None:
     """A live run that rests on a call, or is to be served it. `chain`: its run and those around it.
 
-    `aside`: those of them that went back over it, or are around one that did.
+    `aside`: those of them that went back over it, or are around one that did; `over`: that one, and since which line.
     """
     place = (call.made_at, call.step, call.ordinal)
-    known = (sorted(chain), call.digest, sorted(aside))
+    known = (sorted(chain), call.digest, sorted(aside), *over)
     rows = session.run(connection, _LIVE_ON, root.tenant, root.run, *place, *known)
     return rows[0].run if rows else None
 

@@ -2,7 +2,8 @@
 
 Calls may be let through when those that they repeat are undone: workers ask for that.
 
-What was chosen before holds since the run began: which of it a rollback has put aside was not kept.
+What was chosen before, when a run went back over a call of its own, holds since it first did: which of it another
+rollback has put aside was not kept.
 """
 
 from __future__ import annotations
@@ -15,8 +16,16 @@ branch_labels = None
 depends_on = None
 
 BY_PLACE = """
-ALTER TABLE chosen_call ADD since integer NOT NULL DEFAULT 0, ADD until integer CHECK (until > since);
+ALTER TABLE chosen_call ADD since bigint NOT NULL DEFAULT 0, ADD until bigint CHECK (until > since);
 ALTER TABLE chosen_call ALTER since DROP DEFAULT;
+UPDATE chosen_call k SET since = h.seq FROM (
+    SELECT o.tenant_id, o.run_id, o.step, o.ordinal, o.made_at, min(b.seq) AS seq FROM chosen_call o
+    JOIN call c ON c.tenant_id = o.tenant_id AND c.run_id = o.run_id AND c.step = o.step AND c.ordinal = o.ordinal
+        AND c.started_at = o.made_at
+    JOIN history b ON b.tenant_id = o.tenant_id AND b.run_id = o.run_id AND b.kind = 'RollBack' AND b.at > o.made_at
+    GROUP BY o.tenant_id, o.run_id, o.step, o.ordinal, o.made_at) h
+WHERE h.tenant_id = k.tenant_id AND h.run_id = k.run_id AND h.step = k.step AND h.ordinal = k.ordinal
+    AND h.made_at = k.made_at;
 ALTER TABLE chosen_call DROP CONSTRAINT chosen_call_pkey,
     ADD PRIMARY KEY (tenant_id, run_id, since, step, ordinal, made_at);
 CREATE INDEX chosen_call_made ON chosen_call (tenant_id, made_at) WHERE until IS NULL;

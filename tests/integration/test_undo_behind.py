@@ -23,7 +23,6 @@ from tests.support.refunds import (
     paid,
     refused,
     serve,
-    the_call,
     undo,
     undo_all,
     words,
@@ -101,7 +100,7 @@ def test_what_a_handler_would_undo_once_more_is_left_to_it(
     make(world, outside, take(world.worker, run, "b#1"), "pay", state="x1")
     place = after(world.main, run, "a#1")
     control.pause(world.main, run, by="ada")
-    with pytest.raises(Blocked, match="names a handler"):
+    with pytest.raises(Blocked, match="a handler undoes it"):
         back(world, run, place, FIRST)
     back(world, run, place, {"compensable": "execute"})
     assert "a handler undoes what step b#1" in refused(world, run).message
@@ -155,13 +154,88 @@ def test_a_fork_from_there_does_not_make_it_anew_either_until_it_is_undone(
     turns.take_turns(world.main, [fork])
     lease = take(world.worker, fork, "b#2")
     assert isinstance(make(world, outside, lease, "pay", state="x1"), calls.Denied)
-    # The fork goes on from before the call, and knows nothing of it.
-    assert (
-        the_call(world, run).why
-        == f"run {fork.run} goes on from after it, or is to be served its result"
-    )
-    control.cancel(world.main, fork, by="ada")
+    # It goes on from after the going back, and does not know of the call.
     undo_all(world, outside, run, "b#1.1")
+    assert make(world, outside, lease, "pay", state="x1") == {"id": 3}
+    control.cancel(world.main, run, by="ada")
+    assert forks.fork(world.main, run, line, Edits(), by="bob")
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip", "compensate"])
+@pytest.mark.parametrize("forks_on", [False, True])
+def test_what_was_made_anew_is_not_made_once_more_by_who_goes_on_from_between(
+    world: World, outside: list[str], choice: str, forks_on: bool
+) -> None:
+    run, _ = gone_back(world, outside)
+    undo_all(world, outside, run, "b#1.1")
+    control.resume(world.main, run, by="ada")
+    line = a_line(world, run)
+    made = make(world, outside, take(world.worker, run, "b#2"), "pay", state="x1")
+    on, step = run, "b#3"
+    if choice == "compensate":
+        control.pause(world.main, run, by="ada")
+        back(world, run, line, {"b#2.1": choice})
+        control.resume(world.main, run, by="ada")
+    elif forks_on:
+        on = forks.fork(world.main, run, line, Edits(), by="bob", choices={"b#2.1": choice}).run
+        turns.take_turns(world.main, [on])
+        step = "b#2"
+    else:
+        back(world, run, line, {"b#2.1": choice})
+    again = make(world, outside, take(world.worker, on, step), "pay", state="x1")
+    if choice == "compensate":
+        assert isinstance(again, calls.Denied)
+    else:
+        assert again == calls.Recorded(value=made if choice == "reuse" else None)
+    assert words(outside) == ["pay", "refund", "pay"]
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip", "compensate"])
+def test_what_was_chosen_holds_for_a_node_that_gets_another_name(
+    world: World, outside: list[str], choice: str
+) -> None:
+    run, place = paid(world, outside)
+    control.pause(world.main, run, by="ada")
+    back(world, run, place, {"b#1.1": choice})
+    control.resume(world.main, run, by="ada")
+    line = a_line(world, run)
+    nodes: Json = {"a": {"uses": "noop"}, "bee": {"uses": "noop"}}
+    renamed: dict[str, Json] = {
+        **LINE,
+        "version": "2.0.0",
+        "nodes": nodes,
+        "edges": ["a -> bee -> end"],
+    }
+    publish(world.main, renamed)
+    assert migrations.migrate(world.main, run, "2.0.0", {"b": "bee"}, by="ada").migrated
+    fork = forks.fork(world.main, run, line, Edits(), by="bob").run
+    turns.take_turns(world.main, [fork])
+    for on in (run, fork):
+        made = make(world, outside, take(world.worker, on, "b#2"), "pay", state="x1")
+        assert isinstance(made, calls.Recorded | calls.Denied)
+    assert words(outside) == ["pay"]
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip", "compensate"])
+def test_who_goes_back_and_ends_at_once_leaves_what_was_chosen_to_those_who_go_on(
+    world: World, outside: list[str], choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, place = paid(world, outside)
+    control.pause(world.main, run, by="ada")
+    line = views.status(world.main, run).seq
+    with monkeypatch.context() as held_up:
+        held_up.setattr(control, "fold", lambda *_: None)
+        chosen = {"b#1.1": choice}
+        asked = rollbacks.roll_back(world.main, run, place, Edits(), by="bob", choices=chosen)
+        assert asked is None
+    control.cancel(world.main, run, by="ada")
+    lines = views.history(world.main, run, limit=100)
+    seq = next(one.seq for one in lines if one.seq > line and one.kind == "RollBack")
+    fork = forks.fork(world.main, run, seq, Edits(), by="bob").run
+    turns.take_turns(world.main, [fork])
+    made = make(world, outside, take(world.worker, fork, "b#2"), "pay", state="x1")
+    assert isinstance(made, calls.Recorded | calls.Denied)
+    assert words(outside) == ["pay"]
 
 
 # --- what is not -------------------------------------------------------------------------------
@@ -191,7 +265,9 @@ def test_what_a_live_fork_rests_on_is_not_undone_behind_the_run(
     fork = forks.fork(world.main, run, line, Edits(), by="bob").run
     turns.take_turns(world.main, [fork])
     control.pause(world.main, run, by="ada")
-    back(world, run, place, FIRST)
+    with pytest.raises(Blocked, match="a run rests on it"):
+        back(world, run, place, FIRST)
+    back(world, run, place, {"compensable": "execute"})
     assert f"run {fork.run} goes on from after it" in refused(world, run).message
     control.cancel(world.main, fork, by="ada")
     undo_all(world, outside, run)
@@ -249,8 +325,8 @@ def test_a_version_that_would_undo_it_once_more_is_none_for_the_run(
 # --- runs within -------------------------------------------------------------------------------
 
 
-def around(world: World, outside: list[str]) -> tuple[RunId, RunId, int]:
-    """A live run, the one within it that has paid and ended, and the line before that was started."""
+def around(world: World, outside: list[str], *, ends: bool = True) -> tuple[RunId, RunId, int]:
+    """A live run, the one within it that has paid and perhaps ended, and the line before that was started."""
     publish(world.main, {**LINE, "workflow": "inner"})
     document: dict[str, Json] = {
         "workflow": "outer",
@@ -267,8 +343,9 @@ def around(world: World, outside: list[str]) -> tuple[RunId, RunId, int]:
     finish(world.main, world.worker, take(world.worker, child, "a#1"))
     lease = take(world.worker, child, "b#1")
     make(world, outside, lease, "pay", state="x1")
-    finish(world.main, world.worker, lease)
-    turns.take_turns(world.main, [run])
+    if ends:
+        finish(world.main, world.worker, lease)
+        turns.take_turns(world.main, [run])
     return run, child, after(world.main, run, "a#1")
 
 
@@ -289,6 +366,18 @@ def test_calls_of_a_run_within_are_undone_when_the_one_around_it_went_back(
         one.id for one in views.runs(world.main, run.tenant, parent=run) if one.id != child.run
     )
     assert status(world.main, RunId(run.tenant, fresh)) == "running"
+    undo_all(world, outside, run, name)
+
+
+def test_calls_of_a_run_within_that_was_begun_anew_are_undone(
+    world: World, outside: list[str]
+) -> None:
+    run, child, _ = around(world, outside, ends=False)
+    line = a_line(world, run)
+    name = f"{child.run}/b#1.1"
+    back(world, run, line, {name: "execute"})
+    turns.take_turns(world.main, [child])
+    assert status(world.main, child) == "cancelled"
     undo_all(world, outside, run, name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.core.values import Json
 from engine.platform import Platform
 from engine.runs import calls, compensations, turns
@@ -14,27 +16,28 @@ REFUND: Json = {"tool": "refund", "with": {"charge": "$result"}}
 
 def paid(control: Platform, worker: Platform) -> RunId:
     """It, with its call `b#1.1` of pay."""
-    run, lease = _paying(control, worker)
+    run, lease = underway(control, worker)
     finish(control, worker, lease)
     return run
 
 
-def underway(control: Platform, worker: Platform) -> RunId:
-    """The same, while that step is not over."""
-    return _paying(control, worker)[0]
-
-
-def _paying(control: Platform, worker: Platform) -> tuple[RunId, Leased]:
+def underway(control: Platform, worker: Platform) -> tuple[RunId, Leased]:
+    """The same, while that step is not over, and the step."""
     register(control, "noop")
     register(control, "refund", namespace="tool", effect="at_most_once")
     register(control, "pay", namespace="tool", effect="compensable", undo=REFUND)
     run = submit(control, publish(control, dict(LINE)))
     finish(control, worker, take(worker, run, "a#1"))
     lease = take(worker, run, "b#1")
-    asked = calls.authorise(worker, lease, 1, "pay", {"args": [], "kwargs": {}})
-    assert isinstance(asked, calls.Authorised)
-    calls.settle(worker, lease, asked, calls.Answer(value="c-1", usage={}))
+    pay(worker, lease, 1)
     return run, lease
+
+
+def pay(worker: Platform, lease: Leased, ordinal: int) -> None:
+    """A call of pay, whose result is `c-ORDINAL`."""
+    asked = calls.authorise(worker, lease, ordinal, "pay", {"args": [], "kwargs": {}})
+    assert isinstance(asked, calls.Authorised)
+    calls.settle(worker, lease, asked, calls.Answer(value=f"c-{ordinal}", usage={}))
 
 
 def in_doubt(control: Platform, worker: Platform) -> RunId:
@@ -55,13 +58,16 @@ def refuse(control: Platform, worker: Platform, undoing: RunId) -> None:
     finish(control, worker, lease, Failed(reason="error", message="no", terminal=True))
 
 
-def refund(control: Platform, worker: Platform, undoing: RunId) -> None:
+def refund(
+    control: Platform, worker: Platform, undoing: RunId, *, charges: Sequence[str] = ("c-1",)
+) -> None:
     """Carry out, to its end, a run that undoes what one has paid."""
     turns.take_turns(control, [undoing])
-    lease = take(worker, undoing, "undo#1.0")
-    given = {"args": [], "kwargs": {"charge": "c-1"}}
-    asked = calls.authorise(worker, lease, 1, "refund", given)
-    assert isinstance(asked, calls.Authorised)
-    calls.settle(worker, lease, asked, calls.Answer(value="ok", usage={}))
-    finish(control, worker, lease)
+    for place, charge in enumerate(charges):
+        lease = take(worker, undoing, f"undo#1.{place}")
+        given = {"args": [], "kwargs": {"charge": charge}}
+        asked = calls.authorise(worker, lease, 1, "refund", given)
+        assert isinstance(asked, calls.Authorised)
+        calls.settle(worker, lease, asked, calls.Answer(value="ok", usage={}))
+        finish(control, worker, lease)
     finish(control, worker, take(worker, undoing, "undo#1"))

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from flask import Flask
 
-from celeriac.client import Client, Conflict, Invalid, Run
+from celeriac.client import Client, Conflict, Forbidden, Invalid, Run
 from engine.platform import Platform
 from engine.store.ids import RunId
-from tests.support.paying import paid, refund, refuse, underway
+from tests.support.paying import paid, pay, refund, refuse, underway
 from tests.support.platforms import LINE, TENANT, publish, sql, status, submit
 from tests.support.site import Api
 
@@ -107,7 +107,7 @@ def test_nothing_is_undone_for_a_fork_that_is_refused_anyway(
 def test_a_run_goes_back_is_undone_and_goes_on(
     hands: Client, control: Platform, worker: Platform
 ) -> None:
-    run = underway(control, worker)
+    run, _ = underway(control, worker)
     place = next(iter(hands.checkpoints(run.run))).seq
     first = {"compensable": "compensate"}
     with pytest.raises(Invalid):
@@ -125,6 +125,46 @@ def test_a_run_goes_back_is_undone_and_goes_on(
     assert status(control, run) == "paused"
 
 
+def test_what_is_done_until_the_run_is_paused_is_undone_too(
+    app: Flask, api: Api, control: Platform, worker: Platform
+) -> None:
+    run, lease = underway(control, worker)
+
+    class Hands(Client):
+        def pause(self, *given: Any, **more: Any) -> Run:
+            pay(worker, lease, 2)
+            return super().pause(*given, **more)
+
+        def wait(self, run: str, *_: Any, **__: Any) -> Run:
+            refund(control, worker, RunId(TENANT, run), charges=["c-2", "c-1"])
+            return self.run(run)
+
+    with Hands("http://127.0.0.1", api.token, transport=httpx2.WSGITransport(app=app)) as client:
+        place = next(iter(client.checkpoints(run.run))).seq
+        client.roll_back(run.run, place, choices={"compensable": "compensate"})
+        found = client.effects(run.run, place, itself=True)
+    assert [one.happened for one in found] == ["undone", "undone"]
+    assert status(control, run) == "running"
+
+
+@pytest.mark.parametrize("error", [Forbidden("not you"), KeyboardInterrupt()])
+def test_whatever_keeps_it_from_being_undone_says_that_the_run_is_paused(
+    app: Flask, api: Api, control: Platform, worker: Platform, error: BaseException
+) -> None:
+    class Kept(Client):
+        def undo(self, *_: Any, **__: Any) -> Run:
+            raise error
+
+    run, _ = underway(control, worker)
+    with Kept("http://127.0.0.1", api.token, transport=httpx2.WSGITransport(app=app)) as client:
+        place = next(iter(client.checkpoints(run.run))).seq
+        with pytest.raises(type(error)) as raised:
+            client.roll_back(run.run, place, choices={"compensable": "compensate"})
+    said = f"{raised.value}{getattr(raised.value, '__notes__', '')}"
+    assert f"run {run.run} went back, and is paused" in said
+    assert status(control, run) == "paused"
+
+
 def test_a_run_whose_call_is_not_undone_stays_paused(
     app: Flask, api: Api, control: Platform, worker: Platform
 ) -> None:
@@ -133,7 +173,7 @@ def test_a_run_whose_call_is_not_undone_stays_paused(
             refuse(control, worker, RunId(TENANT, run))
             return self.run(run)
 
-    run = underway(control, worker)
+    run, _ = underway(control, worker)
     with Failing("http://127.0.0.1", api.token, transport=httpx2.WSGITransport(app=app)) as client:
         place = next(iter(client.checkpoints(run.run))).seq
         client.name_checkpoint(run.run, place, "before")
