@@ -64,7 +64,7 @@ def recognise(platform: Platform, token: str) -> Recognised | Refused:
     """Whom a token stands for, or why for nobody."""
     if token.count(".") == _DOTS_OF_A_JWT:
         return _recognise_signed(platform.database, platform.settings.signers, token)
-    with session.transaction(platform.database) as connection:
+    with session.alone(platform.database) as connection:
         return _recognise(connection, token)
 
 

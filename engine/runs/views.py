@@ -50,6 +50,10 @@ class Status:
         return self.status in transitions.TERMINAL
 
 
+#: Where a run stands that was submitted just now.
+NEW = Status(status=RunStatus.QUEUED, seq=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """A run in a list."""
@@ -248,8 +252,7 @@ class Checkpoint:
 
 def status(platform: Platform, run: RunId) -> Status:
     """Where a run stands. Raises `NotFound`."""
-    with session.transaction(platform.database) as connection:
-        row = reads.status(connection, run)
+    row = reads.standing(platform.database, run)
     if row is None:
         raise _unknown(run)
     return Status(status=RunStatus(row.status), seq=row.seq)

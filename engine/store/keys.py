@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, tuple_, update
 
+from engine.store import session
 from engine.store.tables import api_key
 
 #: Advisory lock under which the local key is made.
@@ -58,11 +59,18 @@ class Presented:
     revoked: bool
 
 
+# With every request.
+_PRESENTED = session.Statement(
+    name="key_presented", types="text", sql="SELECT * FROM credential_of($1)"
+)
+
+
 def presented(connection: Connection, id: str) -> Presented | None:  # noqa: A002  # the column's name
     """The key of this id. Asks whoever's it is: the caller learns his tenant from it."""
-    row = connection.execute(text("SELECT * FROM credential_of(:id)"), {"id": id}).first()
-    if row is None:
+    found = session.run(connection, _PRESENTED, id)
+    if not found:
         return None
+    (row,) = found
     return Presented(
         tenant=row.tenant_id,
         id=row.id,

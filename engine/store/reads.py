@@ -170,10 +170,22 @@ def run(connection: Connection, run: RunId) -> Row[Any] | None:
     return connection.execute(statement).first()
 
 
+# With every submission, and whenever something of a run is new for somebody who waits for it.
+_STATUS = session.Statement(
+    name="run_status",
+    types="text, text",
+    sql="SELECT status, seq FROM run WHERE tenant_id = $1 AND id = $2::uuid",
+)
+
+
 def status(connection: Connection, run: RunId) -> Row[Any] | None:
     """Where a run stands: status and seq."""
-    statement: Select[Any] = select(t.run.c.status, t.run.c.seq).where(_is(run))
-    return connection.execute(statement).first()
+    return next(iter(session.run(connection, _STATUS, run.tenant, t.known_id(run.run))), None)
+
+
+def standing(engine: Engine, run: RunId) -> Row[Any] | None:
+    """The same, for who asks for nothing else."""
+    return next(iter(session.ask(engine, _STATUS, run.tenant, t.known_id(run.run))), None)
 
 
 #: What a live step waits for, and the run that its attempt has started.

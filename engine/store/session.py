@@ -151,9 +151,8 @@ def transaction(engine: Engine, *, reads: bool = False) -> Iterator[Connection]:
     transaction itself (a deadlock, a time-out). Whether it was committed may be unknown.
     """
     begin = _BEGIN_READING if reads else "BEGIN"
-    tenant = engine.get_execution_options().get(_TENANT)
-    bound = () if tenant is None else ((_BIND, (tenant,)),)
-    ours = _Transaction(opening=((begin, ()), *bound), waiting=[(begin, ()), *bound])
+    opening = ((begin, ()), *_bind(engine))
+    ours = _Transaction(opening=opening, waiting=[*opening])
     with _translated(), engine.connect() as connection:
         connection.info[_OPEN] = ours
         try:
@@ -167,6 +166,12 @@ def transaction(engine: Engine, *, reads: bool = False) -> Iterator[Connection]:
         finally:
             if not connection.invalidated:
                 connection.info.pop(_OPEN, None)
+
+
+def _bind(engine: Engine) -> tuple[_Asked, ...]:
+    """What binds a transaction to the tenant of its engine, if that is bound to one."""
+    tenant = engine.get_execution_options().get(_TENANT)
+    return () if tenant is None else ((_BIND, (tenant,)),)
 
 
 def _taken(ours: _Transaction) -> list[_Asked]:
@@ -197,6 +202,16 @@ def alone(engine: Engine) -> Iterator[Connection]:
         return
     with _translated(), engine.connect() as connection:
         yield connection
+
+
+def ask(engine: Engine, statement: Statement, *parameters: Any) -> Sequence[Row[Any]]:
+    """Execute one hot statement that is a transaction by itself; its rows.
+
+    It goes there and back once, whether the engine is `bound` to a tenant or not: what is sent together is
+    one transaction. Raises what `transaction` raises.
+    """
+    with _translated(), engine.connect() as connection:
+        return _send(connection, [*_bind(engine), (statement, parameters)])
 
 
 @contextmanager

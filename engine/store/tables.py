@@ -52,6 +52,14 @@ def _bigint(name: str, **options: Any) -> Column[int]:
     return Column(name, BigInteger, **{"nullable": False, **options})
 
 
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+def known_id(value: str | None) -> str | None:
+    """An id as it may be asked for; None for what is none, which nothing equals."""
+    return value if value is not None and _ID.fullmatch(value) else None
+
+
 class Id(TypeDecorator[str]):
     """An id as text. What is no id equals no id: whoever asks for it finds nothing."""
 
@@ -59,10 +67,7 @@ class Id(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
-        return value if value is not None and _ID.fullmatch(value) else None
-
-
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+        return known_id(value)
 
 
 def _uuid(name: str) -> Column[str]:

@@ -227,3 +227,28 @@ def test_who_reads_sees_one_moment_and_can_write_nothing(engine: Engine, name: s
         session.transaction(engine, reads=True) as connection,
     ):
         session.run(connection, KEEP, f"{name}2")
+
+
+def test_what_is_asked_alone_goes_there_once_bound_to_its_tenant_for_that_long(
+    engine: Engine,
+) -> None:
+    whose = Statement(
+        name="trip_asked", types="", sql="SELECT current_setting('celeriac.tenant', true) AS tenant"
+    )
+    assert not session.ask(engine, whose)[0].tenant
+    with session.alone(engine) as connection:
+        asked = sent(connection)
+    assert session.ask(session.bound(engine, "acme"), whose)[0].tenant == "acme"
+    assert [[part.split()[0] for part in trip.split(";")] for trip in asked] == [
+        ["SELECT", "EXECUTE"]
+    ]
+    assert not session.ask(engine, whose)[0].tenant
+
+
+def test_what_is_asked_alone_of_a_server_that_is_away_says_so(engine: Engine) -> None:
+    gone = Statement(
+        name="trip_gone", types="", sql="SELECT pg_terminate_backend(pg_backend_pid())"
+    )
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            session.ask(engine, gone)
