@@ -163,7 +163,7 @@ def create(
     `forked`: the run that it goes on from, and the line.
     """
     step, attempt, orphan = origin or (None, None, None)
-    session.run(
+    session.later(
         connection,
         _CREATE,
         run.tenant,

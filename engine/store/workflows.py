@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from engine.core import transitions
 from engine.core.values import Json
 from engine.core.versions import Asked, Numbers
+from engine.store import session
 from engine.store.ids import RunId
 from engine.store.tables import run, workflow, workflow_version
 
@@ -163,12 +164,20 @@ def retire(connection: Connection, tenant: str, id: str, *, by: str) -> bool:  #
     return connection.execute(statement).rowcount == 1
 
 
+# With every submission.
+_RETIRED = session.Statement(
+    name="workflow_retired",
+    types="text, text",
+    sql="""
+    SELECT id FROM workflow_version
+    WHERE tenant_id = $1 AND id = $2::uuid AND retired_at IS NOT NULL
+    """,
+)
+
+
 def retired(connection: Connection, tenant: str, id: str) -> bool:  # noqa: A002  # see get
     """Whether a version is retired."""
-    statement = select(workflow_version.c.retired_at.is_not(None)).where(
-        workflow_version.c.tenant_id == tenant, workflow_version.c.id == id
-    )
-    return bool(connection.execute(statement).scalar_one_or_none())
+    return bool(session.run(connection, _RETIRED, tenant, id))
 
 
 def live_runs(

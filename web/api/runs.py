@@ -103,12 +103,11 @@ def entered(submitted: Submitted) -> tuple[dict[str, Any], int, dict[str, str]]:
     """A run that was accepted: where it stands, and where it is."""
     here = site.current()
     here.nudger.nudge(submitted.run)
-    status = views.status(here.platform, submitted.run)
     headers = {"Location": f"/api/v1/runs/{submitted.run.run}"}
-    if submitted.replayed:
-        headers["Idempotent-Replay"] = "true"
-    code = HTTPStatus.OK if submitted.replayed else HTTPStatus.CREATED
-    return standing(submitted.run, status), code, headers
+    if not submitted.replayed:
+        return standing(submitted.run, views.NEW), HTTPStatus.CREATED, headers
+    status = views.status(here.platform, submitted.run)
+    return standing(submitted.run, status), HTTPStatus.OK, {**headers, "Idempotent-Replay": "true"}
 
 
 @routes.on("GET", "", needs="run:read")
