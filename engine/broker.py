@@ -32,7 +32,8 @@ COORDINATE = "coordinate"
 #: The tasks that carry a step out, and take the turns of runs.
 EXECUTE_STEP, TAKE_TURNS = "execute_step", "coordinate"
 
-#: The lane of the coordinators' queue for tenants with more runs to turn than others.
+#: The lane of the coordinators' queue for tenants with more runs to turn than others; workers that take
+#: turns take from it, too.
 BUSY = 1
 #: Nudges a second that a tenant may keep up, and by how many it may be ahead of that.
 _PACE, _AHEAD = 20.0, 20.0

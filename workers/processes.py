@@ -40,6 +40,8 @@ _log = structlog.get_logger(__name__)
 _COORDINATOR_THREADS = 4
 #: How often a coordinator asks whether it is time to seal, in seconds.
 _SEAL_LOOK = 5.0
+#: Where runs are nudged for of tenants with more of them than others.
+_BEHIND = lanes.name(COORDINATE, BUSY)
 
 
 def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
@@ -85,6 +87,9 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
     watchdog.start()
     try:
         taken = [lane for queue in queues for lane in lanes.names(queue)]
+        if coordinator is not None:
+            # Who takes the turn goes on with the step, for a tenant ahead of others as for the rest.
+            taken.append(_BEHIND)
         _serve(app, "worker", settings, queues=taken, threads=threads)
     finally:
         watchdog.close()
@@ -120,8 +125,7 @@ def coordinator(settings: Settings) -> None:
     for thread in beside:
         thread.start()
     try:
-        taken = (COORDINATE, lanes.name(COORDINATE, BUSY))
-        _serve(app, "coordinator", settings, queues=taken, threads=_COORDINATOR_THREADS)
+        _serve(app, "coordinator", settings, queues=(COORDINATE, _BEHIND), threads=_COORDINATOR_THREADS)
     finally:
         stopped.set()
         for thread in beside:
