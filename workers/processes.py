@@ -125,7 +125,9 @@ def coordinator(settings: Settings) -> None:
     for thread in beside:
         thread.start()
     try:
-        _serve(app, "coordinator", settings, queues=(COORDINATE, _BEHIND), threads=_COORDINATOR_THREADS)
+        _serve(
+            app, "coordinator", settings, queues=(COORDINATE, _BEHIND), threads=_COORDINATOR_THREADS
+        )
     finally:
         stopped.set()
         for thread in beside:

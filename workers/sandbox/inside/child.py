@@ -112,8 +112,8 @@ def _take_descriptors(messages: int, output: int, errors: int, walls: around.Wal
 
 def _take_signals() -> None:
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    process.handle(signal.SIGCHLD, int(signal.SIG_DFL))
+    process.handle(signal.SIGUSR1, int(signal.SIG_DFL))
 
 
 def _reseed() -> None:

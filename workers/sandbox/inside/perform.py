@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from . import procs, templates, values
+from . import procs, signature, templates, values
 from .agentic import Detached
 from .calls import Calls, Tools
 from .landlock import Opened
@@ -72,7 +72,7 @@ def perform(job: Mapping[str, Any], calls: Calls, stage: Stage) -> tuple[bytes, 
     )
     if "params" in arguments:
         function = _find(job, given, stage)
-        named = procs.named(_parameters(function), arguments, context)
+        named = procs.named(signature.whole(function), arguments, context)
         value, status = procs.answered(function(**named))
         said = values.encode(status, what="status", limit=limit)
         result = values.encode(value, what="result", limit=limit, binary=True)
@@ -155,7 +155,7 @@ def _call_plainly(
     """Call with the arguments that a caller gave; an object has the methods of a state, too."""
     args = [_stateful(value) for value in arguments.get("args", ())]
     kwargs = {key: _stateful(value) for key, value in arguments.get("kwargs", {}).items()}
-    parameters = _parameters(function)
+    parameters = signature.of(function)
     if "context" in {parameter.name for parameter in parameters[len(args) :]}:
         kwargs.setdefault("context", context)
     return function(*args, **kwargs)
@@ -170,7 +170,7 @@ def _call_on_state(
     """Call with the state first and, where a second parameter is there for it, the context."""
     args: list[Any] = []
     kwargs = dict(arguments.get("kwargs", {}))
-    for parameter in _parameters(function):
+    for parameter in signature.of(function):
         by_position = parameter.kind in _BY_POSITION
         if by_position and not args:
             args.append(state)
@@ -187,13 +187,6 @@ def _wants_context(parameter: inspect.Parameter, kwargs: Mapping[str, Any]) -> b
     if parameter.name in kwargs:
         return False
     return parameter.name == "context" or parameter.default is inspect.Parameter.empty
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a builtin without a signature
-        return [inspect.Parameter("state", inspect.Parameter.POSITIONAL_ONLY)]
 
 
 def _stateful(value: Any) -> Any:

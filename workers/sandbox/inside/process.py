@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import ctypes
 import os
 
@@ -16,6 +17,11 @@ NOBODY = 60_714
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+
+#: What `signal` wraps, which turns what it takes and gives into enumerations: that takes ten times as long.
+handle, handler = _signal.signal, _signal.getsignal
 
 
 class _Header(ctypes.Structure):
@@ -81,7 +87,7 @@ def keep_capabilities(kept: frozenset[int] = frozenset()) -> None:
 def bound_capabilities() -> None:
     """Let no program that is started from here ever have a capability."""
     number = 0
-    while _libc.prctl(_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) == 0:
+    while _libc.prctl(_CAPBSET_DROP, number, 0, 0, 0) == 0:
         number += 1  # until there is no such capability
 
 
@@ -98,7 +104,7 @@ def name(text: str) -> None:
 
 def prctl(option: int, argument: int, another: int = 0) -> None:
     """Raises `OSError`."""
-    if _libc.prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(another), 0, 0) != 0:
+    if _libc.prctl(option, argument, another, 0, 0) != 0:
         raise _error(f"prctl {option}")
 
 
@@ -138,6 +144,16 @@ def set_host_name(text: str) -> None:
     """Of this namespace."""
     if _libc.sethostname(text.encode(), ctypes.c_size_t(len(text))) != 0:
         raise _error("sethostname")
+
+
+def told(path: str) -> bytes:
+    """What a file of the kernel's says, for a fraction of what a file object costs."""
+    place = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # A part at a time, where it is long.
+        return b"".join(iter(lambda: os.read(place, 65_536), b""))
+    finally:
+        os.close(place)
 
 
 def syscall(number: int, *arguments: object, what: str) -> int:

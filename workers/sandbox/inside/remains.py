@@ -21,6 +21,7 @@ from . import process
 #: Address space that a process may have taken since the fork, by what it imported and what it
 #: leaks: the limit of each execution is counted from what there is already.
 _GROWTH = 64 * 1024 * 1024
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: Descriptors that are the same for every execution: its input, its output, the worker.
 _OURS = range(4)
 #: Limits that each execution is given anew, below what is hard, which nobody can raise again.
@@ -69,7 +70,7 @@ def origin() -> Origin | None:
         variables=dict(os.environ),
         folder=folder,
         umask=umask,
-        handlers={number: signal.getsignal(number) for number in _SIGNALS},
+        handlers={number: process.handler(number) for number in _SIGNALS},
         blocked=frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         fixed=_fixed(),
         size=size(),
@@ -97,15 +98,14 @@ def cleared(first: Origin) -> bool:
 
 def size() -> int:
     """The address space of this process in bytes."""
-    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123  # pathlib costs more than the read
-        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return int(process.told("/proc/self/statm").split()[0]) * _PAGE_BYTES
 
 
 def _restore(first: Origin) -> None:
     signal.set_wakeup_fd(-1)
     for number, handler in first.handlers.items():
-        if signal.getsignal(number) != handler:
-            signal.signal(number, handler)
+        if process.handler(number) != handler:
+            process.handle(number, handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, first.blocked)
     os.umask(first.umask)
     os.chdir(first.folder)

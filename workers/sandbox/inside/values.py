@@ -37,6 +37,10 @@ _REMEDIES = {
 }
 
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+_written = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 class Refused(ValueError):
     """A value cannot be kept; the message says which, where and what to do."""
 
@@ -62,7 +66,7 @@ def encode(value: object, *, what: str, limit: int, binary: bool = False) -> byt
     plainer = _Plainer(limit, binary=binary)
     try:
         plain = plainer.plain(value, 1)
-        text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode()
+        text = _written(plain).encode()
     except Refused as refused:
         refused.path.append(what)
         raise
@@ -76,7 +80,7 @@ def encode(value: object, *, what: str, limit: int, binary: bool = False) -> byt
 def canonical(value: object) -> str | None:
     """One text per JSON value, to see whether it was changed; None for what is not JSON."""
     try:
-        return json.dumps(value, separators=(",", ":"))
+        return _compact(value)
     except (TypeError, ValueError, RecursionError):
         return None
 

@@ -270,8 +270,7 @@ def _kill_group(pid: int) -> None:
 
 def _children(pid: int) -> list[int]:
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:  # noqa: PTH123  # on every call
-            return [int(word) for word in file.read().split()]
+        return [int(word) for word in process.told(f"/proc/{pid}/task/{pid}/children").split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN: the groups are dead
         return []
 
