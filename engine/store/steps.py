@@ -123,37 +123,23 @@ _NEEDED = """
         CASE WHEN s.thread::text <> '[]' THEN r.head::text END AS head
 """
 
-_SAVE = session.Statement(
-    name="step_save",
-    types=(
-        "text[], text[], text[], text[], int[], text[], int[], int[], int[], text[], text[], "
-        "text[], text[], timestamptz[], text[], text[], int[], text[], text[], float8, text[], text[], "
-        "boolean[], text, float8"
-    ),
-    # OFFSET 0: so that a lane is counted once.
-    sql=f"""
+
+def _save(name: str, lined: str) -> session.Statement:
+    """What writes steps, `lined` up or not."""
+    return session.Statement(
+        name=name,
+        types=(
+            "text[], text[], text[], text[], int[], text[], int[], int[], int[], text[], text[], "
+            "text[], text[], timestamptz[], text[], text[], int[], text[], text[], float8, text[], text[], "
+            "boolean[], text, float8"
+        ),
+        sql=f"""
     WITH n AS MATERIALIZED (
         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
             $17, $18, $19, $21, $22, $23) AS n (tenant, run, key, node, iteration, status, attempt,
             errors, lost, queue, parents, thread, visits, wake, wait, part_of, item, holds, awaits,
             asked, permits, taken)),
-    placed AS MATERIALIZED (
-        SELECT DISTINCT ON (p.tenant, p.line) p.tenant, p.line, l.lane, l.crowd
-        FROM (SELECT DISTINCT tenant, coalesce(queue, '') AS line FROM n
-            WHERE status = 'ready' AND NOT taken) p
-        CROSS JOIN LATERAL (
-            SELECT lane, (SELECT count(*) FROM (SELECT FROM step o WHERE o.status = 'ready'
-                AND coalesce(o.queue, '') = p.line AND o.lane = l.lane LIMIT {lanes.FULL}) c) AS crowd
-            FROM generate_series(0, {lanes.LANES - 1}) AS l (lane) OFFSET 0) l
-        ORDER BY p.tenant, p.line, l.crowd = 0 OR NOT EXISTS (SELECT FROM step o
-                WHERE o.status = 'ready' AND coalesce(o.queue, '') = p.line AND o.lane = l.lane
-                AND o.tenant_id = p.tenant), l.crowd, l.lane),
-    lined AS (
-        SELECT n.*, coalesce(p.lane, 0) AS lane, p.crowd + row_number() OVER (
-            PARTITION BY n.tenant, p.line ORDER BY n.run, n.key) AS place
-        FROM n LEFT JOIN placed p
-            ON p.tenant = n.tenant AND p.line = coalesce(n.queue, '') AND n.status = 'ready'
-            AND NOT n.taken),
+    {lined},
     saved AS (INSERT INTO step AS s (tenant_id, run_id, key, node, iteration, status, attempt, errors, lost,
         queue, parents, thread, visits, wake_at, wait, "of", item, holds, awaits, asked, permits, lane,
         fence, worker, lease_until, begun)
@@ -185,7 +171,35 @@ _SAVE = session.Statement(
     FROM checked c LEFT JOIN saved s ON true
     LEFT JOIN run r ON s.begun AND r.tenant_id = s.tenant_id AND r.id = s.run_id
     """,  # noqa: S608  # our own constants
+    )
+
+
+#: Each in its place in a lane. OFFSET 0: so that a lane is counted once.
+_SAVE_LINED = _save(
+    "step_save_lined",
+    f"""
+    placed AS MATERIALIZED (
+        SELECT DISTINCT ON (p.tenant, p.line) p.tenant, p.line, l.lane, l.crowd
+        FROM (SELECT DISTINCT tenant, coalesce(queue, '') AS line FROM n
+            WHERE status = 'ready' AND NOT taken) p
+        CROSS JOIN LATERAL (
+            SELECT lane, (SELECT count(*) FROM (SELECT FROM step o WHERE o.status = 'ready'
+                AND coalesce(o.queue, '') = p.line AND o.lane = l.lane LIMIT {lanes.FULL}) c) AS crowd
+            FROM generate_series(0, {lanes.LANES - 1}) AS l (lane) OFFSET 0) l
+        ORDER BY p.tenant, p.line, l.crowd = 0 OR NOT EXISTS (SELECT FROM step o
+                WHERE o.status = 'ready' AND coalesce(o.queue, '') = p.line AND o.lane = l.lane
+                AND o.tenant_id = p.tenant), l.crowd, l.lane),
+    lined AS (
+        SELECT n.*, coalesce(p.lane, 0) AS lane, p.crowd + row_number() OVER (
+            PARTITION BY n.tenant, p.line ORDER BY n.run, n.key) AS place
+        FROM n LEFT JOIN placed p
+            ON p.tenant = n.tenant AND p.line = coalesce(n.queue, '') AND n.status = 'ready'
+            AND NOT n.taken)
+    """,  # noqa: S608
 )
+#: Where none goes into a lane: a worker takes what is ready at once.
+_SAVE = _save("step_save", "lined AS (SELECT n.*, 0 AS lane, 0 AS place FROM n)")
+
 
 _DELETE = session.Statement(
     name="step_delete",
@@ -562,11 +576,14 @@ def save(
     """
     if not rows:
         return Saved()
+    ready = {row.step for row in rows if row.status == "ready"}
     # Nobody waits for the rows of a turn that makes nothing ready.
-    if all(row.status != "ready" for row in rows):
+    if not ready:
         session.later(connection, _SAVE, *_saved(rows, resend_after, None))
         return Saved()
-    saved = session.run(connection, _SAVE, *_saved(rows, resend_after, taking))
+    lined = taking is None or ready - set(taking.steps)
+    statement = _SAVE_LINED if lined else _SAVE
+    saved = session.run(connection, statement, *_saved(rows, resend_after, taking))
     return Saved(
         lanes={StepId(row.tenant_id, row.run_id, row.key): row.lane for row in saved if row.sent},
         taken=[row for row in saved if row.begun],
