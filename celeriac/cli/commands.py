@@ -55,7 +55,8 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
             "checkpoints", "Let a run go on from an earlier place of its own: nothing is deleted."
         ),
         "undo": Entry(
-            "undoing", "Start a run that undoes what calls of a run have done which has ended."
+            "undoing",
+            "Start a run that undoes what calls of a run have done which has ended, or gone back over them.",
         ),
         "logs": Entry("logs", "Print what the steps of a run have printed."),
         "cancel": Entry("acts", "Stop a run, or every run of a filter."),

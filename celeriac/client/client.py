@@ -57,6 +57,7 @@ from celeriac.client.tool_servers import Synced
 from celeriac.client.wire import Wire
 from celeriac.sdk.graph import WorkflowGraph
 from celeriac.sdk.tools import ToolDefinition, get_global_registry
+from engine import tools
 from engine.core import document, values
 from engine.errors import Invalid
 from engine.settings import Settings
@@ -1297,54 +1298,61 @@ class Client:
 
         Doing it again goes on where it was left, as `_gone_on` does. A run that was paused before stays so.
         """
-        chosen: Mapping[str, str] = asked["choices"]
-        self._await_undoing(self.effects(run, seq, itself=True))
-        first = _to_undo(self.effects(run, seq, itself=True), chosen)
-        paused = False
+        paused, stays = False, ""
         try:
-            went = self._go_back(run, asked)
-        except Blocked as blocked:
-            if not _is_that_alone(blocked, first):
-                raise
-            self.pause(run, asked["reason"])
-            paused = True
-            try:
-                went = self._go_back(run, asked)
-            except Conflict:
+            while True:
+                self._await_undoing(self.effects(run, seq, itself=True))
+                first = _to_undo(self.effects(run, seq, itself=True), asked["choices"])
+                try:
+                    went = self._go_back(run, _naming(asked, first))
+                    break
+                except Blocked as blocked:
+                    if not paused and _is_that_alone(blocked, first):
+                        # What the run does until then is looked at once more.
+                        paused = True
+                        self.pause(run, asked["reason"])
+                    elif _to_undo(self.effects(run, seq, itself=True), asked["choices"]) == first:
+                        raise
+            if first:
+                how = (
+                    "is paused, and goes back with its next turn"
+                    if went is None
+                    else "went back, and is paused"
+                )
+                stays = (
+                    f"run {run} {how}; undo what is to be undone (celeriac undo {run} --plan) and resume it, or roll "
+                    "back once more and choose otherwise"
+                )
+                self._undo_behind(run, seq, first, went)
+            if paused:
                 self.resume(run, asked["reason"])
-                raise
-        how = (
-            "is paused, and goes back with its next turn"
-            if went is None
-            else "went back, and is paused"
-        )
-        stays = (
-            f"run {run} {how}; undo what is to be undone (celeriac undo {run} --plan) and resume it, or roll back once "
-            "more and choose otherwise"
-        )
-        try:
-            if went is not None:
-                # Those, too, that were made until it was paused.
-                self._undo_first(run, _to_undo(self.effects(run, seq, itself=True), chosen))
-            found = self.effects(run, seq, itself=True)
-        except ApiError as failed:
-            failed.args = (f"{failed.message}; {stays}",)
+        except BaseException as failed:
+            if paused and not stays:
+                stays = self._resumed(run, asked["reason"])
+            if stays and isinstance(failed, ApiError):
+                failed.args = (f"{failed.message}; {stays}",)
+            elif stays:
+                failed.add_note(stays)
             raise
-        except BaseException as stopped:
-            stopped.add_note(stays)
-            raise
-        left = [
-            one.name
-            for one in found
-            if one.later
-            and one.happened not in ("no", "undone")
-            and chosen.get(one.name, chosen.get(one.effect)) == "compensate"
-        ]
-        if left:
-            raise Conflict(f"not undone: {', '.join(left)}; {stays}")
-        if paused:
-            self.resume(run, asked["reason"])
         return went
+
+    def _undo_behind(self, run: str, seq: int, first: Sequence[str], went: WentBack | None) -> None:
+        """Undo calls that a run has gone back over. Raises `Conflict` where one is not undone in the end."""
+        if went is None:
+            raise Conflict("the run is held up, and nothing is undone yet")
+        self._undo_first(run, first)
+        found = self.effects(run, seq, itself=True)
+        left = [one.name for one in found if one.name in first and one.happened != "undone"]
+        if left:
+            raise Conflict(f"not undone: {', '.join(left)}")
+
+    def _resumed(self, run: str, reason: str) -> str:
+        """Let a run go on that did not go back; what is to be said of it if it does not."""
+        try:
+            self.resume(run, reason)
+        except ApiError as failed:
+            return f"run {run} did not go back, and is still paused: {failed.message}"
+        return ""
 
     def _line(self, run: str, place: int | str) -> int:
         """The line that is meant by a place."""
@@ -1451,6 +1459,17 @@ def _to_undo(found: Sequence[Effect], chosen: Mapping[str, str]) -> list[str]:
         if "compensate" in one.choices
         and chosen.get(one.name, chosen.get(one.effect)) == "compensate"
     ]
+
+
+def _naming(asked: Mapping[str, Any], first: Sequence[str]) -> Mapping[str, Any]:
+    """The same request, with each call by its name that is to be undone: others of its class are another question."""
+    chosen: Mapping[str, str] = asked["choices"]
+    others = {
+        name: choice
+        for name, choice in chosen.items()
+        if choice != "compensate" or name not in tools.EFFECTS
+    }
+    return {**asked, "choices": {**others, **dict.fromkeys(first, "compensate")}}
 
 
 def _is_that_alone(blocked: Blocked, first: Sequence[str]) -> bool:

@@ -7,14 +7,17 @@ which nobody has made.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Row
 
 from engine.core import messages as msg
+from engine.runs import items
 from engine.runs.origins import Origin
-from engine.store import calls, choices, history
+from engine.store import calls, choices, history, migrations, reads
 from engine.store.ids import RunId
 
 
@@ -42,7 +45,8 @@ def chosen(
 ) -> Sequence[Row[Any]]:
     """Let a fork have what was chosen for calls before its place, and is for those after it; what may be served."""
     place = (origin.run, origin.line.seq, origin.line.at)
-    return choices.choose(connection, place, new, given, since=0)
+    nodes = _nodes(connection, *place)
+    return choices.choose(connection, place, new, given, since=0, nodes=nodes)
 
 
 def back(connection: Connection, run: RunId, entries: Sequence[msg.Entry], *, first: int) -> None:
@@ -67,7 +71,8 @@ def back(connection: Connection, run: RunId, entries: Sequence[msg.Entry], *, fi
                         connection, run, run, names, line.at, reason="rolled_back", message=message
                     )
                 place = (run, seq, line.at)
-                choices.choose(connection, place, run, asked.chosen, since=since)
+                nodes = _nodes(connection, *place)
+                choices.choose(connection, place, run, asked.chosen, since=since, nodes=nodes)
             case _:
                 pass
 
@@ -78,3 +83,35 @@ def _carried(asked: msg.RollbackRequested, step: msg.StepKey) -> bool:
     told = steps[step]
     assert isinstance(told, dict)
     return told["attempt"] != 1
+
+
+def _nodes(connection: Connection, run: RunId, seq: int, at: datetime) -> Mapping[str, str]:
+    """Of which node steps with calls after a place are there, where the run has come under other versions.
+
+    A step is called by the node that it was of when it was asked for.
+    """
+    moved = migrations.of(connection, run)
+    if not moved:
+        return {}
+    renamed: dict[int, Mapping[str, str]] = {}
+    for one in moved:
+        (line,) = history.read(connection, run, after=one.seq - 1, upto=one.seq)
+        renamed[one.seq] = orjson.loads(line.body)["nodes"]
+    anew = {
+        name: one.seq
+        for one in reads.rollbacks(connection, run)
+        for name in one.body.get("anew", {}).values()
+    }
+    found: dict[str, str] = {}
+    for step in calls.steps_since(connection, run, at):
+        key = items.of(step)
+        asked = anew.get(key) or history.about(connection, run, key)[0].seq
+        node: str = items.node_of(step)
+        for when, names in sorted(renamed.items()):
+            if asked < when <= seq:
+                node = names.get(node, node)
+        for when, names in sorted(renamed.items(), reverse=True):
+            if seq < when <= asked:
+                node = {after: before for before, after in names.items()}.get(node, node)
+        found[step] = node
+    return found

@@ -36,7 +36,7 @@ from engine.core import transitions
 from engine.core.problem import Problem
 from engine.errors import Blocked, Conflict, Invalid, Undecided
 from engine.platform import Platform
-from engine.runs import compensations, definitions, origins
+from engine.runs import definitions, origins, undoable
 from engine.runs.origins import Origin
 from engine.store import calls, reads, runs, undone
 from engine.store.ids import RunId
@@ -131,7 +131,7 @@ def _undoable(
         if one.later and one.happened == "yes" and one.effect not in _REPEATABLE
     ]
     if itself:
-        able = compensations.behind(
+        able = undoable.behind(
             connection, run, {(one.step, one.ordinal) for one in made if not one.anew}
         )
         return {one.name for one in made if not one.anew and (one.step, one.ordinal) in able}
@@ -140,7 +140,7 @@ def _undoable(
         if any(row.status not in transitions.TERMINAL for row in undone.tree(connection, root)):
             return set()
     undoes = {
-        each: compensations.names_one(definitions.tool(connection, run.tenant, *each))
+        each: undoable.names_one(definitions.tool(connection, run.tenant, *each))
         for each in {(one.tool, one.version) for one in made}
     }
     return {one.name for one in made if undoes[one.tool, one.version]}

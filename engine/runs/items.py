@@ -22,6 +22,12 @@ def node_of(key: str) -> NodeId:
     return NodeId(key.rpartition("#")[0])
 
 
+def of(key: str) -> str:
+    """The key of the step whose item a step is about; its own, if it is about none."""
+    node, _, number = key.rpartition("#")
+    return f"{node}#{number.partition('.')[0]}"
+
+
 def names(connection: Connection, run: RunId, graph: Graph, of: str, index: int) -> dict[str, Json]:
     """The names by which the node within a map knows an item of it."""
     declared = graph.nodes[node_of(of)].wait

@@ -20,7 +20,7 @@ from engine.core.values import Json
 from engine.runs import graphs, items
 from engine.runs.children import Parent
 from engine.runs.hearing import Letter
-from engine.store import choices, migrations, undone
+from engine.store import calls, choices, migrations, resting, undone
 from engine.store.ids import RunId
 
 #: Obstacles that history keeps of one request.
@@ -66,6 +66,8 @@ def answered(
     """The answer to a request, by where its run stands in the turn."""
     other = graphs.load(connection, parent.run.tenant, request.version)
     same = was == request.version
+    # Nobody begins to undo something of it now.
+    resting.rest(connection, [parent.run])
     if problems := (
         *migration.obstacles(graph, other, state, request.nodes, same=same),
         *undone_since(connection, parent.run, other),
@@ -91,7 +93,7 @@ def answered(
 def undone_since(connection: Connection, run: RunId, other: Graph) -> Iterator[Problem]:
     """What keeps a run from another graph besides: a handler would undo once more what is undone behind the run."""
     handled = {node.id for node in other.nodes.values() if node.compensate}
-    for step in undone.behind(connection, run) if handled else ():
+    for step in undone.behind(connection, run, never=calls.NEVER_MADE) if handled else ():
         if items.node_of(step) in handled:
             yield Problem(
                 path=f"nodes.{items.node_of(step)}",

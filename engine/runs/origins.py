@@ -115,7 +115,7 @@ def _check_undone(connection: Connection, run: RunId, line: Row[Any], state: Sta
     place = (run, line.seq, line.at)
     for row in resting.before(connection, place, sorted(state.steps), never=never):
         there = RunId(run.tenant, row.there)
-        if not row.served and gone_over(connection, there, row.started_at, upto=row.at) is not None:
+        if not row.served and gone_over(connection, there, row.started_at, upto=row.at):
             continue
         call = f"call {row.step}.{row.ordinal} of {row.tool}, by run {row.run}"
         before = "go on from before that call, of its own run"
@@ -177,7 +177,7 @@ def past(connection: Connection, run: RunId) -> Past:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Over:
-    """A run that went back over something, and the line from which it goes on."""
+    """A run that went back over something, and the line since which it has been off its course."""
 
     run: str
     since: int
@@ -190,12 +190,13 @@ def gone_over(
     *,
     upto: datetime | None = None,
     read: Callable[[RunId], Past] | None = None,
-) -> Over | None:
-    """The run, this one or one around it, that went back over what happened in it at a time; None: it led to the present.
+) -> tuple[Over, ...]:
+    """The runs, this one and those around it, from within, that went back over what happened in it at a time.
 
-    `upto`: to where it was at another time. `read`: what is known of a run (`past`).
+    None: it led to the present. `upto`: to where it was at another time. `read`: what is known of a run (`past`).
     """
     look = partial(past, connection) if read is None else read
+    found: list[Over] = []
     here: RunId | None = run
     step: str | None = None
     while here is not None:
@@ -206,12 +207,16 @@ def gone_over(
             if upto is None or when <= upto
         ]
         following = reads.line_after(connection, here, at) if gone else None
-        course = rollback.course(gone)
-        # What a step has started is let go where that begins anew under another name.
-        if step in course.renamed or (following is not None and not course.leads(following)):
-            return Over(run=here.run, since=gone[-1].seq)
+        since: int | None = None
+        for number, one in enumerate(gone, start=1):
+            course = rollback.course(gone[:number])
+            # What a step has started is let go where that begins anew under another name.
+            left = step in course.renamed or (following is not None and not course.leads(following))
+            since = (since or one.seq) if left else None
+        if since is not None:
+            found.append(Over(run=here.run, since=since))
         here, at, step = known.parent, known.created_at, known.step
-    return None
+    return tuple(found)
 
 
 def edited(origin: Origin, edits: Edits, kept: Mapping[str, Json]) -> Edits:

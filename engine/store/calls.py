@@ -262,6 +262,14 @@ _MADE = session.Statement(
     """,
 )
 
+_STEPS_SINCE = session.Statement(
+    name="call_steps_since",
+    types="text, text, timestamptz",
+    sql="""
+    SELECT DISTINCT step FROM call WHERE tenant_id = $1 AND run_id = $2::uuid AND started_at > $3 ORDER BY step
+    """,
+)
+
 _ORIGINAL = session.Statement(
     name="call_original",
     types="text, text, text, timestamptz",
@@ -276,6 +284,11 @@ _ORIGINAL = session.Statement(
     WHERE {REAL} LIMIT 1
     """,  # noqa: S608  # our own constants
 )
+
+
+def steps_since(connection: Connection, run: RunId, at: datetime) -> Sequence[str]:
+    """The steps of a run that have begun calls after a time."""
+    return [row.step for row in session.run(connection, _STEPS_SINCE, run.tenant, run.run, at)]
 
 
 def known(connection: Connection, step: StepId, ordinal: int) -> Sequence[Row[Any]]:

@@ -37,7 +37,7 @@ def standing(line: str, time: str) -> str:
 # choosing, is refused when the run comes to it: that is loud, and another rollback can choose.
 _CHOOSE = session.Statement(
     name="choice_choose",
-    types="text, text, bigint, timestamptz, text, bigint, text[], int[], text[], text[]",
+    types="text, text, bigint, timestamptz, text, bigint, text[], int[], text[], text[], text[], text[]",
     sql=rf"""
     WITH given AS (SELECT * FROM unnest($7, $8, $9) AS g (step, ordinal, choice)),
     later AS (
@@ -47,7 +47,8 @@ _CHOOSE = session.Statement(
         WHERE c.tenant_id = $1 AND c.run_id = $2::uuid AND c.started_at > $4 AND {calls.REAL}
         ORDER BY c.step, c.ordinal, c.attempt DESC),
     picked AS (
-        SELECT l.step, l.ordinal, regexp_replace(l.step, '#[0-9]+(\.[0-9]+)?$', '') AS node, l.digest,
+        SELECT l.step, l.ordinal, coalesce((SELECT n.node FROM unnest($11, $12) AS n (step, node) WHERE n.step = l.step),
+                regexp_replace(l.step, '#[0-9]+(\.[0-9]+)?$', '')) AS node, l.digest,
             coalesce(g.choice, 'refuse') AS choice,
             CASE WHEN g.choice = 'reuse' THEN l.value END AS value, l.started_at AS made_at
         FROM later l LEFT JOIN given g USING (step, ordinal)
@@ -59,7 +60,7 @@ _CHOOSE = session.Statement(
         WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND {standing("$3", "$4")}
             AND NOT (k.choice NOT IN ('reuse', 'skip') AND EXISTS (SELECT FROM chosen_call e
                 WHERE e.tenant_id = k.tenant_id AND e.run_id = k.run_id AND e.step = k.step AND e.ordinal = k.ordinal
-                    AND e.made_at = k.made_at AND e.choice = k.choice AND e.taken_step IS NOT NULL))),
+                    AND e.made_at = k.made_at AND e.choice NOT IN ('reuse', 'skip') AND e.taken_step IS NOT NULL))),
     replaced AS (
         UPDATE chosen_call SET until = $6 WHERE tenant_id = $1 AND run_id = $5::uuid AND until IS NULL)
     INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, value, made_at)
@@ -68,7 +69,7 @@ _CHOOSE = session.Statement(
     """,  # noqa: S608  # our own constants
 )
 
-# What was taken is of a step that knows it already.
+# A step that has taken one, and has made its call, knows it already.
 _RENAME = session.Statement(
     name="choice_rename",
     types="text, text, bigint, text[], text[]",
@@ -76,11 +77,14 @@ _RENAME = session.Statement(
     WITH named AS (SELECT * FROM unnest($4, $5) AS n (was, becomes)),
     held AS (
         SELECT k.*, coalesce(n.becomes, k.node) AS now FROM chosen_call k LEFT JOIN named n ON n.was = k.node
-        WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND k.until IS NULL AND k.taken_step IS NULL),
+        WHERE k.tenant_id = $1 AND k.run_id = $2::uuid AND k.until IS NULL AND NOT EXISTS (SELECT FROM call t
+            WHERE t.tenant_id = k.tenant_id AND t.run_id = k.run_id AND t.step = k.taken_step AND t.ordinal = k.taken_ordinal)),
     replaced AS (
         UPDATE chosen_call SET until = $3 WHERE tenant_id = $1 AND run_id = $2::uuid AND until IS NULL)
-    INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, value, made_at)
-    SELECT tenant_id, run_id, $3, step, ordinal, now, digest, choice, value, made_at FROM held RETURNING value
+    INSERT INTO chosen_call (tenant_id, run_id, since, step, ordinal, node, digest, choice, value, made_at, taken_step,
+        taken_ordinal)
+    SELECT tenant_id, run_id, $3, step, ordinal, now, digest, choice, value, made_at, taken_step, taken_ordinal
+    FROM held RETURNING value
     """,
 )
 
@@ -120,11 +124,13 @@ def choose(
     chosen: Sequence[Chosen],
     *,
     since: int,
+    nodes: Mapping[str, str],
 ) -> Sequence[Row[Any]]:
     """Keep what becomes, in a run, of calls that were made before and after a place: its run, line and time.
 
     That is what was `chosen` for those after it, and what had been, and was not taken there, for those before. It holds
-    from a line of the run that goes on (0: it begins), instead of what did so far. The values that may be served.
+    from a line of the run that goes on (0: it begins), instead of what did so far. `nodes`: of which node each step is
+    there, where that is not what its name says. The values that may be served.
     """
     run, seq, at = place
     return session.run(
@@ -135,6 +141,8 @@ def choose(
         [one.ordinal for one in chosen],
         [one.choice for one in chosen],
         sorted(calls.NEVER_MADE),
+        [*nodes],
+        [*nodes.values()],
     )
 
 

@@ -6,7 +6,7 @@ runs around it, and those that go on from any of these from after the call.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -100,10 +100,11 @@ _AWAITED = """
 # rests on it even if it went back since: what it has done with that it may yet undo. `$8` are those that went back
 # over the call, and those around them: they do not know of it any more, and of what they have started, only that
 # does which no step of theirs waits for now (a step that was live when its run went back has another name since).
-# Nor do forks know of it of the one, `$9`, that went back, from its line `$10` on.
+# Nor do forks know of it of those, `$9`, that went back, from their lines `$10` on; and what `$11` is yet to be served
+# is chosen anew.
 _LIVE_ON = session.Statement(
     name="resting_live_on",
-    types="text, text, timestamptz, text, int, text[], text, text[], text, bigint",
+    types="text, text, timestamptz, text, int, text[], text, text[], text[], bigint[], text",
     sql=f"""
     WITH RECURSIVE stands (id, since) AS (
         (SELECT unnest($6)::uuid, $3
@@ -116,7 +117,8 @@ _LIVE_ON = session.Statement(
         (SELECT f.id FROM stands s JOIN run f ON f.tenant_id = $1 AND f.forked_run = s.id
             WHERE coalesce((SELECT h.at FROM history h WHERE h.tenant_id = $1
                 AND h.run_id = f.forked_run AND h.seq = f.forked_seq) >= s.since, true)
-                AND NOT coalesce(s.id = $9::uuid AND f.forked_seq >= $10, false)
+                AND NOT EXISTS (SELECT FROM unnest($9, $10) AS o (run, since)
+                    WHERE o.run = s.id::text AND f.forked_seq >= o.since)
         UNION
         SELECT r.id FROM stands s JOIN run r ON r.tenant_id = $1 AND r.parent_run = s.id
             AND r.created_at >= s.since AND NOT (s.id::text = ANY($8) AND {_AWAITED.format(run="r")})
@@ -135,7 +137,7 @@ _LIVE_ON = session.Statement(
         UNION
         SELECT k.run_id FROM chosen_call k WHERE k.tenant_id = $1 AND k.step = $4 AND k.ordinal = $5
             AND k.made_at = $3 AND k.digest = $7 AND k.choice IN ('reuse', 'skip')
-            AND k.until IS NULL)
+            AND k.until IS NULL AND NOT coalesce(k.run_id = $11::uuid AND k.taken_step IS NULL, false))
     SELECT r.id::text AS run FROM concerned x JOIN run r ON r.tenant_id = $1 AND r.id = x.id
     WHERE r.status NOT IN ({undone.ENDED}) ORDER BY r.id LIMIT 1
     """,  # noqa: S608  # our own constants
@@ -225,15 +227,17 @@ def live_on(
     call: Row[Any],
     chain: Collection[str],
     *,
-    aside: Collection[str] = (),
-    over: tuple[str | None, int | None] = (None, None),
+    aside: Collection[str],
+    over: Mapping[str, int],
+    back: str | None,
 ) -> str | None:
     """A live run that rests on a call, or is to be served it. `chain`: its run and those around it.
 
-    `aside`: those of them that went back over it, or are around one that did; `over`: that one, and since which line.
+    `aside`: those of them that went back over it, or are around one that did; `over`: since which lines each did;
+    `back`: the one that is to go back.
     """
     place = (call.made_at, call.step, call.ordinal)
-    known = (sorted(chain), call.digest, sorted(aside), *over)
+    known = (sorted(chain), call.digest, sorted(aside), [*over], [*over.values()], back)
     rows = session.run(connection, _LIVE_ON, root.tenant, root.run, *place, *known)
     return rows[0].run if rows else None
 

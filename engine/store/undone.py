@@ -93,19 +93,27 @@ _BEGIN = session.Statement(
     """,  # noqa: S608  # our own constants
 )
 
-_BEHIND = session.Statement(
-    name="undone_behind",
-    types="text, text",
-    sql="""
-    WITH RECURSIVE around (run_id, step) AS (
-        SELECT u.run_id, u.step FROM undone_call u JOIN run r ON r.tenant_id = u.tenant_id AND r.id = u.run_id
-        WHERE u.tenant_id = $1 AND r.root = (SELECT root FROM run WHERE tenant_id = $1 AND id = $2::uuid)
-        UNION
-        SELECT r.parent_run, r.parent_step FROM around a JOIN run r ON r.tenant_id = $1 AND r.id = a.run_id
-        WHERE r.parent_run IS NOT NULL)
-    SELECT step FROM around WHERE run_id = $2::uuid ORDER BY step
-    """,
-)
+
+@cache
+def _behind(never: frozenset[str]) -> session.Statement:
+    return session.Statement(
+        name="undone_behind",
+        types="text, text",
+        sql=f"""
+        WITH RECURSIVE touched AS (
+            SELECT u.run_id, u.step, {told(never)} AS fate FROM undone_call u
+            JOIN run r ON r.tenant_id = u.tenant_id AND r.id = u.run_id
+            JOIN run b ON b.tenant_id = u.tenant_id AND b.id = u.by_run
+            WHERE u.tenant_id = $1 AND r.root = (SELECT root FROM run WHERE tenant_id = $1 AND id = $2::uuid)),
+        around (run_id, step) AS (
+            SELECT run_id, step FROM touched WHERE fate <> 'stands'
+            UNION
+            SELECT r.parent_run, r.parent_step FROM around a JOIN run r ON r.tenant_id = $1 AND r.id = a.run_id
+            WHERE r.parent_run IS NOT NULL)
+        SELECT step FROM around WHERE run_id = $2::uuid ORDER BY step
+        """,  # noqa: S608  # our own constants
+    )
+
 
 _TREE = session.Statement(
     name="undone_tree",
@@ -168,9 +176,9 @@ def settle(connection: Connection, call: tuple[str, str, str, int], fate: str) -
     session.run(connection, _SETTLE, *call, fate)
 
 
-def behind(connection: Connection, run: RunId) -> Sequence[str]:
-    """The steps of a run whose calls are undone, or were to be: their own, or of runs that they started."""
-    rows = session.run(connection, _BEHIND, run.tenant, run.run)
+def behind(connection: Connection, run: RunId, *, never: frozenset[str]) -> Sequence[str]:
+    """The steps of a run whose calls are undone, or may be: their own, or of runs that they started."""
+    rows = session.run(connection, _behind(never), run.tenant, run.run)
     return [row.step for row in rows]
 
 

@@ -23,6 +23,8 @@ UPDATE chosen_call k SET since = h.seq FROM (
     JOIN call c ON c.tenant_id = o.tenant_id AND c.run_id = o.run_id AND c.step = o.step AND c.ordinal = o.ordinal
         AND c.started_at = o.made_at
     JOIN history b ON b.tenant_id = o.tenant_id AND b.run_id = o.run_id AND b.kind = 'RollBack' AND b.at > o.made_at
+    JOIN history p ON p.tenant_id = b.tenant_id AND p.run_id = b.run_id AND p.seq = (b.body->>'seq')::bigint
+        AND p.at < o.made_at
     GROUP BY o.tenant_id, o.run_id, o.step, o.ordinal, o.made_at) h
 WHERE h.tenant_id = k.tenant_id AND h.run_id = k.run_id AND h.step = k.step AND h.ordinal = k.ordinal
     AND h.made_at = k.made_at;

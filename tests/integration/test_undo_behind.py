@@ -199,6 +199,17 @@ def test_what_was_chosen_holds_for_a_node_that_gets_another_name(
     back(world, run, place, {"b#1.1": choice})
     control.resume(world.main, run, by="ada")
     line = a_line(world, run)
+    to_bee(world, run)
+    fork = forks.fork(world.main, run, line, Edits(), by="bob").run
+    turns.take_turns(world.main, [fork])
+    for on in (run, fork):
+        made = make(world, outside, take(world.worker, on, "b#2"), "pay", state="x1")
+        assert isinstance(made, calls.Recorded | calls.Denied)
+    assert words(outside) == ["pay"]
+
+
+def to_bee(world: World, run: RunId) -> None:
+    """Let a run go on under a version in which its second node is called otherwise."""
     nodes: Json = {"a": {"uses": "noop"}, "bee": {"uses": "noop"}}
     renamed: dict[str, Json] = {
         **LINE,
@@ -208,12 +219,93 @@ def test_what_was_chosen_holds_for_a_node_that_gets_another_name(
     }
     publish(world.main, renamed)
     assert migrations.migrate(world.main, run, "2.0.0", {"b": "bee"}, by="ada").migrated
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip", "compensate"])
+def test_what_a_renamed_step_did_is_known_to_be_of_the_node_that_it_was_of(
+    world: World, outside: list[str], choice: str
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    before = a_line(world, run)
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    lease = take(world.worker, run, "b#1")
+    to_bee(world, run)
+    line = a_line(world, run)
+    make(world, outside, lease, "pay", state="x1")
+    control.pause(world.main, run, by="ada")
+    back(world, run, line, {"b#1.1": choice})
+    control.resume(world.main, run, by="ada")
+    again = make(world, outside, take(world.worker, run, "bee#2"), "pay", state="x1")
+    assert isinstance(again, calls.Recorded | calls.Denied)
+    if choice != "compensate":
+        control.cancel(world.main, run, by="ada")
+        chosen = {"b#1.1": choice}
+        fork = forks.fork(world.main, run, before, Edits(), by="bob", choices=chosen).run
+        turns.take_turns(world.main, [fork])
+        finish(world.main, world.worker, take(world.worker, fork, "a#1"))
+        again = make(world, outside, take(world.worker, fork, "b#1"), "pay", state="x1")
+        assert isinstance(again, calls.Recorded)
+    assert words(outside) == ["pay"]
+
+
+@pytest.mark.parametrize("choice", ["reuse", "skip"])
+def test_what_a_node_of_another_name_did_is_known_where_it_still_had_its_old_one(
+    world: World, outside: list[str], choice: str
+) -> None:
+    run = submit(world.main, publish(world.main, dict(LINE)))
+    before = a_line(world, run)
+    to_bee(world, run)
+    finish(world.main, world.worker, take(world.worker, run, "a#1"))
+    make(world, outside, take(world.worker, run, "bee#1"), "pay", state="x1")
+    chosen = {"bee#1.1": choice}
+    fork = forks.fork(world.main, run, before, Edits(), by="bob", choices=chosen).run
+    turns.take_turns(world.main, [fork])
+    finish(world.main, world.worker, take(world.worker, fork, "a#1"))
+    again = make(world, outside, take(world.worker, fork, "b#1"), "pay", state="x1")
+    assert isinstance(again, calls.Recorded)
+
+
+def test_what_let_a_call_through_lets_no_other_one_through_though_it_was_chosen_otherwise(
+    world: World, outside: list[str]
+) -> None:
+    run, place = paid(world, outside)
+    back(world, run, place, {"b#1.1": "execute"})
+    line = a_line(world, run)
+    control.pause(world.main, run, by="ada")
+    back(world, run, place, FIRST)
+    undo_all(world, outside, run, "b#1.1")
+    control.resume(world.main, run, by="ada")
+    make(world, outside, take(world.worker, run, "b#3"), "pay", state="x1")
+    back(world, run, line, {"b#3.1": "reuse"})
+    again = make(world, outside, take(world.worker, run, "b#4"), "pay", state="x1")
+    assert isinstance(again, calls.Recorded)
+    assert words(outside) == ["pay", "refund", "pay"]
+
+
+def test_it_is_chosen_once_more_though_a_fork_goes_on_from_there(
+    world: World, outside: list[str]
+) -> None:
+    run, place = gone_back(world, outside)
+    control.resume(world.main, run, by="ada")
+    line = a_line(world, run)
     fork = forks.fork(world.main, run, line, Edits(), by="bob").run
     turns.take_turns(world.main, [fork])
-    for on in (run, fork):
-        made = make(world, outside, take(world.worker, on, "b#2"), "pay", state="x1")
-        assert isinstance(made, calls.Recorded | calls.Denied)
-    assert words(outside) == ["pay"]
+    control.pause(world.main, run, by="ada")
+    back(world, run, place, FIRST)
+    back(world, run, place, FIRST)
+    undo_all(world, outside, run, "b#1.1")
+    made = make(world, outside, take(world.worker, fork, "b#2"), "pay", state="x1")
+    assert made == {"id": 3}
+
+
+def test_a_result_that_was_to_be_given_again_can_be_undone_instead(
+    world: World, outside: list[str]
+) -> None:
+    run, place = paid(world, outside)
+    back(world, run, place, {"b#1.1": "reuse"})
+    control.pause(world.main, run, by="ada")
+    back(world, run, place, FIRST)
+    undo_all(world, outside, run, "b#1.1")
 
 
 @pytest.mark.parametrize("choice", ["reuse", "skip", "compensate"])

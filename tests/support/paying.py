@@ -23,14 +23,20 @@ def paid(control: Platform, worker: Platform) -> RunId:
 
 def underway(control: Platform, worker: Platform) -> tuple[RunId, Leased]:
     """The same, while that step is not over, and the step."""
+    run = submitted(control, worker)
+    lease = take(worker, run, "b#1")
+    pay(worker, lease, 1)
+    return run, lease
+
+
+def submitted(control: Platform, worker: Platform) -> RunId:
+    """The same, before that step."""
     register(control, "noop")
     register(control, "refund", namespace="tool", effect="at_most_once")
     register(control, "pay", namespace="tool", effect="compensable", undo=REFUND)
     run = submit(control, publish(control, dict(LINE)))
     finish(control, worker, take(worker, run, "a#1"))
-    lease = take(worker, run, "b#1")
-    pay(worker, lease, 1)
-    return run, lease
+    return run
 
 
 def pay(worker: Platform, lease: Leased, ordinal: int) -> None:

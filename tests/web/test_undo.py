@@ -9,11 +9,11 @@ import httpx2
 import pytest
 from flask import Flask
 
-from celeriac.client import Client, Conflict, Forbidden, Invalid, Run
+from celeriac.client import Client, Conflict, Forbidden, Invalid, Run, Unavailable
 from engine.platform import Platform
 from engine.store.ids import RunId
-from tests.support.paying import paid, pay, refund, refuse, underway
-from tests.support.platforms import LINE, TENANT, publish, sql, status, submit
+from tests.support.paying import paid, pay, refund, refuse, submitted, underway
+from tests.support.platforms import LINE, TENANT, finish, publish, sql, status, submit, take
 from tests.support.site import Api
 
 
@@ -163,6 +163,42 @@ def test_whatever_keeps_it_from_being_undone_says_that_the_run_is_paused(
     said = f"{raised.value}{getattr(raised.value, '__notes__', '')}"
     assert f"run {run.run} went back, and is paused" in said
     assert status(control, run) == "paused"
+
+
+def test_what_is_made_anew_is_not_undone_though_its_class_was_to_be(
+    app: Flask, api: Api, control: Platform, worker: Platform
+) -> None:
+    run = submitted(control, worker)
+
+    class Hands(Client):
+        def _go_back(self, *given: Any) -> Any:
+            went = super()._go_back(*given)
+            lease = take(worker, run, "b#2")
+            pay(worker, lease, 1)
+            finish(control, worker, lease)
+            return went
+
+    with Hands("http://127.0.0.1", api.token, transport=httpx2.WSGITransport(app=app)) as client:
+        place = next(iter(client.checkpoints(run.run))).seq
+        client.roll_back(run.run, place, choices={"compensable": "compensate"})
+    assert (status(control, run), sql(control, "SELECT FROM undone_call")) == ("completed", [])
+
+
+def test_a_run_that_does_not_go_back_after_all_goes_on(
+    app: Flask, api: Api, control: Platform, worker: Platform
+) -> None:
+    class Away(Client):
+        def _go_back(self, *given: Any) -> Any:
+            if self.run(run.run).status == "paused":
+                raise Unavailable("gone")
+            return super()._go_back(*given)
+
+    run, _ = underway(control, worker)
+    with Away("http://127.0.0.1", api.token, transport=httpx2.WSGITransport(app=app)) as client:
+        place = next(iter(client.checkpoints(run.run))).seq
+        with pytest.raises(Unavailable):
+            client.roll_back(run.run, place, choices={"compensable": "compensate"})
+    assert status(control, run) == "running"
 
 
 def test_a_run_whose_call_is_not_undone_stays_paused(
