@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # What another project left in the environment must not leak into ours.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PIP_TARGET PIP_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PIP_USER := 0
