@@ -2,9 +2,12 @@
 
 A process of the platform imports for most of a second of a processor before it does anything, and the
 tests start hundreds. Here that is done once for each process of pytest. What is forked then runs
-`python -P -m celeriac KIND` from its first line, in a session, a folder and an environment of its own;
-what a process imports, and whether it can, is shown by those that are really started (`celeriac up`,
-the Procfile, the drill).
+`python -P -m celeriac KIND` from its first line, in a session, a folder and an environment of its own.
+Its walls are those that others of the same nursery have: they are attacked here, once, which takes as
+long as the imports.
+
+What a process imports, whether it can, and that it attacks its walls at every start, is shown by those
+that are really started (`celeriac up`, the Procfile, the drill), and by the tests of the sandbox.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import Any
 from celeriac.embedded import processes
 from celeriac.embedded.processes import Running
 from tests.support.services import ROOT
+from workers.sandbox import Sandbox, proof
 
 #: What processes of a fleet import sooner or later.
 _IMPORTED = (
@@ -131,6 +135,7 @@ def _serve(channel: socket.socket) -> list[str]:
     """Fork as often as it is asked to. Returns in what was forked: what is to be typed there."""
     for name in _IMPORTED:
         importlib.import_module(name)
+    _prove()
     gc.collect()
     # What is there is shared by all: nobody need look through it.
     gc.freeze()
@@ -148,6 +153,21 @@ def _serve(channel: socket.socket) -> list[str]:
                 answer = os.waitstatus_to_exitcode(status) if ended else None
         channel.send(json.dumps(answer).encode())
     sys.exit()
+
+
+def _prove() -> None:
+    """Attack the walls of the mode that this machine has, for all that will be forked."""
+    with Sandbox() as sandbox:
+        standing = sandbox.standing()
+    assert threading.active_count() == 1, "a thread would not be forked"
+    whole = proof.breaches
+
+    def known(run: Any, *, mode: str, zygote: int) -> tuple[int, tuple[str, ...]]:
+        if mode == standing.mode:
+            return standing.tried, standing.breaches
+        return whole(run, mode=mode, zygote=zygote)
+
+    proof.breaches = known
 
 
 def _become(
