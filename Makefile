@@ -32,7 +32,7 @@ run: $(STAMP) ## Boot the embedded platform, review a file with the Code Review 
 
 .PHONY: test
 test: $(STAMP) ## Run the tests against a real Postgres, Valkey and Celery workers
-	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 -m "not long" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal -m "not long" $(ARGS)
 
 .PHONY: long
 long: $(STAMP) ## Run the tests that take minutes, one after the other (without those of `make fuzz`)

@@ -23,7 +23,6 @@ from tests.support.services import Services
 from web import site
 from web.app import create_app
 
-
 #: Apps that serve nobody now. What a platform has of its own is its site alone.
 _IDLE: list[Flask] = []
 
