@@ -151,7 +151,7 @@ def prepare(folder: Path) -> None:
             cluster.data.rename(prepared)
     finally:
         os.close(held)
-    folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700)
+    folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
     # Not by ourselves: its files belong to the server's account.
     subprocess.run(["cp", "-Rp", prepared, folder / "data"], check=True)
 
