@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # What another project left in the environment must not leak into ours.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV PIP_TARGET PIP_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PIP_USER := 0
@@ -32,7 +32,7 @@ run: $(STAMP) ## Boot the embedded platform, review a file with the Code Review 
 
 .PHONY: test
 test: $(STAMP) ## Run the tests against a real Postgres, Valkey and Celery workers
-	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 -m "not long" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal -m "not long" $(ARGS)
 
 .PHONY: long
 long: $(STAMP) ## Run the tests that take minutes, one after the other (without those of `make fuzz`)

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.beat import Scheduler
+from celery.utils.nodenames import gethostname, nodename
 
 from engine import lanes, telemetry
 from engine.broker import BUSY, COORDINATE, STEPS, Nudger, length
@@ -196,20 +197,23 @@ class Reminder(Scheduler):
 def _serve(
     app: Celery, kind: str, settings: Settings, *, queues: Iterable[str], threads: int
 ) -> None:
+    """Be a Celery worker, as `celery worker` would be.
+
+    Not by way of its command line, which loads all others with it, and whatever plug-ins they have:
+    Flower and what it serves with, and a shell. That took as long as all the rest of a start.
+    """
     monitoring.gather(app)
-    app.worker_main(
-        [
-            "--quiet",
-            "worker",
-            f"--concurrency={threads}",
-            f"--queues={','.join(queues)}",
-            f"--hostname={kind}-{os.getpid()}@%h",
-            f"--loglevel={settings.log_level}",
-            "--without-mingle",
-            "--without-gossip",
-            "--task-events",
-        ]
-    )
+    app.Worker(
+        hostname=nodename(f"{kind}-{os.getpid()}", gethostname()),
+        concurrency=threads,
+        queues=list(queues),
+        loglevel=settings.log_level,
+        without_mingle=True,
+        without_gossip=True,
+        task_events=True,
+        quiet=True,
+        no_color=False,
+    ).start()
 
 
 def _sweep_until(platform: Platform, stopped: threading.Event) -> None:

@@ -46,8 +46,13 @@ class Fleet:
         *,
         command: Command = plain,
         besides: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        spawn: Callable[..., Running] = processes.spawn,
     ) -> None:
-        """`besides`: what is set in the environment of single processes, by their names."""
+        """`besides`: what is set in the environment of single processes, by their names.
+
+        `spawn`: another way to start them, that is called as `processes.spawn` is.
+        """
+        self._spawn = spawn
         self._environment = environment
         self._besides = besides
         self._folder = folder
@@ -159,7 +164,7 @@ class Fleet:
                 self._start(name)
 
     def _start(self, name: str) -> None:
-        running = processes.spawn(
+        running = self._spawn(
             self._command(name),
             log=self._folder / f"{name}.log",
             environment={**self._environment, **self._besides.get(name, {})},

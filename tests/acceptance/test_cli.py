@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from celeriac.embedded import supervisor
+from celeriac.embedded import folders, supervisor
 from engine.settings import Settings
+from tests.support import services
 from tests.support.services import ROOT
 
 #: What any command may take on a machine that has much else to do; a server's first start syncs
@@ -94,7 +95,13 @@ def home(short_folder: Path, terminal: None) -> Iterator[Home]:
 
 
 @pytest.fixture
-def up(home: Home) -> Iterator[subprocess.Popen[str]]:
+def installed(home: Home) -> None:
+    """A data folder whose database is made, as it is at every start but the first."""
+    services.prepare(folders.lay_out(home.folder).postgres)
+
+
+@pytest.fixture
+def up(home: Home, installed: None) -> Iterator[subprocess.Popen[str]]:
     """`celeriac up` that has said that it is."""
     with home.starts("up", "--port", "0") as process:
         said(process, "Ctrl-C ends it.")
@@ -157,7 +164,7 @@ def test_a_demo_reviews_a_file_from_nothing_and_leaves_nothing_running(home: Hom
     assert "Nothing runs" in home.types("down").stderr
 
 
-def test_ctrl_c_ends_a_demo_in_order(home: Home, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_demo_in_order(home: Home, installed: None, tmp_path: Path) -> None:
     # The review waits for a file, so that it is under way whenever the signal comes.
     go, reviewed = tmp_path / "go", tmp_path / "reviewed.py"
     reviewed.write_text(str(go))

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-import migrations
 from celeriac.drill.servers import Servers
 from engine.core.values import Json
 from engine.platform import Platform
@@ -23,7 +22,7 @@ from engine.runs import launch, views
 from engine.settings import Settings
 from engine.store import session
 from engine.store.ids import RunId
-from tests.support import platforms
+from tests.support import platforms, services
 from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
 
 NODES = ("a", "b", "c", "d")
@@ -142,8 +141,16 @@ def chosen(lease_seconds, stall_seconds, worker_turns):
 
 
 @pytest.fixture
+def own_servers(shared_services, short_folder):
+    """As everywhere, but with today's schema."""
+    services.prepare(short_folder / "postgres")
+    servers = Servers(short_folder)
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
 def stage(request, own_servers, tmp_path, chosen):
-    migrations.upgrade(own_servers.database_url)
     fault_dir = tmp_path / "faults"
     fault_dir.mkdir()
     settings = Settings(

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import migrations
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.values import Json
@@ -54,7 +53,6 @@ pytestmark = pytest.mark.parametrize("stage", [WORKERS], indirect=True)
 @pytest.fixture
 def own_servers(own_servers):
     """Servers whose hour is not over in the middle of a test."""
-    migrations.upgrade(own_servers.database_url)
     clock.give(own_servers.database_url)
     return own_servers
 

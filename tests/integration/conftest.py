@@ -25,7 +25,7 @@ def main(settings: Settings) -> Iterator[Platform]:
         yield replace(built, broker=Sent(app=built.broker.app))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox() as started:
         yield started

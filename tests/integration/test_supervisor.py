@@ -96,6 +96,9 @@ def bring_up(embedded: Settings) -> Iterator[Callable[[], Up]]:
     started = []
 
     def start() -> Up:
+        made = folders.lay_out(embedded.home).postgres
+        if not (made / "data").exists():
+            services.prepare(made)
         process = subprocess.Popen(
             [sys.executable, "-c", UP],
             env={**os.environ, "CELERIAC_HOME": str(embedded.home), "CELERIAC_PORT": "0"},

@@ -14,6 +14,7 @@ from engine.runs import views
 from engine.settings import Settings
 from engine.store import session
 from engine.store.ids import RunId
+from tests.support import nursery
 from tests.support.services import ROOT
 
 _SECONDS = 0.05
@@ -28,7 +29,7 @@ def fleet(settings: Settings, names: Sequence[str], folder: Path) -> Iterator[Fl
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "",
     }
-    started = Fleet(environment, names, folder)
+    started = Fleet(environment, names, folder, spawn=nursery.spawn)
     try:
         yield started
     finally:

@@ -136,6 +136,26 @@ def flush(url: str) -> None:
         client.flushdb()
 
 
+def prepare(folder: Path) -> None:
+    """Put the data of a cluster into a folder: as new, with today's schema; made once a session."""
+    prepared = _folder() / "prepared"
+    held = _lock(_folder() / "prepare", fcntl.LOCK_EX)
+    try:
+        if not prepared.exists():
+            cluster = postgres.locate(
+                _folder() / "preparing", log=_folder() / "preparing.log", options=FAST
+            )
+            running = postgres.start(cluster, leash=signal.SIGKILL)
+            migrations.upgrade(postgres.ensure_database(cluster))
+            postgres.stop(cluster, running)
+            cluster.data.rename(prepared)
+    finally:
+        os.close(held)
+    folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
+    # Not by ourselves: its files belong to the server's account.
+    subprocess.run(["cp", "-Rp", prepared, folder / "data"], check=True)
+
+
 # --- the keeper -------------------------------------------------------------------------------
 
 

@@ -23,6 +23,9 @@ from tests.support.services import Services
 from web import site
 from web.app import create_app
 
+#: Apps that serve nobody now. What a platform has of its own is its site alone.
+_IDLE: list[Flask] = []
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
@@ -75,14 +78,24 @@ def controlled(settings: Settings) -> Iterator[Platform]:
 
 @contextmanager
 def served(platform: Platform) -> Iterator[Flask]:
-    """The app of a platform, behind the wall that processes of the API are behind."""
+    """The app of a platform, behind the wall that processes of the API are behind.
+
+    It serves one platform after the other: making one, with its description, takes longer than most
+    tests do.
+    """
     database = session.connect(platform.settings.database_url or "", role=DatabaseRole.API)
-    app = create_app(replace(platform, database=database))
+    given = replace(platform, database=database)
+    if _IDLE:
+        app = _IDLE.pop()
+        site.install(app, site.build(given))
+    else:
+        app = create_app(given)
     try:
         yield app
     finally:
         site.of(app).close()
         database.dispose()
+        _IDLE.append(app)
 
 
 def member(app: Flask, platform: Platform, *, user: str = "ada") -> Api:

@@ -331,7 +331,7 @@ def _names_a_key(rule: Rule) -> bool:
 
 def _check_records(world: World) -> None:
     """An act for each credential, route and reason where the tenant is known, else a count."""
-    assert sites.of(world.app).clerk.settled()
+    assert sites.of(world.app).clerk.settled(60)
     closed = [f"{method} {rule.rule}" for rule, method in _closed(world.app)]
     kept = sql(world.control, "SELECT * FROM refused_request")
     counted = {(row.credential, row.route): row.reason for row in kept}
