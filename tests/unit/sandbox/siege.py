@@ -1,6 +1,6 @@
 """A worker whose walls are attacked: it reads what to try, line by line, and says how it ended.
 
-    python -m tests.unit.sandbox.siege MODE     (`32 20`: attack 32, beside 20 innocent runs at most)
+    python -m tests.unit.sandbox.siege MODE     (`32 20`: attack 32, beside 20 innocent runs)
 
 A process of its own, because what gets through weaker walls gets at the process, and because it
 may be started as another user.
@@ -27,8 +27,6 @@ from workers.sandbox.inside import process
 
 ROOT = Path(__file__).parents[3]
 NOBODY = 65_534
-#: Innocent runs beside an attack that is over soon.
-_LEAST = 3
 
 
 class Siege:
@@ -107,11 +105,10 @@ def _try(sandbox: Sandbox, known: Any, number: int, beside: int) -> dict[str, An
 
     attacking = threading.Thread(target=run)
     attacking.start()
-    innocent: list[Outcome] = []
-    while len(innocent) < beside and (len(innocent) < _LEAST or attacking.is_alive()):
-        # Within less than any attack may take: they end in their own time, or not at all.
-        source = f"return sum(range({len(innocent)}))"
-        innocent.append(sandbox.run(node(source, limits=within(15))))
+    # Within less than any attack may take: they end in their own time, or not at all.
+    innocent = [
+        sandbox.run(node(f"return sum(range({turn}))", limits=within(15))) for turn in range(beside)
+    ]
     attacking.join()
     after = sandbox.run(node("return 1"))
     return {
