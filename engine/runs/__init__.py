@@ -54,8 +54,9 @@ run the root goes on, and the turn that starts the child anew lets it go on from
 happen only once must be chosen for (`effects`): the choices are part of the event, and wait in rows of their own until
 the run makes the same calls.
 
-*Undoing calls* (`compensations`) of a run that has ended, or gone back over them, is an act of its own: a run of `celeriac.undo` calls what their
-tools name for that. What has become of each is read from that run, never written beside it. Nobody goes on from where
+*Undoing calls* (`compensations`) of a run that has ended, or gone back over them, is an act of its own: a run of
+`celeriac.undo` calls what their tools name for that. Which calls can be, and why others cannot, is looked at as of
+now (`undoable`). What has become of each is read from that run, never written beside it. Nobody goes on from where
 an undone call counts (`origins`), and nothing is undone that a live run rests on; the two exclude each other by the row
 of the root. Before that place the call did not happen, and is no question.
 

@@ -96,7 +96,7 @@ def _nodes(connection: Connection, run: RunId, seq: int, at: datetime) -> Mappin
     renamed: dict[int, Mapping[str, str]] = {}
     for one in moved:
         (line,) = history.read(connection, run, after=one.seq - 1, upto=one.seq)
-        renamed[one.seq] = orjson.loads(line.body)["nodes"]
+        renamed[one.seq] = orjson.loads(line.body).get("nodes", {})
     anew = {
         name: one.seq
         for one in reads.rollbacks(connection, run)

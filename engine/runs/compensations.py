@@ -2,11 +2,10 @@
 
 Tools that are `compensable` may name what undoes a call of theirs (`undo` among their terms). Of a run that has
 ended, with all that is around and within it, or has gone back over them (`rollbacks`), somebody asks for calls to be
-undone: that starts a run of
-`celeriac.undo`, which calls what undoes them, last ones first, one at a time. Crashes, retries, policies, budgets and
-approvals mean there what they mean everywhere. What has become of each is read from that run's calls
-(`engine.store.undone`): a call is undone at most once, and one of which nobody knows is left alone. What stands
-where that run has ended may be asked for again.
+undone: that starts a run of `celeriac.undo`, which calls what undoes them, last ones first, one at a time. Crashes,
+retries, policies, budgets and approvals mean there what they mean everywhere. What has become of each is read from
+that run's calls (`engine.store.undone`): a call is undone at most once, and one of which nobody knows is left alone.
+What stands where that run has ended may be asked for again.
 
 Nobody else's state may rest on what is undone. So it is refused while a live run goes on from a place after the
 call, or is served its result; and nobody goes on from such a place afterwards (`origins`). Who undoes and who goes

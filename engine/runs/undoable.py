@@ -5,7 +5,6 @@ Nobody else's state may rest on what is undone: neither where a live run stands,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,8 +26,6 @@ from engine.store.ids import RunId
 
 #: The effect class of calls that may be undone.
 COMPENSABLE = "compensable"
-_ITEM = re.compile(r"(#[0-9]+)\.[0-9]+$")
-
 
 #: Run, step and ordinal of a call.
 At = tuple[str, str, int]
@@ -290,7 +287,7 @@ def _handled(
     if not handled:
         return None
     for run, step in resting.standing(connection, family.root, row):
-        if (run, _ITEM.sub(r"\1", step)) in handled:
+        if (run, items.of(step)) in handled:
             return (
                 f"the handler of step {step} of run {run} has undone it, or has tried to",
                 "look what that came to",
