@@ -158,6 +158,43 @@ def test_calls_that_were_answered_as_somebody_had_chosen_say_so_from_then_on(
     assert _execute(url, told) == [("b#1", None), ("b#2", 1), ("c#1", None), ("b#2", 1)]
 
 
+def test_what_was_chosen_before_holds_since_the_run_went_back_over_its_call(
+    empty_database: Callable[[], str],
+) -> None:
+    url = empty_database()
+    migrations.upgrade(url, "0027")
+    run, other = "00000000-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002"
+    lines = {3: ("Started", 0), 8: ("Started", 0), 10: ("RollBack", 8), 20: ("RollBack", 3)}
+    _execute(
+        url,
+        "SET session_replication_role = replica;"
+        + "".join(
+            "INSERT INTO history (tenant_id, run_id, seq, at, kind, format, body, hash) VALUES"
+            f" ('acme', '{run}', {seq}, to_timestamp({seq}), '{kind}', 1, '{{\"seq\": {to}}}', '');"
+            for seq, (kind, to) in lines.items()
+        )
+        + "".join(
+            "INSERT INTO call (tenant_id, run_id, step, ordinal, attempt, tool, version, effect, digest, arguments,"
+            f" started_at) VALUES ('acme', '{run}', 'b#1', {ordinal}, 1, 't', 1, 'compensable', 'd', '{{}}',"
+            f" to_timestamp({at}));"
+            for ordinal, at in ((1, 5), (2, 9))
+        )
+        + "".join(
+            "INSERT INTO chosen_call (tenant_id, run_id, step, ordinal, node, digest, choice, made_at) VALUES"
+            f" ('acme', '{of}', 'b#1', {ordinal}, 'b', 'd', 'skip', to_timestamp({at}));"
+            for of in (run, other)
+            for ordinal, at in ((1, 5), (2, 9))
+        ),
+    )
+    migrations.upgrade(url, "0028")
+    found = _execute(url, "SELECT run_id::text, ordinal, since, until FROM chosen_call")
+    # What a fork was given holds since it began.
+    assert sorted(found) == [
+        *[(run, 1, 20, None), (run, 2, 10, None)],
+        *[(other, 1, 0, None), (other, 2, 0, None)],
+    ]
+
+
 def _execute(url: str, statement: str) -> list[tuple[Any, ...]]:
     """Carry statements out; the rows of the last one."""
     with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
