@@ -255,10 +255,10 @@ def _seq(client: Client, run: str, place: str) -> int:
     """The line that is meant."""
     if place.isdecimal():
         return int(place)
-    for one in client.checkpoints(run):
-        if one.name == place:
-            return one.seq
-    raise Misused(f"run {run} has no place that is called {place!r}")
+    seq = client.called(run, place)
+    if seq is None:
+        raise Misused(f"run {run} has no place that is called {place!r}")
+    return seq
 
 
 def _list(found: list[Checkpoint], *, as_json: bool) -> None:

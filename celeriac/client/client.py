@@ -1217,10 +1217,16 @@ class Client:
             "reason": reason,
         }
         if "compensate" in (choices or {}).values():
-            seq = self._line(run, place)
+            seq = place if isinstance(place, int) else self.called(run, place)
+            if seq is None:
+                raise NotFound(f"run {run} has no place that is called {place!r}")
             asked.pop("name", None)
             return self._gone_back(run, seq, {**asked, "seq": seq})
         return self._go_back(run, asked)
+
+    def called(self, run: str, name: str) -> int | None:
+        """The line of a run that has a name; None where there is none."""
+        return next((one.seq for one in self.checkpoints(run) if one.name == name), None)
 
     def effects(self, run: str, place: int | str, *, itself: bool = False) -> tuple[Effect, ...]:
         """What a fork from a line, or a restart from a step, would make of the calls of a run.
@@ -1353,15 +1359,6 @@ class Client:
         except ApiError as failed:
             return f"run {run} did not go back, and is still paused: {failed.message}"
         return ""
-
-    def _line(self, run: str, place: int | str) -> int:
-        """The line that is meant by a place."""
-        if isinstance(place, int):
-            return place
-        for one in self.checkpoints(run):
-            if one.name == place:
-                return one.seq
-        raise NotFound(f"run {run} has no place that is called {place!r}")
 
     def _await_undoing(self, found: Sequence[Effect]) -> None:
         """Wait for whoever is undoing calls."""

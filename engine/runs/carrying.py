@@ -11,11 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, Row
 
 from engine.core import messages as msg
-from engine.runs import items
+from engine.runs import items, views
 from engine.runs.origins import Origin
 from engine.store import calls, choices, history, migrations, reads
 from engine.store.ids import RunId
@@ -96,15 +95,15 @@ def _nodes(connection: Connection, run: RunId, seq: int, at: datetime) -> Mappin
     renamed: dict[int, Mapping[str, str]] = {}
     for one in moved:
         (line,) = history.read(connection, run, after=one.seq - 1, upto=one.seq)
-        renamed[one.seq] = orjson.loads(line.body).get("nodes", {})
+        renamed[one.seq] = views.record(line).nodes
     anew = {
         name: one.seq
         for one in reads.rollbacks(connection, run)
-        for name in one.body.get("anew", {}).values()
+        for name in views.went_back(one).anew.values()
     }
     found: dict[str, str] = {}
     for step in calls.steps_since(connection, run, at):
-        key = items.of(step)
+        key = msg.StepKey(items.of(step))
         asked = anew.get(key) or history.about(connection, run, key)[0].seq
         node: str = items.node_of(step)
         for when, names in sorted(renamed.items()):

@@ -117,7 +117,7 @@ def _found(
         *(_effect(row, meant, anew=True) for row in inner),
     )
     able = _undoable(connection, origin, effects, itself=itself)
-    return tuple(replace(one, choices=_ways(one, undoable=one.name in able)) for one in effects)
+    return tuple(replace(one, choices=_ways(one, able=one.name in able)) for one in effects)
 
 
 def _undoable(
@@ -146,7 +146,7 @@ def _undoable(
     return {one.name for one in made if undoes[one.tool, one.version]}
 
 
-def _ways(one: Effect, *, undoable: bool) -> tuple[str, ...]:
+def _ways(one: Effect, *, able: bool) -> tuple[str, ...]:
     """What can be chosen for a call."""
     if not one.later or one.happened in ("undone", "undoing"):
         return ()
@@ -155,7 +155,7 @@ def _ways(one: Effect, *, undoable: bool) -> tuple[str, ...]:
         "reuse": known and not one.anew,
         "skip": not one.anew,
         "execute": True,
-        COMPENSATE: known and undoable and one.effect not in _REPEATABLE,
+        COMPENSATE: known and able and one.effect not in _REPEATABLE,
     }
     return tuple(way for way, fits in ways.items() if fits)
 

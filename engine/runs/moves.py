@@ -113,8 +113,7 @@ def write(
         migrations.put(connection, run, one.seq, version=version, was=was, was_pins=one.was_pins)
         migrations.move(connection, run, version, one.answer.pins)
         if one.answer.nodes:
-            names: dict[str, str] = dict(one.answer.nodes.items())
-            choices.rename(connection, run, names, since=one.seq)
+            choices.rename(connection, run, one.answer.nodes, since=one.seq)
         renamed |= set(one.answer.nodes.values())
     migrations.rename(
         connection,

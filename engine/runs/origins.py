@@ -165,9 +165,7 @@ def past(connection: Connection, run: RunId) -> Past:
     assert head is not None
     gone = reads.rollbacks(connection, run)
     return Past(
-        rollbacks=[
-            Rollback(seq=one.seq, to=one.body["seq"], anew=one.body.get("anew", {})) for one in gone
-        ],
+        rollbacks=[views.went_back(one) for one in gone],
         at=[one.at for one in gone],
         created_at=head.created_at,
         parent=None if head.parent_run is None else RunId(run.tenant, head.parent_run),
@@ -193,7 +191,7 @@ def gone_over(
 ) -> tuple[Over, ...]:
     """The runs, this one and those around it, from within, that went back over what happened in it at a time.
 
-    None: it led to the present. `upto`: to where it was at another time. `read`: what is known of a run (`past`).
+    Empty: it led to the present. `upto`: to where it was at another time. `read`: what is known of a run (`past`).
     """
     look = partial(past, connection) if read is None else read
     found: list[Over] = []

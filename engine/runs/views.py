@@ -535,12 +535,12 @@ def whole(platform: Platform, run: RunId, values: Mapping[str, Json]) -> Mapping
 
 def course(connection: Connection, run: RunId) -> Course:
     """The lines of its history that led to where a run stands."""
-    return rollback.course(
-        [
-            Rollback(seq=row.seq, to=row.body["seq"], anew=row.body.get("anew", {}))
-            for row in reads.rollbacks(connection, run)
-        ]
-    )
+    return rollback.course([went_back(row) for row in reads.rollbacks(connection, run)])
+
+
+def went_back(row: Row[Any]) -> Rollback:
+    """A line by which a run went back, as the core knows it."""
+    return Rollback(seq=row.seq, to=row.body["seq"], anew=row.body.get("anew", {}))
 
 
 def record(row: Row[Any]) -> Any:

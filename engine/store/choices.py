@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from engine.core.graph import NodeId
 from engine.core.messages import Chosen
 from engine.store import calls, session, undone
 from engine.store.ids import RunId, StepId
@@ -146,7 +147,9 @@ def choose(
     )
 
 
-def rename(connection: Connection, run: RunId, nodes: Mapping[str, str], *, since: int) -> None:
+def rename(
+    connection: Connection, run: RunId, nodes: Mapping[NodeId, NodeId], *, since: int
+) -> None:
     """Let what was chosen hold for nodes that have other names from a line on."""
     session.run(connection, _RENAME, run.tenant, run.run, since, [*nodes], [*nodes.values()])
 

@@ -474,18 +474,8 @@ def test_calls_of_a_run_within_that_was_begun_anew_are_undone(
 
 
 def test_a_run_within_that_is_still_ending_is_waited_for(world: World, outside: list[str]) -> None:
-    publish(world.main, {**LINE, "workflow": "inner"})
-    document: dict[str, Json] = {
-        "workflow": "outer",
-        "nodes": {"a": {"uses": "noop"}, "w": {"kind": "workflow", "workflow": "inner"}},
-        "edges": ["a -> w -> end"],
-    }
-    run = submit(world.main, publish(world.main, document))
-    finish(world.main, world.worker, take(world.worker, run, "a#1"))
-    child = inside(world, run)
-    make(world, outside, take(world.worker, child, "a#1"), "pay", state="x1")
-    name = f"{child.run}/a#1.1"
-    place = after(world.main, run, "a#1")
+    run, child, place = around(world, outside, ends=False)
+    name = f"{child.run}/b#1.1"
     with session.transaction(world.main.database) as connection:
         # Its turn is held up.
         of_child = "SELECT id FROM run WHERE id = %(id)s FOR NO KEY UPDATE"
