@@ -143,11 +143,19 @@ def _serve(channel: socket.socket) -> list[str]:
     while said := channel.recv(_LONG):
         match json.loads(said):
             case {"fork": typed, **how}:
+                # Read to its end before anybody is told of what was forked: whoever is told may kill
+                # its group, and look into its log.
+                ready, become = os.pipe()
                 answer: int | None = os.fork()
                 if answer == 0:
                     channel.close()
+                    os.close(ready)
                     _become(tie, **how)
+                    os.close(become)
                     return list(typed)
+                os.close(become)
+                os.read(ready, 1)
+                os.close(ready)
             case {"ended": pid, "options": options}:
                 ended, status = os.waitpid(pid, options)
                 answer = os.waitstatus_to_exitcode(status) if ended else None
