@@ -103,7 +103,7 @@ class Worker:
         self.see_to(left)
         return [
             Heard(
-                accepted=one.lease.step in accepted,
+                accepted=one.lease.held in accepted,
                 following=following.of(one.lease.step.run_id) if one.goes_on else None,
             )
             for one in ended
@@ -111,8 +111,8 @@ class Worker:
 
     def _ended(
         self, outcomes: Sequence[tuple[Leased, Outcome]], following: _Following
-    ) -> tuple[frozenset[StepId], Sequence[RunId]]:
-        """The steps whose report was accepted, and the runs whose turns are still to be taken."""
+    ) -> tuple[frozenset[Held], Sequence[RunId]]:
+        """The leases under which a report was accepted, and the runs whose turns are still to be taken."""
         runs = list(dict.fromkeys(lease.step.run_id for lease, _ in outcomes))
         reporting = partial(attempts.reported, worker=self.name, outcomes=outcomes)
         done = self.taken_along(runs, reporting, following)
@@ -122,9 +122,9 @@ class Worker:
     def taken_along(
         self,
         runs: Sequence[RunId],
-        reporting: Callable[[Connection], Mapping[StepId, Row[Any]]],
+        reporting: Callable[[Connection], Mapping[Held, Row[Any]]],
         following: _Following,
-    ) -> tuple[frozenset[StepId], Sequence[RunId]] | None:
+    ) -> tuple[frozenset[Held], Sequence[RunId]] | None:
         """Report and take the turns of runs in one commit, as `turns.take_along` does.
 
         None where nothing was done: it takes no turns, or something is wrong with one of them. Raises

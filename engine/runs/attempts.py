@@ -379,8 +379,8 @@ def _left(lease: Leased, outcome: Succeeded, new: Mapping[str, Json]) -> Mapping
 
 def report(
     platform: Platform, worker: str, outcomes: Sequence[tuple[Leased, Outcome]]
-) -> frozenset[StepId]:
-    """End attempts; the steps whose report was accepted.
+) -> frozenset[Held]:
+    """End attempts; the leases under which a report was accepted.
 
     A report under a fence that no longer holds changes nothing and is kept as a refusal.
     """
@@ -398,8 +398,11 @@ def report(
 
 def reported(
     connection: Connection, worker: str, outcomes: Sequence[tuple[Leased, Outcome]]
-) -> Mapping[StepId, Row[Any]]:
-    """End attempts within a transaction of the caller's; the steps whose report was accepted, as they are."""
+) -> Mapping[Held, Row[Any]]:
+    """End attempts within a transaction of the caller's.
+
+    Returns the leases under which a report was accepted, each with its step as it is now.
+    """
     reports = _reports(worker, outcomes)
     spending = [one for one in outcomes if _spends(*one)]
     ledger.share(connection, [lease.step.run_id for lease, _ in spending])
@@ -407,7 +410,7 @@ def reported(
     for lease, outcome in spending:
         _settle(connection, lease, outcome)
     for lease, outcome in outcomes:
-        if isinstance(outcome, Succeeded) and lease.step in accepted:
+        if isinstance(outcome, Succeeded) and lease.held in accepted:
             large.refer(connection, lease.step.run_id, _kept(outcome))
     _refuse(connection, reports, accepted)
     return accepted
@@ -421,10 +424,10 @@ def _reports(worker: str, outcomes: Sequence[tuple[Leased, Outcome]]) -> Sequenc
 
 
 def _refuse(
-    connection: Connection, reports: Sequence[results.Report], accepted: Collection[StepId]
+    connection: Connection, reports: Sequence[results.Report], accepted: Collection[Held]
 ) -> None:
     """Keep a trace of reports that came under a fence that no longer holds."""
-    refused = [one for one in reports if one.step not in accepted]
+    refused = [one for one in reports if one.held not in accepted]
     if refused:
         results.refuse(connection, refused)
 

@@ -77,6 +77,7 @@ from engine.store import (
 from engine.store.ids import RunId, StepId
 from engine.store.ledger import Unopened
 from engine.store.payloads import Payload
+from engine.store.steps import Held
 from engine.store.waits import Wait
 from engine.waiting import Overflowing
 
@@ -234,14 +235,15 @@ class Taker(Protocol):
 def take_along(
     platform: Platform,
     runs: Sequence[RunId],
-    reporting: Callable[[Connection], Mapping[StepId, Row[Any]]],
+    reporting: Callable[[Connection], Mapping[Held, Row[Any]]],
     *,
     taker: Taker | None = None,
-) -> tuple[frozenset[StepId], Sequence[RunId]]:
+) -> tuple[frozenset[Held], Sequence[RunId]]:
     """Report to runs and take the turns that follow from it, in one transaction.
 
-    `reporting` gives the steps whose reports it accepted, as they are now. Returns these, and the runs
-    that have something waiting all the same: others held them, or were told something by these turns. Somebody must take their turns next.
+    `reporting` gives the leases under which it accepted a report, with their steps as they are now.
+    Returns these leases, and the runs that have something waiting all the same: others held them, or were
+    told something by these turns. Somebody must take their turns next.
 
     It is tried once. Where it raises nothing was reported, but for `Unavailable`, after which that is
     unknown; the caller then reports alone, and whoever takes the turn finds what is wrong with it.
@@ -257,7 +259,7 @@ def take_along(
             _AtHand(),
             force=False,
             watched=runs,
-            known=accepted,
+            known={held.step: row for held, row in accepted.items()},
             taker=taker,
         )
     if accepted:

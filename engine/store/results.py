@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row
 
 from engine.store import session, steps
 from engine.store.ids import StepId
+from engine.store.steps import Held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +36,20 @@ class Report:
     salt: bytes
 
     @property
+    def held(self) -> Held:
+        """The lease that it is under: of one step there may be several reports."""
+        return Held(step=self.step, fence=self.fence)
+
+    @property
     def payload_id(self) -> str | None:
         return f"{self.step.key}/{self.attempt}" if self.payload is not None else None
 
 
+_MINE = steps.NAMED.format(
+    named="said",
+    which="""s.status = 'leased' AND s.begun AND s.fence = w.fence AND s.attempt = w.attempt
+            FOR UPDATE OF s""",
+)
 _REPORT = session.Statement(
     name="result_report",
     types=(
@@ -50,16 +61,13 @@ _REPORT = session.Statement(
         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS t
             (tenant, run, key, attempt, fence, outcome, reason, message, usage, kind, format,
              body, payload, payload_id, salt)),
-    mine AS (
-        SELECT s.tenant_id, s.run_id, s.key FROM step s
-        JOIN said w ON s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
-        WHERE s.status = 'leased' AND s.begun AND s.fence = w.fence AND s.attempt = w.attempt
-        ORDER BY 1, 2, 3 FOR UPDATE OF s),
+    mine AS ({_MINE}),
     won AS (
         UPDATE step s SET status = 'reported', worker = NULL, lease_until = NULL, begun = false
         FROM mine m, said w
         WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
             AND s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
+            AND s.fence = w.fence AND s.attempt = w.attempt
         RETURNING s.*, w.outcome, w.reason, w.message, w.usage, w.kind, w.format, w.body, w.payload,
             w.payload_id, w.salt),
     ended AS (
@@ -73,7 +81,7 @@ _REPORT = session.Statement(
     told AS (
         INSERT INTO inbox (tenant_id, run_id, kind, format, body, payload_id)
         SELECT tenant_id, run_id, kind, format, body::json, payload_id FROM won)
-    SELECT {steps.LOADED} FROM won s
+    SELECT {steps.LOADED}, s.fence FROM won s
     """,  # noqa: S608  # our own constants
 )
 
@@ -110,10 +118,10 @@ _REFUSE = session.Statement(
 )
 
 
-def report(connection: Connection, reports: Sequence[Report]) -> Mapping[StepId, Row[Any]]:
+def report(connection: Connection, reports: Sequence[Report]) -> Mapping[Held, Row[Any]]:
     """End attempts whose leases hold: result, payload and event in one statement.
 
-    Returns the steps whose report was accepted, as they are now.
+    Returns the leases under which a report was accepted, each with its step as it is now.
     """
     rows = session.run(
         connection,
@@ -134,7 +142,9 @@ def report(connection: Connection, reports: Sequence[Report]) -> Mapping[StepId,
         [r.payload_id for r in reports],
         [r.salt for r in reports],
     )
-    return {StepId(row.tenant_id, row.run_id, row.key): row for row in rows}
+    return {
+        Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence): row for row in rows
+    }
 
 
 def refuse(connection: Connection, reports: Sequence[Report]) -> None:

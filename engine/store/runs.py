@@ -51,21 +51,26 @@ _CREATE = session.Statement(
     """,
 )
 
-# Not FOR UPDATE: that would make the foreign key check of a new step wait for its own turn.
+# Each by its key, and its tenant apart: a plan is used for long, and one that was made while there were
+# few runs would go through all there are. Not FOR UPDATE: that would make the foreign key check of a new
+# step wait for its own turn.
 _LOCK = session.Statement(
     name="run_lock",
     types="text[], text[], boolean",
     sql="""
-    SELECT r.tenant_id, r.id::text AS id, r.version_id::text AS version_id, r.status, r.rules,
-        r.seq, r.hash, r.head::text AS head, r.variables::text AS variables, r.snapshot_seq,
-        r.patched, r.reason, r.message, r.ended_step, r.pins::text AS pins, r.submitted_by, r.depth,
-        r.root::text AS root, r.parent_run::text AS parent_run, r.parent_step, r.parent_attempt, r.stuck_count,
-        r.stuck_error, r.started_at, t.governance, clock_timestamp() AS now
-    FROM run r JOIN unnest($1, $2) AS wanted (tenant, run)
-        ON r.tenant_id = wanted.tenant AND r.id = wanted.run::uuid
-    JOIN tenant t ON t.id = r.tenant_id
-    WHERE $3 OR r.stuck_until IS NULL OR r.stuck_until <= clock_timestamp()
-    ORDER BY r.tenant_id, r.id FOR NO KEY UPDATE OF r SKIP LOCKED
+    SELECT r.*, (SELECT t.governance FROM tenant t WHERE t.id = r.tenant_id) AS governance,
+        clock_timestamp() AS now
+    FROM (SELECT DISTINCT tenant, run::uuid AS run FROM unnest($1, $2) AS wanted (tenant, run)
+        ORDER BY 1, 2) w
+    CROSS JOIN LATERAL (
+        SELECT r.tenant_id, r.id::text AS id, r.version_id::text AS version_id, r.status, r.rules,
+            r.seq, r.hash, r.head::text AS head, r.variables::text AS variables, r.snapshot_seq,
+            r.patched, r.reason, r.message, r.ended_step, r.pins::text AS pins, r.submitted_by,
+            r.depth, r.root::text AS root, r.parent_run::text AS parent_run, r.parent_step,
+            r.parent_attempt, r.stuck_count, r.stuck_error, r.started_at
+        FROM run r WHERE r.tenant_id = w.tenant AND r.id = w.run
+            AND ($3 OR r.stuck_until IS NULL OR r.stuck_until <= clock_timestamp())
+        FOR NO KEY UPDATE OF r SKIP LOCKED) r
     """,
 )
 

@@ -285,19 +285,30 @@ _RELEASE = session.Statement(
     """,
 )
 
-# A step may have become ready beside a pause that was being committed: it waits with its run.
-_FREE = f"""
-    SELECT s.tenant_id, s.run_id, s.key FROM step s
-    JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
-    WHERE s.status = 'ready' ORDER BY 1, 2, 3 FOR UPDATE OF s SKIP LOCKED
-"""  # noqa: S608
+#: Steps that are named, each looked for by its key: a plan is used for long, and one that was made while
+#: there were few steps would go through all there are, for each that is named.
+NAMED = """
+    SELECT s.tenant_id, s.run_id, s.key
+    FROM (SELECT * FROM {named} ORDER BY tenant, run::uuid, key) w
+    CROSS JOIN LATERAL (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key AND {which}) s
+"""
+# A step may have become ready beside a pause that was being committed: it waits with its run. Not by the
+# index of what is ready.
+_FREE = NAMED.format(
+    named=f"unnest($1, $2, $3) AS w ({_COLUMNS})",
+    which="s.status || '' = 'ready' FOR UPDATE OF s SKIP LOCKED",
+)
 _OWN = """
     status = 'leased', fence = s.fence + 1, worker = $4, wake_at = NULL, used = NULL,
     lease_until = clock_timestamp() + make_interval(secs => $5)
 """
+# The run by what is free, in words that are not the step's: the planner would look for the step by the
+# run's key otherwise, and go through all the steps of that.
 _FREE_ONES = """
     s.tenant_id = f.tenant_id AND s.run_id = f.run_id AND s.key = f.key
-        AND r.tenant_id = s.tenant_id AND r.id = s.run_id AND r.status <> 'paused'
+        AND r.tenant_id = f.tenant_id || '' AND r.id = f.run_id::text::uuid AND r.status <> 'paused'
 """
 _LEASE = session.Statement(
     name="step_lease",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -513,6 +514,64 @@ def test_the_times_of_history_never_go_back(main, monkeypatch):
     assert [line.at for line in told] == sorted(line.at for line in told)
 
 
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ("lease_until = lease_until + interval '1 minute'", True),
+        ("fence = fence + 1, begun = false", False),
+    ],
+)
+def test_a_report_that_waits_for_its_step_sees_what_became_of_that(
+    main, worker, settings, change, counts
+):
+    """Its lease was extended meanwhile, or taken away."""
+    run = submit(main, publish(main, LINE))
+    lease = take(worker, run, "a#1")
+    accepted = []
+
+    def report():
+        accepted.append(attempts.report(worker, "w1", [(lease, Succeeded())]))
+
+    with contextlib.ExitStack() as stack:
+        with locked(settings, run, change):
+            stack.enter_context(beside(report))
+            wait_until(lambda: waiting_for_locks(main) > 0)
+    assert accepted == [{lease.held} if counts else set()]
+    turns.take_turns(main, [run])
+    kinds = [line.kind for line in views.history(main, run)]
+    assert ("AttemptSucceeded" in kinds) is counts
+
+
+@pytest.mark.parametrize("late_first", [False, True])
+@pytest.mark.parametrize("along", [False, True])
+def test_of_two_reports_of_a_step_at_once_the_one_under_the_lease_that_holds_counts(
+    main, worker, settings, along, late_first
+):
+    """A worker was late, lost its lease, and took the step anew: both of its threads report together."""
+    run = submit(main, publish(main, LINE))
+    late = take(worker, run, "a#1")
+    lose_leases(settings)
+    sweep.sweep(main)
+    platforms.wake(settings)
+    sweep.sweep(main)
+    new = take(worker, run, "a#1")
+    assert (late.attempt, new.attempt) == (1, 2)
+    pair = [(new, Succeeded(result="new")), (late, Succeeded(result="late"))]
+    pair = pair[::-1] if late_first else pair
+    if along:
+        accepted, _ = turns.take_along(
+            main, [run], partial(attempts.reported, worker="w1", outcomes=pair)
+        )
+    else:
+        accepted = attempts.report(worker, "w1", pair)
+        turns.take_turns(main, [run])
+    assert accepted == {new.held}
+    (kept,) = sql(main, "SELECT body::text AS body FROM payload WHERE id = 'a#1/2'")
+    assert "new" in kept.body
+    assert len(sql(main, "SELECT FROM refusal")) == 1
+    assert sql(main, "SELECT FROM step WHERE key = 'b#1' AND status = 'ready'")
+
+
 def test_who_misses_the_lock_leaves_and_the_holder_takes_its_event(main, worker):
     run = submit(main, publish(main, LINE))
     lease = take(worker, run, "a#1")
@@ -629,11 +688,11 @@ def counted(monkeypatch, module, name):
 
 
 @contextlib.contextmanager
-def locked(settings, run):
-    """Somebody holds the steps of a run."""
+def locked(settings, run, change="wake_at = wake_at"):
+    """Somebody holds the steps of a run, and has changed them."""
     owner = session.connect(settings.database_url)
     with session.transaction(owner) as connection:
-        statement = "SELECT FROM step WHERE run_id = CAST(:run AS uuid) FOR UPDATE"
+        statement = f"UPDATE step SET {change} WHERE run_id = CAST(:run AS uuid)"
         connection.execute(text(statement), {"run": run.run})
         yield
     owner.dispose()

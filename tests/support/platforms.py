@@ -110,7 +110,7 @@ def finish(
     """Report an attempt and take the turn that follows; whether the report was accepted."""
     accepted = attempts.report(worker, "w1", [(lease, outcome or Succeeded(patch=patch))])
     turns.take_turns(control, [lease.step.run_id])
-    return lease.step in accepted
+    return lease.held in accepted
 
 
 def status(control: Platform, run: RunId) -> str:
