@@ -26,6 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from engine.errors import GaveUp, StoodInTheWay, Unavailable
+from engine.store import arrays
 
 T = TypeVar("T")
 _tuples: Any = namedtuple  # noqa: PYI024  # of columns that are known only when it runs
@@ -308,7 +309,8 @@ def _send(connection: Connection, asked: Sequence[_Asked]) -> Sequence[Row[Any]]
         _prepare(connection, cursor, [what for what, _ in asked if isinstance(what, Statement)])
         texts = [
             cursor.mogrify(
-                what if isinstance(what, str) else _execute(what.name, len(given)), given or None
+                what if isinstance(what, str) else _execute(what.name, len(given)),
+                [arrays.text(one) if isinstance(one, list) else one for one in given] or None,
             )
             for what, given in asked
         ]

@@ -1,0 +1,55 @@
+"""Arrays of Postgres as texts.
+
+The driver would write `ARRAY['a', 'b']`: each element a constant for the server to parse and to convert by
+itself, which takes both of them twice as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+_NULL = "NULL"
+
+
+def text(values: Sequence[Any]) -> str:
+    """An array of one dimension: of texts, whole numbers, truth values, bytes or times, or of nothing in their place.
+
+    Raises `TypeError` for anything else.
+    """
+    if values and type(values[0]) is str:
+        return _texts(values)
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _texts(values: Sequence[str | None]) -> str:
+    """The same of texts, which most are."""
+    try:
+        joined = '","'.join(values)  # type: ignore[arg-type]  # where one is None it raises
+    except TypeError:
+        return "{" + ",".join([_element(value) for value in values]) + "}"
+    if "\\" in joined or joined.count('"') > 2 * (len(values) - 1):
+        joined = '","'.join([_escaped(value) for value in values])  # type: ignore[arg-type]
+    return '{"' + joined + '"}'
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+_WRITTEN: Mapping[type, Callable[[Any], str]] = {
+    str: lambda value: f'"{_escaped(value)}"',
+    int: str,
+    bool: str,
+    bytes: lambda value: f'"\\\\x{value.hex()}"',
+    datetime: lambda value: f'"{value.isoformat()}"',
+    type(None): lambda _: _NULL,
+}
+
+
+def _element(value: Any) -> str:
+    for kind in type(value).__mro__:
+        if kind in _WRITTEN:
+            return _WRITTEN[kind](value)
+    raise TypeError(f"{type(value).__name__} is no element of an array")
