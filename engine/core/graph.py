@@ -427,7 +427,7 @@ class Graph:
 
     def edges_from(self, node: NodeId, *, on: str | None = None) -> tuple[Edge, ...]:
         """The edges that leave a node, in declared order: when it succeeds, or on something else."""
-        return tuple(edge for edge in self._outgoing[node] if edge.on == on)
+        return self._outgoing[node].get(on, ())
 
     def short(self, node: NodeId) -> Edge | None:
         """The way of those who came to a node in vain: too few for its join, or never passed."""
@@ -545,11 +545,14 @@ class Graph:
         return found
 
     @cached_property
-    def _outgoing(self) -> dict[NodeId, tuple[Edge, ...]]:
-        leaving: dict[NodeId, list[Edge]] = {node: [] for node in self.nodes}
+    def _outgoing(self) -> dict[NodeId, dict[str | None, tuple[Edge, ...]]]:
+        leaving: dict[NodeId, dict[str | None, list[Edge]]] = {node: {} for node in self.nodes}
         for edge in self.edges:
-            leaving[edge.source].append(edge)
-        return {node: tuple(edges) for node, edges in leaving.items()}
+            leaving[edge.source].setdefault(edge.on, []).append(edge)
+        return {
+            node: {on: tuple(edges) for on, edges in ways_out.items()}
+            for node, ways_out in leaving.items()
+        }
 
     @cached_property
     def _by_id(self) -> dict[EdgeId, Edge]:
