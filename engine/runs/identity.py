@@ -17,12 +17,15 @@ _RUN_BYTES = 16
 
 
 def new_run() -> str:
-    """A UUIDv7 (RFC 9562): milliseconds first, so that ids sort by age and find their partition."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    value = milliseconds << 80 | 0x7 << 76 | (random >> 64 & 0xFFF) << 64
-    value |= 0b10 << 62 | random & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
+    """A UUIDv7 (RFC 9562): milliseconds first, so that ids sort by age and find their partition.
+
+    The 12 bits behind them tell the part of the millisecond (its section 6.2, method 3): what one process
+    does one after the other is in that order wherever it is read by its ids.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    part = (rest << 12) // 1_000_000
+    random = int.from_bytes(os.urandom(8), "big") & (1 << 62) - 1
+    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | part << 64 | 0b10 << 62 | random))
 
 
 def question(of: QuestionId) -> str:
