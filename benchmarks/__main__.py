@@ -40,6 +40,8 @@ NAMES: Mapping[tuple[bool, str], str] = {
     (True, "library"): "Celeriac, worker turns",
     (True, "source"): "Celeriac, worker turns, sandboxed",
 }
+#: How often raw Celery is measured, where it does not end what it was given.
+_TRIES = 3
 _PARTS = ("governed", "growth", "burden", "rival")
 
 
@@ -67,6 +69,8 @@ class Found:
     grown: dict[str, Figures] = field(default_factory=dict)
     under: dict[str, float] = field(default_factory=dict)
     burden: dict[str, dict[int, Figures]] = field(default_factory=dict)
+    #: How often raw Celery did not end what it was given: it was measured again.
+    unended: int = 0
 
 
 @click.command()
@@ -151,6 +155,7 @@ def main(
                 whole=whole,
                 governed=found.under,
                 reference=verdict,
+                unended=found.unended,
                 seconds=round(time.monotonic() - since),
                 **about,
             )
@@ -211,7 +216,7 @@ def _rivals(both: Servers, plan: Plan, found: Found, console: Console, seconds: 
     for number in range(plan.rounds):
         checks = reference.here() and not plan.quick
         expected = reference.measure(both) if checks else {}
-        for measured in _round(both, plan):
+        for measured in _round(both, plan, found, console):
             found.measured.append(measured)
             if expected and len(found.checked) == number:
                 found.checked.append((measured.figures, expected))
@@ -223,15 +228,15 @@ def _rivals(both: Servers, plan: Plan, found: Found, console: Console, seconds: 
             break
 
 
-def _round(both: Servers, plan: Plan) -> Iterator[Measured]:
+def _round(both: Servers, plan: Plan, found: Found, console: Console) -> Iterator[Measured]:
     """Raw Celery before each of ours, and before the others: A B A C A D E F G."""
     for worker_turns in (False, True):
-        raw = _raw(both, plan.size)
+        raw = _raw(both, plan.size, found, console)
         yield raw
         for code, figures in fleet.measure(both, plan.size, worker_turns=worker_turns):
             yield Measured(system=NAMES[worker_turns, code], figures=figures, raw=raw.figures)
     if plan.peers:
-        raw = _raw(both, plan.size)
+        raw = _raw(both, plan.size, found, console)
         yield raw
     for name, reason in plan.peers.items():
         answer = peer.Answer(reason=reason) if reason else peer.measure(both, name, plan.size)
@@ -244,9 +249,19 @@ def _round(both: Servers, plan: Plan) -> Iterator[Measured]:
         )
 
 
-def _raw(both: Servers, size: Size) -> Measured:
-    with raw_celery.started(both) as rival:
-        figures = workloads.measure(rival, size, both.pids())
+def _raw(both: Servers, size: Size, found: Found, console: Console) -> Measured:
+    for left in reversed(range(_TRIES)):
+        try:
+            with raw_celery.started(both) as rival:
+                figures = workloads.measure(rival, size, both.pids())
+        except raw_celery.Unended as error:
+            # It loses a result now and then, and whoever waits for that waits for ever.
+            if not left:
+                raise
+            found.unended += 1
+            console.print(f"{RAW}: {error}; it is measured again", style="dim")
+        else:
+            break
     return Measured(system=RAW, figures=figures, raw=figures)
 
 

@@ -113,6 +113,9 @@ def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
             for name in ("steps_per_second", "chain_ms_per_step")
         )
         yield f"- In the sandbox over without: {told}."
+    if unended := found.get("unended"):
+        times = "once" if unended == 1 else f"{unended} times"
+        yield f"- Raw Celery had no result for something that it was given, {times}, and was measured again."
     ratios = found["reference"].get("ratios")
     checked = (
         ", ".join(f"{report.SHOWN[name][1]} {ratio:.2f}x" for name, ratio in ratios.items())

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery, chain, chord
+from celery.exceptions import TimeoutError as TookTooLong
 from celery.result import AsyncResult
 
 from benchmarks import configuration
@@ -30,6 +31,10 @@ _BROKER, _RESULTS = 1, 2
 _VARIABLES = ("BENCHMARK_BROKER_URL", "BENCHMARK_RESULT_URL")
 
 Sent = tuple[float, AsyncResult[Any]]
+
+
+class Unended(Exception):
+    """Something that was sent has no result, after longer than it can take."""
 
 
 def application(broker: str, results: str) -> Celery:
@@ -63,7 +68,7 @@ class RawCelery:
     def ended(self, submitted: Sent) -> Run:
         """A run once its result is there."""
         since, result = submitted
-        state = result.get(timeout=SECONDS)
+        state = _got(result)
         return Run(
             submitted=since,
             first=state["first"],
@@ -77,7 +82,7 @@ class RawCelery:
         tasks = self._app.tasks
         since = time.time()
         sent = chord((tasks["branch"].s(item) for item in range(branches)), tasks["join"].s())
-        total = sent.apply_async().get(timeout=SECONDS)
+        total = _got(sent.apply_async())
         return Fan(submitted=since, seen=time.time(), total=total)
 
     def loop(self, laps: int) -> Run:
@@ -115,6 +120,13 @@ def started(servers: Servers) -> Iterator[RawCelery]:
     finally:
         servers.end([worker])
         app.close()
+
+
+def _got(result: AsyncResult[Any]) -> Any:
+    try:
+        return result.get(timeout=SECONDS)
+    except TookTooLong as error:
+        raise Unended(f"{result.id} had no result after {SECONDS:g} s") from error
 
 
 def _branch(item: int) -> int:

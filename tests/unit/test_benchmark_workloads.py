@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import time
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
+from rich.console import Console
 
-from benchmarks import configuration, workloads
+from benchmarks import configuration, raw_celery, workloads
+from benchmarks.__main__ import Found, _raw
 from benchmarks.steps import BODIES, START
 from benchmarks.workloads import Fan, Run, Size
 
@@ -101,3 +106,39 @@ def test_every_size_of_the_configuration_is_one(name):
     for settings in configuration.section("peers").values():
         assert set(settings.get("size", {})) <= set(Size.__slots__)
     assert size.steps > 1
+
+
+# --- a rival that loses a result ---------------------------------------------------------------
+
+
+@contextmanager
+def _celery_that_loses(times, servers):
+    """Raw Celery, which has no result so often."""
+    if times:
+        times.pop()
+        raise raw_celery.Unended("a chain had no result")
+    yield Here()
+
+
+class NoServers:
+    def pids(self):
+        return {"server": [os.getpid()]}
+
+
+def measured(monkeypatch, *, lost):
+    monkeypatch.setattr(raw_celery, "started", partial(_celery_that_loses, [None] * lost))
+    found = Found()
+    console = Console(file=io.StringIO())
+    return _raw(NoServers(), SIZE, found, console), found, console.file.getvalue()
+
+
+def test_a_rival_that_loses_results_again_and_again_ends_the_benchmark(monkeypatch):
+    with pytest.raises(raw_celery.Unended):
+        measured(monkeypatch, lost=3)
+
+
+def test_a_rival_that_loses_a_result_is_measured_again_and_told_of(monkeypatch):
+    raw, found, told = measured(monkeypatch, lost=2)
+    assert raw.figures["steps_per_second"] > 0
+    assert found.unended == 2
+    assert "a chain had no result; it is measured again" in told

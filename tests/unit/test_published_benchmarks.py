@@ -80,6 +80,14 @@ def test_a_peer_that_was_not_measured_is_named_with_its_reason(found):
     assert "- Absent: does not install: no wheel." in publish.text(found)
 
 
+def test_a_rival_that_did_not_end_what_it_was_given_is_told_of(found):
+    assert "had no result" not in publish.text({**found, "unended": 0})
+    assert "had no result for something that it was given, once," in publish.text(
+        {**found, "unended": 1}
+    )
+    assert "2 times" in publish.text({**found, "unended": 2})
+
+
 def test_a_readme_without_its_markers_is_left_as_it_is(found):
     with pytest.raises(ValueError, match="lacks"):
         publish.placed("# Celeriac\n", publish.text(found))
