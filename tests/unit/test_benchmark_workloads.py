@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import subprocess
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -12,8 +13,8 @@ from functools import partial
 import pytest
 from rich.console import Console
 
-from benchmarks import configuration, raw_celery, workloads
-from benchmarks.__main__ import Found, _raw
+from benchmarks import configuration, raw_celery, reference, workloads
+from benchmarks.__main__ import Found, _raw, _reference
 from benchmarks.steps import BODIES, START
 from benchmarks.workloads import Fan, Run, Size
 
@@ -128,13 +129,27 @@ class NoServers:
 def measured(monkeypatch, *, lost):
     monkeypatch.setattr(raw_celery, "started", partial(_celery_that_loses, [None] * lost))
     found = Found()
-    console = Console(file=io.StringIO())
+    console = Console(file=io.StringIO(), width=200)
     return _raw(NoServers(), SIZE, found, console), found, console.file.getvalue()
 
 
 def test_a_rival_that_loses_results_again_and_again_ends_the_benchmark(monkeypatch):
     with pytest.raises(raw_celery.Unended):
         measured(monkeypatch, lost=3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [subprocess.CalledProcessError(1, ["the script"]), subprocess.TimeoutExpired("the script", 1)],
+)
+def test_a_round_whose_reference_fails_is_not_checked(monkeypatch, error):
+    def failing(_):
+        raise error
+
+    monkeypatch.setattr(reference, "measure", failing)
+    console = Console(file=io.StringIO(), width=200)
+    assert _reference(NoServers(), console) == {}
+    assert "this round is not checked" in console.file.getvalue()
 
 
 def test_a_rival_that_loses_a_result_is_measured_again_and_told_of(monkeypatch):
