@@ -200,15 +200,21 @@ _SAVE_LINED = _save(
 #: Where none goes into a lane: a worker takes what is ready at once.
 _SAVE = _save("step_save", "lined AS (SELECT n.*, 0 AS lane, 0 AS place FROM n)")
 
-
+#: Steps that are named, each looked for by its key: a plan is used for long, and one that was made while
+#: there were few steps would go through all there are, for each that is named.
+NAMED = """
+    SELECT s.tenant_id, s.run_id, s.key
+    FROM (SELECT * FROM {named} ORDER BY tenant, run::uuid, key) w
+    CROSS JOIN LATERAL (
+        SELECT s.tenant_id, s.run_id, s.key FROM step s
+        WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key AND {which}) s
+"""
+_NAMED = f"unnest($1, $2, $3) AS w ({_COLUMNS})"
 _DELETE = session.Statement(
     name="step_delete",
     types="text[], text[], text[]",
     sql=f"""
-    WITH gone AS (
-        SELECT s.tenant_id, s.run_id, s.key FROM step s
-        JOIN unnest($1, $2, $3) AS w ({_COLUMNS}) ON {_SAME}
-        ORDER BY 1, 2, 3 FOR UPDATE OF s)
+    WITH gone AS ({NAMED.format(named=_NAMED, which="true FOR UPDATE OF s")})
     DELETE FROM step s USING gone g
     WHERE s.tenant_id = g.tenant_id AND s.run_id = g.run_id AND s.key = g.key
     """,  # noqa: S608
@@ -285,19 +291,10 @@ _RELEASE = session.Statement(
     """,
 )
 
-#: Steps that are named, each looked for by its key: a plan is used for long, and one that was made while
-#: there were few steps would go through all there are, for each that is named.
-NAMED = """
-    SELECT s.tenant_id, s.run_id, s.key
-    FROM (SELECT * FROM {named} ORDER BY tenant, run::uuid, key) w
-    CROSS JOIN LATERAL (
-        SELECT s.tenant_id, s.run_id, s.key FROM step s
-        WHERE s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key AND {which}) s
-"""
 # A step may have become ready beside a pause that was being committed: it waits with its run. Not by the
 # index of what is ready.
 _FREE = NAMED.format(
-    named=f"unnest($1, $2, $3) AS w ({_COLUMNS})",
+    named=_NAMED,
     which="s.status || '' = 'ready' FOR UPDATE OF s SKIP LOCKED",
 )
 _OWN = """
@@ -334,15 +331,15 @@ _TAKE = session.Statement(
     """,  # noqa: S608
 )
 
+_UNBEGUN = NAMED.format(
+    named=f"unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence)",
+    which="s.status = 'leased' AND s.fence = w.fence AND NOT s.begun FOR UPDATE OF s",
+)
 _BEGIN = session.Statement(
     name="step_begin",
     types="text[], text[], text[], bigint[]",
     sql=f"""
-    WITH mine AS (
-        SELECT s.tenant_id, s.run_id, s.key FROM step s
-        JOIN unnest($1, $2, $3, $4) AS w ({_COLUMNS}, fence) ON {_SAME}
-        WHERE s.status = 'leased' AND s.fence = w.fence AND NOT s.begun
-        ORDER BY 1, 2, 3 FOR UPDATE OF s),
+    WITH mine AS ({_UNBEGUN}),
     begun AS (
         UPDATE step s SET begun = true FROM mine m
         WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key

@@ -13,10 +13,9 @@ from engine.broker import BUSY, COORDINATE, STEPS, connect
 from engine.core.values import Json
 from engine.platform import DatabaseRole
 from engine.runs import attempts, launch, sweep, tenants, turns
-from engine.store import session
 from engine.store.ids import RunId, StepId
-from engine.store.session import Statement
 from tests.support import platforms
+from tests.support.plans import noted, plans
 from tests.support.platforms import LINE, TENANT, Sent, as_owner, publish, register, sql, submit
 
 QUIET, LATE = "quiet", "late"
@@ -237,9 +236,7 @@ def test_who_nudges_too_much_for_one_tenant_keeps_no_other_waiting(sending):
     assert before < 10
 
 
-def test_beside_ten_thousand_runs_that_wait_a_sweep_reads_no_table_from_end_to_end(
-    main, settings, monkeypatch
-):
+def test_beside_ten_thousand_runs_that_wait_a_sweep_reads_no_table_from_end_to_end(main, settings):
     run = submit(main, publish(main, PATIENT))
     copying = (
         "CREATE TEMP TABLE more AS SELECT gen_random_uuid() AS id FROM generate_series(1, 10000)",
@@ -256,24 +253,10 @@ def test_beside_ten_thousand_runs_that_wait_a_sweep_reads_no_table_from_end_to_e
     one(main, QUIET)
     overdue_run = launch.submit(main, TENANT, publish(main, LINE), {}, by="ada").run
     as_owner(settings, "UPDATE inbox SET received_at = received_at - interval '1 hour'")
-    asked: dict[str, tuple[Statement, tuple[object, ...]]] = {}
-    send = session._send
-
-    def noted(connection, statements):
-        asked.update(
-            {one.name: (one, given) for one, given in statements if not isinstance(one, str)}
-        )
-        return send(connection, statements)
-
-    monkeypatch.setattr(session, "_send", noted)
-    sweep.sweep(main)
-    assert platforms.status(main, overdue_run) == "running"
-    assert platforms.status(main, run) == "running"
+    with noted() as asked:
+        sweep.sweep(main)
+        assert platforms.status(main, overdue_run) == "running"
+        assert platforms.status(main, run) == "running"
     assert {"step_expire", "step_wake", "step_lines", "step_overdue", "run_lock"} <= asked.keys()
-    with main.database.connect() as connection:
-        cursor = connection.connection.dbapi_connection.cursor()
-        for statement, given in asked.values():
-            session._prepare(connection, cursor, [statement])
-            cursor.execute(f"EXPLAIN {session._execute(statement.name, len(given))}", given or None)
-            plan = "\n".join(line for (line,) in cursor.fetchall())
-            assert not re.findall(r"Seq Scan on (run|step|wait|attempt)\b", plan), plan
+    for plan in plans(main.database, asked).values():
+        assert not re.findall(r"Seq Scan on (run|step|wait|attempt)\b", plan), plan
