@@ -10,27 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-_NULL = "NULL"
-
 
 def text(values: Sequence[Any]) -> str:
     """An array of one dimension: of texts, whole numbers, truth values, bytes or times, or of nothing in their place.
 
     Raises `TypeError` for anything else.
     """
-    if values and type(values[0]) is str:
+    if {*map(type, values)} == {str}:
         return _texts(values)
     return "{" + ",".join([_element(value) for value in values]) + "}"
 
 
-def _texts(values: Sequence[str | None]) -> str:
-    """The same of texts, which most are."""
-    try:
-        joined = '","'.join(values)  # type: ignore[arg-type]  # where one is None it raises
-    except TypeError:
-        return "{" + ",".join([_element(value) for value in values]) + "}"
+def _texts(values: Sequence[str]) -> str:
+    """The same of texts alone, which most are, and few of which have anything to escape."""
+    joined = '","'.join(values)
     if "\\" in joined or joined.count('"') > 2 * (len(values) - 1):
-        joined = '","'.join([_escaped(value) for value in values])  # type: ignore[arg-type]
+        joined = '","'.join([_escaped(value) for value in values])
     return '{"' + joined + '"}'
 
 
@@ -44,7 +39,7 @@ _WRITTEN: Mapping[type, Callable[[Any], str]] = {
     bool: str,
     bytes: lambda value: f'"\\\\x{value.hex()}"',
     datetime: lambda value: f'"{value.isoformat()}"',
-    type(None): lambda _: _NULL,
+    type(None): lambda _: "NULL",
 }
 
 
