@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -32,7 +32,9 @@ from benchmarks import (
 )
 from benchmarks.report import OURS, RAW, SANDBOXED, Measured
 from benchmarks.servers import Servers
-from benchmarks.workloads import Figures, Size
+from benchmarks.workloads import Figures, Size, Unended
+
+T = TypeVar("T")
 
 #: Whether workers take their turns, and the form of the code, to what that is called.
 NAMES: Mapping[tuple[bool, str], str] = {
@@ -216,7 +218,7 @@ def _rivals(both: Servers, plan: Plan, found: Found, console: Console, seconds: 
     since = time.monotonic()
     for number in range(plan.rounds):
         checks = reference.here() and not plan.quick
-        expected = _reference(both, console) if checks else {}
+        expected = _again(partial(reference.measure, both), found, console) if checks else {}
         for measured in _round(both, plan, found, console):
             found.measured.append(measured)
             if expected and len(found.checked) == number:
@@ -229,24 +231,29 @@ def _rivals(both: Servers, plan: Plan, found: Found, console: Console, seconds: 
             break
 
 
-def _reference(both: Servers, console: Console) -> Figures:
-    """What raw Celery is held against; nothing where it did not end what it was given there, either."""
-    try:
-        return reference.measure(both)
-    except subprocess.SubprocessError as error:
-        console.print(f"{error}; this round is not checked", style="dim")
-        return {}
+def _again(measure: Callable[[], T], found: Found, console: Console) -> T:
+    """Measure raw Celery; again where it does not end what it was given.
+
+    It loses a result now and then, and whoever waits for that waits for ever.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return measure()
+        except Unended as error:
+            found.unended += 1
+            console.print(f"{RAW}: {error}; it is measured again", style="dim")
+    return measure()
 
 
 def _round(both: Servers, plan: Plan, found: Found, console: Console) -> Iterator[Measured]:
     """Raw Celery before each of ours, and before the others: A B A C A D E F G."""
     for worker_turns in (False, True):
-        raw = _raw(both, plan.size, found, console)
+        raw = _again(partial(_raw, both, plan.size), found, console)
         yield raw
         for code, figures in fleet.measure(both, plan.size, worker_turns=worker_turns):
             yield Measured(system=NAMES[worker_turns, code], figures=figures, raw=raw.figures)
     if plan.peers:
-        raw = _raw(both, plan.size, found, console)
+        raw = _again(partial(_raw, both, plan.size), found, console)
         yield raw
     for name, reason in plan.peers.items():
         answer = peer.Answer(reason=reason) if reason else peer.measure(both, name, plan.size)
@@ -259,19 +266,9 @@ def _round(both: Servers, plan: Plan, found: Found, console: Console) -> Iterato
         )
 
 
-def _raw(both: Servers, size: Size, found: Found, console: Console) -> Measured:
-    for left in reversed(range(_TRIES)):
-        try:
-            with raw_celery.started(both) as rival:
-                figures = workloads.measure(rival, size, both.pids())
-        except raw_celery.Unended as error:
-            # It loses a result now and then, and whoever waits for that waits for ever.
-            if not left:
-                raise
-            found.unended += 1
-            console.print(f"{RAW}: {error}; it is measured again", style="dim")
-        else:
-            break
+def _raw(both: Servers, size: Size) -> Measured:
+    with raw_celery.started(both) as rival:
+        figures = workloads.measure(rival, size, both.pids())
     return Measured(system=RAW, figures=figures, raw=figures)
 
 

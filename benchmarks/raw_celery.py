@@ -22,7 +22,7 @@ from celery.result import AsyncResult
 from benchmarks import configuration
 from benchmarks.servers import Servers
 from benchmarks.steps import BODIES, START
-from benchmarks.workloads import SECONDS, Fan, Run
+from benchmarks.workloads import SECONDS, Fan, Run, Unended
 from celeriac.embedded import processes
 from celeriac.embedded.processes import Running
 
@@ -31,10 +31,6 @@ _BROKER, _RESULTS = 1, 2
 _VARIABLES = ("BENCHMARK_BROKER_URL", "BENCHMARK_RESULT_URL")
 
 Sent = tuple[float, AsyncResult[Any]]
-
-
-class Unended(Exception):
-    """Something that was sent has no result, after longer than it can take."""
 
 
 def application(broker: str, results: str) -> Celery:

@@ -23,7 +23,7 @@ import redis
 
 from benchmarks import configuration
 from benchmarks.servers import ROOT, Servers
-from benchmarks.workloads import Figures
+from benchmarks.workloads import Figures, Unended
 from celeriac.embedded import processes
 
 #: What the script calls our figures: its workload, and the name of a figure in it.
@@ -47,7 +47,7 @@ def here() -> bool:
 
 
 def measure(servers: Servers) -> Figures:
-    """What the script finds, under our names."""
+    """What the script finds, under our names. Raises `Unended` where it finds nothing."""
     with tempfile.TemporaryDirectory(dir=servers.folder) as place, _valkey(servers) as port:
         folder = Path(place)
         for module in _folder().glob("*.py"):
@@ -61,8 +61,12 @@ def measure(servers: Servers) -> Figures:
             capture_output=True,
             text=True,
             timeout=_SECONDS,
-            check=True,
+            check=False,
         )
+    if ended.returncode:
+        # Most likely a result that it waited for in vain; its last line says so.
+        why = ended.stderr.strip().rpartition("\n")[2]
+        raise Unended(f"{_settings()['script']} ended with {ended.returncode}: {why}")
     told: Any = json.loads(ended.stdout.splitlines()[-1])
     return {
         name: float(told[workload][figure])

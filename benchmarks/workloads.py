@@ -19,6 +19,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _KIB_PER_MIB = 1024.0
 
 
+class Unended(Exception):
+    """What was sent has no result, after longer than it can take."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run, by the clock of this machine."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import subprocess
 import time
-from contextlib import contextmanager
-from functools import partial
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from celery.exceptions import TimeoutError as TookTooLong
 from rich.console import Console
 
 from benchmarks import configuration, raw_celery, reference, workloads
-from benchmarks.__main__ import Found, _raw, _reference
+from benchmarks.__main__ import Found, _again
 from benchmarks.steps import BODIES, START
-from benchmarks.workloads import Fan, Run, Size
+from benchmarks.workloads import Fan, Run, Size, Unended
 
 SIZE = Size(chain=3, runs=2, steps=3, worked=1, branches=4, laps=3, firsts=2, paced=2, warm=1)
 
@@ -112,48 +112,49 @@ def test_every_size_of_the_configuration_is_one(name):
 # --- a rival that loses a result ---------------------------------------------------------------
 
 
-@contextmanager
-def _celery_that_loses(times, servers):
-    """Raw Celery, which has no result so often."""
-    if times:
-        times.pop()
-        raise raw_celery.Unended("a chain had no result")
-    yield Here()
+def measured(*, lost):
+    """Measure what has no result so often."""
+    left = [None] * lost
+
+    def measure():
+        if left:
+            left.pop()
+            raise Unended("a chain had no result")
+        return 551
+
+    found, console = Found(), Console(file=io.StringIO(), width=200)
+    return _again(measure, found, console), found, console.file.getvalue()
 
 
-class NoServers:
-    def pids(self):
-        return {"server": [os.getpid()]}
+def test_a_rival_that_loses_results_again_and_again_ends_the_benchmark():
+    with pytest.raises(Unended):
+        measured(lost=3)
 
 
-def measured(monkeypatch, *, lost):
-    monkeypatch.setattr(raw_celery, "started", partial(_celery_that_loses, [None] * lost))
-    found = Found()
-    console = Console(file=io.StringIO(), width=200)
-    return _raw(NoServers(), SIZE, found, console), found, console.file.getvalue()
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_rival_that_loses_a_result_is_measured_again_and_told_of(lost):
+    figures, found, told = measured(lost=lost)
+    assert figures == 551
+    assert found.unended == lost
+    assert told.count("a chain had no result; it is measured again") == lost
 
 
-def test_a_rival_that_loses_results_again_and_again_ends_the_benchmark(monkeypatch):
-    with pytest.raises(raw_celery.Unended):
-        measured(monkeypatch, lost=3)
+def test_a_chain_without_a_result_is_unended():
+    class Lost:
+        id = "a"
+
+        def get(self, *, timeout):
+            raise TookTooLong(f"not within {timeout} s")
+
+    with pytest.raises(Unended, match="a had no result after"):
+        raw_celery.RawCelery(None, None).ended((0.0, Lost()))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [subprocess.CalledProcessError(1, ["the script"]), subprocess.TimeoutExpired("the script", 1)],
-)
-def test_a_round_whose_reference_fails_is_not_checked(monkeypatch, error):
-    def failing(_):
-        raise error
-
-    monkeypatch.setattr(reference, "measure", failing)
-    console = Console(file=io.StringIO(), width=200)
-    assert _reference(NoServers(), console) == {}
-    assert "this round is not checked" in console.file.getvalue()
-
-
-def test_a_rival_that_loses_a_result_is_measured_again_and_told_of(monkeypatch):
-    raw, found, told = measured(monkeypatch, lost=2)
-    assert raw.figures["steps_per_second"] > 0
-    assert found.unended == 2
-    assert "a chain had no result; it is measured again" in told
+def test_a_reference_that_fails_is_unended_and_says_why(monkeypatch, tmp_path):
+    script = "import sys; sys.exit('no result')"
+    (tmp_path / str(reference._settings()["script"])).write_text(script)
+    monkeypatch.setattr(reference, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(reference, "_valkey", lambda _: nullcontext(6390))
+    servers = SimpleNamespace(folder=tmp_path, environment=dict(os.environ))
+    with pytest.raises(Unended, match="ended with 1: no result"):
+        reference.measure(servers)
