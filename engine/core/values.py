@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
@@ -68,9 +68,7 @@ def parse(text: str | bytes, *, path: str = "") -> Json:
     that `problems` refuses.
     """
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
-        )
+        value = _read(text)
     except _Refused as refused:
         raise InvalidJson((_problem(path, str(refused), refused.remedy),)) from None
     except RecursionError:
@@ -86,7 +84,7 @@ def parse(text: str | bytes, *, path: str = "") -> Json:
         ) from None
     if found := tuple(problems(value, path=path)):
         raise InvalidJson(found)
-    return value  # type: ignore[no-any-return]  # json.loads is Any; `problems` has looked at it
+    return value  # type: ignore[no-any-return]  # what is read is Any; `problems` has looked at it
 
 
 def problems(value: object, *, path: str = "") -> Iterator[Problem]:
@@ -187,6 +185,14 @@ def bytes_of(value: Json) -> bytes | None:
         return None
 
 
+def _read(text: str | bytes) -> Any:
+    """The value of a JSON text; raises what `json.loads` raises."""
+    if isinstance(text, str) and not text.startswith("\ufeff"):
+        return _decode(text)
+    # Of bytes it finds out the encoding, and a mark of the order of bytes it refuses by name.
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer)
+
+
 class _Refused(Exception):
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message)
@@ -213,11 +219,20 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _text_problems(trail: _Trail, text: str, what: str = "") -> Iterator[Problem]:
+#: Made once: `json.loads` makes another for each text that it reads otherwise than usual.
+_decode = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
+).decode
+
+
+def _text_problems(trail: _Trail, text: str, what: str = "") -> Sequence[Problem]:
+    found = []
     if "\x00" in text:
-        yield _problem(f"{_path(trail)}{what}", "text holds a NUL character", "remove it")
+        found.append(_problem(f"{_path(trail)}{what}", "text holds a NUL character", "remove it"))
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        yield _problem(f"{_path(trail)}{what}", "text holds a lone surrogate", "send valid Unicode")
+        where = f"{_path(trail)}{what}"
+        found.append(_problem(where, "text holds a lone surrogate", "send valid Unicode"))
+    return found
 
 
 #: Where a value stands: in what, and under which key or index of it; at the root, its path.

@@ -99,18 +99,17 @@ class Execution:
     def run(self) -> Outcome:
         """Watch until the child and all its descendants are dead; say how it ended."""
         lane = self._lane
-        lane.messages.settimeout(0)
-        lane.status.settimeout(0)
-        os.set_blocking(lane.stdout, False)
-        os.set_blocking(lane.stderr, False)
-        for source in (lane.stdout, lane.stderr, lane.status):
+        # The messages first: the kernel looks in this order, so what was printed before a message that
+        # it has seen is seen with it.
+        for source in (lane.messages, lane.status, lane.stdout, lane.stderr):
             self._poll.register(source, select.POLLIN)
-        self._poll.register(lane.messages, select.POLLIN | select.POLLOUT)
+        self._send()
         try:
             while self._buried is None and not self._lost and not self._stands:
                 self._turn()
-            self._read_log()
-            self._read_messages()
+            if not self._stands:
+                self._read_log()
+                self._read_messages()
             self._log.close()
         except BaseException:
             self._stands = False
@@ -124,13 +123,14 @@ class Execution:
         return self._outcome()
 
     def _turn(self) -> None:
-        ready = {fd for fd, _ in self._poll.poll(self._patience() * 1000)}
+        ready = dict(self._poll.poll(self._patience() * 1000))
         # What was printed before a call or the end is handed on before it.
-        if ready & {self._lane.stdout, self._lane.stderr}:
+        if ready.keys() & {self._lane.stdout, self._lane.stderr}:
             self._read_log()
-        if self._lane.messages.fileno() in ready:
+        messages = ready.get(self._lane.messages.fileno(), 0)
+        if messages & select.POLLOUT:
             self._send()
-            self._read_log()
+        if messages & ~select.POLLOUT:
             self._read_messages()
         if self._verdict is not None:
             self._forget(self._lane.messages)
@@ -207,6 +207,8 @@ class Execution:
                     self._forget(fd)
                     break
                 self._log.feed(stream, data)
+                if len(data) < _CHUNK:
+                    break
 
     def _streams(self) -> tuple[tuple[Stream, int], ...]:
         return ("stdout", self._lane.stdout), ("stderr", self._lane.stderr)
@@ -239,15 +241,17 @@ class Execution:
         try:
             sent = self._lane.messages.send(self._outgoing)
         except BlockingIOError:
-            return
+            sent = 0
         except OSError:  # it does not read any more; how it ended will say why
             sent = len(self._outgoing)
         self._outgoing = self._outgoing[sent:]
-        if not self._outgoing:
-            with contextlib.suppress(KeyError, OSError):
-                self._poll.modify(self._lane.messages, select.POLLIN)
+        wanted = select.POLLIN | select.POLLOUT if self._outgoing else select.POLLIN
+        with contextlib.suppress(OSError):  # nothing more is heeded
+            self._poll.modify(self._lane.messages, wanted)
 
     def _read_messages(self) -> None:
+        """Heed what has come. What was printed before the first of it has been read."""
+        first = True
         while self._verdict is None:
             try:
                 data = self._lane.messages.recv(_CHUNK)
@@ -261,6 +265,9 @@ class Execution:
             self._reader.feed(data)
             try:
                 for message in self._reader.messages():
+                    if not first:
+                        self._read_log()
+                    first = False
                     self._heed(message)
                     if self._verdict is not None:
                         return
@@ -382,7 +389,6 @@ class Execution:
             "message": answer.message,
         }
         self._outgoing = memoryview(bytes(self._outgoing) + wire.pack(json.dumps(reply).encode()))
-        self._poll.modify(self._lane.messages, select.POLLIN | select.POLLOUT)
         self._send()
 
     def _forget(self, source: int | socket.socket) -> None:

@@ -43,7 +43,7 @@ class WallsLacking(ZygoteDied):
 
 @dataclass(slots=True, kw_only=True)
 class Lane:
-    """The worker's ends of the descriptors of one child."""
+    """The worker's ends of the descriptors of one child; none of them ever blocks."""
 
     status: socket.socket
     messages: socket.socket
@@ -143,6 +143,8 @@ class Zygote:
             stderr, their_stderr = os.pipe()
             ours.callback(os.close, stderr)
             theirs.callback(os.close, their_stderr)
+            for end in (status.fileno(), messages.fileno(), stdout, stderr):
+                os.set_blocking(end, False)
             handed = [their_status.fileno(), their_messages.fileno(), their_stdout, their_stderr]
             try:
                 with self._order:
@@ -240,10 +242,9 @@ class Zygote:
 
 def _waits(lane: Lane) -> bool:
     """Whether the child of a parked lane lives, left nobody behind, and says nothing unasked."""
-    lane.status.settimeout(_ORDER_SECONDS)
     try:
         # Nothing, where it has ended meanwhile.
-        while report := lane.status.recv(_REPORT_BYTES):
+        while report := _said(lane.status):
             found = json.loads(report)
             if "status" in found:
                 return False
@@ -253,7 +254,21 @@ def _waits(lane: Lane) -> bool:
             return False
     except OSError:
         return False
+    return not _ready(lane.status, lane.messages, lane.stdout, lane.stderr)
+
+
+def _said(status: socket.socket) -> bytes:
+    """What the zygote says next of a child. Raises `OSError` where it does not say it in time."""
+    try:
+        return status.recv(_REPORT_BYTES)
+    except BlockingIOError:
+        _ready(status, seconds=_ORDER_SECONDS)
+        return status.recv(_REPORT_BYTES)
+
+
+def _ready(*sources: socket.socket | int, seconds: float = 0) -> bool:
+    """Whether one of them has something to say, or has been closed, within so many seconds."""
     poll = select.poll()
-    for source in (lane.status, lane.messages, lane.stdout, lane.stderr):
+    for source in sources:
         poll.register(source, select.POLLIN)
-    return not poll.poll(0)
+    return bool(poll.poll(seconds * 1000))

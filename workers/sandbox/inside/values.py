@@ -37,6 +37,9 @@ _REMEDIES = {
 }
 
 
+#: Types of which what is equal is the same JSON, by a tenth of what writing it takes.
+_EQUAL = frozenset({str, int, bool, type(None)})
+
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 _written = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -77,8 +80,14 @@ def encode(value: object, *, what: str, limit: int, binary: bool = False) -> byt
     return text
 
 
-def canonical(value: object) -> str | None:
-    """One text per JSON value, to see whether it was changed; None for what is not JSON."""
+def canonical(value: object) -> object:
+    """The same for the same JSON value, and for no other, to see whether it was changed; None for
+    what is not JSON.
+    """
+    kind = type(value)
+    if kind in _EQUAL:
+        # True is 1, and 1 is 1.0, but not in JSON.
+        return kind, value
     try:
         return _compact(value)
     except (TypeError, ValueError, RecursionError):
