@@ -90,6 +90,19 @@ def of_run(
     return None if pinned is None else _version(connection, step.tenant, namespace, name, pinned)
 
 
+def installed(engine: Engine, tenant: str, pins: Mapping[str, int], uses: str) -> Definition | None:
+    """The installed function that a name means to a run, where this process has read it already.
+
+    No transaction is needed: what is pinned never changes, and of installed code nobody asks more.
+    """
+    name, _, _ = uses.partition("@")
+    version = pins.get(f"function:{uses}")
+    if version is None:
+        return None
+    found = _known.get(engine, {}).get((tenant, "function", name, version))
+    return found if found is not None and found.library is not None else None
+
+
 def tool(connection: Connection, tenant: str, name: str, version: int) -> Definition | None:
     """A version of a tool, as it may be called now; None when there is none."""
     return _version(connection, tenant, "tool", name, version)

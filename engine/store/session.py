@@ -98,6 +98,8 @@ def connect(url: str, *, role: str | None = None, size: int = 8, impatient: bool
         max_overflow=size,
         pool_pre_ping=False,
         pool_use_lifo=True,
+        # What was begun is ended below; to have the driver see to it again lets other threads in.
+        pool_reset_on_return=None,
         connect_args={
             "options": options,
             "connect_timeout": 5,

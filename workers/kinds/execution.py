@@ -205,8 +205,12 @@ class Execution:
 
     def definition(self, namespace: Namespace, uses: str) -> Definition | None:
         """The version of a function or tool that this run uses."""
-        step = self.lease.step
-        with session.transaction(self.platform.database) as connection:
+        step, database = self.lease.step, self.platform.database
+        if namespace == "function":
+            known = definitions.installed(database, step.tenant, self.lease.pins, uses)
+            if known is not None:
+                return known
+        with session.transaction(database) as connection:
             found = definitions.of_run(connection, step, self.lease.pins, namespace, uses)
             if found is not None and found.source is not None:
                 whose = _subject(found)
