@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from engine.core import messages as msg
-from engine.core.values import Inline, Ref, Value, canonical, digest
+from engine.core.values import Inline, Ref, Value, canonical, digest_of
 
 #: The shape that is written today.
 FORMAT = 1
@@ -82,15 +82,17 @@ class Sealed:
     salt: bytes
 
 
-def seal(record: msg.Record, *, salt: bytes = b"") -> Sealed:
-    """A record as stored texts, its payload bound to its body by a salted digest."""
+def seal(record: msg.Record, *, salted: Callable[[], bytes] = bytes) -> Sealed:
+    """A record as stored texts, its payload bound to its body by a salted digest.
+
+    `salted` gives a salt, and is asked only where there is a payload.
+    """
     written = write(record)
     if not written.payload:
         return Sealed(kind=written.kind, body=canonical(written.body), payload=None, salt=b"")
-    body = {**written.body, DIGEST: digest(written.payload, salt=salt)}
-    return Sealed(
-        kind=written.kind, body=canonical(body), payload=canonical(written.payload), salt=salt
-    )
+    salt, payload = salted(), canonical(written.payload)
+    body = {**written.body, DIGEST: digest_of(payload, salt=salt)}
+    return Sealed(kind=written.kind, body=canonical(body), payload=payload, salt=salt)
 
 
 def read(

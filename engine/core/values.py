@@ -149,7 +149,12 @@ def size(value: Json) -> int:
 
 def digest(value: Json, *, salt: bytes = b"") -> str:
     """Hex SHA-256 of a value, salted so that a shredded payload cannot be guessed from it."""
-    return hashlib.sha256(salt + canonical(value).encode()).hexdigest()
+    return digest_of(canonical(value), salt=salt)
+
+
+def digest_of(text: str, *, salt: bytes = b"") -> str:
+    """The digest of the value whose canonical text is known."""
+    return hashlib.sha256(salt + text.encode()).hexdigest()
 
 
 def plain(value: Value) -> Json:

@@ -7,7 +7,6 @@ them touches a run's row.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -29,6 +28,7 @@ from engine.errors import Invalid, Unavailable
 from engine.platform import Platform
 from engine.runs import budgets, gathered, graphs, items, large, ledgers, states
 from engine.runs.budgets import Charged
+from engine.runs.identity import new_salt
 from engine.store import ledger, results, session, steps
 from engine.store.ids import RunId, StepId
 from engine.store.steps import Held
@@ -469,7 +469,7 @@ def _report(
 ) -> results.Report:
     # The time is the database's: it is set when the event is received, and read from there.
     event = _event(step, attempt, fence, outcome)
-    sealed = codec.seal(event, salt=os.urandom(16))
+    sealed = codec.seal(event, salted=new_salt)
     outcomes = {Succeeded: "succeeded", Failed: "failed", Suspended: "suspended"}
     failed = outcome if isinstance(outcome, Failed) else None
     return results.Report(

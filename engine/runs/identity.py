@@ -14,6 +14,7 @@ from engine.store.ids import QuestionId
 _QUESTION = re.compile(r"apr_([A-Za-z0-9_-]{24,400})", re.ASCII)
 _PLACE = re.compile(r"([1-9][0-9]{0,8})\.([1-9][0-9]{0,8})\.(.+)", re.ASCII | re.DOTALL)
 _RUN_BYTES = 16
+_SALT_BYTES = 16
 
 
 def new_run() -> str:
@@ -26,6 +27,11 @@ def new_run() -> str:
     part = (rest << 12) // 1_000_000
     random = int.from_bytes(os.urandom(8), "big") & (1 << 62) - 1
     return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | part << 64 | 0b10 << 62 | random))
+
+
+def new_salt() -> bytes:
+    """What keeps a digest from being guessed."""
+    return os.urandom(_SALT_BYTES)
 
 
 def question(of: QuestionId) -> str:

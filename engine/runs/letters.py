@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from engine.core import codec
 from engine.core import messages as msg
+from engine.runs.identity import new_salt
 from engine.store.ids import RunId
 from engine.store.inbox import Letter
 from engine.store.payloads import Payload
@@ -22,14 +22,13 @@ class Sealed:
 
 def sealed(run: RunId, event: msg.AnyEvent, name: str) -> Sealed:
     """An event with users' data, addressed to a run; `name` is that of its payload there."""
-    salt = os.urandom(16)
-    found = codec.seal(event, salt=salt)
+    found = codec.seal(event, salted=new_salt)
     assert found.payload is not None
     return Sealed(
         letter=Letter(
             run=run, kind=found.kind, format=codec.FORMAT, body=found.body, payload_id=name
         ),
-        payload=Payload(run=run, name=name, salt=salt, body=found.payload),
+        payload=Payload(run=run, name=name, salt=found.salt, body=found.payload),
     )
 
 

@@ -16,7 +16,6 @@ turn is given up, the value is read, and the turn is taken again with the value 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,6 +59,7 @@ from engine.runs.budgets import Charged
 from engine.runs.children import Parent
 from engine.runs.guard import Guard
 from engine.runs.hearing import Letter
+from engine.runs.identity import new_salt
 from engine.runs.letters import ticked
 from engine.runs.moves import Moved
 from engine.runs.requests import Desk, Sitting
@@ -654,7 +654,7 @@ def _lines(one: _Taken) -> tuple[list[history.Line], list[Payload]]:
     kept: list[Payload] = []
     for seq, entry in enumerate(one.turn.entries, start=one.row.seq + 1):
         letter = received.get(id(entry.record))
-        sealed = None if letter else codec.seal(entry.record, salt=os.urandom(16))
+        sealed = None if letter else codec.seal(entry.record, salted=new_salt)
         payload_id = letter.payload_id if letter else None
         if sealed is not None and sealed.payload is not None:
             payload_id = f"line/{seq}"

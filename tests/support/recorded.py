@@ -31,7 +31,7 @@ def parts(name: str = "", **inputs: str) -> Iterator[dict[str, Any]]:
     id_ = f"00000000-0000-7{str(uuid.uuid5(uuid.NAMESPACE_OID, name))[15:]}"
     lines, before = [], b""
     for seq, entry in enumerate(led.history, start=1):
-        sealed = codec.seal(entry.record, salt=b"salt")
+        sealed = codec.seal(entry.record, salted=lambda: b"salt")
         line: dict[str, Any] = {
             "seq": seq,
             "at": entry.at,

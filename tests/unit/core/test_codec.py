@@ -15,13 +15,17 @@ from tests.support.play import NOW, succeeded
 
 
 def test_users_data_stays_out_of_the_body_and_is_bound_to_it_by_a_salted_digest():
-    sealed = codec.seal(succeeded("a#1", result="secret", patch={"pin": 1234}), salt=b"salt")
+    sealed = codec.seal(
+        succeeded("a#1", result="secret", patch={"pin": 1234}), salted=lambda: b"salt"
+    )
     assert "secret" not in sealed.body
     assert "1234" not in sealed.body
     assert sealed.payload is not None
     payload = json.loads(sealed.payload)
     assert json.loads(sealed.body)[codec.DIGEST] == digest(payload, salt=b"salt")
-    assert codec.seal(succeeded("a#1", result="secret"), salt=b"other").body != sealed.body
+    assert (
+        codec.seal(succeeded("a#1", result="secret"), salted=lambda: b"other").body != sealed.body
+    )
 
 
 def test_a_record_without_users_data_has_no_payload():
