@@ -304,11 +304,13 @@ def run(platform: Platform, run: RunId) -> Detail:
         row = reads.run(connection, run)
         if row is None:
             raise _unknown(run)
-        steps = tuple(_live(live) for live in reads.live_steps(connection, run))
+        ended = row.finished_at is not None
+        # What has ended has no live step, and waits for nothing.
+        steps = () if ended else tuple(map(_live, reads.live_steps(connection, run)))
+        unread = None if ended else reads.unread_since(connection, run)
         changed_at = reads.last_change(connection, run) or row.created_at
-        unread = reads.unread_since(connection, run)
     carried_out = any(step.status == "leased" for step in steps)
-    waits = row.finished_at is None and not carried_out
+    waits = not ended and not carried_out
     return Detail(
         **_summary(row),
         variables=whole(platform, run, remembered.visible(row.variables)),

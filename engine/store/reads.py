@@ -278,12 +278,19 @@ def line_after(connection: Connection, run: RunId, at: datetime) -> int | None:
     return found
 
 
+_LAST_CHANGE = session.Statement(
+    name="history_last_change",
+    types="text, uuid",
+    sql="""
+        SELECT at FROM history WHERE tenant_id = $1 AND run_id = $2 ORDER BY seq DESC LIMIT 1
+    """,
+)
+
+
 def last_change(connection: Connection, run: RunId) -> Any:
     """The time of the last line of history; None where there is none."""
-    statement: Select[Any] = (
-        select(t.history.c.at).where(_in(t.history, run)).order_by(t.history.c.seq.desc()).limit(1)
-    )
-    return connection.execute(statement).scalar_one_or_none()
+    found = session.run(connection, _LAST_CHANGE, run.tenant, run.run)
+    return found[0].at if found else None
 
 
 def unread_since(connection: Connection, run: RunId) -> Any:
