@@ -143,7 +143,7 @@ class Fleet:
     def variables(self, run: RunId) -> tuple[float, Mapping[str, Json]]:
         """When a run was seen to have completed, and what it came to."""
         deadline = time.monotonic() + SECONDS
-        with self._listener.bell(run) as bell:
+        with self._listener.bell(run, at_end=True) as bell:
             while not (status := views.status(self.platform, run)).terminal:
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"run {run.run} is {status.status} after {SECONDS} s")

@@ -7,7 +7,7 @@ often without: a hint that is lost costs a second, not an entry.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +19,8 @@ from engine.store.ids import RunId
 
 _log = structlog.get_logger(__name__)
 _TIMEOUT = 1.0
+#: Behind the name of a run that has ended.
+_ENDED = "!"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +30,13 @@ class Live:
     client: redis.Redis | None
     channel: str
 
-    def publish(self, runs: Sequence[RunId]) -> None:
-        """Say that the runs have something new. Never raises, never waits long."""
+    def publish(self, runs: Sequence[RunId], *, ended: Collection[RunId] = ()) -> None:
+        """Say that the runs have something new, and which of them have ended. Never raises, never waits long."""
         if self.client is None or not runs:
             return
+        names = (f"{run.tenant}/{run.run}{_ENDED if run in ended else ''}" for run in runs)
         try:
-            self.client.publish(self.channel, " ".join(f"{r.tenant}/{r.run}" for r in runs))
+            self.client.publish(self.channel, " ".join(names))
         except (RedisError, OSError) as error:
             _log.warning("live.unreachable", error=str(error))
 
@@ -56,6 +59,8 @@ def connect(url: str | None, channel: str) -> Live:
 class Bell:
     """What one waiting thread listens to."""
 
+    #: Whether it rings at the end of the run alone.
+    at_end: bool = False
     _rung: threading.Event = field(default_factory=threading.Event)
 
     def ring(self) -> None:
@@ -79,9 +84,9 @@ class Listener:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def bell(self, run: RunId) -> Iterator[Bell]:
-        """A bell that rings when something of the run is new."""
-        bell = Bell()
+    def bell(self, run: RunId, *, at_end: bool = False) -> Iterator[Bell]:
+        """A bell that rings when something of the run is new, or when it has ended alone."""
+        bell = Bell(at_end=at_end)
         with self._lock:
             self._bells.setdefault(run, []).append(bell)
             if self._thread is None and self._live.client is not None:
@@ -122,6 +127,7 @@ class Listener:
     def _ring(self, names: str) -> None:
         with self._lock:
             for name in names.split():
-                tenant, _, run = name.partition("/")
+                tenant, _, run = name.removesuffix(_ENDED).partition("/")
                 for bell in self._bells.get(RunId(tenant, run), ()):
-                    bell.ring()
+                    if name.endswith(_ENDED) or not bell.at_end:
+                        bell.ring()

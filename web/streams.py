@@ -74,7 +74,7 @@ def until_ended(
 ) -> Status:
     """Where a run stands when it has ended, when the time is over, or when nobody waits any more."""
     deadline = time.monotonic() + seconds
-    with site.listener.bell(run) as bell:
+    with site.listener.bell(run, at_end=True) as bell:
         while True:
             status = views.status(site.platform, run)
             left = deadline - time.monotonic()

@@ -55,7 +55,7 @@ def abandon(platform: Platform, run: RunId) -> bool:
     if rows:
         platform.broker.nudge(told)
         _log.warning("run.abandoned", run=run.run, tenant=run.tenant, error=rows[0].stuck_error)
-        platform.live.publish([run])
+        platform.live.publish([run], ended=[run])
     return bool(rows)
 
 

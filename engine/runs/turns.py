@@ -271,7 +271,10 @@ def take_along(
 def _tell_others(platform: Platform, done: _Committed) -> None:
     platform.fault(faults.TURN_COMMITTED)
     platform.broker.send(done.hints)
-    platform.live.publish([one.run for one in done.turned])
+    platform.live.publish(
+        [one.run for one in done.turned],
+        ended={one.run for one in done.turned if one.turn.state.terminal},
+    )
 
 
 def _route(platform: Platform, turned: Sequence[_Taken]) -> list[RunId]:
