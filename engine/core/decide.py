@@ -120,7 +120,9 @@ def _decide(
     if state.back is not None:
         return rollback.decided(state, state.back)
     for step in state.steps.values():
-        if command := _about(graph, policy, state, step, now, read=read):
+        if step.status in _DECIDES and (
+            command := _about(graph, policy, state, step, now, read=read)
+        ):
             return deadlines.stamped(graph, command, now)
     if command := items.placed(state):
         return command
@@ -238,6 +240,19 @@ def _harmless(state: State, command: C, threads: str) -> C | msg.FinishRun:
             ),
         )
     return command
+
+
+#: Where a step stands when something may follow for it. It is asked of every step before each command:
+#: a map that starts a thousand items has a thousand of them, most of which are ready.
+_DECIDES = frozenset(
+    {
+        StepStatus.OPENING,
+        StepStatus.ANSWERED,
+        StepStatus.SUCCEEDED,
+        StepStatus.FAILED,
+        StepStatus.DUE,
+    }
+)
 
 
 def _about(
