@@ -199,16 +199,29 @@ def _all_read(
     platform: Platform, connection: Connection, rows: Sequence[Row[Any]]
 ) -> tuple[tuple[Leased, ...], list[tuple[Row[Any], Failed]]]:
     """What can be carried out, and what cannot be read."""
-    read = [(row, _read(platform, connection, row)) for row in rows]
-    leased = tuple(found for _, found in read if isinstance(found, Leased))
-    return leased, [(row, found) for row, found in read if isinstance(found, Failed)]
+    found = items.read(connection, [place for row in rows if (place := _place(row)) is not None])
+    read = [(row, _read(platform, connection, row, found)) for row in rows]
+    leased = tuple(one for _, one in read if isinstance(one, Leased))
+    return leased, [(row, one) for row, one in read if isinstance(one, Failed)]
+
+
+def _place(row: Row[Any]) -> items.Place | None:
+    """The item that a step of a map is about."""
+    if row.of is None or row.item is None:
+        return None
+    return items.Place(RunId(row.tenant_id, row.run_id), row.of, row.item)
 
 
 def _held(row: Row[Any]) -> Held:
     return Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence)
 
 
-def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased | Failed:
+def _read(
+    platform: Platform,
+    connection: Connection,
+    row: Row[Any],
+    found: Mapping[items.Place, Json],
+) -> Leased | Failed:
     """All that carrying a step out needs, as far as this release can read it."""
     try:
         graph = graphs.load(connection, row.tenant_id, row.version_id)
@@ -238,13 +251,13 @@ def _read(platform: Platform, connection: Connection, row: Row[Any]) -> Leased |
         permits=tuple(orjson.loads(row.permits)),
         reserved=None if row.reserved is None else _amounts(row.reserved),
     )
-    if row.of is None:
-        return lease if row.item is None else replace(lease, items=row.item)
-    if row.item is None:
+    if (place := _place(row)) is not None:
+        names = items.named(graph, place, found[place])
+        return replace(lease, variables=lease.variables.beside(names))
+    if row.of is not None:
         undone = gathered.values(connection, lease.step.run_id, [row.of])
         return replace(lease, undone=undone.get(row.of), undoes=True)
-    names = items.names(connection, lease.step.run_id, graph, row.of, row.item)
-    return replace(lease, variables=lease.variables.beside(names))
+    return lease if row.item is None else replace(lease, items=row.item)
 
 
 def _amounts(text: str) -> dict[str, Decimal]:

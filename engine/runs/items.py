@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import orjson
 from sqlalchemy import Connection
 
@@ -10,6 +13,14 @@ from engine.core.graph import Graph, Map, NodeId
 from engine.core.values import Json
 from engine.store import payloads
 from engine.store.ids import RunId
+
+
+class Place(NamedTuple):
+    """Where an item is: in a run, the step of its map, and which it is."""
+
+    run: RunId
+    of: str
+    number: int
 
 
 def payload_name(of: str, index: int) -> str:
@@ -30,7 +41,21 @@ def of(key: str) -> str:
 
 def names(connection: Connection, run: RunId, graph: Graph, of: str, index: int) -> dict[str, Json]:
     """The names by which the node within a map knows an item of it."""
-    declared = graph.nodes[node_of(of)].wait
+    ((place, item),) = read(connection, [Place(run, of, index)]).items()
+    return named(graph, place, item)
+
+
+def read(connection: Connection, places: Sequence[Place]) -> Mapping[Place, Json]:
+    """Items, in one statement."""
+    wanted = {(place.run, payload_name(place.of, place.number)): place for place in places}
+    return {
+        wanted[RunId(row.tenant_id, row.run_id), row.id]: orjson.loads(row.body)
+        for row in payloads.get(connection, [*wanted])
+    }
+
+
+def named(graph: Graph, place: Place, item: Json) -> dict[str, Json]:
+    """An item that was read, by the names by which the node within its map knows it."""
+    declared = graph.nodes[node_of(place.of)].wait
     assert isinstance(declared, Map)
-    (row,) = payloads.get(connection, [(run, payload_name(of, index))])
-    return waiting.item_names(declared, index, orjson.loads(row.body))
+    return waiting.item_names(declared, place.number, item)

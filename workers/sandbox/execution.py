@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+import orjson
+
 from engine.core import values
 from engine.core.values import Json
 from workers.sandbox.inside import child, wire
@@ -80,7 +82,7 @@ class Execution:
         self._log = Log(job.limits, on_log)
         # Three parts: the result, what is set in the state, and the rest, which is small.
         self._reader = wire.Reader(2 * self._limits.result_bytes + _OVERHEAD)
-        self._outgoing = memoryview(wire.pack(json.dumps(_letter(job)).encode()))
+        self._outgoing = memoryview(wire.pack(orjson.dumps(_letter(job))))
         self._began = time.monotonic()
         self._deadline = self._began + self._limits.seconds
         #: When it may at the earliest have used more processor time than it should.
