@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -91,6 +91,6 @@ class _Live(Live):
     inner: Live
     errands: Errands
 
-    def publish(self, runs: Sequence[RunId]) -> None:
+    def publish(self, runs: Sequence[RunId], *, ended: Collection[RunId] = ()) -> None:
         if runs:
-            self.errands.give(lambda: self.inner.publish(runs))
+            self.errands.give(lambda: self.inner.publish(runs, ended=ended))
