@@ -332,7 +332,13 @@ def _map(function: str) -> Json:
         "inputs": {"items": {"type": "array"}},
         "variables": {"found": {}},
         "nodes": {
-            "all": {"kind": "map", "over": "$items", "do": function, "at_once": 500, "save": {"found": "$result"}}
+            "all": {
+                "kind": "map",
+                "over": "$items",
+                "do": function,
+                "at_once": 500,
+                "save": {"found": "$result"},
+            }
         },
         "edges": ["all -> end"],
     }

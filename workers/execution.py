@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -122,7 +122,7 @@ class Worker:
     def taken_along(
         self,
         runs: Sequence[RunId],
-        reporting: Callable[[Connection], Mapping[Held, Row[Any]]],
+        reporting: turns.Reporting,
         following: _Following,
     ) -> tuple[frozenset[Held], Sequence[RunId]] | None:
         """Report and take the turns of runs in one commit, as `turns.take_along` does.
@@ -268,7 +268,7 @@ def turn(
 
         def take() -> Hint | None:
             following = _Following(worker, runs[:1] if goes_on() else ())
-            done = worker.taken_along(runs, lambda _: {}, following)
+            done = worker.taken_along(runs, lambda *_: {}, following)
             worker.see_to(runs if done is None else done[1])
             return following.of(runs[0])
 

@@ -404,29 +404,45 @@ def report(
             _refuse(connection, reports, accepted)
     else:
         with session.transaction(platform.database) as connection:
-            accepted = reported(connection, worker, outcomes).keys()
+            accepted = reported(connection, (), worker=worker, outcomes=outcomes).keys()
     platform.fault(faults.REPORT_COMMITTED)
     return frozenset(accepted)
 
 
-def reported(
-    connection: Connection, worker: str, outcomes: Sequence[tuple[Leased, Outcome]]
-) -> Mapping[Held, Row[Any]]:
-    """End attempts within a transaction of the caller's.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """A report that was accepted, and its step as it is now, with the time."""
 
-    Returns the leases under which a report was accepted, each with its step as it is now.
+    report: results.Report
+    step: Row[Any]
+
+
+def reported(
+    connection: Connection,
+    heard: Collection[RunId],
+    *,
+    worker: str,
+    outcomes: Sequence[tuple[Leased, Outcome]],
+) -> Mapping[Held, Reported]:
+    """End attempts within a transaction of the caller's, who hears what is said to some runs (`results.report`).
+
+    Returns the leases under which a report was accepted, in the order of the reports.
     """
     reports = _reports(worker, outcomes)
     spending = [one for one in outcomes if _spends(*one)]
     ledger.share(connection, [lease.step.run_id for lease, _ in spending])
-    accepted = results.report(connection, reports)
+    accepted = results.report(connection, reports, heard=heard)
     for lease, outcome in spending:
         _settle(connection, lease, outcome)
     for lease, outcome in outcomes:
         if isinstance(outcome, Succeeded) and lease.held in accepted:
             large.refer(connection, lease.step.run_id, _kept(outcome))
     _refuse(connection, reports, accepted)
-    return accepted
+    return {
+        one.held: Reported(report=one, step=accepted[one.held])
+        for one in reports
+        if one.held in accepted
+    }
 
 
 def _reports(worker: str, outcomes: Sequence[tuple[Leased, Outcome]]) -> Sequence[results.Report]:

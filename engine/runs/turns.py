@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
 
 import orjson
 import structlog
@@ -55,6 +56,7 @@ from engine.runs import (
     requests,
     states,
 )
+from engine.runs.attempts import Reported
 from engine.runs.budgets import Charged
 from engine.runs.children import Parent
 from engine.runs.guard import Guard
@@ -77,6 +79,7 @@ from engine.store import (
 from engine.store.ids import RunId, StepId
 from engine.store.ledger import Unopened
 from engine.store.payloads import Payload
+from engine.store.results import Report
 from engine.store.steps import Held
 from engine.store.waits import Wait
 from engine.waiting import Overflowing
@@ -151,6 +154,8 @@ class _Taken:
 class _Committed:
     """What a transaction of turns came to."""
 
+    #: The leases under which a report was accepted.
+    accepted: frozenset[Held] = frozenset()
     turned: Sequence[_Taken] = ()
     hints: Sequence[Hint] = ()
     #: Runs that had something waiting right afterwards: those that were ours, and those that were told.
@@ -232,16 +237,19 @@ class Taker(Protocol):
         ...
 
 
+#: Ends attempts of runs, telling those that are not among the given ones by their inboxes; what was accepted.
+Reporting: TypeAlias = Callable[[Connection, Collection[RunId]], Mapping[Held, Reported]]
+
+
 def take_along(
     platform: Platform,
     runs: Sequence[RunId],
-    reporting: Callable[[Connection], Mapping[Held, Row[Any]]],
+    reporting: Reporting,
     *,
     taker: Taker | None = None,
 ) -> tuple[frozenset[Held], Sequence[RunId]]:
     """Report to runs and take the turns that follow from it, in one transaction.
 
-    `reporting` gives the leases under which it accepted a report, with their steps as they are now.
     Returns these leases, and the runs that have something waiting all the same: others held them, or were
     told something by these turns. Somebody must take their turns next.
 
@@ -251,7 +259,6 @@ def take_along(
     with session.transaction(platform.database) as connection:
         # Before any step is locked, which reporting does: a run that ends lets go of what it set aside.
         ledger.share(connection, runs)
-        accepted = reporting(connection)
         done = _turned(
             platform,
             connection,
@@ -259,13 +266,13 @@ def take_along(
             _AtHand(),
             force=False,
             watched=runs,
-            known={held.step: row for held, row in accepted.items()},
+            reporting=reporting,
             taker=taker,
         )
-    if accepted:
+    if done.accepted:
         platform.fault(faults.REPORT_COMMITTED)
     _tell_others(platform, done)
-    return frozenset(accepted), [*done.waiting, *_route(platform, done.turned)]
+    return done.accepted, [*done.waiting, *_route(platform, done.turned)]
 
 
 def _tell_others(platform: Platform, done: _Committed) -> None:
@@ -312,21 +319,27 @@ def _turned(
     *,
     force: bool,
     watched: Sequence[RunId] = (),
-    known: Mapping[StepId, Row[Any]] | None = None,
+    reporting: Reporting | None = None,
     taker: Taker | None = None,
 ) -> _Committed:
     """The same within a transaction that has begun, and that it commits.
 
-    `watched`: runs that are looked at again even where others hold them. `known`: steps as they are,
-    which this transaction has written.
+    `watched`: runs that are looked at again even where others hold them. What is `reporting` to runs that
+    are locked is heard at once, behind whatever has waited for them.
     """
     rows = runs.lock(connection, waiting, force=force)
-    held = [*watched] or [RunId(row.tenant_id, row.id) for row in rows]
+    locked = [RunId(row.tenant_id, row.id) for row in rows]
+    held = [*watched] or locked
     letters = _letters(connection, rows)
+    reported = {} if reporting is None else reporting(connection, frozenset(locked))
+    _hear_now(letters, frozenset(locked), reported.values())
+    accepted = frozenset(reported)
     rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
     if not rows:
-        return _Committed(waiting=inbox.left(connection, held) if held else ())
-    named = _named_steps(connection, letters, rows, known or {})
+        left = inbox.left(connection, held) if held else ()
+        return _Committed(accepted=accepted, waiting=left)
+    known = {held.step: one.step for held, one in reported.items()}
+    named = _named_steps(connection, letters, rows, known)
     turned = [
         _turn(connection, platform.policy, row, letters, named, at_hand=at_hand) for row in rows
     ]
@@ -334,32 +347,50 @@ def _turned(
     told = _tell(connection, turned)
     platform.fault(faults.TURN_INSIDE)
     left = inbox.left(connection, [*held, *told])
-    return _Committed(turned=turned, hints=hints, waiting=left)
+    return _Committed(accepted=accepted, turned=turned, hints=hints, waiting=left)
 
 
-def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[RunId, list[Letter]]:
+def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> dict[RunId, list[Letter]]:
     """What waits for each locked run, oldest first."""
     found: dict[RunId, list[Letter]] = {}
-    if not rows:
+    # What came since they were locked is seen after the commit.
+    waiting = [RunId(row.tenant_id, row.id) for row in rows if row.waiting]
+    if not waiting:
         return found
-    for letter in inbox.take(connection, [RunId(row.tenant_id, row.id) for row in rows]):
-        event = codec.read(
-            letter.kind,
-            orjson.loads(letter.body),
-            orjson.loads(letter.payload) if letter.payload else {},
-            at=letter.received_at,
-            number=letter.format,
-        )
+    for letter in inbox.take(connection, waiting):
         found.setdefault(RunId(letter.tenant_id, letter.run_id), []).append(
-            Letter(
-                event=event,  # type: ignore[arg-type]  # only events are ever put into an inbox
-                kind=letter.kind,
-                format=letter.format,
-                body=letter.body,
-                payload_id=letter.payload_id,
-            )
+            _letter(letter, payload=letter.payload, at=letter.received_at)
         )
     return found
+
+
+def _hear_now(
+    letters: dict[RunId, list[Letter]], locked: Collection[RunId], reported: Iterable[Reported]
+) -> None:
+    """Put what was just reported to locked runs behind what has waited for them."""
+    for one in reported:
+        report = one.report
+        if report.step.run_id in locked:
+            letter = _letter(report, payload=report.payload, at=one.step.at)
+            letters.setdefault(report.step.run_id, []).append(letter)
+
+
+def _letter(stored: Row[Any] | Report, *, payload: str | None, at: datetime) -> Letter:
+    """An event by its texts."""
+    event = codec.read(
+        stored.kind,
+        orjson.loads(stored.body),
+        orjson.loads(payload) if payload else {},
+        at=at,
+        number=stored.format,
+    )
+    return Letter(
+        event=event,  # type: ignore[arg-type]  # only events are ever reported, or put into an inbox
+        kind=stored.kind,
+        format=stored.format,
+        body=stored.body,
+        payload_id=stored.payload_id,
+    )
 
 
 def _named_steps(

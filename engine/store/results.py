@@ -6,14 +6,14 @@ whichever moves the step row first. The loser's report changes nothing and is ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from engine.store import session, steps
-from engine.store.ids import StepId
+from engine.store.ids import RunId, StepId
 from engine.store.steps import Held
 
 
@@ -54,13 +54,14 @@ _REPORT = session.Statement(
     name="result_report",
     types=(
         "text[], text[], text[], int[], bigint[], text[], text[], text[], text[], text[], int[], "
-        "text[], text[], text[], bytea[]"
+        "text[], text[], text[], bytea[], boolean[]"
     ),
     sql=f"""
     WITH said AS (
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS t
+        SELECT *
+        FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS t
             (tenant, run, key, attempt, fence, outcome, reason, message, usage, kind, format,
-             body, payload, payload_id, salt)),
+             body, payload, payload_id, salt, heard)),
     mine AS ({_MINE}),
     won AS (
         UPDATE step s SET status = 'reported', worker = NULL, lease_until = NULL, begun = false
@@ -69,7 +70,7 @@ _REPORT = session.Statement(
             AND s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
             AND s.fence = w.fence AND s.attempt = w.attempt
         RETURNING s.*, w.outcome, w.reason, w.message, w.usage, w.kind, w.format, w.body, w.payload,
-            w.payload_id, w.salt),
+            w.payload_id, w.salt, w.heard),
     ended AS (
         INSERT INTO result (tenant_id, run_id, step, attempt, fence, outcome, reason, message, usage)
         SELECT tenant_id, run_id, key, attempt, fence, outcome, reason, message, usage::json
@@ -80,8 +81,8 @@ _REPORT = session.Statement(
         WHERE payload_id IS NOT NULL),
     told AS (
         INSERT INTO inbox (tenant_id, run_id, kind, format, body, payload_id)
-        SELECT tenant_id, run_id, kind, format, body::json, payload_id FROM won)
-    SELECT {steps.LOADED}, s.fence FROM won s
+        SELECT tenant_id, run_id, kind, format, body::json, payload_id FROM won WHERE NOT heard)
+    SELECT {steps.LOADED}, s.fence, clock_timestamp() AS at FROM won s
     """,  # noqa: S608  # our own constants
 )
 
@@ -118,10 +119,15 @@ _REFUSE = session.Statement(
 )
 
 
-def report(connection: Connection, reports: Sequence[Report]) -> Mapping[Held, Row[Any]]:
+def report(
+    connection: Connection, reports: Sequence[Report], *, heard: Collection[RunId] = ()
+) -> Mapping[Held, Row[Any]]:
     """End attempts whose leases hold: result, payload and event in one statement.
 
-    Returns the leases under which a report was accepted, each with its step as it is now.
+    `heard` are runs that the caller has locked, and whose turn it takes in this transaction: it hears the
+    events itself, and they lie in no inbox.
+
+    Returns the leases under which a report was accepted, each with its step as it is now, and the time.
     """
     rows = session.run(
         connection,
@@ -141,6 +147,7 @@ def report(connection: Connection, reports: Sequence[Report]) -> Mapping[Held, R
         [r.payload for r in reports],
         [r.payload_id for r in reports],
         [r.salt for r in reports],
+        [r.step.run_id in heard for r in reports],
     )
     return {
         Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence): row for row in rows

@@ -59,7 +59,8 @@ _LOCK = session.Statement(
     types="text[], text[], boolean",
     sql="""
     SELECT r.*, (SELECT t.governance FROM tenant t WHERE t.id = r.tenant_id) AS governance,
-        clock_timestamp() AS now
+        clock_timestamp() AS now,
+        EXISTS (SELECT FROM inbox i WHERE i.tenant_id = r.tenant_id AND i.run_id = r.id::uuid) AS waiting
     FROM (SELECT DISTINCT tenant, run::uuid AS run FROM unnest($1, $2) AS wanted (tenant, run)
         ORDER BY 1, 2) w
     CROSS JOIN LATERAL (
@@ -190,7 +191,10 @@ def create(
 def lock(
     connection: Connection, runs: Sequence[RunId], *, force: bool = False
 ) -> Sequence[Row[Any]]:
-    """Lock and read the runs that nobody holds; those that are stuck only by force."""
+    """Lock and read the runs that nobody holds; those that are stuck only by force.
+
+    With each comes whether something was waiting for it just before.
+    """
     return session.run(
         connection, _LOCK, [run.tenant for run in runs], [run.run for run in runs], force
     )

@@ -599,19 +599,20 @@ def test_who_misses_the_lock_leaves_and_the_holder_takes_its_event(main, worker)
 
 def test_who_had_nothing_to_take_looks_again_before_it_leaves(main, monkeypatch):
     run = submit(main, publish(main, LINE))
-    take_letters = inbox.take
-    missed = []
+    lock, missed = turns.runs.lock, []
 
-    def then_one_arrives(connection, of):
-        rows = take_letters(connection, of)
-        if not rows and not missed:
+    def then_one_arrives(connection, of, *, force):
+        rows = lock(connection, of, force=force)
+        if rows and not missed:
+            assert not rows[0].waiting
+            missed.append(None)
             put(main, run, msg.CancelRequested(at=codec.UNTIMED, by="ada"))
             missed.append(turns.take_turns(main, [run]))
         return rows
 
-    monkeypatch.setattr(inbox, "take", then_one_arrives)
+    monkeypatch.setattr(turns.runs, "lock", then_one_arrives)
     turns.take_turns(main, [run])
-    assert missed == [0]
+    assert missed == [None, 0]
     assert status(main, run) == "cancelled"
 
 
