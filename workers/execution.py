@@ -12,7 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Row
 
 from engine import faults, waiting
 from engine.broker import Hint
+from engine.core.records import replace
 from engine.errors import Damaged, GaveUp, OutOfReach, Unavailable
 from engine.platform import Platform
 from engine.runs import attempts, turns

@@ -15,13 +15,14 @@ asks again for its start when they have allowed it. The run's own step budget th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from engine import waiting
 from engine.core import messages as msg
 from engine.core.permits import permit
+from engine.core.records import replace
 from engine.core.state import State, Step
 from engine.core.values import Json, digest
 from engine.guardrails.verdicts import Verdict

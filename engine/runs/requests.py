@@ -8,7 +8,7 @@ the transaction of the turn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeGuard
 
@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from engine import asking, waiting
 from engine.core import messages as msg
 from engine.core.graph import Asked, Awaited, Child, Graph, Map, NodeId, Timer
+from engine.core.records import replace
 from engine.core.references import CONDITION_BYTES, Read, Readable
 from engine.core.state import State, Step
 from engine.core.transitions import StepStatus

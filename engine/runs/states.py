@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,6 +11,7 @@ from sqlalchemy import Row
 from engine.core import codec
 from engine.core import messages as msg
 from engine.core.graph import NodeId
+from engine.core.records import replace
 from engine.core.state import Ending, State, Step
 from engine.core.transitions import TERMINAL, RunStatus, StepStatus
 from engine.core.values import Json, canonical

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
@@ -34,6 +34,7 @@ from engine.core.decide import Turn, advance, outputs
 from engine.core.fold import evolve
 from engine.core.graph import Graph
 from engine.core.policy import Policy
+from engine.core.records import replace
 from engine.core.references import Read
 from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import PERMIT, State, Step

@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, TypeAlias, cast
 import orjson
 
 from engine.core import values
+from engine.core.records import replace
 from engine.core.values import Json
 from workers.sandbox.inside import child, wire
 from workers.sandbox.inside.state import MODEL_CHARACTERS, MOST_USED
