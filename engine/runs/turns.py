@@ -325,15 +325,17 @@ def _turned(
 ) -> _Committed:
     """The same within a transaction that has begun, and that it commits.
 
-    `watched`: runs that are looked at again even where others hold them. What is `reporting` to runs that
-    are locked is heard at once, behind whatever has waited for them.
+    `watched`: runs that are looked at again even where others hold them. What is reported to runs that are
+    locked is heard at once, behind all that has waited for them: of an attempt that was stopped, say. Where
+    not all of that is taken at once, it waits for its turn, too.
     """
     rows = runs.lock(connection, waiting, force=force)
     locked = [RunId(row.tenant_id, row.id) for row in rows]
     held = [*watched] or locked
-    letters = _letters(connection, rows)
-    reported = {} if reporting is None else reporting(connection, frozenset(locked))
-    _hear_now(letters, frozenset(locked), reported.values())
+    letters, behind = _letters(connection, rows)
+    heard = frozenset(locked) - behind
+    reported = {} if reporting is None else reporting(connection, heard)
+    _hear_now(letters, heard, reported.values())
     accepted = frozenset(reported)
     rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
     if not rows:
@@ -351,18 +353,21 @@ def _turned(
     return _Committed(accepted=accepted, turned=turned, hints=hints, waiting=left)
 
 
-def _letters(connection: Connection, rows: Sequence[Row[Any]]) -> dict[RunId, list[Letter]]:
-    """What waits for each locked run, oldest first."""
+def _letters(
+    connection: Connection, rows: Sequence[Row[Any]]
+) -> tuple[dict[RunId, list[Letter]], frozenset[RunId]]:
+    """What waits for each locked run, oldest first; the runs for which more of it may wait."""
     found: dict[RunId, list[Letter]] = {}
     # What came since they were locked is seen after the commit.
     waiting = [RunId(row.tenant_id, row.id) for row in rows if row.waiting]
     if not waiting:
-        return found
-    for letter in inbox.take(connection, waiting):
+        return found, frozenset()
+    taken = inbox.take(connection, waiting)
+    for letter in taken:
         found.setdefault(RunId(letter.tenant_id, letter.run_id), []).append(
             _letter(letter, payload=letter.payload, at=letter.received_at)
         )
-    return found
+    return found, frozenset(waiting) if len(taken) == inbox.BATCH else frozenset()
 
 
 def _hear_now(

@@ -82,7 +82,7 @@ _REPORT = session.Statement(
     told AS (
         INSERT INTO inbox (tenant_id, run_id, kind, format, body, payload_id)
         SELECT tenant_id, run_id, kind, format, body::json, payload_id FROM won WHERE NOT heard)
-    SELECT {steps.LOADED}, s.fence, clock_timestamp() AS at FROM won s
+    SELECT {steps.LOADED}, s.fence, (SELECT clock_timestamp()) AS at FROM won s
     """,  # noqa: S608  # our own constants
 )
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from engine.core import codec
+from engine.core import messages as msg
 from engine.errors import Unavailable
 from engine.platform import Platform
-from engine.runs import control, launch, turns, views
-from engine.runs.attempts import Succeeded
+from engine.runs import control, doctor, launch, letters, turns, views
+from engine.runs.attempts import Succeeded, Suspended
+from engine.store import inbox, session
 from engine.store import runs as run_rows
-from engine.store import session
 from engine.store.ids import RunId, StepId
 from tests.support.platforms import LINE, TENANT, Sent, publish, register, sql, submit, take
 from workers.execution import Ended, Worker, execute, turn
@@ -342,3 +344,136 @@ def test_what_was_taken_with_a_turn_that_was_not_committed_is_given_to_nobody(
     assert followed == [run]
     turns.take_turns(main, followed)
     assert sent(main) == ["b#1"]
+
+
+def waiting(main: Platform, run: RunId, *events: msg.AnyEvent) -> None:
+    """Leave events in a run's inbox."""
+    with session.transaction(main.database) as connection:
+        inbox.put(connection, [letters.letter(run, event) for event in events])
+
+
+def kinds(main: Platform, run: RunId) -> list[str]:
+    """What a run's history consists of, in its order, which is that of its times."""
+    rows = sql(
+        main,
+        "SELECT kind, at FROM history WHERE run_id = CAST(:run AS uuid) ORDER BY seq",
+        run=run.run,
+    )
+    assert [row.at for row in rows] == sorted(row.at for row in rows)
+    return [row.kind for row in rows]
+
+
+def judged(step: str, action: str) -> msg.Judged:
+    """What a policy says of an attempt by what that does."""
+    verdict = msg.Verdict(
+        policy="p",
+        version=1,
+        rule="r",
+        action=action,
+        message="m",
+        observed=1,
+        limit=1,
+        scope="run",
+        window="none",
+    )
+    return msg.Judged(
+        at=codec.UNTIMED,
+        step=msg.StepKey(step),
+        attempt=1,
+        moment="call",
+        rules=1,
+        verdicts=(verdict,),
+        memory=None,
+    )
+
+
+MANY = [msg.Ticked(at=codec.UNTIMED)] * inbox.BATCH
+
+
+def test_what_is_reported_is_heard_without_an_inbox(
+    main: Platform, both: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = submit(main, publish(main, LINE))
+    (outcome,) = begun(main, both, run)
+    monkeypatch.setattr(inbox, "take", None)
+    assert both.reporting.ask(outcome).accepted
+    assert "AttemptSucceeded" in kinds(main, run)
+
+
+def test_a_verdict_of_an_attempt_is_heard_before_its_report_however_much_waits(
+    main: Platform, both: Worker, followed: list[RunId]
+) -> None:
+    """Else the run would be past what the policy has forbidden."""
+    version = publish(main, LINE)
+    busy, run = (submit(main, version) for _ in range(2))
+    both.reporting.ask(*begun(main, both, run))
+    outcomes = [*begun(main, both, busy), *begun(main, both, run, step="b#1")]
+    waiting(main, busy, *MANY)
+    waiting(main, run, judged("b#1", "abort_lifetime"))
+    assert all(heard.accepted for heard in both._report(outcomes))
+    assert {busy, run} <= {*followed}
+    turns.take_turns(main, followed)
+    assert views.status(main, run).status == "failed"
+    found = kinds(main, run)
+    assert found[-3:] == ["Judged", "FinishRun", "AttemptSucceeded"]
+    assert doctor.examine(main.database) == ()
+
+
+def test_a_pause_by_an_attempt_is_heard_before_it_gives_way(
+    main: Platform, both: Worker, followed: list[RunId]
+) -> None:
+    version = publish(main, LINE)
+    busy, run = (submit(main, version) for _ in range(2))
+    outcomes = begun(main, both, busy, run, goes_on=True)
+    outcomes[1] = replace(outcomes[1], outcome=Suspended())
+    waiting(main, busy, *MANY)
+    waiting(main, run, judged("a#1", "pause_lifetime"))
+    assert both._report(outcomes)[1].following is None
+    turns.take_turns(main, followed)
+    found = kinds(main, run)
+    assert found.index("Judged") < found.index("AttemptSuspended")
+    assert views.status(main, run).status == "paused"
+
+
+def test_a_run_whose_cancel_waits_behind_much_else_is_not_gone_on_with(
+    main: Platform, both: Worker, followed: list[RunId]
+) -> None:
+    run = submit(main, publish(main, LINE))
+    outcomes = begun(main, both, run, goes_on=True)
+    waiting(main, run, *MANY, msg.CancelRequested(at=codec.UNTIMED, by="ada"))
+    (heard,) = both._report(outcomes)
+    assert heard.following is None
+    turns.take_turns(main, followed)
+    assert views.status(main, run).status == "cancelled"
+    kinds(main, run)
+
+
+def test_reports_of_one_run_are_of_one_time(main: Platform, both: Worker) -> None:
+    names = [f"n{number}" for number in range(8)]
+    wide = {
+        "workflow": "wide",
+        "nodes": {name: {"uses": "noop"} for name in ["a", *names]},
+        "edges": [
+            {"from": "a", "to": names, "type": "parallel"},
+            *(f"{name} -> end" for name in names),
+        ],
+    }
+    run = submit(main, publish(main, wide))
+    both._report(begun(main, both, run))
+    both._report([begun(main, both, run, step=f"{name}#1")[0] for name in reversed(names)])
+    assert kinds(main, run).count("AttemptSucceeded") == 9
+
+
+def test_of_runs_that_report_together_those_that_others_hold_are_told(
+    main: Platform, both: Worker, followed: list[RunId]
+) -> None:
+    version = publish(main, LINE)
+    runs = [submit(main, version) for _ in range(6)]
+    outcomes = begun(main, both, *runs)
+    with session.transaction(main.database) as holder:
+        assert len(run_rows.lock(holder, runs[::2])) == 3
+        assert all(heard.accepted for heard in both._report(outcomes))
+        assert sorted(followed) == sorted(runs[::2])
+    turns.take_turns(main, followed)
+    assert all(kinds(main, run).count("AttemptSucceeded") == 1 for run in runs)
+    assert doctor.examine(main.database) == ()

@@ -348,6 +348,10 @@ def test_a_published_tool_works_as_a_node(sandbox: Sandbox) -> None:
         ("return {'a': 1}", {"a": 1}),
         ("return {**state, 'x': 1}", {"x": 1}),
         ("return state.snapshot()", {}),
+        ("return {**state, 'a': True}", {"a": True}),
+        ("return {**state, 'a': 1.0}", {"a": 1.0}),
+        ("class Whole(int): pass\nreturn {**state, 'a': Whole(1)}", {}),
+        ("class Name(str): pass\nreturn {**state, 's': Name('s')}", {}),
         ("state.update({**state, 'x': 1})", {"x": 1}),
         ("state.set('x', 1)\nreturn {'y': 2}", {"x": 1, "y": 2}),
         ("state['a'] = True", {"a": True}),
@@ -358,7 +362,7 @@ def test_a_published_tool_works_as_a_node(sandbox: Sandbox) -> None:
 def test_what_is_set_or_changed_comes_back_as_a_patch(
     sandbox: Sandbox, body: str, patch: dict[str, Any]
 ) -> None:
-    state = {"a": 1, "items": [1, 2], "deep": {"x": {}}}
+    state = {"a": 1, "s": "s", "items": [1, 2], "deep": {"x": {}}}
     assert patched(sandbox, body, state).patch == patch
 
 
