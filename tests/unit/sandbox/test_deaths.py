@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +25,7 @@ from workers.sandbox import (
     SandboxUnavailable,
     execution,
 )
+from workers.sandbox.inside import zygote as inside
 
 ROOT = Path(__file__).parents[3]
 
@@ -205,6 +208,22 @@ def test_a_frozen_zygote_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sandbox.run(job, on_log=on_log).reason == "timeout"
         assert not alive(frozen)
         assert sandbox.run(node("return 1")).value == 1
+
+
+def test_a_child_that_got_the_descriptor_of_a_buried_one_is_not_waited_for() -> None:
+    """What was to be read there came to the one before, all within one look of the zygote's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    keeper = inside._Zygote.__new__(inside._Zygote)
+    keeper._poll = select.poll()
+    keeper._poll.register(theirs)
+    with ours, theirs, subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
+        # Whoever waits for a word all the same gets to hear that nobody listens any more.
+        late = threading.Timer(1, lambda: ours.shutdown(socket.SHUT_RDWR))
+        late.start()
+        keeper._heed(inside._Execution(child.pid, theirs))
+        assert not late.finished.is_set()
+        late.cancel()
+        child.kill()
 
 
 def test_killing_the_worker_leaves_no_process() -> None:

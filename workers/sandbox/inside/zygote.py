@@ -10,7 +10,8 @@ killed before the child is reaped, so its id cannot belong to anybody else; then
 left that session. The zygote is the subreaper of all its descendants, so a process that loses
 its parent turns up as its child and, unless it belongs to the session of a live execution,
 is killed. Only then the worker is told. A child of installed code that waits for another
-execution is looked at in the same way, and ended unless it is the last one of its session.
+execution is looked at in the same way when the worker asks for it, which sees by the kernel's list
+of the zygote's children that there are others; it is ended unless it is the last one of its session.
 
 Where each execution has a pid namespace of its own, the kernel does all that when the first
 process of it ends; the zygote's own care is then the second one. It is the first process of a
@@ -118,7 +119,10 @@ class _Zygote:
         whether the child may carry out another one.
         """
         try:
-            asked = execution.status.recv(16)
+            asked = execution.status.recv(16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            # What was to be read came to one that is buried by now, and whose descriptor is this one's.
+            return
         except OSError:
             asked = b""
         if asked == b"look" and self._is_alone(execution):
