@@ -120,8 +120,7 @@ class Execution:
             if self._stands:
                 self._zygote.park(lane)
             else:
-                # With its status socket closed, the zygote ends whatever still runs.
-                lane.close()
+                self._zygote.drop(lane)
         return self._outcome()
 
     def _turn(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.sandbox.inside import process
 from workers.sandbox.inside.landlock import Opened
 
 _HOME = str(Path(__file__).parent)
@@ -55,6 +56,8 @@ class Lane:
     pid: int = 0
     #: Processor time that it has used for what it has carried out already, in seconds.
     cpu: float = 0.0
+    #: The zygote was asked whether the child is alone, and has not been heard yet.
+    asked: bool = False
 
     def close(self) -> None:
         self.status.close()
@@ -86,6 +89,8 @@ class Zygote:
         self._control = ours
         self._order = threading.Lock()
         self._parked: list[Lane] = []
+        #: The children that have waited for more, and may live.
+        self._pids: set[int] = set()
         self.closed = False
         # Without the `site` module there is nothing installed to be found. Trusted code needs
         # it, for `.pth` files and the import hooks of editable installs.
@@ -165,15 +170,22 @@ class Zygote:
                 self._parked.remove(lane)
             if _waits(lane):
                 return lane
-            lane.close()
+            self.drop(lane)
 
     def park(self, lane: Lane) -> None:
-        """Keep the lane of a child that waits for more, and have the zygote look at it."""
+        """Keep the lane of a child that waits for more.
+
+        Whoever it has left behind is a child of the zygote by now. Where that has others than those that
+        wait, or did, it is asked which of them are whose.
+        """
         gone = lane
+        self._pids.add(lane.pid)
+        lane.asked = self._has_others()
         try:
-            lane.status.send(b"look")
+            if lane.asked:
+                lane.status.send(b"look")
         except OSError:  # the zygote, or the child, is dead
-            lane.close()
+            self.drop(lane)
             return
         with self._order:
             if not self.closed:
@@ -181,7 +193,20 @@ class Zygote:
                 if len(self._parked) <= _MOST_PARKED:
                     return
                 gone = self._parked.pop(0)
-        gone.close()
+        self.drop(gone)
+
+    def drop(self, lane: Lane) -> None:
+        """Let go of a lane: with its status socket closed, the zygote ends whatever still runs."""
+        self._pids.discard(lane.pid)
+        lane.close()
+
+    def _has_others(self) -> bool:
+        """Whether the zygote has children that have not waited for more, for all that the kernel says."""
+        try:
+            told = process.told(f"/proc/{self.pid}/task/{self.pid}/children")
+        except OSError:
+            return True
+        return not self._pids.issuperset(map(int, told.split()))
 
     def kill(self) -> None:
         """End it and all its children at once, and reap it."""
@@ -244,17 +269,15 @@ def _waits(lane: Lane) -> bool:
     """Whether the child of a parked lane lives, left nobody behind, and says nothing unasked."""
     try:
         # Nothing, where it has ended meanwhile.
-        while report := _said(lane.status):
+        while lane.asked and (report := _said(lane.status)):
             found = json.loads(report)
             if "status" in found:
                 return False
-            if "alone" in found:
-                break
-        else:
-            return False
+            lane.pid = found.get("pid", lane.pid)
+            lane.asked = "alone" not in found
     except OSError:
         return False
-    return not _ready(lane.status, lane.messages, lane.stdout, lane.stderr)
+    return not lane.asked and not _ready(lane.status, lane.messages, lane.stdout, lane.stderr)
 
 
 def _said(status: socket.socket) -> bytes:
