@@ -81,20 +81,40 @@ def advance(
     graph's step budget, and no graph has other ways alone that lead round.
     """
     entries: list[msg.Entry] = []
+    among: tuple[msg.StepKey, ...] | None = None
     for event in events:
         state = evolve(state, event)
         entries.append(msg.Entry(at=event.at, record=event))
-        while (command := decide(graph, policy, state, event.at, read)) is not None:
+        if among is not None:
+            # Nothing followed from any step, and this one alone stands elsewhere now.
+            among = (event.step,) if isinstance(event, msg.Admitted) else None
+        while (command := decide(graph, policy, state, event.at, read, among=among)) is not None:
+            # Asked for only when nothing follows from any step; nor does it from one that is new.
+            starts = isinstance(command, msg.RequestStart) and command.step not in state.steps
+            among = () if starts else None
             state = evolve(state, command)
             entries.append(msg.Entry(at=event.at, record=command))
+        among = ()
     return Turn(state=state, entries=tuple(entries))
 
 
 def decide(
-    graph: Graph, policy: Policy, state: State, now: datetime, read: Read = references.unread
+    graph: Graph,
+    policy: Policy,
+    state: State,
+    now: datetime,
+    read: Read = references.unread,
+    *,
+    among: Iterable[msg.StepKey] | None = None,
 ) -> msg.AnyCommand | None:
-    """The next command that follows from `state` at `now`; None when it is settled."""
-    command = _decide(graph, policy, state, now, read)
+    """The next command that follows from `state` at `now`; None when it is settled.
+
+    `among` names the steps to look at, where nothing is known to follow from any other: a map that starts
+    a thousand items would else have each of them looked at a thousand times.
+    """
+    steps = state.steps
+    live = steps.values() if among is None else [steps[key] for key in among if key in steps]
+    command = _decide(graph, policy, state, now, read, live=live)
     if isinstance(command, msg.FinishRun) and undo.is_due(graph, state, command):
         return msg.BeginUndo(
             status=command.status,
@@ -106,7 +126,7 @@ def decide(
 
 
 def _decide(
-    graph: Graph, policy: Policy, state: State, now: datetime, read: Read
+    graph: Graph, policy: Policy, state: State, now: datetime, read: Read, *, live: Iterable[Step]
 ) -> msg.AnyCommand | None:
     if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
         return None
@@ -119,7 +139,7 @@ def _decide(
         )
     if state.back is not None:
         return rollback.decided(state, state.back)
-    for step in state.steps.values():
+    for step in live:
         if step.status in _DECIDES and (
             command := _about(graph, policy, state, step, now, read=read)
         ):
@@ -242,8 +262,8 @@ def _harmless(state: State, command: C, threads: str) -> C | msg.FinishRun:
     return command
 
 
-#: Where a step stands when something may follow for it. It is asked of every step before each command:
-#: a map that starts a thousand items has a thousand of them, most of which are ready.
+#: Where a step stands when something may follow for it. It is asked of each that is looked at, and of a
+#: map's thousand items most are ready.
 _DECIDES = frozenset(
     {
         StepStatus.OPENING,
