@@ -119,8 +119,24 @@ def plain(record: Any, *, only: tuple[str, ...] = ()) -> dict[str, Any]:
     return {name: _plain(getattr(record, name)) for name in names}
 
 
+def unusual(record: Any, only: tuple[str, ...]) -> dict[str, Any]:
+    """Some of a record's fields as plain JSON data, but for those that are as they usually are."""
+    kind: Any = type(record)
+    return {
+        name: _plain(value)
+        for name, usual in _usual(kind, only)
+        if (value := getattr(record, name)) != usual
+    }
+
+
+@cache
+def _usual(kind: Any, only: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    """Names of fields, each with its default."""
+    return tuple((item.name, _default(item)) for item in fields(kind) if item.name in only)
+
+
 def revive(kind: type[Any], data: Mapping[str, Any]) -> Any:
-    """The inverse of `plain` for a record of the given class."""
+    """The inverse of `plain`, and of `unusual`, for a record of the given class."""
     return _reader(kind)(data)
 
 
@@ -154,6 +170,8 @@ def _plain(value: Any) -> Any:
             return value.value
         case tuple() | list():
             return [_plain(entry) for entry in value]
+        case dict() if _PLAIN.issuperset(map(type, value.values())):
+            return value
         case dict() | Mapping():
             return {key: _plain(entry) for key, entry in value.items()}
         case _:
@@ -183,14 +201,27 @@ def _new_reader(kind: Any) -> Callable[[Any], Any]:
         return _tuple_reader(arguments)
     if origin is not None and issubclass(origin, Mapping):
         entry = _reader(arguments[1])
+        if entry is _as_it_is:
+            return _as_it_is
         return lambda data: {key: entry(value) for key, value in data.items()}
-    return lambda data: data
+    return _as_it_is
+
+
+def _as_it_is(data: Any) -> Any:
+    return data
 
 
 def _record_reader(kind: Any) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
     readers = {item.name: _reader(hints[item.name]) for item in fields(kind)}
-    return lambda data: kind(**{name: readers[name](value) for name, value in data.items()})
+    others = tuple((name, read) for name, read in readers.items() if read is not _as_it_is)
+
+    def revived(data: Mapping[str, Any]) -> Any:
+        if not readers.keys() >= data.keys():
+            raise KeyError(next(name for name in data if name not in readers))
+        return kind(**{**data, **{name: read(data[name]) for name, read in others if name in data}})
+
+    return revived
 
 
 def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
@@ -204,7 +235,9 @@ def _optional_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
         # A choice: scalars, or a plan's list of names.
         return lambda data: tuple(data) if isinstance(data, list) else data
     else:
-        return lambda data: data
+        return _as_it_is
+    if reader is _as_it_is:
+        return _as_it_is
     return lambda data: None if data is None else reader(data)
 
 

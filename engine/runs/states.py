@@ -51,8 +51,8 @@ def maps(row: Row[Any]) -> Sequence[str]:
 
 
 def head(state: State) -> str:
-    """What of a state lies in `run.head`."""
-    return canonical(codec.plain(state, only=_HEAD))
+    """What of a state lies in `run.head`. Most of it is as it usually is, and need not be told."""
+    return canonical(codec.unusual(state, _HEAD))
 
 
 def step(row: Row[Any]) -> Step:
@@ -116,15 +116,15 @@ def step_row(run: RunId, step: Step) -> StepRow:
         errors=step.errors,
         lost=step.lost,
         queue=step.queue,
-        parents=canonical(step.parents),
-        thread=canonical(step.thread),
-        visits=canonical(step.visits),
+        parents=canonical(step.parents) if step.parents else "[]",
+        thread=canonical(step.thread) if step.thread else "[]",
+        visits=canonical(step.visits) if step.visits else "{}",
         wake=step.wake,
         wait=step.wait,
         of=step.of,
         item=step.index,
-        holds=canonical(step.holds),
+        holds=canonical(step.holds) if step.holds else "[]",
         awaits=step.awaits,
-        asked=canonical(step.asked),
-        permits=canonical(step.permits),
+        asked=canonical(step.asked) if step.asked else "[]",
+        permits=canonical(step.permits) if step.permits else "[]",
     )

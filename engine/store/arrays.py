@@ -44,6 +44,10 @@ _WRITTEN: Mapping[type, Callable[[Any], str]] = {
 
 
 def _element(value: Any) -> str:
+    written = _WRITTEN.get(type(value))
+    if written is not None:
+        return written(value)
+    # A class of our own that is a text, say.
     for kind in type(value).__mro__:
         if kind in _WRITTEN:
             return _WRITTEN[kind](value)

@@ -17,7 +17,7 @@ from engine.core import forking, migration, rollback, transitions
 from engine.core import messages as msg
 from engine.core.fold.guard import judged, resumed, used
 from engine.core.fold.orders import ordered
-from engine.core.fold.steps import expected, reported
+from engine.core.fold.steps import StepEvent, expected, reported
 from engine.core.fold.threads import passed, requested, settled, threaded
 from engine.core.fold.undo import emptied, undone
 from engine.core.records import replace
@@ -34,6 +34,13 @@ def evolve(state: State, record: msg.Record) -> State:
     and the run has moved on since (a cancel was folded before it, say).
     """
     match record:
+        # What comes most often is asked for first.
+        case msg.AttemptSucceeded() | msg.Admitted():
+            return _of_step(state, record)
+        case msg.TakeEdges():
+            return settled(state, state.steps[record.step], record)
+        case msg.RequestStart():
+            return requested(state, record)
         case msg.RunSubmitted(inputs=inputs, reducers=reducers, shared=shared):
             return replace(
                 state,
@@ -61,12 +68,8 @@ def evolve(state: State, record: msg.Record) -> State:
             return replace(state, governed=number)
         case msg.Judged():
             return judged(state, record)
-        case msg.RequestStart():
-            return requested(state, record)
         case msg.PassNode():
             return passed(state, record)
-        case msg.TakeEdges():
-            return settled(state, state.steps[record.step], record)
         case (
             msg.JoinThreads()
             | msg.AbsorbToken()
@@ -105,11 +108,16 @@ def evolve(state: State, record: msg.Record) -> State:
                 undoing=None,
             )
         case _:
-            state = used(state, record)
-            step_now = state.steps.get(record.step)
-            if step_now is None or not expected(state, step_now, record):
-                return state
-            return reported(state, step_now, record)
+            return _of_step(state, record)
+
+
+def _of_step(state: State, event: StepEvent) -> State:
+    """Fold what is reported of a live step, if it still waits for that."""
+    state = used(state, event)
+    step = state.steps.get(event.step)
+    if step is None or not expected(state, step, event):
+        return state
+    return reported(state, step, event)
 
 
 _Control: TypeAlias = (

@@ -15,7 +15,8 @@ from engine.core.records import replace
 from engine.core.state import PERMIT, Failure, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 
-_StepEvent: TypeAlias = (
+#: What is reported of a live step.
+StepEvent: TypeAlias = (
     msg.AttemptSucceeded
     | msg.AttemptFailed
     | msg.AttemptLost
@@ -40,7 +41,7 @@ _StepEvent: TypeAlias = (
 )
 
 
-def expected(state: State, step: Step, event: _StepEvent) -> bool:
+def expected(state: State, step: Step, event: StepEvent) -> bool:
     """Whether the step still waits for what the event reports.
 
     A wake finds nobody in a paused run but those that wait for it alone; the sweeper wakes again.
@@ -54,7 +55,7 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
             | msg.AttemptWithheld()
         ):
             return step.status is StepStatus.READY and step.attempt == event.attempt
-        case msg.Parked():
+        case msg.Admitted() | msg.Refused() | msg.Deferred() | msg.Parked() | msg.ResultGiven():
             return step.status is StepStatus.REQUESTED
         case msg.Woke():
             if step.status is StepStatus.WAITING:
@@ -71,17 +72,13 @@ def expected(state: State, step: Step, event: _StepEvent) -> bool:
             return step.key in state.maps
         case msg.SkipRequested():
             return True
-        case msg.ResultGiven():
-            return step.status is StepStatus.REQUESTED
-        case msg.RetryRequested(attempt=taken):
-            waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
-            return waits or (step.status is StepStatus.READY and step.attempt == taken)
         case _:
-            answer: msg.Admitted | msg.Refused | msg.Deferred = event  # nothing else is left
-            return step.status is StepStatus.REQUESTED and step.key == answer.step
+            again: msg.RetryRequested = event  # nothing else is left
+            waits = step.status in (StepStatus.DEFERRED, StepStatus.RETRYING)
+            return waits or (step.status is StepStatus.READY and step.attempt == again.attempt)
 
 
-def reported(state: State, step: Step, event: _StepEvent) -> State:
+def reported(state: State, step: Step, event: StepEvent) -> State:
     """Fold what was reported of a live step."""
     match event:
         case msg.AttemptSucceeded() if step.rejected is not None:
@@ -94,6 +91,8 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
                 return standing(state, done)
             left = {**event.patch, **remembered.left(state.reducers, step.node, result)}
             return written(standing(state, done), step.thread, left, event.removed)
+        case msg.Admitted() | msg.Refused() | msg.Deferred():
+            return standing(state, _answered(step, event))
         case msg.AttemptFailed(reason=reason, message=message, terminal=terminal):
             failure = Failure(reason=reason, message=message, terminal=terminal)
             # What it would have reported is no concern of the next attempt's; and who allowed it to
@@ -121,8 +120,6 @@ def reported(state: State, step: Step, event: _StepEvent) -> State:
             # An attempt that was taken away has its number for good, and counts against nothing.
             again = step.attempt + (step.status is StepStatus.READY)
             return standing(state, replace(step.to(StepStatus.DUE), wake=None, attempt=again))
-        case msg.Admitted() | msg.Refused() | msg.Deferred():
-            return standing(state, _answered(step, event))
         case _:
             return waited(state, step, event)
 
@@ -131,9 +128,10 @@ def _answered(step: Step, answer: msg.Admitted | msg.Refused | msg.Deferred) -> 
     """A step to whose request the admission has answered."""
     match answer:
         case msg.Admitted(lock=lock, kept_until=until):
-            holds = step.holds if lock is None else (*step.holds, (lock, until))
-            status = StepStatus.OPENING if step.opens else StepStatus.READY
-            return replace(step.to(status), holds=holds)
+            admitted = step.to(StepStatus.OPENING if step.opens else StepStatus.READY)
+            return (
+                admitted if lock is None else replace(admitted, holds=(*step.holds, (lock, until)))
+            )
         case msg.Refused(rule=rule, message=message):
             failure = Failure(reason="refused", message=f"{rule}: {message}", terminal=True)
             return failing(step, failure)
