@@ -72,7 +72,9 @@ def admit(guarding: Guard, run: RunId, state: State, step: Step, *, now: datetim
         return Admission(events=(locked,))
     request = _Request(guard=guarding, run=run, state=state, step=step, now=now, admitted=locked)
     judgement = guard.start(guarding, state, step, now)
-    found = guard.standing(judgement.verdicts, step, "start", guard.of_start(guarding, state, step))
+    found = judgement.verdicts
+    if found:
+        found = guard.standing(found, step, "start", guard.of_start(guarding, state, step))
     if found:
         judgement = replace(judgement, verdicts=found)
         judged = guard.judged(
@@ -124,28 +126,25 @@ def _lock(
 
 def _charged(request: _Request) -> Admission:
     """Set aside what the step may use, unless people have to be asked first."""
-    step, bound = request.step, guard.of_start(request.guard, request.state, request.step)
+    step, wanted = request.step, _asking(request)
+    found = None if request.asking else _reserve(request, wanted)
+    if not request.asking and found is None:
+        return _admitted(request, _notes(request, wanted))
+    bound = guard.of_start(request.guard, request.state, step)
     what = digest(bound)
     short: list[Shortfall] = []
-    if not request.asking:
-        found = _reserve(request)
-        while found is not None and found.then == "ask":
-            if permit("start", found.id, what) not in step.permits:
-                short.append(found)
-            request = replace(request, allowed=request.allowed | {found.id})
-            if short:
-                break
-            found = _reserve(request)
-        if found is not None and found.then != "ask":
-            return _short(request, found)
+    while found is not None and found.then == "ask":
+        if permit("start", found.id, what) not in step.permits:
+            short.append(found)
+        request = replace(request, allowed=request.allowed | {found.id})
+        if short:
+            break
+        wanted = replace(wanted, allowed=request.allowed)
+        found = _reserve(request, wanted)
+    if found is not None and found.then != "ask":
+        return _short(request, found)
     if not request.asking and not short:
-        notes = budgets.notes(
-            request.guard.connection,
-            request.guard.governance,
-            request.guard.charged,
-            _asking(request),
-        )
-        return _admitted(request, notes)
+        return _admitted(request, _notes(request, wanted))
     asked = guard.question(
         "start",
         [
@@ -217,13 +216,14 @@ def _told(request: _Request, more: Sequence[msg.Verdict]) -> tuple[msg.Judged, .
     return (replace(judged, verdicts=(*judged.verdicts, *more)),)
 
 
-def _reserve(request: _Request) -> Shortfall | None:
-    return budgets.reserve(
-        request.guard.connection,
-        request.guard.governance,
-        request.guard.charged,
-        _asking(request),
-    )
+def _reserve(request: _Request, wanted: Asking) -> Shortfall | None:
+    guarding = request.guard
+    return budgets.reserve(guarding.connection, guarding.governance, guarding.charged, wanted)
+
+
+def _notes(request: _Request, wanted: Asking) -> Sequence[msg.Verdict]:
+    guarding = request.guard
+    return budgets.notes(guarding.connection, guarding.governance, guarding.charged, wanted)
 
 
 def _asking(request: _Request) -> Asking:

@@ -109,9 +109,8 @@ def reported(
             content["result"] = _value(event)
         if "inputs" in wanted.places:
             content |= _inputs(guard, state, step)
-        if event.patch:
-            view = {**state.view(step.thread), **event.patch}
-            leaves = digest(view)
+        if event.patch and wanted.memory:
+            leaves = digest({**state.view(step.thread), **event.patch})
     facts = _facts(
         guard,
         state,
@@ -291,9 +290,11 @@ def recorded(verdict: verdicts.Verdict) -> msg.Verdict:
 
 
 def standing(
-    found: Iterable[verdicts.Verdict], step: Step, moment: str, bound: Mapping[str, Json]
+    found: Sequence[verdicts.Verdict], step: Step, moment: str, bound: Mapping[str, Json]
 ) -> tuple[verdicts.Verdict, ...]:
     """The verdicts that still ask after all that people have allowed for this step."""
+    if not any(verdict.action == ASK for verdict in found):
+        return tuple(found)
     what = digest(dict(bound))
     return tuple(
         verdict
