@@ -106,9 +106,11 @@ def _measured(
     for _ in range(size.warm):
         _check([_run(system, size.steps)], size.steps)
     _check(_many(system, size.warm, size.steps), size.steps)
-    # As long as the one that is measured: raw Celery takes 3.3 ms for each step of its first one, and 2.3 from
-    # then on.
+    # As large as those that are measured: raw Celery takes 3.3 ms for each step of its first chain, and 2.3
+    # from then on; and who plans statements once does so at the first fan-out.
     _check([_run(system, size.chain)], size.chain)
+    if size.branches:
+        _fan_out(system, size)
     yield "memory_mib_idle", _memory(system)
     yield from _counted(system, size.chain, lambda: chain(system, size)).items()
     saturated = _counted(system, size.runs * size.steps, lambda: throughput(system, size, servers))
