@@ -18,7 +18,8 @@ from engine.core.values import Json, canonical
 from engine.store.ids import RunId, StepId
 from engine.store.steps import StepRow
 
-#: The fields of the state that lie in `run.head`.
+#: The fields of the state that lie in `run.head`, those left out that are as `State` has them by default:
+#: what that is must stay so, as it must of what lies in history.
 _HEAD = (
     *("visited", "iterations", "tokens", "scopes", "reducers", "shared", "maps", "undoing"),
     *("afresh", "compensate", "governed", "spent", "halted", "waived", "memory", "moved", "within"),

@@ -180,7 +180,7 @@ class Zygote:
         """
         gone = lane
         self._pids.add(lane.pid)
-        lane.asked = self._has_others()
+        lane.asked = self._has_others(lane)
         try:
             if lane.asked:
                 lane.status.send(b"look")
@@ -200,13 +200,22 @@ class Zygote:
         self._pids.discard(lane.pid)
         lane.close()
 
-    def _has_others(self) -> bool:
-        """Whether the zygote has children that have not waited for more, for all that the kernel says."""
+    def _has_others(self, lane: Lane) -> bool:
+        """Whether the zygote has children besides a lane's that never waited for more, for all that is known."""
         try:
-            told = process.told(f"/proc/{self.pid}/task/{self.pid}/children")
+            told = self._children()
+            # For each that is buried while it reads them, the kernel may leave out another.
+            if len(told.split()) > 1 and self._children() != told:
+                return True
         except OSError:
             return True
-        return not self._pids.issuperset(map(int, told.split()))
+        found = {int(pid) for pid in told.split()}
+        # The number of one that has died may be given to anybody.
+        self._pids.intersection_update(found)
+        return lane.pid not in found or not found <= self._pids
+
+    def _children(self) -> bytes:
+        return process.told(f"/proc/{self.pid}/task/{self.pid}/children")
 
     def kill(self) -> None:
         """End it and all its children at once, and reap it."""

@@ -32,6 +32,7 @@ from engine.core.graph import (
     Timer,
 )
 from engine.core.policy import DEFAULT
+from engine.core.replay import Recorded, replayed
 from engine.core.scopes import around
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
@@ -301,6 +302,10 @@ def check_replayed(case, cut: float) -> None:
     first = advance(template, DEFAULT, State(run="r1"), events[:at_])
     second = advance(template, DEFAULT, first.state, events[at_:])
     assert [*first.entries, *second.entries] == narrow.history
+    # Line by line, with all steps looked at for each: none that a turn passes over has anything follow.
+    told = enumerate(narrow.history, start=1)
+    lines = [Recorded(seq=seq, at=entry.at, record=entry.record) for seq, entry in told]
+    assert replayed(template, DEFAULT, "r1", lines).first is None
 
 
 def check_counted(case) -> None:

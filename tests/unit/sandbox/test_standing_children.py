@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.sandbox.jobs import alive, deed, node, within
 from workers.sandbox import Outcome, Sandbox
+from workers.sandbox.inside import process
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,25 @@ def test_a_process_that_has_lost_its_parent_does_not_go_on_beside_the_next_execu
     assert not alive(orphan)
     # One that has left for another session is nothing that the next execution could notice.
     assert (again.value == child) == leaves_session
+
+
+@pytest.mark.parametrize("told", ["nothing", "of all but the last, once"])
+def test_one_that_the_kernel_does_not_tell_of_is_looked_for_by_the_zygote(
+    own: Sandbox, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    assert all(own.run(deed("process", whose=whose)).ok for whose in ("", "another"))
+    whole = process.told
+    shown = iter([slice(-1)])
+
+    def lacking(path: str) -> bytes:
+        if told == "nothing":
+            return b""
+        return b" ".join(whole(path).split()[next(shown, slice(None))])
+
+    monkeypatch.setattr("workers.sandbox.zygote.process.told", lacking)
+    _, orphan = _pair(own.run(deed("orphan", {"leaves_session": False})))
+    assert own.run(deed("process")).ok
+    assert not alive(orphan)
 
 
 @pytest.mark.parametrize("changes", ["all", "all, and its folder is gone"])
