@@ -63,6 +63,13 @@ def test_an_unknown_field_is_refused():
         codec.revive(State, {"run": "r1", "nonsense": 1})
 
 
+def test_what_is_as_usual_need_not_be_told():
+    state = State(run="r1", visited=3, shared=("n",))
+    told = codec.unusual(state, ("visited", "tokens", "maps", "shared"))
+    assert told == {"visited": 3, "shared": ["n"]}
+    assert codec.revive(State, {**told, "run": "r1"}) == state
+
+
 def test_a_state_between_a_report_and_its_routing_survives_its_storage():
     step = Step(
         key=msg.StepKey("a#1"),
