@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -113,26 +113,19 @@ def read(
     return found
 
 
-def plain(record: Any, *, only: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Any of the core's frozen records as plain JSON data, or some of its fields."""
-    names = only or tuple(item.name for item in fields(record))
-    return {name: _plain(getattr(record, name)) for name in names}
+def plain(record: Any) -> dict[str, Any]:
+    """Any of the core's frozen records as plain JSON data."""
+    return {item.name: _plain(getattr(record, item.name)) for item in fields(record)}
 
 
-def unusual(record: Any, only: tuple[str, ...]) -> dict[str, Any]:
+def unusual(record: Any, only: Collection[str]) -> dict[str, Any]:
     """Some of a record's fields as plain JSON data, but for those that are as they usually are."""
     kind: Any = type(record)
     return {
         name: _plain(value)
-        for name, usual in _usual(kind, only)
-        if (value := getattr(record, name)) != usual
+        for name, usual, _ in _written(kind)
+        if name in only and (value := getattr(record, name)) != usual
     }
-
-
-@cache
-def _usual(kind: Any, only: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
-    """Names of fields, each with its default."""
-    return tuple((item.name, _default(item)) for item in fields(kind) if item.name in only)
 
 
 def revive(kind: type[Any], data: Mapping[str, Any]) -> Any:

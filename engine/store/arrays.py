@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 
@@ -44,11 +45,14 @@ _WRITTEN: Mapping[type, Callable[[Any], str]] = {
 
 
 def _element(value: Any) -> str:
-    written = _WRITTEN.get(type(value))
-    if written is not None:
-        return written(value)
-    # A class of our own that is a text, say.
-    for kind in type(value).__mro__:
-        if kind in _WRITTEN:
-            return _WRITTEN[kind](value)
-    raise TypeError(f"{type(value).__name__} is no element of an array")
+    kind: Any = type(value)
+    return _writer(kind)(value)
+
+
+@cache
+def _writer(kind: Any) -> Callable[[Any], str]:
+    """How elements of a class are written: it may be one of our own that is a text, say."""
+    for base in kind.__mro__:
+        if base in _WRITTEN:
+            return _WRITTEN[base]
+    raise TypeError(f"{kind.__name__} is no element of an array")

@@ -12,6 +12,7 @@ from engine.core.decide import Turn, advance
 from engine.core.fold import evolve
 from engine.core.graph import Arrive, Edge, EdgeId, Graph, Limits, Node, NodeId, Retry, Role
 from engine.core.policy import DEFAULT, Policy
+from engine.core.replay import Recorded
 from engine.core.state import State
 from engine.core.transitions import StepStatus
 from engine.core.values import Inline, Json
@@ -196,6 +197,14 @@ def fold(entries: Iterable[msg.Entry]) -> State:
     for entry in entries:
         state = evolve(state, entry.record)
     return state
+
+
+def lines(entries: Iterable[msg.Entry]) -> list[Recorded]:
+    """A history as it is read again."""
+    return [
+        Recorded(seq=seq, at=entry.at, record=entry.record)
+        for seq, entry in enumerate(entries, start=1)
+    ]
 
 
 def commands(taken: Turn) -> list[msg.AnyCommand]:

@@ -14,11 +14,22 @@ from engine.core import messages as msg
 from engine.core.decide import Turn, advance
 from engine.core.graph import Edge, Graph, Join, NodeId, Retry, Role, Route, Surplus
 from engine.core.policy import DEFAULT
-from engine.core.replay import Recorded, replayed
+from engine.core.replay import replayed
 from engine.core.scopes import around
 from engine.core.state import State
 from engine.core.transitions import StepStatus
-from tests.support.play import at, commands, edge, fold, graph, node, submitted, succeeded, turn
+from tests.support.play import (
+    at,
+    commands,
+    edge,
+    fold,
+    graph,
+    lines,
+    node,
+    submitted,
+    succeeded,
+    turn,
+)
 
 EXAMPLES = 60
 CONDITIONS = (None, "$n > 2", "$n % 2 == 0", "$result.ok")
@@ -180,9 +191,8 @@ def test_a_settled_state_decides_nothing(case):
 def test_no_step_that_a_turn_passes_over_has_anything_follow_from_it(case):
     """Decided anew line by line, each step is looked at each time."""
     template, played = case
-    told = enumerate(advance(template, DEFAULT, State(run="r1"), _events(played)).entries, start=1)
-    lines = [Recorded(seq=seq, at=entry.at, record=entry.record) for seq, entry in told]
-    assert replayed(template, DEFAULT, "r1", lines).first is None
+    told = lines(advance(template, DEFAULT, State(run="r1"), _events(played)).entries)
+    assert replayed(template, DEFAULT, "r1", told).first is None
 
 
 @settings(max_examples=EXAMPLES)

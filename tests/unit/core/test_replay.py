@@ -18,6 +18,7 @@ from engine.core.replay import Recorded, Replay, replayed
 from engine.core.state import State
 from engine.core.values import Inline, Json, Ref, plain
 from tests.support.play import NOW as T0
+from tests.support.play import lines as lines_of
 from tests.support.recordings import LOOP, PLANNED
 
 RUN = "r1"
@@ -62,11 +63,7 @@ def done(key: str, attempt: int = 1, **patch: Json) -> msg.AttemptSucceeded:
 def recorded(graph: Graph, *events: Any, read: Any = None) -> list[Recorded]:
     """The lines of a run that was told these events."""
     more = {} if read is None else {"read": read}
-    turn = advance(graph, DEFAULT, State(run=RUN), events, **more)
-    return [
-        Recorded(seq=seq, at=entry.at, record=entry.record)
-        for seq, entry in enumerate(turn.entries, start=1)
-    ]
+    return lines_of(advance(graph, DEFAULT, State(run=RUN), events, **more).entries)
 
 
 def shredded(lines: Sequence[Recorded]) -> list[Recorded]:

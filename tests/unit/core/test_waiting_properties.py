@@ -32,12 +32,12 @@ from engine.core.graph import (
     Timer,
 )
 from engine.core.policy import DEFAULT
-from engine.core.replay import Recorded, replayed
+from engine.core.replay import replayed
 from engine.core.scopes import around
 from engine.core.state import State, Step
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Inline
-from tests.support.play import at, edge, fold, graph, node, submitted, succeeded
+from tests.support.play import at, edge, fold, graph, lines, node, submitted, succeeded
 from tests.support.shell import AGAIN, Shell
 
 EXAMPLES = 60
@@ -303,9 +303,7 @@ def check_replayed(case, cut: float) -> None:
     second = advance(template, DEFAULT, first.state, events[at_:])
     assert [*first.entries, *second.entries] == narrow.history
     # Line by line, with all steps looked at for each: none that a turn passes over has anything follow.
-    told = enumerate(narrow.history, start=1)
-    lines = [Recorded(seq=seq, at=entry.at, record=entry.record) for seq, entry in told]
-    assert replayed(template, DEFAULT, "r1", lines).first is None
+    assert replayed(template, DEFAULT, "r1", lines(narrow.history)).first is None
 
 
 def check_counted(case) -> None:

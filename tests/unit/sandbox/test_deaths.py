@@ -218,7 +218,7 @@ def test_a_child_that_got_the_descriptor_of_a_buried_one_is_not_waited_for() -> 
     keeper._poll.register(theirs)
     with ours, theirs, subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
         # Whoever waits for a word all the same gets to hear that nobody listens any more.
-        late = threading.Timer(1, lambda: ours.shutdown(socket.SHUT_RDWR))
+        late = threading.Timer(10, lambda: ours.shutdown(socket.SHUT_RDWR))
         late.start()
         keeper._heed(inside._Execution(child.pid, theirs))
         assert not late.finished.is_set()
