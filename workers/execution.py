@@ -29,7 +29,7 @@ from engine.runs.attempts import Failed, Leased, Outcome
 from engine.runs.logs import Log
 from engine.store import session
 from engine.store.ids import RunId, StepId
-from engine.store.steps import Held, Taking
+from engine.store.steps import Held, Needed, Taking
 from workers import kinds
 from workers.group import Group
 from workers.keeper import Keeper
@@ -209,7 +209,7 @@ class _Following:
             seconds=self._worker.platform.settings.lease_seconds,
         )
 
-    def take(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    def take(self, connection: Connection, rows: Sequence[Row[Any] | Needed]) -> None:
         """Read what was taken."""
         self._leased, self._unread = attempts.taken(
             self._worker.platform, connection, rows, self._worker.name

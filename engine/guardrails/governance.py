@@ -93,6 +93,13 @@ class Governance:
     measured: frozenset[str] = frozenset()
     plugins: tuple[Plugin, ...] = ()
 
+    @property
+    def counts(self) -> bool:
+        """Whether anything looks at what steps use, so that something may be set aside for them."""
+        return any(one.policy.budgets for one in self.policies) or any(
+            wants.totals for wants in self.wanted.values()
+        )
+
     def budgets(self, workflow: str, user: str) -> tuple[Applying, ...]:
         """The budgets that apply to a run of a workflow by a user, in order."""
         return tuple(

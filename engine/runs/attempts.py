@@ -31,7 +31,7 @@ from engine.runs.budgets import Charged
 from engine.runs.identity import new_salt
 from engine.store import ledger, results, session, steps
 from engine.store.ids import RunId, StepId
-from engine.store.steps import Held
+from engine.store.steps import Held, Needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,10 @@ def take(platform: Platform, wanted: Sequence[StepId], worker: str) -> tuple[Lea
 
 
 def taken(
-    platform: Platform, connection: Connection, rows: Sequence[Row[Any]], worker: str
+    platform: Platform,
+    connection: Connection,
+    rows: Sequence[Row[Any] | Needed],
+    worker: str,
 ) -> tuple[tuple[Leased, ...], Sequence[RunId]]:
     """What a worker has taken in the transaction of a turn, and the runs of what it cannot read.
 
@@ -196,8 +199,8 @@ def let_go(
 
 
 def _all_read(
-    platform: Platform, connection: Connection, rows: Sequence[Row[Any]]
-) -> tuple[tuple[Leased, ...], list[tuple[Row[Any], Failed]]]:
+    platform: Platform, connection: Connection, rows: Sequence[Row[Any] | Needed]
+) -> tuple[tuple[Leased, ...], list[tuple[Row[Any] | Needed, Failed]]]:
     """What can be carried out, and what cannot be read."""
     found = items.read(connection, [place for row in rows if (place := _place(row)) is not None])
     read = [(row, _read(platform, connection, row, found)) for row in rows]
@@ -205,28 +208,28 @@ def _all_read(
     return leased, [(row, one) for row, one in read if isinstance(one, Failed)]
 
 
-def _place(row: Row[Any]) -> items.Place | None:
+def _place(row: Row[Any] | Needed) -> items.Place | None:
     """The item that a step of a map is about."""
     if row.of is None or row.item is None:
         return None
     return items.Place(RunId(row.tenant_id, row.run_id), row.of, row.item)
 
 
-def _held(row: Row[Any]) -> Held:
+def _held(row: Row[Any] | Needed) -> Held:
     return Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence)
 
 
 def _read(
     platform: Platform,
     connection: Connection,
-    row: Row[Any],
+    row: Row[Any] | Needed,
     found: Mapping[items.Place, Json],
 ) -> Leased | Failed:
     """All that carrying a step out needs, as far as this release can read it."""
     try:
         graph = graphs.load(connection, row.tenant_id, row.version_id)
         # Of a run that is just being migrated, the one may be read from before, the other from after.
-        graph.node(row.node)
+        graph.node(NodeId(row.node))
     except Unavailable:
         raise
     except Exception as error:  # noqa: BLE001  # one step's trouble must not be that of others
@@ -265,7 +268,7 @@ def _amounts(text: str) -> dict[str, Decimal]:
     return found
 
 
-def _unread(row: Row[Any], what: str, error: Exception) -> Failed:
+def _unread(row: Row[Any] | Needed, what: str, error: Exception) -> Failed:
     # Lost, not failed: while a fleet changes its release, another worker may well be able to.
     # How often that is tried is bounded, and each try waits longer for the next.
     why = str(error) if isinstance(error, Invalid) else f"{type(error).__name__}: {error}"
@@ -278,7 +281,9 @@ def _unread(row: Row[Any], what: str, error: Exception) -> Failed:
     )
 
 
-def _lose(connection: Connection, lost: Sequence[tuple[Row[Any], Failed]], worker: str) -> None:
+def _lose(
+    connection: Connection, lost: Sequence[tuple[Row[Any] | Needed, Failed]], worker: str
+) -> None:
     """End attempts that have begun, and that nobody makes."""
     reports = [
         _report(

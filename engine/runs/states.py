@@ -16,7 +16,7 @@ from engine.core.state import Ending, State, Step
 from engine.core.transitions import TERMINAL, RunStatus, StepStatus
 from engine.core.values import Json, canonical
 from engine.store.ids import RunId, StepId
-from engine.store.steps import StepRow
+from engine.store.steps import Needed, StepRow
 
 #: The fields of the state that lie in `run.head`, those left out that are as `State` has them by default:
 #: what that is must stay so, as it must of what lies in history.
@@ -92,12 +92,12 @@ def _status(status: StepStatus, *, waits: bool) -> StepStatus:
     return status
 
 
-def thread(row: Row[Any]) -> msg.Thread:
+def thread(row: Row[Any] | Needed) -> msg.Thread:
     """The thread of a step's row."""
     return tuple((scope, branch) for scope, branch in orjson.loads(row.thread))
 
 
-def seen(row: Row[Any]) -> Mapping[str, Json]:
+def seen(row: Row[Any] | Needed) -> Mapping[str, Json]:
     """The variables as the thread of a leased step sees them, large ones as references."""
     variables: dict[str, Json] = orjson.loads(row.variables)
     if row.head is None:

@@ -81,7 +81,7 @@ from engine.store.ids import RunId, StepId
 from engine.store.ledger import Unopened
 from engine.store.payloads import Payload
 from engine.store.results import Report
-from engine.store.steps import Held
+from engine.store.steps import Held, Needed, Taking
 from engine.store.waits import Wait
 from engine.waiting import Overflowing
 
@@ -149,6 +149,8 @@ class _Taken:
     outputs: Mapping[str, Json] | None
     #: Under which other versions it went on, one after the other; `before` is as after the last.
     moved: Sequence[Moved] = ()
+    #: Whether anything may be set aside for its attempts.
+    counted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,11 +231,11 @@ def _take(
 class Taker(Protocol):
     """Who takes some of the steps that turns make ready, in their transaction."""
 
-    def wanted(self, ready: Sequence[Hint]) -> steps.Taking | None:
+    def wanted(self, ready: Sequence[Hint]) -> Taking | None:
         """Which of them, and for whom; their lanes are not known yet."""
         ...
 
-    def take(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    def take(self, connection: Connection, rows: Sequence[Row[Any] | Needed]) -> None:
         """Those are taken, should it be committed. No messages are sent for them."""
         ...
 
@@ -508,6 +510,7 @@ def _turn(
         started=started,
         outputs=_outputs(graph, turn.state, read),
         moved=moved_on,
+        counted=guarding.governance.counts,
     )
 
 
@@ -591,17 +594,26 @@ def _write(
     for one in turned:
         carrying.back(connection, one.run, one.turn.entries, first=one.row.seq + 1)
     # Before its steps: whoever takes one of them there needs the run as it is now.
-    runs.save(connection, [_head(connection, one, lines[one.run][-1]) for one in turned])
+    heads = {one.run: _head(connection, one, lines[one.run][-1]) for one in turned}
+    runs.save(connection, [*heads.values()])
     for one in turned:
         if one.moved:
             moves.write(connection, one.run, one.moved, one.before.steps.values())
     moved = {one.run: _moved(one) for one in going}
     ready = [hint for one in going for hint in _ready(one, moved[one.run])]
+    taking = None if taker is None else taker.wanted(ready)
+    known = {
+        row.step: _needed(one, heads[one.run], row)
+        for one in going
+        for row in moved[one.run]
+        if taking is not None and row.step in taking.steps and _is_known(one, row)
+    }
     saved = steps.save(
         connection,
         [row for rows in moved.values() for row in rows],
         resend_after=resend_after,
-        taking=None if taker is None else taker.wanted(ready),
+        taking=taking,
+        known=known,
     )
     if taker is not None and saved.taken:
         taker.take(connection, saved.taken)
@@ -817,6 +829,37 @@ def _moved(one: _Taken) -> list[steps.StepRow]:
         for key, step in one.turn.state.steps.items()
         if one.before.steps.get(key) != step
     ]
+
+
+def _is_known(one: _Taken, row: steps.StepRow) -> bool:
+    """Whether all that carrying a step out needs is at hand where it is written: nobody else knows of it yet."""
+    return not one.counted and not one.moved and row.step.key not in one.before.steps
+
+
+def _needed(one: _Taken, head: runs.Head, row: steps.StepRow) -> Needed:
+    """The same as it will be found once it is written."""
+    was = one.row
+    return Needed(
+        tenant_id=row.step.tenant,
+        run_id=row.step.run,
+        key=row.step.key,
+        node=row.node,
+        iteration=row.iteration,
+        attempt=row.attempt,
+        fence=steps.FIRST_FENCE,
+        version_id=was.version_id,
+        variables=head.variables or was.variables,
+        thread=row.thread,
+        visits=row.visits,
+        pins=was.pins,
+        of=row.of,
+        item=row.item,
+        submitted_by=was.submitted_by,
+        root=was.root,
+        permits=row.permits,
+        reserved=None,
+        head=None if row.thread == steps.ROOT_THREAD else head.head,
+    )
 
 
 def _ready(one: _Taken, moved: Sequence[steps.StepRow]) -> list[Hint]:

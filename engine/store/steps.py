@@ -68,13 +68,40 @@ class Taking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """All that carrying a step out needs, as `take` finds it. Texts are JSON."""
+
+    tenant_id: str
+    run_id: str
+    key: str
+    node: str
+    iteration: int
+    attempt: int
+    fence: int
+    version_id: str
+    variables: str
+    thread: str
+    visits: str
+    pins: str
+    of: str | None
+    item: int | None
+    submitted_by: str
+    root: str
+    permits: str
+    #: What is set aside for the attempt.
+    reserved: str | None
+    #: Of its run, where its thread is not the one that this began with.
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
     """What became of steps that were written."""
 
     #: The lanes of those to send messages for.
     lanes: Mapping[StepId, int] = field(default_factory=dict)
     #: Those that were taken, with all that carrying them out needs.
-    taken: Sequence[Row[Any]] = ()
+    taken: Sequence[Row[Any] | Needed] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +111,11 @@ class Held:
     step: StepId
     fence: int
 
+
+#: The fence of a step that is taken where it is new.
+FIRST_FENCE = 1
+#: The thread that a run begins with, as it is written.
+ROOT_THREAD = "[]"
 
 _COLUMNS = "tenant, run, key"
 _SAME = "s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key"
@@ -112,7 +144,7 @@ _LOAD_ALL = session.Statement(
 )
 
 #: All that carrying a step out needs.
-_NEEDED = """
+_NEEDED = f"""
     s.tenant_id, s.run_id::text AS run_id, s.key, s.node, s.iteration, s.attempt,
         s.fence, r.version_id::text AS version_id, r.variables::text AS variables,
         s.thread::text AS thread, s.visits::text AS visits, r.pins::text AS pins, s."of", s.item,
@@ -120,12 +152,12 @@ _NEEDED = """
         (SELECT v.amounts::text FROM reservation v WHERE v.tenant_id = s.tenant_id
             AND v.run_id = s.run_id AND v.step = s.key AND v.attempt = s.attempt
             AND v.ordinal = 0) AS reserved,
-        CASE WHEN s.thread::text <> '[]' THEN r.head::text END AS head
-"""
+        CASE WHEN s.thread::text <> '{ROOT_THREAD}' THEN r.head::text END AS head
+"""  # noqa: S608  # our own constants
 
 
-def _save(name: str, lined: str) -> session.Statement:
-    """What writes steps, `lined` up or not."""
+def _save(name: str, lined: str, said: str) -> session.Statement:
+    """What writes steps, `lined` up or not, and what is `said` of them."""
     return session.Statement(
         name=name,
         types=(
@@ -162,16 +194,21 @@ def _save(name: str, lined: str) -> session.Statement:
         used = CASE WHEN excluded.begun THEN NULL ELSE s.used END
     WHERE s.status IN ('deferred', 'reported', 'retrying', 'waiting')
     RETURNING s.*),
-    checked AS (SELECT all_written(count(*), cardinality($1), 'steps') AS written FROM saved),
     begun AS (
         INSERT INTO attempt (tenant_id, run_id, step, attempt, fence, worker)
         SELECT tenant_id, run_id, key, attempt, fence, worker FROM saved WHERE begun)
-    SELECT c.written, s.begun, s.status = 'ready' AND s.wake_at > clock_timestamp() AS sent, s.lane,
-        {_NEEDED}
-    FROM checked c LEFT JOIN saved s ON true
-    LEFT JOIN run r ON s.begun AND r.tenant_id = s.tenant_id AND r.id = s.run_id
+    {said}
     """,  # noqa: S608  # our own constants
     )
+
+
+_SAID = f"""
+    SELECT c.written, s.begun, s.status = 'ready' AND s.wake_at > clock_timestamp() AS sent, s.lane,
+        {_NEEDED}
+    FROM (SELECT all_written(count(*), cardinality($1), 'steps') AS written FROM saved) c
+    LEFT JOIN saved s ON true
+    LEFT JOIN run r ON s.begun AND r.tenant_id = s.tenant_id AND r.id = s.run_id
+    """  # noqa: S608
 
 
 #: Each in its place in a lane. OFFSET 0: so that a lane is counted once.
@@ -196,9 +233,21 @@ _SAVE_LINED = _save(
             ON p.tenant = n.tenant AND p.line = coalesce(n.queue, '') AND n.status = 'ready'
             AND NOT n.taken)
     """,  # noqa: S608
+    _SAID,
 )
+_UNLINED = "lined AS (SELECT n.*, 0 AS lane, 0 AS place FROM n)"
 #: Where none goes into a lane: a worker takes what is ready at once.
-_SAVE = _save("step_save", "lined AS (SELECT n.*, 0 AS lane, 0 AS place FROM n)")
+_SAVE = _save("step_save", _UNLINED, _SAID)
+#: Where nothing is to be said of them, either: what is taken is new, so that its fence is known.
+_SAVE_UNTOLD = _save(
+    "step_save_untold",
+    _UNLINED,
+    f"""
+    SELECT all_written(
+        count(*) FILTER (WHERE NOT begun OR fence = {FIRST_FENCE}), cardinality($1), 'steps')
+    FROM saved
+    """,  # noqa: S608
+)
 
 #: Steps that are named, each looked for by its key: a plan is used for long, and one that was made while
 #: there were few steps would go through all there are, for each that is named.
@@ -575,20 +624,22 @@ def save(
     *,
     resend_after: float,
     taking: Taking | None = None,
+    known: Mapping[StepId, Needed] | None = None,
 ) -> Saved:
     """Write new steps, and known ones that the turn moved on, and take some of those that are ready.
 
     A ready row without a wake of its own is looked at again `resend_after` seconds from now.
-    What taking one needs of its run is what was written before. `session.MovedOn` where one was
-    owned by a worker meanwhile.
+    What taking one needs of its run is what was written before; of steps that are new it may be
+    `known`, which saves asking for it. `session.MovedOn` where one was owned by a worker meanwhile,
+    or is not as it is known.
     """
     if not rows:
         return Saved()
     ready = {row.step for row in rows if row.status == "ready"}
-    # Nobody waits for the rows of a turn that makes nothing ready.
-    if not ready:
-        session.later(connection, _SAVE, *_saved(rows, resend_after, None))
-        return Saved()
+    # Nobody waits for rows of which there is nothing to be told.
+    if not ready - (known or {}).keys():
+        session.later(connection, _SAVE_UNTOLD, *_saved(rows, resend_after, taking))
+        return Saved(taken=[*(known or {}).values()])
     lined = taking is None or ready - set(taking.steps)
     statement = _SAVE_LINED if lined else _SAVE
     saved = session.run(connection, statement, *_saved(rows, resend_after, taking))
