@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from engine.errors import Damaged, GaveUp, OutOfReach, Unavailable
 from engine.platform import Platform
 from engine.runs import attempts, turns
 from engine.runs.attempts import Failed, Leased, Outcome
+from engine.runs.known import Known
 from engine.runs.logs import Log
 from engine.store import session
 from engine.store.ids import RunId, StepId
@@ -51,6 +52,19 @@ class Ended:
     lease: Leased
     outcome: Outcome
     goes_on: bool = False
+    #: How the run stood when the step was taken, if it has no other.
+    stood: Known | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """A step that this worker has taken."""
+
+    lease: Leased
+    #: Since when it is ours at the earliest, in seconds of `time.monotonic`.
+    since: float
+    #: How its run stands, if it has no other.
+    stands: Known | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +98,8 @@ class Worker:
     lock: threading.Lock = field(default_factory=threading.Lock)
     #: Leases that were taken just now, and that the keeper does not know yet.
     fresh: set[Held] = field(default_factory=set)
-    #: Steps that were taken with the turn that made them ready, and since when they are ours.
-    at_hand: dict[StepId, tuple[Leased, float]] = field(default_factory=dict)
+    #: Steps that were taken with the turn that made them ready.
+    at_hand: dict[StepId, Ours] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.taking = Group(self._take, most=TOGETHER)
@@ -100,7 +114,7 @@ class Worker:
 
     def _report(self, ended: Sequence[Ended]) -> Sequence[Heard]:
         following = _Following(self, [one.lease.step.run_id for one in ended if one.goes_on])
-        accepted, left = self._ended([(one.lease, one.outcome) for one in ended], following)
+        accepted, left = self._ended(ended, following)
         self.see_to(left)
         return [
             Heard(
@@ -111,12 +125,13 @@ class Worker:
         ]
 
     def _ended(
-        self, outcomes: Sequence[tuple[Leased, Outcome]], following: _Following
+        self, ended: Sequence[Ended], following: _Following
     ) -> tuple[frozenset[Held], Sequence[RunId]]:
         """The leases under which a report was accepted, and the runs whose turns are still to be taken."""
+        outcomes = [(one.lease, one.outcome) for one in ended]
         runs = list(dict.fromkeys(lease.step.run_id for lease, _ in outcomes))
         reporting = partial(attempts.reported, worker=self.name, outcomes=outcomes)
-        done = self.taken_along(runs, reporting, following)
+        done = self.taken_along(runs, reporting, following, stood=_stood(ended))
         # A turn that cannot be taken so is looked at by itself; what was done counts.
         return done or (attempts.report(self.platform, self.name, outcomes), runs)
 
@@ -125,6 +140,8 @@ class Worker:
         runs: Sequence[RunId],
         reporting: turns.Reporting,
         following: _Following,
+        *,
+        stood: Mapping[RunId, Known] | None = None,
     ) -> tuple[frozenset[Held], Sequence[RunId]] | None:
         """Report and take the turns of runs in one commit, as `turns.take_along` does.
 
@@ -134,7 +151,7 @@ class Worker:
         if self.coordinator is None:
             return None
         try:
-            accepted, left = turns.take_along(self.coordinator, runs, reporting, taker=following)
+            done = turns.take_along(self.coordinator, runs, reporting, taker=following, stood=stood)
         except Exception as error:
             if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
                 # They may have been taken all the same.
@@ -142,7 +159,7 @@ class Worker:
                 raise
             _log.info("report.apart", runs=len(runs), error=str(error))
             return None
-        return accepted, [*left, *following.kept()]
+        return done.accepted, [*done.left, *following.kept(done.known)]
 
     def see_to(self, runs: Sequence[RunId]) -> None:
         """Have somebody take the turns of runs."""
@@ -159,7 +176,7 @@ class Worker:
         with self.lock:
             for step in wanted:
                 if found := self.at_hand.pop(step, None):
-                    self.fresh.discard(found[0].held)
+                    self.fresh.discard(found.lease.held)
         _log.warning("attempt.let_go", run=wanted[0].run, steps=len(wanted), error=why)
         session.insist(
             lambda: attempts.let_go(self.platform, wanted, self.name, kept=self.known, why=why),
@@ -197,8 +214,12 @@ class _Following:
         return [*self._hints]
 
     def wanted(self, ready: Sequence[Hint]) -> Taking | None:
-        """One for each thread, of the queues that the worker takes from."""
+        """One for each thread, of the queues that the worker takes from.
+
+        What it wanted before is not taken: that transaction was given up.
+        """
         free = self._free.copy()
+        self._hints, self._leased, self._unread = {}, (), ()
         for hint in ready:
             if free[hint.step.run_id] > 0 and self._worker.consumes(hint.address):
                 free[hint.step.run_id] -= 1
@@ -215,11 +236,15 @@ class _Following:
             self._worker.platform, connection, rows, self._worker.name
         )
 
-    def kept(self) -> Sequence[RunId]:
+    def kept(self, known: Mapping[StepId, Known]) -> Sequence[RunId]:
         """Their turn was committed: they are this worker's. The runs of those that it cannot read."""
+        ours = {
+            one.step: Ours(lease=one, since=self._since, stands=known.get(one.step))
+            for one in self._leased
+        }
         with self._worker.lock:
             self._worker.fresh |= {one.held for one in self._leased}
-            self._worker.at_hand |= {one.step: (one, self._since) for one in self._leased}
+            self._worker.at_hand |= ours
         self._to_give = [*self._leased]
         if self._leased:
             self._worker.platform.fault(faults.LEASE_COMMITTED)
@@ -232,6 +257,20 @@ class _Following:
             return None
         self._to_give.remove(found)
         return self._hints[found.step]
+
+
+def _stood(ended: Sequence[Ended]) -> Mapping[RunId, Known]:
+    """How runs stood whose one attempt ended, where nothing else follows from that."""
+    known = {
+        one.lease.step.run_id: one.stood
+        for one in ended
+        if one.stood is not None and attempts.stands_alone(one.lease, one.outcome)
+    }
+    for run, count in Counter(one.lease.step.run_id for one in ended).items():
+        if count > 1:
+            # A late report of a lease that it lost, say.
+            known.pop(run, None)
+    return known
 
 
 def name_of(pid: int) -> str:
@@ -248,14 +287,13 @@ def execute(
     `goes_on` is asked once the step is done: whether the thread may go on.
     """
     with worker.pulse.beating():
-        ours = worker.at_hand.pop(step, None)
-        lease, since = _taken(worker, step) if ours is None else ours
-        if lease is None:
+        ours = worker.at_hand.pop(step, None) or _taken(worker, step)
+        if ours is None:
             return None
         with structlog.contextvars.bound_contextvars(
-            run=step.run, step=step.key, attempt=lease.attempt
+            run=step.run, step=step.key, attempt=ours.lease.attempt
         ):
-            return _attempt(worker, lease, since, goes_on)
+            return _attempt(worker, ours, goes_on)
 
 
 def turn(
@@ -276,38 +314,36 @@ def turn(
         return session.insist(take, seconds=worker.platform.settings.resend_seconds)
 
 
-def _taken(worker: Worker, step: StepId) -> tuple[Leased | None, float]:
-    """The step, its attempt begun, and since when it is ours at the earliest.
-
-    None where somebody else owns it, or it had to be let go.
-    """
+def _taken(worker: Worker, step: StepId) -> Ours | None:
+    """The step, its attempt begun; None where somebody else owns it, or it had to be let go."""
     settings = worker.platform.settings
     began = time.monotonic()
     while True:
         since = time.monotonic()
         try:
-            return worker.taking.ask(step), since
+            lease = worker.taking.ask(step)
+            return None if lease is None else Ours(lease=lease, since=since)
         except Unavailable as error:
             # It may have been taken all the same, and must not run where nobody knows that.
             worker.give_up([step], str(error))
         # A connection that was cut meanwhile must not cost the message: the next one comes late.
         if time.monotonic() - began > settings.resend_seconds:
-            return None, since
+            return None
 
 
-def _attempt(
-    worker: Worker, lease: Leased, since: float, goes_on: Callable[[], bool]
-) -> Hint | None:
-    platform = worker.platform
+def _attempt(worker: Worker, ours: Ours, goes_on: Callable[[], bool]) -> Hint | None:
+    platform, lease = worker.platform, ours.lease
     log = Log(platform, lease)
     execution = Execution(platform=platform, sandbox=worker.sandbox, lease=lease, log=log)
     # Until it is reported: who looks for what nobody knows of must not find it.
-    with worker.keeper.keeping(execution, since=since):
+    with worker.keeper.keeping(execution, since=ours.since):
         worker.kept(lease)
-        return _carry_out(worker, execution, goes_on)
+        return _carry_out(worker, execution, ours.stands, goes_on)
 
 
-def _carry_out(worker: Worker, execution: Execution, goes_on: Callable[[], bool]) -> Hint | None:
+def _carry_out(
+    worker: Worker, execution: Execution, stood: Known | None, goes_on: Callable[[], bool]
+) -> Hint | None:
     """Run what the node is, and report what came of it; what the thread goes on with."""
     platform, lease = worker.platform, execution.lease
     outcome = _run(execution)
@@ -319,7 +355,9 @@ def _carry_out(worker: Worker, execution: Execution, goes_on: Callable[[], bool]
     platform.fault(faults.EFFECT_DONE)
     # Safe to repeat: whatever commit went through before finds its fence gone.
     heard = session.insist(
-        lambda: worker.reporting.ask(Ended(lease=lease, outcome=outcome, goes_on=goes_on())),
+        lambda: worker.reporting.ask(
+            Ended(lease=lease, outcome=outcome, goes_on=goes_on(), stood=stood)
+        ),
         seconds=platform.settings.lease_seconds,
     )
     if not heard.accepted:

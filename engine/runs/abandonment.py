@@ -86,6 +86,7 @@ def _end(connection: Connection, run: RunId, row: Row[Any]) -> list[RunId]:
                 ended_step=None,
                 outputs=None,
                 wake=None,
+                began=row.now,
             )
         ],
     )

@@ -402,7 +402,7 @@ def report(
 
     A report under a fence that no longer holds changes nothing and is kept as a refusal.
     """
-    if all(_stands_alone(*one) for one in outcomes):
+    if all(stands_alone(*one) for one in outcomes):
         reports = _reports(worker, outcomes)
         with session.alone(platform.database) as connection:
             accepted = results.report(connection, reports).keys()
@@ -416,27 +416,39 @@ def report(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """A report that was accepted, and its step as it is now, with the time."""
+    """A report that was accepted."""
 
     report: results.Report
-    step: Row[Any]
+    #: Its step as it is now, with the time; None where neither was asked for.
+    step: Row[Any] | None
 
 
 def reported(
     connection: Connection,
     heard: Collection[RunId],
+    expected: Collection[RunId] = (),
     *,
     worker: str,
     outcomes: Sequence[tuple[Leased, Outcome]],
 ) -> Mapping[Held, Reported]:
     """End attempts within a transaction of the caller's, who hears what is said to some runs (`results.report`).
 
-    Returns the leases under which a report was accepted, in the order of the reports.
+    Of some runs all reports are `expected` to be accepted, and each `stands_alone`: else nothing is done,
+    `session.MovedOn`. Returns the leases under which a report was accepted, in the order of the reports.
     """
     reports = _reports(worker, outcomes)
     spending = [one for one in outcomes if _spends(*one)]
     ledger.share(connection, [lease.step.run_id for lease, _ in spending])
-    accepted = results.report(connection, reports, heard=heard)
+    accepted: Mapping[Held, Row[Any] | None]
+    if all(one.step.run_id in expected for one in reports):
+        results.expect(connection, reports)
+        accepted = {one.held: None for one in reports}
+    else:
+        # In one statement: it takes all of their steps in order.
+        accepted = results.report(connection, reports, heard={*heard, *expected})
+        for one in reports:
+            if one.step.run_id in expected and one.held not in accepted:
+                raise session.MovedOn(f"attempt {one.attempt} of {one.step.key} is not under way")
     for lease, outcome in spending:
         _settle(connection, lease, outcome)
     for lease, outcome in outcomes:
@@ -466,7 +478,7 @@ def _refuse(
         results.refuse(connection, refused)
 
 
-def _stands_alone(lease: Leased, outcome: Outcome) -> bool:
+def stands_alone(lease: Leased, outcome: Outcome) -> bool:
     """Whether a report is all that follows: nothing is charged, nothing lies elsewhere."""
     if _spends(lease, outcome):
         return False

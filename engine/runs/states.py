@@ -117,15 +117,20 @@ def step_row(run: RunId, step: Step) -> StepRow:
         errors=step.errors,
         lost=step.lost,
         queue=step.queue,
-        parents=canonical(step.parents),
-        thread=canonical(step.thread),
-        visits=canonical(step.visits),
+        parents=_listed(step.parents),
+        thread=_listed(step.thread),
+        visits=canonical(step.visits) if step.visits else "{}",
         wake=step.wake,
         wait=step.wait,
         of=step.of,
         item=step.index,
-        holds=canonical(step.holds),
+        holds=_listed(step.holds),
         awaits=step.awaits,
-        asked=canonical(step.asked),
-        permits=canonical(step.permits),
+        asked=_listed(step.asked),
+        permits=_listed(step.permits),
     )
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    """A list as JSON; most are empty, and need no writer for that."""
+    return canonical(values) if values else "[]"

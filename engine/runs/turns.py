@@ -49,6 +49,7 @@ from engine.runs import (
     graphs,
     hearing,
     items,
+    known,
     large,
     ledgers,
     locks,
@@ -63,6 +64,7 @@ from engine.runs.children import Parent
 from engine.runs.guard import Guard
 from engine.runs.hearing import Letter
 from engine.runs.identity import new_salt
+from engine.runs.known import Clock, Known
 from engine.runs.letters import ticked
 from engine.runs.moves import Moved
 from engine.runs.requests import Desk, Sitting
@@ -141,6 +143,7 @@ class _Taken:
     before: State
     turn: Turn
     letters: Sequence[Letter]
+    clock: Clock
     #: What its steps wait for from now on.
     waits: Sequence[Wait]
     #: Runs that it has started.
@@ -163,6 +166,21 @@ class _Committed:
     hints: Sequence[Hint] = ()
     #: Runs that had something waiting right afterwards: those that were ours, and those that were told.
     waiting: Sequence[RunId] = ()
+    #: How runs stand, by the one step that they have, and that was taken.
+    known: Mapping[StepId, Known] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What became of reports, and of the turns that follow from them."""
+
+    #: The leases under which a report was accepted.
+    accepted: frozenset[Held]
+    #: Runs that have something waiting all the same: others held them, or were told something by these
+    #: turns. Somebody must take their turns next.
+    left: Sequence[RunId]
+    #: How runs stand, by the one step that they have, and that was taken.
+    known: Mapping[StepId, Known]
 
 
 def take_turns(
@@ -240,8 +258,11 @@ class Taker(Protocol):
         ...
 
 
-#: Ends attempts of runs, telling those that are not among the given ones by their inboxes; what was accepted.
-Reporting: TypeAlias = Callable[[Connection, Collection[RunId]], Mapping[Held, Reported]]
+#: Ends attempts of runs that hear of it at once, or of which that is expected (`attempts.reported`); of
+#: others by their inboxes. What was accepted.
+Reporting: TypeAlias = Callable[
+    [Connection, Collection[RunId], Collection[RunId]], Mapping[Held, Reported]
+]
 
 
 def take_along(
@@ -250,15 +271,31 @@ def take_along(
     reporting: Reporting,
     *,
     taker: Taker | None = None,
-) -> tuple[frozenset[Held], Sequence[RunId]]:
+    stood: Mapping[RunId, Known] | None = None,
+) -> Followed:
     """Report to runs and take the turns that follow from it, in one transaction.
 
-    Returns these leases, and the runs that have something waiting all the same: others held them, or were
-    told something by these turns. Somebody must take their turns next.
+    Of some runs it is known how they `stood`: if they still do so, they are not read again.
 
     It is tried once. Where it raises nothing was reported, but for `Unavailable`, after which that is
     unknown; the caller then reports alone, and whoever takes the turn finds what is wrong with it.
     """
+    if stood:
+        try:
+            return _take_along(platform, runs, reporting, taker=taker, stood=stood)
+        except session.MovedOn as moved:
+            _log.debug("turn.anew", runs=len(runs), why=str(moved))
+    return _take_along(platform, runs, reporting, taker=taker, stood={})
+
+
+def _take_along(
+    platform: Platform,
+    runs: Sequence[RunId],
+    reporting: Reporting,
+    *,
+    taker: Taker | None,
+    stood: Mapping[RunId, Known],
+) -> Followed:
     with session.transaction(platform.database) as connection:
         # Before any step is locked, which reporting does: a run that ends lets go of what it set aside.
         ledger.share(connection, runs)
@@ -271,11 +308,13 @@ def take_along(
             watched=runs,
             reporting=reporting,
             taker=taker,
+            stood=stood,
         )
     if done.accepted:
         platform.fault(faults.REPORT_COMMITTED)
     _tell_others(platform, done)
-    return done.accepted, [*done.waiting, *_route(platform, done.turned)]
+    left = [*done.waiting, *_route(platform, done.turned)]
+    return Followed(accepted=done.accepted, left=left, known=done.known)
 
 
 def _tell_others(platform: Platform, done: _Committed) -> None:
@@ -324,35 +363,56 @@ def _turned(
     watched: Sequence[RunId] = (),
     reporting: Reporting | None = None,
     taker: Taker | None = None,
+    stood: Mapping[RunId, Known] | None = None,
 ) -> _Committed:
     """The same within a transaction that has begun, and that it commits.
 
     `watched`: runs that are looked at again even where others hold them. What is reported to runs that are
     locked is heard at once, behind all that has waited for them: of an attempt that was stopped, say. Where
-    not all of that is taken at once, it waits for its turn, too.
+    not all of that is taken at once, it waits for its turn, too. Runs must be as they `stood`.
     """
-    rows = runs.lock(connection, waiting, force=force)
-    locked = [RunId(row.tenant_id, row.id) for row in rows]
+    expected = {run: one.found() for run, one in (stood or {}).items()}
+    runs.expect(connection, [_expected(one.row) for one in expected.values()])
+    asked = [run for run in waiting if run not in expected]
+    rows = runs.lock(connection, asked, force=force) if asked else ()
+    heard_at = time.monotonic()
+    locked = [_id(row) for row in rows]
     held = [*watched] or locked
     letters, behind = _letters(connection, rows)
     heard = frozenset(locked) - behind
-    reported = {} if reporting is None else reporting(connection, heard)
-    _hear_now(letters, heard, reported.values())
+    reported = {} if reporting is None else reporting(connection, heard, expected.keys())
+    _hear_now(letters, heard, expected, reported.values())
     accepted = frozenset(reported)
-    rows = [row for row in rows if RunId(row.tenant_id, row.id) in letters]
-    if not rows:
+    rows = [row for row in rows if _id(row) in letters]
+    if not rows and not expected:
         left = inbox.left(connection, held) if held else ()
         return _Committed(accepted=accepted, waiting=left)
-    known = {held.step: one.step for held, one in reported.items()}
-    named = _named_steps(connection, letters, rows, known)
-    turned = [
-        _turn(connection, platform.policy, row, letters, named, at_hand=at_hand) for row in rows
+    at_once = {held.step: one.step for held, one in reported.items() if one.step is not None}
+    unread = {_id(row): letters[_id(row)] for row in rows}
+    named = _named_steps(connection, unread, rows, at_once)
+    found = [
+        Known(row=row, state=states.state(row, named[_id(row)]), clock=Clock(row.now, heard_at))
+        for row in rows
     ]
-    hints = _write(connection, turned, resend_after=platform.settings.resend_seconds, taker=taker)
+    turned = [
+        _turn(connection, platform.policy, one, letters, at_hand=at_hand)
+        for one in (*found, *expected.values())
+    ]
+    hints, following = _write(
+        connection, turned, resend_after=platform.settings.resend_seconds, taker=taker
+    )
     told = _tell(connection, turned)
     platform.fault(faults.TURN_INSIDE)
     left = inbox.left(connection, [*held, *told])
-    return _Committed(accepted=accepted, turned=turned, hints=hints, waiting=left)
+    return _Committed(accepted=accepted, turned=turned, hints=hints, waiting=left, known=following)
+
+
+def _id(row: Row[Any]) -> RunId:
+    return RunId(row.tenant_id, row.id)
+
+
+def _expected(row: Row[Any]) -> runs.Expected:
+    return runs.Expected(run=_id(row), seq=row.seq, governance=row.governance, at=row.now)
 
 
 def _letters(
@@ -361,7 +421,7 @@ def _letters(
     """What waits for each locked run, oldest first; the runs for which more of it may wait."""
     found: dict[RunId, list[Letter]] = {}
     # What came since they were locked is seen after the commit.
-    waiting = [RunId(row.tenant_id, row.id) for row in rows if row.waiting]
+    waiting = [_id(row) for row in rows if row.waiting]
     if not waiting:
         return found, frozenset()
     taken = inbox.take(connection, waiting)
@@ -373,14 +433,22 @@ def _letters(
 
 
 def _hear_now(
-    letters: dict[RunId, list[Letter]], locked: Collection[RunId], reported: Iterable[Reported]
+    letters: dict[RunId, list[Letter]],
+    locked: Collection[RunId],
+    expected: Mapping[RunId, Known],
+    reported: Iterable[Reported],
 ) -> None:
     """Put what was just reported to locked runs behind what has waited for them."""
     for one in reported:
-        report = one.report
-        if report.step.run_id in locked:
-            letter = _letter(report, payload=report.payload, at=one.step.at)
-            letters.setdefault(report.step.run_id, []).append(letter)
+        report, run = one.report, one.report.step.run_id
+        if run in expected:
+            at = expected[run].row.now
+        elif run in locked and one.step is not None:
+            at = one.step.at
+        else:
+            continue
+        letter = _letter(report, payload=report.payload, at=at)
+        letters.setdefault(run, []).append(letter)
 
 
 def _letter(stored: Row[Any] | Report, *, payload: str | None, at: datetime) -> Letter:
@@ -431,16 +499,15 @@ def _named_steps(
 def _turn(
     connection: Connection,
     policy: Policy,
-    row: Row[Any],
+    found: Known,
     letters: Mapping[RunId, Sequence[Letter]],
-    named: Mapping[RunId, Mapping[msg.StepKey, Step]],
     *,
     at_hand: _AtHand,
 ) -> _Taken:
     """Fold and decide, putting to the admission what the core asks for."""
-    run = RunId(row.tenant_id, row.id)
+    row, before = found.row, found.state
+    run = _id(row)
     graph = graphs.load(connection, run.tenant, row.version_id)
-    before = states.state(row, named[run])
     read = _reader(run, at_hand)
     parent = Parent.of(row)
     guarding = Guard(
@@ -506,6 +573,7 @@ def _turn(
         before=before,
         turn=replace(turn, entries=sitting.entries),
         letters=heard_letters,
+        clock=found.clock,
         waits=[wait for wait in waiting if _still_waits(turn.state, wait)],
         started=started,
         outputs=_outputs(graph, turn.state, read),
@@ -559,8 +627,11 @@ def _write(
     *,
     resend_after: float,
     taker: Taker | None = None,
-) -> list[Hint]:
-    """Write every turn; hints for steps that became ready, or that were held until now."""
+) -> tuple[Sequence[Hint], Mapping[StepId, Known]]:
+    """Write every turn; hints for steps that became ready, or that were held until now.
+
+    And how runs stand whose one step was taken.
+    """
     told = {one.run: _lines(one) for one in turned}
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
@@ -602,18 +673,18 @@ def _write(
     moved = {one.run: _moved(one) for one in going}
     ready = [hint for one in going for hint in _ready(one, moved[one.run])]
     taking = None if taker is None else taker.wanted(ready)
-    known = {
-        row.step: _needed(one, heads[one.run], row)
+    new = [
+        (one, row)
         for one in going
         for row in moved[one.run]
         if taking is not None and row.step in taking.steps and _is_known(one, row)
-    }
+    ]
     saved = steps.save(
         connection,
         [row for rows in moved.values() for row in rows],
         resend_after=resend_after,
         taking=taking,
-        known=known,
+        known={row.step: _needed(one, heads[one.run], row) for one, row in new},
     )
     if taker is not None and saved.taken:
         taker.take(connection, saved.taken)
@@ -629,7 +700,12 @@ def _write(
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
     ledgers.let_go(connection, letting_go, underway)
-    return [
+    following = {
+        row.step: stands
+        for one, row in new
+        if (stands := known.left(one.row, heads[one.run], one.turn.state, one.clock)) is not None
+    }
+    hints = [
         *(replace(hint, lane=saved.lanes[hint.step]) for hint in ready if hint.step in saved.lanes),
         *(
             Hint(
@@ -642,6 +718,7 @@ def _write(
             for row in released[: lanes.FULL]
         ),
     ]
+    return hints, following
 
 
 def _lets_go(one: _Taken) -> bool:
@@ -753,6 +830,7 @@ def _head(connection: Connection, one: _Taken, last: history.Line) -> runs.Head:
         # Where the workflow does not say it, its variables are what it gives.
         outputs=canonical(one.outputs) if one.graph.outputs and one.outputs is not None else None,
         wake=deadlines.next_wake(one.graph, state),
+        began=one.row.now,
     )
 
 

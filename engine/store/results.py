@@ -50,13 +50,17 @@ _MINE = steps.NAMED.format(
     which="""s.status = 'leased' AND s.begun AND s.fence = w.fence AND s.attempt = w.attempt
             FOR UPDATE OF s""",
 )
-_REPORT = session.Statement(
-    name="result_report",
-    types=(
-        "text[], text[], text[], int[], bigint[], text[], text[], text[], text[], text[], int[], "
-        "text[], text[], text[], bytea[], boolean[]"
-    ),
-    sql=f"""
+
+
+def _ending(name: str, said: str) -> session.Statement:
+    """What ends attempts, and what is `said` of those whose lease held."""
+    return session.Statement(
+        name=name,
+        types=(
+            "text[], text[], text[], int[], bigint[], text[], text[], text[], text[], text[], int[], "
+            "text[], text[], text[], bytea[], boolean[]"
+        ),
+        sql=f"""
     WITH said AS (
         SELECT *
         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS t
@@ -82,8 +86,17 @@ _REPORT = session.Statement(
     told AS (
         INSERT INTO inbox (tenant_id, run_id, kind, format, body, payload_id)
         SELECT tenant_id, run_id, kind, format, body::json, payload_id FROM won WHERE NOT heard)
-    SELECT {steps.LOADED}, s.fence, (SELECT clock_timestamp()) AS at FROM won s
+    {said}
     """,  # noqa: S608  # our own constants
+    )
+
+
+_REPORT = _ending(
+    "result_report",
+    f"SELECT {steps.LOADED}, s.fence, (SELECT clock_timestamp()) AS at FROM won s",  # noqa: S608
+)
+_EXPECT = _ending(
+    "result_expect", "SELECT all_written(count(*), cardinality($1), 'attempts') FROM won"
 )
 
 _LOSE = session.Statement(
@@ -129,9 +142,24 @@ def report(
 
     Returns the leases under which a report was accepted, each with its step as it is now, and the time.
     """
-    rows = session.run(
-        connection,
-        _REPORT,
+    rows = session.run(connection, _REPORT, *_said(reports, heard))
+    return {
+        Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence): row for row in rows
+    }
+
+
+def expect(connection: Connection, reports: Sequence[Report]) -> None:
+    """End attempts whose leases must hold, and whose events the caller hears itself.
+
+    `session.MovedOn` where one does not.
+    """
+    if reports:
+        heard = {one.step.run_id for one in reports}
+        session.later(connection, _EXPECT, *_said(reports, heard))
+
+
+def _said(reports: Sequence[Report], heard: Collection[RunId]) -> tuple[Any, ...]:
+    return (
         [r.step.tenant for r in reports],
         [r.step.run for r in reports],
         [r.step.key for r in reports],
@@ -149,9 +177,6 @@ def report(
         [r.salt for r in reports],
         [r.step.run_id in heard for r in reports],
     )
-    return {
-        Held(step=StepId(row.tenant_id, row.run_id, row.key), fence=row.fence): row for row in rows
-    }
 
 
 def refuse(connection: Connection, reports: Sequence[Report]) -> None:

@@ -35,7 +35,23 @@ class Head:
     outputs: str | None
     #: When the run is looked at although nothing was reported.
     wake: datetime | None
+    #: When it began, if this is its first turn.
+    began: datetime
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """How a run stood when somebody last looked, and the time that he takes it to be."""
+
+    run: RunId
+    seq: int
+    #: The number of its tenant's policies.
+    governance: int
+    at: datetime
+
+
+#: Seconds by which a time may lie behind the database's clock and still be its.
+BEHIND_SECONDS = 1
 
 _CREATE = session.Statement(
     name="run_create",
@@ -75,6 +91,26 @@ _LOCK = session.Statement(
     """,
 )
 
+# What is stuck is looked at by who reads why.
+_EXPECT = session.Statement(
+    name="run_expect",
+    types="text[], text[], bigint[], bigint[], timestamptz[]",
+    sql=f"""
+    WITH found AS (
+        SELECT FROM (SELECT * FROM unnest($1, $2, $3, $4, $5) AS wanted (tenant, run, seq, governance, at)
+            ORDER BY tenant, run::uuid) w
+        CROSS JOIN LATERAL (
+            SELECT FROM run r WHERE r.tenant_id = w.tenant AND r.id = w.run::uuid
+                AND r.seq = w.seq AND r.stuck_until IS NULL
+            FOR NO KEY UPDATE OF r SKIP LOCKED) r
+        WHERE w.governance = (SELECT t.governance FROM tenant t WHERE t.id = w.tenant)
+            AND NOT EXISTS (
+                SELECT FROM inbox i WHERE i.tenant_id = w.tenant AND i.run_id = w.run::uuid)
+            AND w.at BETWEEN clock_timestamp() - interval '{BEHIND_SECONDS} s' AND clock_timestamp())
+    SELECT all_written(count(*), cardinality($1), 'runs') FROM found
+    """,  # noqa: S608  # our own constant
+)
+
 # Without the variables: whoever only looks does not need them.
 _GLANCE = session.Statement(
     name="run_glance",
@@ -92,20 +128,20 @@ _SAVE = session.Statement(
     name="run_save",
     types=(
         "text[], text[], bigint[], text[], bigint[], bytea[], text[], text[], bigint[], bigint[], "
-        "text[], text[], text[], text[], timestamptz[]"
+        "text[], text[], text[], text[], timestamptz[], timestamptz[]"
     ),
     sql=f"""
     WITH saved AS (UPDATE run r SET status = n.status, seq = n.seq, hash = n.hash, head = n.head::json,
         variables = coalesce(n.variables::json, r.variables), snapshot_seq = n.snapshot_seq,
         patched = n.patched, reason = n.reason, message = n.message, ended_step = n.ended_step,
         outputs = coalesce(r.outputs, n.outputs::json), wake_at = n.wake_at,
-        started_at = coalesce(r.started_at, clock_timestamp()),
+        started_at = coalesce(r.started_at, n.began),
         finished_at = CASE WHEN n.status IN ({_TERMINAL})
             THEN coalesce(r.finished_at, clock_timestamp()) END,
         stuck_count = 0, stuck_error = NULL, stuck_until = NULL
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS n (tenant,
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS n (tenant,
         run, was, status, seq, hash, head, variables, snapshot_seq, patched, reason, message,
-        ended_step, outputs, wake_at)
+        ended_step, outputs, wake_at, began)
     WHERE r.tenant_id = n.tenant AND r.id = n.run::uuid AND r.seq = n.was
         AND (r.status NOT IN ({_TERMINAL}) OR r.status = n.status)
     RETURNING r.id)
@@ -200,6 +236,24 @@ def lock(
     )
 
 
+def expect(connection: Connection, runs: Sequence[Expected]) -> None:
+    """Lock runs that stand as they did, unread.
+
+    `session.MovedOn` where one does not, or something waits for it, or somebody holds it, or its time
+    is not the database's.
+    """
+    if runs:
+        session.later(
+            connection,
+            _EXPECT,
+            [one.run.tenant for one in runs],
+            [one.run.run for one in runs],
+            [one.seq for one in runs],
+            [one.governance for one in runs],
+            [one.at for one in runs],
+        )
+
+
 def save(connection: Connection, heads: Sequence[Head]) -> None:
     """Write locked runs, each only where it still is what was read.
 
@@ -223,6 +277,7 @@ def save(connection: Connection, heads: Sequence[Head]) -> None:
         [head.ended_step for head in heads],
         [head.outputs for head in heads],
         [head.wake for head in heads],
+        [head.began for head in heads],
     )
 
 

@@ -340,6 +340,7 @@ def _save_late(main, run):
             ended_step=None,
             wake=None,
             outputs=None,
+            began=row.now,
         )
         run_rows.save(connection, [head])
 
@@ -559,9 +560,9 @@ def test_of_two_reports_of_a_step_at_once_the_one_under_the_lease_that_holds_cou
     pair = [(new, Succeeded(result="new")), (late, Succeeded(result="late"))]
     pair = pair[::-1] if late_first else pair
     if along:
-        accepted, _ = turns.take_along(
+        accepted = turns.take_along(
             main, [run], partial(attempts.reported, worker="w1", outcomes=pair)
-        )
+        ).accepted
     else:
         accepted = attempts.report(worker, "w1", pair)
         turns.take_turns(main, [run])

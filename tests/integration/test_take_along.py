@@ -107,10 +107,10 @@ def test_a_turn_that_cannot_be_taken_costs_no_report(
     outcomes = begun(main, both, *runs)
     taken = turns._turn
 
-    def failing(connection, policy, row, *others, **more):  # type: ignore[no-untyped-def]
-        if row.id == runs[0].run:
+    def failing(connection, policy, found, *others, **more):  # type: ignore[no-untyped-def]
+        if found.row.id == runs[0].run:
             raise RuntimeError("of its own making")
-        return taken(connection, policy, row, *others, **more)
+        return taken(connection, policy, found, *others, **more)
 
     with monkeypatch.context() as patched:
         patched.setattr(turns, "_turn", failing)
