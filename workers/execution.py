@@ -214,12 +214,8 @@ class _Following:
         return [*self._hints]
 
     def wanted(self, ready: Sequence[Hint]) -> Taking | None:
-        """One for each thread, of the queues that the worker takes from.
-
-        What it wanted before is not taken: that transaction was given up.
-        """
+        """One for each thread, of the queues that the worker takes from."""
         free = self._free.copy()
-        self._hints, self._leased, self._unread = {}, (), ()
         for hint in ready:
             if free[hint.step.run_id] > 0 and self._worker.consumes(hint.address):
                 free[hint.step.run_id] -= 1
@@ -235,6 +231,10 @@ class _Following:
         self._leased, self._unread = attempts.taken(
             self._worker.platform, connection, rows, self._worker.name
         )
+
+    def start_over(self) -> None:
+        """Nothing was taken."""
+        self._hints, self._leased, self._unread = {}, (), ()
 
     def kept(self, known: Mapping[StepId, Known]) -> Sequence[RunId]:
         """Their turn was committed: they are this worker's. The runs of those that it cannot read."""

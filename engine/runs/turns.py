@@ -257,6 +257,10 @@ class Taker(Protocol):
         """Those are taken, should it be committed. No messages are sent for them."""
         ...
 
+    def start_over(self) -> None:
+        """The transaction was given up: nothing was taken, and there may be nothing to want."""
+        ...
+
 
 #: Ends attempts of runs that hear of it at once, or of which that is expected (`attempts.reported`); of
 #: others by their inboxes. What was accepted.
@@ -285,6 +289,8 @@ def take_along(
             return _take_along(platform, runs, reporting, taker=taker, stood=stood)
         except session.MovedOn as moved:
             _log.debug("turn.anew", runs=len(runs), why=str(moved))
+            if taker is not None:
+                taker.start_over()
     return _take_along(platform, runs, reporting, taker=taker, stood={})
 
 

@@ -1,0 +1,422 @@
+"""Going on with a run as it was left, where nobody else has had anything to say to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from engine.core import codec
+from engine.core import messages as msg
+from engine.core.records import replace as with_changes
+from engine.core.values import Json
+from engine.platform import Platform
+from engine.runs import (
+    attempts,
+    control,
+    doctor,
+    launch,
+    letters,
+    policies,
+    states,
+    sweep,
+    turns,
+    views,
+)
+from engine.runs.attempts import Failed, Leased, Outcome, Succeeded
+from engine.runs.known import Clock
+from engine.settings import Settings
+from engine.store import inbox, session, steps
+from engine.store import runs as run_rows
+from engine.store.ids import RunId, StepId
+from tests.support.platforms import (
+    TENANT,
+    as_owner,
+    chain,
+    lose_leases,
+    publish,
+    register,
+    sql,
+    status,
+    take,
+    wake,
+)
+from workers.execution import Ended, Heard, Ours, Worker, turn
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+LONG = chain(**{name: {"uses": "noop"} for name in "abcd"})
+LAPS: dict[str, Json] = {
+    "workflow": "laps",
+    "variables": {"seen": {"reduce": "append"}, "n": {}, "words": {}},
+    "nodes": {
+        "a": {"uses": "noop", "max_iterations": 9, "save": {"seen": "$result"}},
+        "b": {"uses": "noop", "retry": {"attempts": 3, "backoff": 0}},
+    },
+    "edges": [
+        {"from": "a", "to": "a", "when": "$n < 4", "label": "loop"},
+        "a -> b",
+        "b -> end",
+    ],
+}
+FORKED: dict[str, Json] = {
+    "workflow": "forked",
+    "nodes": {name: {"uses": "noop"} for name in "abcde"},
+    "edges": [
+        {"from": "a", "to": ["b", "c"], "type": "parallel"},
+        {"from": ["b", "c"], "to": "d", "type": "join"},
+        "d -> e -> end",
+    ],
+}
+
+
+class Reads:
+    """How often runs were read, and what they were expected to be."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.locked: list[RunId] = []
+        lock = run_rows.lock
+
+        def locking(connection: Any, runs: Any, **more: Any) -> Any:
+            self.locked += runs
+            return lock(connection, runs, **more)
+
+        monkeypatch.setattr(run_rows, "lock", locking)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    return Reads(monkeypatch)
+
+
+@pytest.fixture
+def followed() -> list[RunId]:
+    """Runs that somebody else is to look at."""
+    return []
+
+
+@pytest.fixture
+def both(main: Platform, worker: Worker, followed: list[RunId]) -> Worker:
+    """A worker that takes turns."""
+    register(main, "noop")
+    return replace(worker, coordinator=main, follow=followed.extend)
+
+
+def begun(main: Platform, both: Worker, document: Json = LONG, **inputs: Json) -> Ours:
+    """The first step of a new run, taken with its first turn."""
+    run = launch.submit(main, TENANT, publish(main, document), inputs, by="ada").run
+    hint = turn(both, [run], goes_on=lambda: True)
+    assert hint is not None
+    return taken(main, both, hint.step)
+
+
+def taken(main: Platform, both: Worker, step: StepId) -> Ours:
+    """A step that was taken, held against what another worker would have found of it and of its run."""
+    ours = both.at_hand.pop(step)
+    with session.transaction(main.database) as connection:
+        (needed,) = connection.execute(
+            text(
+                f"SELECT {steps._NEEDED} FROM step s JOIN run r"  # our own constant
+                " ON r.tenant_id = s.tenant_id AND r.id = s.run_id"
+                " WHERE s.run_id = CAST(:run AS uuid) AND s.key = :key"
+            ),
+            {"run": step.run, "key": step.key},
+        )
+        (lease,), _ = attempts.taken(both.platform, connection, [needed], both.name)
+        (row,) = run_rows.lock(connection, [step.run_id])
+        (live,) = steps.load(connection, [step])
+    assert plainly(ours.lease) == plainly(lease)
+    if ours.stands is not None:
+        read = states.step(live)
+        assert ours.stands.state == states.state(row, {read.key: read})
+        assert as_read(ours.stands.row) == as_read(row)
+    return ours
+
+
+def plainly(lease: Leased) -> tuple[Leased, Any]:
+    return with_changes(lease, variables=None), lease.variables.kept
+
+
+def as_read(row: Any) -> dict[str, Any]:
+    """What is read of a run, but for when."""
+    return {**row._asdict(), "now": None, "waiting": None, "hash": bytes(row.hash)}
+
+
+def ended(ours: Ours, outcome: Outcome | None = None, **patch: Json) -> Ended:
+    return Ended(
+        lease=ours.lease,
+        outcome=outcome or Succeeded(patch=patch),
+        goes_on=True,
+        stood=ours.stands,
+    )
+
+
+def goes_on(main: Platform, both: Worker, ours: Ours, **patch: Json) -> Ours:
+    """The step that follows."""
+    heard = both.reporting.ask(ended(ours, **patch))
+    assert heard.accepted
+    assert heard.following is not None
+    return taken(main, both, heard.following.step)
+
+
+def kinds(main: Platform, run: RunId) -> list[str]:
+    """What a run's history consists of, in its order, which is that of its times."""
+    rows = sql(
+        main,
+        "SELECT kind, at FROM history WHERE run_id = CAST(:run AS uuid) ORDER BY seq",
+        run=run.run,
+    )
+    assert [row.at for row in rows] == sorted(row.at for row in rows)
+    return [row.kind for row in rows]
+
+
+# --- what is not as it was left ----------------------------------------------------------------
+
+
+def paused(main: Platform, run: RunId) -> None:
+    control.pause(main, run, by="ada")
+
+
+def about_to_pause(main: Platform, run: RunId) -> None:
+    with session.transaction(main.database) as connection:
+        event = msg.PauseRequested(at=codec.UNTIMED, by="ada", reason="")
+        inbox.put(connection, [letters.letter(run, event)])
+
+
+@pytest.mark.parametrize("pause", [paused, about_to_pause])
+def test_a_run_that_was_paused_meanwhile_goes_on_with_nothing(
+    main: Platform, both: Worker, reads: Reads, pause: Callable[[Platform, RunId], None]
+) -> None:
+    ours = begun(main, both)
+    run = ours.lease.step.run_id
+    pause(main, run)
+    reads.locked.clear()
+    heard = both.reporting.ask(ended(ours))
+    assert (heard.accepted, heard.following) == (True, None)
+    assert reads.locked == [run]
+    assert status(main, run) == "paused"
+    assert both.at_hand == {}
+
+
+def test_policies_that_came_in_force_meanwhile_judge_what_is_reported(
+    main: Platform, both: Worker
+) -> None:
+    ours = begun(main, both)
+    policies.apply(
+        main, TENANT, '{"policy": "p", "rules": ["steps > 0 → abort_lifetime"]}', by="ada"
+    )
+    heard = both.reporting.ask(ended(ours, n=2))
+    assert (heard.accepted, heard.following) == (True, None)
+    assert status(main, ours.lease.step.run_id) == "failed"
+    assert "Governed" in kinds(main, ours.lease.step.run_id)
+
+
+def test_what_is_reported_while_somebody_else_holds_the_run_waits_for_its_turn(
+    main: Platform, both: Worker, followed: list[RunId]
+) -> None:
+    ours = begun(main, both)
+    run = ours.lease.step.run_id
+    with session.transaction(main.database) as holder:
+        assert run_rows.lock(holder, [run])
+        heard = both.reporting.ask(ended(ours))
+    assert (heard.accepted, heard.following) == (True, None)
+    assert followed == [run]
+    assert turns.take_turns(main, followed) == 1
+    assert [step.key for step in views.run(main, run).steps] == ["b#1"]
+
+
+def test_a_report_under_a_lease_that_was_lost_is_refused(
+    main: Platform, both: Worker, settings: Settings
+) -> None:
+    ours = begun(main, both)
+    run = ours.lease.step.run_id
+    lose_leases(settings)
+    sweep.sweep(main)
+    wake(settings)
+    sweep.sweep(main)
+    assert not both.reporting.ask(ended(ours)).accepted
+    assert len(sql(main, "SELECT FROM refusal")) == 1
+    assert [step.attempt for step in views.run(main, run).steps] == [2]
+
+
+def test_a_lease_that_is_gone_while_its_run_is_as_it_was_is_refused(
+    main: Platform, both: Worker, settings: Settings
+) -> None:
+    """Nothing has been folded yet that says so."""
+    ours = begun(main, both)
+    as_owner(settings, "UPDATE step SET fence = fence + 1")
+    assert not both.reporting.ask(ended(ours)).accepted
+    assert len(sql(main, "SELECT FROM refusal")) == 1
+    as_owner(settings, "UPDATE step SET fence = fence - 1")
+    assert both.reporting.ask(ended(ours)).accepted
+
+
+@pytest.mark.parametrize("seconds", [60, -60])
+def test_a_time_that_is_not_the_databases_is_asked_for(
+    main: Platform, both: Worker, reads: Reads, seconds: int
+) -> None:
+    ours = begun(main, both)
+    assert ours.stands is not None
+    clock = ours.stands.clock
+    wrong = Clock(clock.at + timedelta(seconds=seconds), clock.heard)
+    reads.locked.clear()
+    step = goes_on(main, both, replace(ours, stands=replace(ours.stands, clock=wrong)))
+    assert reads.locked[:1] == [ours.lease.step.run_id]
+    kinds(main, ours.lease.step.run_id)
+    reads.locked.clear()
+    both.reporting.ask(ended(step))
+    assert reads.locked == []
+
+
+def test_a_turn_that_cannot_be_taken_costs_no_report(
+    main: Platform, both: Worker, followed: list[RunId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = begun(main, both)
+    run = ours.lease.step.run_id
+
+    def failing(*_: object) -> None:
+        raise RuntimeError("of its own making")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(turns, "_tell", failing)
+        heard = both.reporting.ask(ended(ours))
+    assert (heard.accepted, heard.following, followed) == (True, None, [run])
+    turns.take_turns(main, followed)
+    assert [step.key for step in views.run(main, run).steps] == ["b#1"]
+
+
+def test_what_fails_is_tried_again_as_its_node_says(main: Platform, both: Worker) -> None:
+    document = chain(
+        a={"uses": "noop", "retry": {"attempts": 2, "backoff": 60}}, b={"uses": "noop"}
+    )
+    ours = begun(main, both, document)
+    heard = both.reporting.ask(ended(ours, Failed(reason="error", message="boom")))
+    assert (heard.accepted, heard.following) == (True, None)
+    (step,) = views.run(main, ours.lease.step.run_id).steps
+    assert (step.status, step.attempt) == ("retrying", 2)
+
+
+# --- what is ----------------------------------------------------------------------------------
+
+
+def test_a_run_that_stands_as_it_was_left_is_not_read_again(
+    main: Platform, both: Worker, reads: Reads
+) -> None:
+    ours = begun(main, both)
+    run = ours.lease.step.run_id
+    for n in range(3):
+        reads.locked.clear()
+        following = both.reporting.ask(ended(ours, n=n)).following
+        assert reads.locked == []
+        assert following is not None
+        ours = taken(main, both, following.step)
+    reads.locked.clear()
+    assert both.reporting.ask(ended(ours, n=3)) == Heard(accepted=True)
+    assert reads.locked == []
+    detail = views.run(main, run)
+    assert (detail.status, detail.variables) == ("completed", {"n": 3})
+    found = kinds(main, run)
+    assert found.count("AttemptSucceeded") == 4
+    assert found[-1] == "FinishRun"
+
+
+def test_runs_that_are_known_and_others_are_reported_to_together(
+    main: Platform, both: Worker, reads: Reads
+) -> None:
+    one, other = begun(main, both), begun(main, both)
+    reads.locked.clear()
+    heard = both._report([ended(one, n=1), replace(ended(other, n=2), stood=None)])
+    assert reads.locked == [other.lease.step.run_id]
+    assert [each.following and each.following.step.run for each in heard] == [
+        one.lease.step.run,
+        other.lease.step.run,
+    ]
+    for each in heard:
+        assert each.following is not None
+        taken(main, both, each.following.step)
+
+
+def test_of_runs_that_are_reported_together_one_that_moved_on_costs_the_others_nothing(
+    main: Platform, both: Worker
+) -> None:
+    one, other = begun(main, both), begun(main, both)
+    control.cancel(main, other.lease.step.run_id, by="ada")
+    heard = both._report([ended(one), ended(other)])
+    assert [each.accepted for each in heard] == [True, False]
+    assert heard[0].following is not None
+    taken(main, both, heard[0].following.step)
+    assert heard[1].following is None
+
+
+def test_a_run_is_known_through_loops_reducers_and_what_rules_remember(
+    main: Platform, both: Worker
+) -> None:
+    policies.apply(
+        main,
+        TENANT,
+        '{"policy": "p", "rules": ["steps > 50 → warn",'
+        ' {"no_progress": {"repeated_state": 3}, "action": "abort_lifetime"}]}',
+        by="ada",
+    )
+    ours = begun(main, both, LAPS)
+    run = ours.lease.step.run_id
+    for n in range(1, 5):
+        assert ours.stands is not None
+        ours = goes_on(main, both, ours, n=n, words={"é": [n, 1.5, None]})
+    assert ours.lease.node == "b"
+    assert both.reporting.ask(ended(ours)).accepted
+    assert status(main, run) == "completed"
+
+
+def test_a_run_is_known_where_its_threads_have_joined_and_not_before(
+    main: Platform, both: Worker
+) -> None:
+    ours = begun(main, both, FORKED)
+    run = ours.lease.step.run_id
+    assert ours.stands is not None
+    branch = goes_on(main, both, ours)
+    assert branch.stands is None
+    (beside,) = [step.key for step in views.run(main, run).steps if step.status == "ready"]
+    assert both.reporting.ask(ended(branch)).following is None
+    lease = take(both.platform, run, beside, name=both.name)
+    join = goes_on(main, both, Ours(lease=lease, since=0.0))
+    assert join.lease.node == "d"
+    assert join.stands is not None
+    last = goes_on(main, both, join)
+    both.reporting.ask(ended(last))
+    assert status(main, run) == "completed"
+
+
+def test_a_long_run_keeps_snapshots_of_what_is_known(main: Platform, both: Worker) -> None:
+    document = {
+        "workflow": "long",
+        "nodes": {"a": {"uses": "noop", "max_iterations": 99}},
+        "edges": [{"from": "a", "to": "a", "when": "$n < 5", "label": "loop"}, "a -> end"],
+    }
+    ours = begun(main, both, document)
+    for n in range(1, 5):
+        ours = goes_on(main, both, ours, n=n, text=f"{n}" * turns.SNAPSHOT_BYTES)
+    run = ours.lease.step.run_id
+    (snapshots,) = sql(
+        main, "SELECT count(*) FROM checkpoint WHERE run_id = CAST(:run AS uuid)", run=run.run
+    )
+    assert snapshots[0] > 0
+    assert doctor.examine(main.database) == ()
+
+
+def test_what_is_counted_is_read_again(main: Platform, both: Worker) -> None:
+    """Something is set aside for it, of which only the database knows."""
+    policies.apply(
+        main,
+        TENANT,
+        '{"policy": "p", "budgets": [{"name": "b", "metric": "steps", "limit": 9, "scope": "run"}]}',
+        by="ada",
+    )
+    ours = begun(main, both)
+    assert ours.stands is None
+    assert ours.lease.reserved
+    assert goes_on(main, both, ours).lease.reserved
