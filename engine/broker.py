@@ -299,7 +299,8 @@ def celery_app(settings: Settings) -> Celery:
         # User code runs in children anyway, and a process of threads keeps answering.
         worker_pool="threads",
         worker_prefetch_multiplier=1,
-        worker_send_task_events=True,
+        # Workers tell of their tasks from when somebody asks them to, which Flower does every few seconds.
+        worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_soft_shutdown_timeout=0,
