@@ -35,4 +35,4 @@ def item_settled(state: State, step: Step, *, failed: bool) -> State:
         message=step.failure.message if step.failure else items.message,
     )
     left = {key: other for key, other in state.steps.items() if key != step.key}
-    return counting(replace(state, steps=left), step.of, items)
+    return replace(state, steps=left, maps={**state.maps, step.of: items})

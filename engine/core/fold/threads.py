@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from engine.core import messages as msg
 from engine.core import rollback, scopes
-from engine.core.fold.maps import counting, without_items
+from engine.core.fold.maps import without_items
 from engine.core.graph import EdgeId, NodeId
 from engine.core.records import replace
 from engine.core.scopes import ROOT_SCOPE, Scope
@@ -68,18 +68,21 @@ def requested(state: State, command: msg.RequestStart) -> State:
 
 def _begun_for(state: State, step: Step, of: msg.StepKey) -> State:
     """A step that stands on no edge: an item of a map, or what undoes a step."""
-    state = replace(standing(state, step), visited=state.visited + 1)
+    steps, visited = {**state.steps, step.key: step}, state.visited + 1
     if of in state.maps:
         items = state.maps[of]
-        return counting(state, of, replace(items, next=items.next + 1, running=items.running + 1))
+        items = replace(items, next=items.next + 1, running=items.running + 1)
+        return replace(state, steps=steps, visited=visited, maps={**state.maps, of: items})
     assert state.undoing is not None
-    return replace(state, undoing=replace(state.undoing, found=None, running=True))
+    undoing = replace(state.undoing, found=None, running=True)
+    return replace(state, steps=steps, visited=visited, undoing=undoing)
 
 
 def _arrived(state: State, step: Step, via: EdgeId | None) -> State:
     """A new step stands where its token led, and the token is spent."""
     return replace(
-        standing(state, step),
+        state,
+        steps={**state.steps, step.key: step},
         tokens=state.tokens
         if via is None
         else _without(state.tokens, via, step.thread, waits=False),
