@@ -52,7 +52,7 @@ class Ended:
     lease: Leased
     outcome: Outcome
     goes_on: bool = False
-    #: How the run stood when the step was taken, if it has no other.
+    #: How the run stood when the step was taken, if it has no other, and has made no calls.
     stood: Known | None = None
 
 
@@ -260,17 +260,16 @@ class _Following:
 
 
 def _stood(ended: Sequence[Ended]) -> Mapping[RunId, Known]:
-    """How runs stood whose one attempt ended, where nothing else follows from that."""
-    known = {
+    """How runs stood, those of which that is known, where a report is all that came of it."""
+    # There may be a late one of a lease that was lost beside it.
+    count = Counter(one.lease.step.run_id for one in ended)
+    return {
         one.lease.step.run_id: one.stood
         for one in ended
-        if one.stood is not None and attempts.stands_alone(one.lease, one.outcome)
+        if one.stood is not None
+        and count[one.lease.step.run_id] == 1
+        and attempts.stands_alone(one.lease, one.outcome)
     }
-    for run, count in Counter(one.lease.step.run_id for one in ended).items():
-        if count > 1:
-            # A late report of a lease that it lost, say.
-            known.pop(run, None)
-    return known
 
 
 def name_of(pid: int) -> str:
@@ -352,6 +351,9 @@ def _carry_out(
         # Not the step's fault: where the lease still holds, the worker says that it lost it.
         outcome = Failed(reason="lost", message="its worker could not keep the lease")
     outcome = replace(outcome, usage=execution.usage, own=execution.own, model=execution.model)
+    if execution.made:
+        # Its calls have times of the database's, which what is reported must not be before.
+        stood = None
     platform.fault(faults.EFFECT_DONE)
     # Safe to repeat: whatever commit went through before finds its fence gone.
     heard = session.insist(

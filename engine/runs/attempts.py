@@ -425,30 +425,23 @@ class Reported:
 
 def reported(
     connection: Connection,
-    heard: Collection[RunId],
-    expected: Collection[RunId] = (),
+    heard: Collection[RunId] | None,
     *,
     worker: str,
     outcomes: Sequence[tuple[Leased, Outcome]],
 ) -> Mapping[Held, Reported]:
     """End attempts within a transaction of the caller's, who hears what is said to some runs (`results.report`).
 
-    Of some runs all reports are `expected` to be accepted, and each `stands_alone`: else nothing is done,
-    `session.MovedOn`. Returns the leases under which a report was accepted, in the order of the reports.
+    None: all of them hear it. Each report must be accepted then, and `stands_alone`; nothing is done where
+    one is not, `session.MovedOn`. Returns the leases under which a report was accepted, in the order of the reports.
     """
     reports = _reports(worker, outcomes)
+    if heard is None:
+        results.expect(connection, reports)
+        return {one.held: Reported(report=one, step=None) for one in reports}
     spending = [one for one in outcomes if _spends(*one)]
     ledger.share(connection, [lease.step.run_id for lease, _ in spending])
-    accepted: Mapping[Held, Row[Any] | None]
-    if all(one.step.run_id in expected for one in reports):
-        results.expect(connection, reports)
-        accepted = {one.held: None for one in reports}
-    else:
-        # In one statement: it takes all of their steps in order.
-        accepted = results.report(connection, reports, heard={*heard, *expected})
-        for one in reports:
-            if one.step.run_id in expected and one.held not in accepted:
-                raise session.MovedOn(f"attempt {one.attempt} of {one.step.key} is not under way")
+    accepted = results.report(connection, reports, heard=heard)
     for lease, outcome in spending:
         _settle(connection, lease, outcome)
     for lease, outcome in outcomes:

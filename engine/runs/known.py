@@ -6,8 +6,9 @@ ask how the run stands: it goes on from what it knows, and the database is told 
 is not so any more (somebody paused the run, say, or put other policies in force), the transaction
 ends, nothing is done, and the turn is taken as every other is (`runs.expect`).
 
-Times are the database's: the last one that it told, and what has gone by since on the clock of this
-process. One that the database finds to be in its future, or long past, is none.
+Times are the database's: one that it told, and what has gone by since on the clock of this process.
+Each commit tells one, so that what is reported next is not earlier than what was committed, nor than
+the start of its attempt. A time that the database finds to be in its future, or long past, is none.
 """
 
 from __future__ import annotations
@@ -33,8 +34,13 @@ class Clock:
     heard: float
 
     def now(self) -> datetime:
-        """The time by the database's clock, which is not behind it."""
+        """The time by the database's clock, or a little before it: the answer was under way for as long."""
         return self.at + timedelta(seconds=time.monotonic() - self.heard)
+
+    def better(self, other: Clock) -> Clock:
+        """The one of two whose answer was under way for less."""
+        ahead = (self.at - other.at).total_seconds() - (self.heard - other.heard)
+        return self if ahead > 0 else other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +59,7 @@ class Known:
 
 
 def left(was: Row[Any], head: runs.Head, state: State, clock: Clock) -> Known | None:
-    """A run as it stands after a turn; None where others may have something to say to it."""
+    """A run as it stands after a turn that was committed; None where others may have something to say to it."""
     if len(state.steps) != 1 or state.live != 1 or state.status is not RunStatus.RUNNING:
         return None
     if state.maps or state.undoing is not None:

@@ -171,6 +171,16 @@ class _Committed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What is left to be done for turns that are written, once they are committed."""
+
+    #: For steps that became ready, or that were held until now.
+    hints: Sequence[Hint]
+    #: The turns that steps were taken with, of which all is known, and the heads of their runs.
+    taken: Mapping[StepId, tuple[_Taken, runs.Head]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
     """What became of reports, and of the turns that follow from them."""
 
@@ -262,11 +272,9 @@ class Taker(Protocol):
         ...
 
 
-#: Ends attempts of runs that hear of it at once, or of which that is expected (`attempts.reported`); of
-#: others by their inboxes. What was accepted.
-Reporting: TypeAlias = Callable[
-    [Connection, Collection[RunId], Collection[RunId]], Mapping[Held, Reported]
-]
+#: Ends attempts, telling runs that are not among the given ones by their inboxes; what was accepted. See
+#: `attempts.reported`.
+Reporting: TypeAlias = Callable[[Connection, Collection[RunId] | None], Mapping[Held, Reported]]
 
 
 def take_along(
@@ -279,16 +287,16 @@ def take_along(
 ) -> Followed:
     """Report to runs and take the turns that follow from it, in one transaction.
 
-    Of some runs it is known how they `stood`: if they still do so, they are not read again.
+    Where it is known how all of the runs `stood`, and they still do so, they are not read again.
 
     It is tried once. Where it raises nothing was reported, but for `Unavailable`, after which that is
     unknown; the caller then reports alone, and whoever takes the turn finds what is wrong with it.
     """
-    if stood:
+    if stood and stood.keys() == set(runs):
         try:
             return _take_along(platform, runs, reporting, taker=taker, stood=stood)
         except session.MovedOn as moved:
-            _log.debug("turn.anew", runs=len(runs), why=str(moved))
+            _log.info("turn.anew", runs=len(runs), why=str(moved))
             if taker is not None:
                 taker.start_over()
     return _take_along(platform, runs, reporting, taker=taker, stood={})
@@ -375,42 +383,54 @@ def _turned(
 
     `watched`: runs that are looked at again even where others hold them. What is reported to runs that are
     locked is heard at once, behind all that has waited for them: of an attempt that was stopped, say. Where
-    not all of that is taken at once, it waits for its turn, too. Runs must be as they `stood`.
+    not all of that is taken at once, it waits for its turn, too. `stood`: how all of these runs must be.
     """
-    expected = {run: one.found() for run, one in (stood or {}).items()}
+    expected = {run: one.found() for run, one in stood.items()} if stood else {}
     runs.expect(connection, [_expected(one.row) for one in expected.values()])
-    asked = [run for run in waiting if run not in expected]
-    rows = runs.lock(connection, asked, force=force) if asked else ()
+    rows = () if expected else runs.lock(connection, waiting, force=force)
     heard_at = time.monotonic()
     locked = [_id(row) for row in rows]
     held = [*watched] or locked
     letters, behind = _letters(connection, rows)
     heard = frozenset(locked) - behind
-    reported = {} if reporting is None else reporting(connection, heard, expected.keys())
-    _hear_now(letters, heard, expected, reported.values())
+    reported = {} if reporting is None else reporting(connection, None if expected else heard)
     accepted = frozenset(reported)
+    _hear_now(letters, heard, expected, reported.values())
     rows = [row for row in rows if _id(row) in letters]
     if not rows and not expected:
-        left = inbox.left(connection, held) if held else ()
-        return _Committed(accepted=accepted, waiting=left)
-    at_once = {held.step: one.step for held, one in reported.items() if one.step is not None}
-    unread = {_id(row): letters[_id(row)] for row in rows}
-    named = _named_steps(connection, unread, rows, at_once)
-    found = [
-        Known(row=row, state=states.state(row, named[_id(row)]), clock=Clock(row.now, heard_at))
-        for row in rows
-    ]
-    turned = [
-        _turn(connection, platform.policy, one, letters, at_hand=at_hand)
-        for one in (*found, *expected.values())
-    ]
-    hints, following = _write(
-        connection, turned, resend_after=platform.settings.resend_seconds, taker=taker
-    )
+        waiting = inbox.left(connection, held).waiting if held else ()
+        return _Committed(accepted=accepted, waiting=waiting)
+    found: Iterable[Known] = expected.values()
+    if rows:
+        at_once = {held.step: one.step for held, one in reported.items() if one.step is not None}
+        named = _named_steps(connection, letters, rows, at_once)
+        found = [
+            Known(row=row, state=states.state(row, named[_id(row)]), clock=Clock(row.now, heard_at))
+            for row in rows
+        ]
+    turned = [_turn(connection, platform.policy, one, letters, at_hand=at_hand) for one in found]
+    written = _write(connection, turned, resend_after=platform.settings.resend_seconds, taker=taker)
     told = _tell(connection, turned)
     platform.fault(faults.TURN_INSIDE)
     left = inbox.left(connection, [*held, *told])
-    return _Committed(accepted=accepted, turned=turned, hints=hints, waiting=left, known=following)
+    return _Committed(
+        accepted=accepted,
+        turned=turned,
+        hints=written.hints,
+        waiting=left.waiting,
+        known=_known(written.taken, Clock(left.now, time.monotonic())),
+    )
+
+
+def _known(
+    taken: Mapping[StepId, tuple[_Taken, runs.Head]], clock: Clock
+) -> Mapping[StepId, Known]:
+    """How runs stand whose one step was taken, after the commit by which it was."""
+    found = {
+        step: known.left(one.row, head, one.turn.state, one.clock.better(clock))
+        for step, (one, head) in taken.items()
+    }
+    return {step: one for step, one in found.items() if one is not None}
 
 
 def _id(row: Row[Any]) -> RunId:
@@ -447,14 +467,10 @@ def _hear_now(
     """Put what was just reported to locked runs behind what has waited for them."""
     for one in reported:
         report, run = one.report, one.report.step.run_id
-        if run in expected:
-            at = expected[run].row.now
-        elif run in locked and one.step is not None:
-            at = one.step.at
-        else:
-            continue
-        letter = _letter(report, payload=report.payload, at=at)
-        letters.setdefault(run, []).append(letter)
+        if run in locked or run in expected:
+            at = expected[run].row.now if one.step is None else one.step.at
+            letter = _letter(report, payload=report.payload, at=at)
+            letters.setdefault(run, []).append(letter)
 
 
 def _letter(stored: Row[Any] | Report, *, payload: str | None, at: datetime) -> Letter:
@@ -633,11 +649,8 @@ def _write(
     *,
     resend_after: float,
     taker: Taker | None = None,
-) -> tuple[Sequence[Hint], Mapping[StepId, Known]]:
-    """Write every turn; hints for steps that became ready, or that were held until now.
-
-    And how runs stand whose one step was taken.
-    """
+) -> _Written:
+    """Write every turn."""
     told = {one.run: _lines(one) for one in turned}
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
@@ -706,11 +719,6 @@ def _write(
     }
     released = steps.release(connection, list(resumed), resend_after=resend_after)
     ledgers.let_go(connection, letting_go, underway)
-    following = {
-        row.step: stands
-        for one, row in new
-        if (stands := known.left(one.row, heads[one.run], one.turn.state, one.clock)) is not None
-    }
     hints = [
         *(replace(hint, lane=saved.lanes[hint.step]) for hint in ready if hint.step in saved.lanes),
         *(
@@ -724,7 +732,7 @@ def _write(
             for row in released[: lanes.FULL]
         ),
     ]
-    return hints, following
+    return _Written(hints=hints, taken={row.step: (one, heads[one.run]) for one, row in new})
 
 
 def _lets_go(one: _Taken) -> bool:
@@ -732,7 +740,7 @@ def _lets_go(one: _Taken) -> bool:
     return (
         one.turn.state.terminal
         or _began_undoing(one)
-        or one.before.maps.keys() != one.turn.state.maps.keys()
+        or bool(one.before.maps.keys() - one.turn.state.maps.keys())
         or any(isinstance(entry.record, _LETTING_GO) for entry in one.turn.entries)
     )
 

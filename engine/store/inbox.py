@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -29,6 +30,16 @@ class Letter:
     format: int
     body: str
     payload_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What was found right after a commit."""
+
+    #: Runs that have something waiting.
+    waiting: tuple[RunId, ...]
+    #: By the database's clock.
+    now: datetime
 
 
 _PUT = session.Statement(
@@ -68,6 +79,18 @@ _WAITING = session.Statement(
     SELECT wanted.tenant, wanted.run FROM unnest($1, $2) AS wanted (tenant, run)
     WHERE EXISTS (SELECT FROM inbox i
         WHERE i.tenant_id = wanted.tenant AND i.run_id = wanted.run::uuid)
+    """,
+)
+
+_LEFT = session.Statement(
+    name="inbox_left",
+    types="text[], text[]",
+    sql="""
+    SELECT t.now, w.tenant, w.run
+    FROM (SELECT clock_timestamp() AS now) t LEFT JOIN (
+        SELECT wanted.tenant, wanted.run FROM unnest($1, $2) AS wanted (tenant, run)
+        WHERE EXISTS (SELECT FROM inbox i
+            WHERE i.tenant_id = wanted.tenant AND i.run_id = wanted.run::uuid)) w ON true
     """,
 )
 
@@ -131,15 +154,16 @@ def about_to(connection: Connection, runs: Sequence[RunId], kind: str) -> tuple[
     return tuple(RunId._make(row) for row in rows)
 
 
-def left(connection: Connection, runs: Sequence[RunId]) -> tuple[RunId, ...]:
-    """Commit the transaction; those of the runs that have something waiting right afterwards.
+def left(connection: Connection, runs: Sequence[RunId]) -> Left:
+    """Commit the transaction, and look at some runs right afterwards.
 
-    What was put while the runs were locked, and whose sender found them so, is among it.
+    What was put while they were locked, and whose sender found them so, is among what waits.
     """
     rows = session.committed(
-        connection, _WAITING, [run.tenant for run in runs], [run.run for run in runs]
+        connection, _LEFT, [run.tenant for run in runs], [run.run for run in runs]
     )
-    return tuple(RunId._make(row) for row in rows)
+    waiting = tuple(RunId(row.tenant, row.run) for row in rows if row.run is not None)
+    return Left(waiting=waiting, now=rows[0].now)
 
 
 def overdue(connection: Connection, seconds: float, limit: int) -> tuple[RunId, ...]:

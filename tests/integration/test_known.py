@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -45,7 +46,7 @@ from tests.support.platforms import (
     take,
     wake,
 )
-from workers.execution import Ended, Heard, Ours, Worker, turn
+from workers.execution import Ended, Heard, Ours, Worker, execute, turn
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -224,23 +225,55 @@ def test_what_is_reported_while_somebody_else_holds_the_run_waits_for_its_turn(
         assert run_rows.lock(holder, [run])
         heard = both.reporting.ask(ended(ours))
     assert (heard.accepted, heard.following) == (True, None)
+    assert both.at_hand == {}
     assert followed == [run]
     assert turns.take_turns(main, followed) == 1
     assert [step.key for step in views.run(main, run).steps] == ["b#1"]
 
 
-def test_a_report_under_a_lease_that_was_lost_is_refused(
-    main: Platform, both: Worker, settings: Settings
-) -> None:
-    ours = begun(main, both)
-    run = ours.lease.step.run_id
+def cancelled(main: Platform, settings: Settings, run: RunId) -> None:
+    control.cancel(main, run, by="ada")
+
+
+def terminated(main: Platform, settings: Settings, run: RunId) -> None:
+    control.terminate(main, run, by="ada")
+
+
+def lost(main: Platform, settings: Settings, run: RunId) -> None:
     lose_leases(settings)
     sweep.sweep(main)
     wake(settings)
     sweep.sweep(main)
-    assert not both.reporting.ask(ended(ours)).accepted
+
+
+@pytest.mark.parametrize("ending", [cancelled, terminated, lost])
+def test_a_report_of_an_attempt_that_was_ended_is_refused_and_nothing_follows(
+    main: Platform,
+    both: Worker,
+    settings: Settings,
+    ending: Callable[[Platform, Settings, RunId], None],
+) -> None:
+    ours = begun(main, both)
+    both.kept(ours.lease)
+    ending(main, settings, ours.lease.step.run_id)
+    assert both.reporting.ask(ended(ours)) == Heard(accepted=False)
+    assert both.at_hand == {}
+    assert not both.known
     assert len(sql(main, "SELECT FROM refusal")) == 1
-    assert [step.attempt for step in views.run(main, run).steps] == [2]
+    assert doctor.examine(main.database) == ()
+
+
+def test_nothing_follows_in_a_run_that_was_set_aside(
+    main: Platform, both: Worker, settings: Settings, followed: list[RunId]
+) -> None:
+    ours = begun(main, both)
+    as_owner(
+        settings,
+        "UPDATE run SET stuck_until = now() + interval '1 hour', stuck_count = 1, stuck_error = 'e'",
+    )
+    assert both.reporting.ask(ended(ours)) == Heard(accepted=True)
+    assert both.at_hand == {}
+    assert followed == [ours.lease.step.run_id]
 
 
 def test_a_lease_that_is_gone_while_its_run_is_as_it_was_is_refused(
@@ -270,6 +303,48 @@ def test_a_time_that_is_not_the_databases_is_asked_for(
     reads.locked.clear()
     both.reporting.ask(ended(step))
     assert reads.locked == []
+
+
+def test_an_answer_that_comes_late_makes_no_time_earlier(
+    main: Platform, both: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = run_rows.lock
+
+    def slow(*given: Any, **more: Any) -> Any:
+        found = lock(*given, **more)
+        time.sleep(0.2)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_rows, "lock", slow)
+        ours = begun(main, both)
+    run = ours.lease.step.run_id
+    both.reporting.ask(ended(goes_on(main, both, ours)))
+    kinds(main, run)
+    assert not sql(
+        main,
+        "SELECT FROM history h JOIN attempt a ON a.run_id = h.run_id AND a.step = h.body->>'step'"
+        " WHERE h.kind = 'AttemptSucceeded' AND h.at < a.started_at",
+    )
+    assert len(sql(main, "SELECT FROM history WHERE kind = 'AttemptSucceeded'")) == 2
+
+
+def test_a_step_that_made_calls_is_reported_by_the_databases_time(
+    main: Platform, both: Worker, reads: Reads
+) -> None:
+    """A call has such a time, too, and lies before the report."""
+    register(main, "look", "def look():\n    return 1", namespace="tool")
+    register(main, "looks", "def looks(state):\n    return invoke('look')")
+    ours = begun(main, both, chain(a={"uses": "looks"}, b={"uses": "noop"}))
+    step = ours.lease.step
+    both.at_hand[step] = ours
+    reads.locked.clear()
+    assert execute(both, step, goes_on=lambda: True) is not None
+    assert reads.locked == [step.run_id]
+    assert not sql(
+        main,
+        "SELECT FROM history h, call_result c WHERE h.kind = 'AttemptSucceeded' AND h.at < c.ended_at",
+    )
 
 
 def test_a_turn_that_cannot_be_taken_costs_no_report(
@@ -324,13 +399,13 @@ def test_a_run_that_stands_as_it_was_left_is_not_read_again(
     assert found[-1] == "FinishRun"
 
 
-def test_runs_that_are_known_and_others_are_reported_to_together(
+def test_runs_that_are_known_are_read_with_others_that_are_not(
     main: Platform, both: Worker, reads: Reads
 ) -> None:
     one, other = begun(main, both), begun(main, both)
     reads.locked.clear()
     heard = both._report([ended(one, n=1), replace(ended(other, n=2), stood=None)])
-    assert reads.locked == [other.lease.step.run_id]
+    assert reads.locked == [one.lease.step.run_id, other.lease.step.run_id]
     assert [each.following and each.following.step.run for each in heard] == [
         one.lease.step.run,
         other.lease.step.run,
