@@ -23,6 +23,8 @@ import redis
 
 from engine.core.values import Json
 
+#: Messages that are pushed in one round trip.
+TOGETHER = 64
 #: What a body is written in.
 CONTENT, ENCODING = "application/json", "utf-8"
 #: What Celery puts behind the arguments of a task that is part of nothing larger.
@@ -47,14 +49,18 @@ class Lists:
     client: redis.Redis
 
     def push(self, messages: Sequence[Message]) -> None:
-        """Append messages to their queues. Raises what redis-py raises."""
-        by_queue: dict[str, list[bytes]] = {}
-        for message in messages:
-            by_queue.setdefault(message.queue, []).append(enveloped(message))
-        with self.client.pipeline(transaction=False) as pipeline:
-            for queue, texts in by_queue.items():
-                pipeline.lpush(queue, *texts)
-            pipeline.execute()
+        """Append messages to their queues. Raises what redis-py raises.
+
+        Of many, the first are worked on while the last are written.
+        """
+        for first in range(0, len(messages), TOGETHER):
+            by_queue: dict[str, list[bytes]] = {}
+            for message in messages[first : first + TOGETHER]:
+                by_queue.setdefault(message.queue, []).append(enveloped(message))
+            with self.client.pipeline(transaction=False) as pipeline:
+                for queue, texts in by_queue.items():
+                    pipeline.lpush(queue, *texts)
+                pipeline.execute()
 
     def lengths(self, queues: Sequence[str]) -> Mapping[str, int]:
         """How many messages wait in queues. Raises what redis-py raises."""

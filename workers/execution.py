@@ -31,7 +31,7 @@ from engine.runs.logs import Log
 from engine.store import session
 from engine.store.ids import RunId, StepId
 from engine.store.steps import Held, Needed, Taking
-from workers import kinds
+from workers import fetching, kinds
 from workers.group import Group
 from workers.keeper import Keeper
 from workers.kinds.execution import Execution
@@ -102,7 +102,7 @@ class Worker:
     at_hand: dict[StepId, Ours] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.taking = Group(self._take, most=TOGETHER)
+        self.taking = Group(self._take, most=TOGETHER, gathered=fetching.handed_out)
         self.reporting = Group(self._report, most=TOGETHER)
 
     def _take(self, wanted: Sequence[StepId]) -> Sequence[Leased | None]:

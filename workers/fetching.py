@@ -11,6 +11,7 @@ before 7) is asked the stock way, and a test holds the two next to each other.
 
 from __future__ import annotations
 
+import threading
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -24,6 +25,18 @@ _Stock: Any = redis.Channel
 _StockTransport: Any = redis.Transport
 #: Fetched at once, however much room there is.
 MOST = 64
+
+
+#: Held while messages that came together are handed out.
+_handing_out = threading.Lock()
+#: Nobody waits longer for the last of them.
+HANDED_OUT_SECONDS = 0.02
+
+
+def handed_out() -> None:
+    """Wait until the messages that came together are handed out, so that they are seen to together."""
+    if _handing_out.acquire(timeout=HANDED_OUT_SECONDS):
+        _handing_out.release()
 
 
 class Channel(_Stock):  # type: ignore[misc]  # distributed without types
@@ -68,8 +81,9 @@ class Channel(_Stock):  # type: ignore[misc]  # distributed without types
             key, messages = found
             queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            for message in messages:
-                self.connection._deliver(_read(message), queue)  # noqa: SLF001  # as the stock one
+            with _handing_out:
+                for message in messages:
+                    self.connection._deliver(_read(message), queue)  # noqa: SLF001  # as the stock one
             return True
         finally:
             self._in_poll = None

@@ -1,7 +1,8 @@
 """Doing for many at once what threads ask for one by one.
 
 There is no timer: what is asked for while the last doing is under way is done together next. So one
-who asks alone waits for nobody, and the more there are, the less each costs.
+who asks alone waits for nobody, and the more there are, the less each costs. Where more are known to be
+about to ask, the first may wait for them.
 """
 
 from __future__ import annotations
@@ -41,11 +42,19 @@ class Group(Generic[Asked, Given]):
     `do` gets what was asked and gives as many answers, in the same order. The thread that asks
     first does it for all who wait by then; whoever waits longest is next. Where it fails for
     several it is tried for each alone, so that one cannot hold up the others; but for a database
-    that is away, which is nobody's fault and told to all.
+    that is away, which is nobody's fault and told to all. `gathered` returns once all have asked who
+    are about to; it does not raise.
     """
 
-    def __init__(self, do: Callable[[Sequence[Asked]], Sequence[Given]], *, most: int) -> None:
+    def __init__(
+        self,
+        do: Callable[[Sequence[Asked]], Sequence[Given]],
+        *,
+        most: int,
+        gathered: Callable[[], None] = lambda: None,
+    ) -> None:
         self._do = do
+        self._gathered = gathered
         self._most = most
         self._lock = threading.Lock()
         self._waiting: deque[_Ticket[Asked, Given]] = deque()
@@ -67,6 +76,7 @@ class Group(Generic[Asked, Given]):
 
     def _lead(self) -> None:
         """Do what waits, this thread's own among it, then call whoever comes next."""
+        self._gathered()
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
         try:

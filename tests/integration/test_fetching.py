@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Queue
 
+from engine import envelope
 from engine.broker import STEPS, Hint, celery_app, connect
 from engine.settings import Settings
 from engine.store.ids import StepId
@@ -52,7 +56,12 @@ def together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def consuming(settings: Settings, queue: str = STEPS) -> Iterator[tuple[Any, Any]]:
+def consuming(
+    settings: Settings,
+    queue: str = STEPS,
+    *,
+    also: Callable[[Any, Any], None] = lambda *_: None,
+) -> Iterator[tuple[Any, Any]]:
     """A consumer with room for a few messages: its connection, and what it got and has not let go of."""
     options = celery_app(settings).conf.broker_transport_options
     got: list[Any] = []
@@ -63,7 +72,7 @@ def consuming(settings: Settings, queue: str = STEPS) -> Iterator[tuple[Any, Any
         consumer = Consumer(
             channel,
             queues=[Queue(queue)],
-            callbacks=[lambda body, message: got.append((body, message))],
+            callbacks=[lambda body, message: got.append((body, message)), also],
         )
         consumer.qos(prefetch_count=ROOM)
         with consumer:
@@ -74,6 +83,41 @@ def drained(connection: Any, got: list[Any], number: int) -> list[str]:
     while len(got) < number:
         connection.drain_events(timeout=10)
     return [body[0][2] for body, _ in got]
+
+
+@pytest.mark.usefixtures("together")
+def test_what_follows_from_the_first_message_can_wait_for_the_last_that_came_with_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "HANDED_OUT_SECONDS", 10)
+    sent(settings, ROOM)
+    seen: list[int] = []
+
+    def follow() -> None:
+        fetching.handed_out()
+        seen.append(len(got))
+
+    threads = []
+
+    def begin(_: Any, message: Any) -> None:
+        threads.append(threading.Thread(target=follow))
+        threads[-1].start()
+
+    with consuming(settings, also=begin) as (connection, got):
+        drained(connection, got, ROOM)
+        for thread in threads:
+            thread.join(10)
+    assert seen == [ROOM] * ROOM
+    fetching.handed_out()
+
+
+def test_many_messages_are_all_sent_in_their_order(settings: Settings, server: redis.Redis) -> None:
+    keys = sent(settings, 2 * envelope.TOGETHER + 1)
+    found = [
+        json.loads(base64.b64decode(json.loads(text)["body"]))[0][2]
+        for text in server.lrange(STEPS, 0, -1)
+    ]
+    assert found[::-1] == keys
 
 
 @pytest.mark.parametrize("way", ["stock", "together"])

@@ -116,3 +116,16 @@ def test_what_the_database_gave_up_on_for_one_is_tried_for_each() -> None:
     assert [one.result() for one in (found[0], found[1], found[3])] == [0, 1, 3]
     with pytest.raises(GaveUp):
         found[2].result()
+
+
+def test_the_first_waits_for_those_who_are_about_to_ask() -> None:
+    batches: list[list[int]] = []
+
+    def do(asked: Sequence[int]) -> list[int]:
+        batches.append([*asked])
+        return [*asked]
+
+    group = Group(do, most=5, gathered=lambda: wait_until(lambda: len(group._waiting) == 3))
+    with ThreadPoolExecutor(3) as threads:
+        assert sorted(threads.map(group.ask, range(3))) == [0, 1, 2]
+    assert [sorted(batch) for batch in batches] == [[0, 1, 2]]
