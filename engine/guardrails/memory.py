@@ -75,12 +75,10 @@ class Book:
 
     def lap(self, rule: str, node: str, value: Decimal, most: int) -> list[Decimal]:
         """Take down the figure of a node's lap, and say those of its last laps, this one last."""
-        kept = self._laps.get(rule)
-        nodes = dict(kept) if isinstance(kept, dict) else {}
-        before = nodes.pop(node, [])
-        figures = [*(before if isinstance(before, list) else []), str(value)][-most:]
-        nodes[node] = [*figures]
-        self._laps[rule] = dict([*nodes.items()][-MAX_NODES:])
+        nodes = _nodes(self._laps.get(rule))
+        figures = [*nodes.pop(node, ()), str(value)][-most:]
+        nodes[node] = figures
+        self._laps[rule] = [[name, [*told]] for name, told in [*nodes.items()][-MAX_NODES:]]
         self._changed = True
         return [Decimal(str(each)) for each in figures]
 
@@ -96,6 +94,19 @@ class Book:
             return None
         count, total, most, least, last = (Decimal(str(each)) for each in kept)
         return count, total, most, least, last
+
+
+def _nodes(kept: Json) -> dict[str, list[Json]]:
+    """The figures of each node's laps, the one that reported last being last.
+
+    As pairs: what is an object is written in the order of its names, as it was until now.
+    """
+    pairs = kept.items() if isinstance(kept, dict) else kept if isinstance(kept, list) else ()
+    return {
+        name: told
+        for name, told in (pair for pair in pairs if isinstance(pair, list | tuple))
+        if isinstance(name, str) and isinstance(told, list)
+    }
 
 
 def slope(figures: list[Decimal]) -> Decimal:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -520,6 +521,30 @@ def test_a_run_forgets_with_the_rule_and_remembers_no_more_than_it_may() -> None
     other = rules("{name: s, no_progress: {repeated_state: 2}, action: warn}")
     memory = judged(other, "report", memory, state="x").memory
     assert set(memory["laps"]) == {"p:s"}
+
+
+def test_it_is_the_node_that_has_not_reported_for_longest_that_is_forgotten() -> None:
+    """However the memory was written and read meanwhile: objects are written in the order of their names."""
+    held = rules("{name: r, no_progress: {flat_score: {of: score, laps: 3}}, action: warn}")
+    nodes = [*(f"n{number}" for number in range(15, -1, -1)), "z", "n14", "n14"]
+    memory: Memory = {}
+    for node in nodes:
+        facts = Facts(moment="report", node=node, content={"result": {"score": 1}})
+        memory = judge.judge(held, facts, memory).memory
+        memory = json.loads(values.canonical(dict(memory)))
+    assert {node: len(told) for node, told in memory["laps"]["p:r"]} == {
+        **{f"n{number}": 1 for number in range(14)},
+        "z": 1,
+        "n14": 3,
+    }
+
+
+def test_what_an_earlier_release_remembered_of_nodes_is_still_known() -> None:
+    held = rules("{name: r, no_progress: {flat_score: {of: score, laps: 3}}, action: warn}")
+    memory: Memory = {"laps": {"p:r": {"a": ["1", "1"], "b": ["2"]}}}
+    found = judged(held, "report", memory, node="a", content={"result": {"score": 1}})
+    assert found.verdicts
+    assert found.memory["laps"]["p:r"] == [["b", ["2"]], ["a", ["1", "1", "1"]]]
 
 
 def test_memory_is_handed_back_untouched_where_nothing_is_remembered() -> None:
