@@ -212,7 +212,6 @@ def _serve(
         loglevel=settings.log_level,
         without_mingle=True,
         without_gossip=True,
-        task_events=True,
         quiet=True,
         no_color=False,
     ).start()

@@ -172,6 +172,7 @@ def test_reminders_make_a_coordinator_sweep_again_and_again(settings, broker, tm
         broker.app.connection() as connection,
         fleet(replace(settings, sweep_seconds=0.2), ["beat", "coordinator1"], tmp_path),
     ):
+        wait_until(lambda: bool(broker.app.control.enable_events(reply=True)), what="an answer")
         receiver = broker.app.events.Receiver(connection, handlers={"*": heed})
         receiver.capture(limit=None, timeout=60)
     assert len(asked & swept) > 3

@@ -80,7 +80,7 @@ def start(platform: Platform, document: dict[str, Any], tmp_path: Path, **inputs
 
 @contextmanager
 def heard(platform: Platform) -> Iterator[list[dict[str, Any]]]:
-    """What Celery's monitors are told of steps, for the length of a block."""
+    """What Celery's monitors are told of steps once they ask, for the length of a block."""
     found: list[dict[str, Any]] = []
     listening, over = threading.Event(), threading.Event()
 
@@ -97,6 +97,7 @@ def heard(platform: Platform) -> Iterator[list[dict[str, Any]]]:
     thread.start()
     assert listening.wait(30)
     wait_until(lambda: any(e["type"] == "worker-heartbeat" for e in found), what="a heartbeat")
+    assert platform.broker.app.control.enable_events(reply=True)
     yield found
     over.set()
     thread.join(30)
@@ -137,6 +138,13 @@ def test_each_step_is_a_celery_task_of_its_own_and_one_comes_over_the_broker(
     assert [(one.step, one.outcome) for one in attempts] == [
         (f"{name}#1", "succeeded") for name in "abc"
     ]
+
+
+@pytest.mark.usefixtures("running")
+def test_nobody_is_told_of_tasks_who_has_not_asked(platform: Platform) -> None:
+    answers = platform.broker.app.control.enable_events(reply=True)
+    assert answers
+    assert {answer["ok"] for told in answers for answer in told.values()} == {"task events enabled"}
 
 
 def test_a_worker_that_is_told_to_leave_its_queues_alone_goes_on_with_nothing(
