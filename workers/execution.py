@@ -52,7 +52,7 @@ class Ended:
     lease: Leased
     outcome: Outcome
     goes_on: bool = False
-    #: How the run stood when the step was taken, if it has no other, and has made no calls.
+    #: How the run stood when the step was taken, if it has no other.
     stood: Known | None = None
 
 
@@ -351,8 +351,8 @@ def _carry_out(
         # Not the step's fault: where the lease still holds, the worker says that it lost it.
         outcome = Failed(reason="lost", message="its worker could not keep the lease")
     outcome = replace(outcome, usage=execution.usage, own=execution.own, model=execution.model)
-    if execution.made:
-        # Its calls have times of the database's, which what is reported must not be before.
+    if execution.made or execution.log.wrote:
+        # These have times of the database's, which what is reported must not be before.
         stood = None
     platform.fault(faults.EFFECT_DONE)
     # Safe to repeat: whatever commit went through before finds its fence gone.

@@ -70,6 +70,11 @@ class Log:
         if due:
             self.flush()
 
+    @property
+    def wrote(self) -> bool:
+        """Whether anything of it lies in the database."""
+        return self._written > 0
+
     def flush(self) -> None:
         """Write what waits."""
         with self._lock:

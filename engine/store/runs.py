@@ -51,7 +51,7 @@ class Expected:
 
 
 #: Seconds by which a time may lie behind the database's clock and still be its.
-BEHIND_SECONDS = 1
+BEHIND_SECONDS = 0.25
 
 _CREATE = session.Statement(
     name="run_create",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text
 
 from engine.core import codec
 from engine.core import messages as msg
+from engine.core.graph import NodeId
 from engine.core.records import replace as with_changes
-from engine.core.values import Json
+from engine.core.values import Json, Ref, plain
 from engine.platform import Platform
 from engine.runs import (
     attempts,
@@ -22,6 +23,7 @@ from engine.runs import (
     doctor,
     launch,
     letters,
+    migrations,
     policies,
     states,
     sweep,
@@ -46,7 +48,7 @@ from tests.support.platforms import (
     take,
     wake,
 )
-from workers.execution import Ended, Heard, Ours, Worker, execute, turn
+from workers.execution import Ended, Heard, Ours, Worker, _stood, execute, turn
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -62,6 +64,17 @@ LAPS: dict[str, Json] = {
         {"from": "a", "to": "a", "when": "$n < 4", "label": "loop"},
         "a -> b",
         "b -> end",
+    ],
+}
+APART: dict[str, Json] = {
+    "workflow": "apart",
+    "variables": {"v": {}, "w": {}},
+    "nodes": {name: {"uses": "noop"} for name in "abcde"},
+    "edges": [
+        {"from": "a", "to": ["b", "c"], "type": "parallel"},
+        "b -> d",
+        {"from": ["c", "d"], "to": "e", "type": "join"},
+        "e -> end",
     ],
 }
 FORKED: dict[str, Json] = {
@@ -481,6 +494,84 @@ def test_a_long_run_keeps_snapshots_of_what_is_known(main: Platform, both: Worke
     )
     assert snapshots[0] > 0
     assert doctor.examine(main.database) == ()
+
+
+def test_a_thread_among_others_goes_on_with_what_it_wrote(main: Platform, both: Worker) -> None:
+    branch = goes_on(main, both, begun(main, both, APART), v=1)
+    last = goes_on(main, both, branch, w=2)
+    assert (last.lease.node, last.stands) == ("d", None)
+    assert last.lease.variables.kept == {"v": 1, "w": 2}
+
+
+def test_a_run_that_is_to_move_to_another_version_goes_on_under_that(
+    main: Platform, both: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(main, "other")
+    ours = begun(main, both)
+    newer = publish(main, {**LONG, "nodes": {**LONG["nodes"], "b": {"uses": "other"}}})
+    # Its turn is the one that hears the report, too.
+    monkeypatch.setattr(migrations.turns, "take_turns", lambda *_, **__: 0)
+    monkeypatch.setattr(migrations, "_PATIENCE", 0)
+    (version,) = sql(
+        main, "SELECT version FROM workflow_version WHERE id = CAST(:id AS uuid)", id=newer
+    )
+    migrations.migrate(main, ours.lease.step.run_id, version.version, by="ada")
+    following = goes_on(main, both, ours)
+    assert following.lease.graph.node(NodeId("b")).uses == "other"
+    assert following.stands is None
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Succeeded(own={"cost_usd": 1.0}, usage={"cost_usd": 1.0}),
+        Failed(reason="lost", message="its worker stopped"),
+        Succeeded(patch={"x": plain(Ref(sha256="0" * 64, size=2_000_000))}),
+    ],
+)
+def test_what_more_follows_from_than_a_turn_is_not_done_so(
+    both: Worker, main: Platform, outcome: Outcome
+) -> None:
+    """Charges, and references to what is kept elsewhere."""
+    one = ended(begun(main, both), outcome)
+    assert _stood([one]) == {}
+    assert _stood([ended(begun(main, both))])
+
+
+def test_what_is_taken_as_new_must_be_new(main: Platform, both: Worker, settings: Settings) -> None:
+    ours = begun(main, both)
+    assert ours.stands is not None
+    (step,) = ours.stands.state.steps.values()
+    row = states.step_row(ours.lease.step.run_id, step)
+    as_owner(
+        settings,
+        "UPDATE step SET status = 'retrying', wake_at = now(), worker = NULL, lease_until = NULL,"
+        " begun = false",
+    )
+    with (
+        pytest.raises(session.MovedOn, match="1 of 1 steps"),
+        session.transaction(main.database) as connection,
+    ):
+        steps.save(
+            connection,
+            [row],
+            resend_after=5,
+            taking=steps.Taking(steps=[row.step], worker="w2", seconds=30),
+            # Of which nothing is looked at.
+            known={row.step: cast("Any", None)},
+        )
+    as_owner(
+        settings,
+        "UPDATE step SET status = 'leased', wake_at = NULL, worker = 'w1', begun = true,"
+        " lease_until = now() + interval '1 minute'",
+    )
+
+
+def test_of_two_answers_the_one_that_was_under_way_for_less_tells_the_time() -> None:
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    quick = Clock(then, 100.0)
+    for late in (Clock(then + timedelta(seconds=3), 103.5), Clock(then, 100.1)):
+        assert quick.better(late) is late.better(quick) is quick
 
 
 def test_what_is_counted_is_read_again(main: Platform, both: Worker) -> None:
