@@ -11,7 +11,8 @@ What a turn guarantees (`turns`):
 1. Reporting never needs the run's lock: it moves the step row by its fence and leaves an
    event in the inbox. The turn that follows folds everything that waits, so a burst of
    results costs one turn. Who has the lock anyway, and takes the turn in the same commit, hears
-   what it reports at once, behind whatever has waited.
+   what it reports at once, behind whatever has waited. Who took the only step of a run with its last
+   turn need not even read the run again, if it still stands as it was left (`known`).
 2. Everything a turn does is in one transaction. A crash before its commit leaves no trace;
    after it, nothing is undone: the rows say what to send, and the sweeper sends it again.
 3. A turn over an empty inbox does nothing, so every message may come twice.
