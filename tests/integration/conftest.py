@@ -11,6 +11,7 @@ import pytest
 from engine.platform import DatabaseRole, Platform
 from engine.runs import doctor
 from engine.settings import Settings
+from engine.store.ids import RunId
 from tests.support import platforms
 from tests.support.platforms import Sent
 from workers.execution import Worker, name_of
@@ -39,6 +40,19 @@ def worker(settings: Settings, main: Platform, sandbox: Sandbox) -> Iterator[Wor
         keeper.start()
         yield Worker(name=name_of(os.getpid()), platform=quiet, sandbox=sandbox, keeper=keeper)
         keeper.close()
+
+
+@pytest.fixture
+def followed() -> list[RunId]:
+    """Runs that somebody else is to look at."""
+    return []
+
+
+@pytest.fixture
+def both(main: Platform, worker: Worker, followed: list[RunId]) -> Worker:
+    """A worker that may take turns."""
+    platforms.register(main, "noop")
+    return replace(worker, coordinator=main, follow=followed.extend)
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ from tests.support.platforms import (
     TENANT,
     as_owner,
     chain,
+    kinds,
     lose_leases,
     publish,
     register,
@@ -107,19 +108,6 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return Reads(monkeypatch)
 
 
-@pytest.fixture
-def followed() -> list[RunId]:
-    """Runs that somebody else is to look at."""
-    return []
-
-
-@pytest.fixture
-def both(main: Platform, worker: Worker, followed: list[RunId]) -> Worker:
-    """A worker that takes turns."""
-    register(main, "noop")
-    return replace(worker, coordinator=main, follow=followed.extend)
-
-
 def begun(main: Platform, both: Worker, document: Json = LONG, **inputs: Json) -> Ours:
     """The first step of a new run, taken with its first turn."""
     run = launch.submit(main, TENANT, publish(main, document), inputs, by="ada").run
@@ -175,17 +163,6 @@ def goes_on(main: Platform, both: Worker, ours: Ours, **patch: Json) -> Ours:
     assert heard.accepted
     assert heard.following is not None
     return taken(main, both, heard.following.step)
-
-
-def kinds(main: Platform, run: RunId) -> list[str]:
-    """What a run's history consists of, in its order, which is that of its times."""
-    rows = sql(
-        main,
-        "SELECT kind, at FROM history WHERE run_id = CAST(:run AS uuid) ORDER BY seq",
-        run=run.run,
-    )
-    assert [row.at for row in rows] == sorted(row.at for row in rows)
-    return [row.kind for row in rows]
 
 
 # --- what is not as it was left ----------------------------------------------------------------

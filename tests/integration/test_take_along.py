@@ -15,23 +15,10 @@ from engine.runs.attempts import Succeeded, Suspended
 from engine.store import inbox, session
 from engine.store import runs as run_rows
 from engine.store.ids import RunId, StepId
-from tests.support.platforms import LINE, TENANT, Sent, publish, register, sql, submit, take
+from tests.support.platforms import LINE, TENANT, Sent, kinds, publish, register, sql, submit, take
 from workers.execution import Ended, Worker, execute, turn
 
 pytestmark = pytest.mark.usefixtures("sound")
-
-
-@pytest.fixture
-def followed() -> list[RunId]:
-    """Runs that somebody else is to look at."""
-    return []
-
-
-@pytest.fixture
-def both(main: Platform, worker: Worker, followed: list[RunId]) -> Worker:
-    """A worker that may take turns."""
-    register(main, "noop")
-    return replace(worker, coordinator=main, follow=followed.extend)
 
 
 def sent(main: Platform) -> list[str]:
@@ -350,17 +337,6 @@ def waiting(main: Platform, run: RunId, *events: msg.AnyEvent) -> None:
     """Leave events in a run's inbox."""
     with session.transaction(main.database) as connection:
         inbox.put(connection, [letters.letter(run, event) for event in events])
-
-
-def kinds(main: Platform, run: RunId) -> list[str]:
-    """What a run's history consists of, in its order, which is that of its times."""
-    rows = sql(
-        main,
-        "SELECT kind, at FROM history WHERE run_id = CAST(:run AS uuid) ORDER BY seq",
-        run=run.run,
-    )
-    assert [row.at for row in rows] == sorted(row.at for row in rows)
-    return [row.kind for row in rows]
 
 
 def judged(step: str, action: str) -> msg.Judged:

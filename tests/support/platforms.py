@@ -123,6 +123,17 @@ def sql(platform: Platform, statement: str, **values: Any) -> Sequence[Row[Any]]
         return connection.execute(text(statement), values).all()
 
 
+def kinds(control: Platform, run: RunId) -> list[str]:
+    """What a run's history consists of, in its order, which is that of its times."""
+    rows = sql(
+        control,
+        "SELECT kind, at FROM history WHERE run_id = CAST(:run AS uuid) ORDER BY seq",
+        run=run.run,
+    )
+    assert [row.at for row in rows] == sorted(row.at for row in rows)
+    return [row.kind for row in rows]
+
+
 def as_owner(settings: Settings, statement: str, **values: Any) -> None:
     """What no role of ours may do."""
     owner = session.connect(settings.database_url or "")
