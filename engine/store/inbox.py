@@ -81,17 +81,13 @@ _WAITING = session.Statement(
         WHERE i.tenant_id = wanted.tenant AND i.run_id = wanted.run::uuid)
     """,
 )
-
 _LEFT = session.Statement(
     name="inbox_left",
-    types="text[], text[]",
-    sql="""
+    types=_WAITING.types,
+    sql=f"""
     SELECT t.now, w.tenant, w.run
-    FROM (SELECT clock_timestamp() AS now) t LEFT JOIN (
-        SELECT wanted.tenant, wanted.run FROM unnest($1, $2) AS wanted (tenant, run)
-        WHERE EXISTS (SELECT FROM inbox i
-            WHERE i.tenant_id = wanted.tenant AND i.run_id = wanted.run::uuid)) w ON true
-    """,
+    FROM (SELECT clock_timestamp() AS now) t LEFT JOIN ({_WAITING.sql}) w ON true
+    """,  # noqa: S608  # our own statement
 )
 
 _ABOUT_TO = session.Statement(

@@ -635,11 +635,12 @@ def save(
     """
     if not rows:
         return Saved()
+    known = known or {}
     ready = {row.step for row in rows if row.status == "ready"}
     # Nobody waits for rows of which there is nothing to be told.
-    if not ready - (known or {}).keys():
+    if not ready - known.keys():
         session.later(connection, _SAVE_UNTOLD, *_saved(rows, resend_after, taking))
-        return Saved(taken=[*(known or {}).values()])
+        return Saved(taken=[*known.values()])
     lined = taking is None or ready - set(taking.steps)
     statement = _SAVE_LINED if lined else _SAVE
     saved = session.run(connection, statement, *_saved(rows, resend_after, taking))
