@@ -45,7 +45,7 @@ def reasons(main, run):
 @pytest.fixture
 def a_second_of_cpu(monkeypatch):
     """Half its seconds of processor time, as it would have, a spin may not get on a busy machine."""
-    monkeypatch.setattr("workers.sandbox.execution.job_cpu_seconds", lambda _: 1)
+    monkeypatch.setattr("workers.sandbox.messages.cpu_seconds", lambda _: 1)
 
 
 # --- sad paths ------------------------------------------------------------------------------

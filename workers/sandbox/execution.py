@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
-import re
 import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import orjson
 
-from engine.core import values
 from engine.core.records import replace
 from engine.core.values import Json
+from workers.sandbox import messages
 from workers.sandbox.inside import child, wire
-from workers.sandbox.inside.state import MODEL_CHARACTERS, MOST_USED
+from workers.sandbox.inside.state import MODEL_CHARACTERS
 from workers.sandbox.job import CallAnswer, Job, Outcome, Reason, SandboxUnavailable, Stream
 from workers.sandbox.log import Log
 from workers.sandbox.zygote import Lane, Zygote
@@ -43,17 +40,6 @@ _LEAVE_SECONDS = 1.0
 _BURIAL_SECONDS = 5.0
 _CHUNK = 64 * 1024
 _REPORT_BYTES = 4096
-#: What a message may be longer than its parts: their lengths, and its small head.
-#: Characters of a condition's answer.
-_CHOICE = 1100
-_OVERHEAD = 32 * 1024
-_USAGE = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
-#: Names of what one execution uses.
-_USAGES = 20
-
-
-class _Forged(Exception):
-    """A child has sent what the code in it never sends."""
 
 
 class Execution:
@@ -81,12 +67,12 @@ class Execution:
         self._cancelled = cancelled
         self._log = Log(job.limits, on_log)
         # Three parts: the result, what is set in the state, and the rest, which is small.
-        self._reader = wire.Reader(2 * self._limits.result_bytes + _OVERHEAD)
-        self._outgoing = memoryview(wire.pack(orjson.dumps(_letter(job))))
+        self._reader = wire.Reader(2 * self._limits.result_bytes + messages.OVERHEAD)
+        self._outgoing = memoryview(wire.pack(orjson.dumps(messages.letter(job))))
         self._began = time.monotonic()
         self._deadline = self._began + self._limits.seconds
         #: When it may at the earliest have used more processor time than it should.
-        self._overspent = self._began + job_cpu_seconds(job) + 1
+        self._overspent = self._began + messages.cpu_seconds(job) + 1
         self._used: dict[str, float] = {}
         self._model = ""
         #: What it was ended for, or has reported; the first one holds.
@@ -128,10 +114,10 @@ class Execution:
         # What was printed before a call or the end is handed on before it.
         if ready.keys() & {self._lane.stdout, self._lane.stderr}:
             self._read_log()
-        messages = ready.get(self._lane.messages.fileno(), 0)
-        if messages & select.POLLOUT:
+        heard = ready.get(self._lane.messages.fileno(), 0)
+        if heard & select.POLLOUT:
             self._send()
-        if messages & ~select.POLLOUT:
+        if heard & ~select.POLLOUT:
             self._read_messages()
         if self._verdict is not None:
             self._forget(self._lane.messages)
@@ -167,7 +153,7 @@ class Execution:
 
     def _look_at_its_time(self) -> None:
         """End a child that does not heed the kernel's signal: of one that goes on, no limit is hard."""
-        allowed = job_cpu_seconds(self._job)
+        allowed = messages.cpu_seconds(self._job)
         used = _cpu_seconds(self._lane.pid) - self._lane.cpu
         if used > allowed + 1:
             self._end("cpu", f"it used more than {allowed} s of processor time")
@@ -275,14 +261,14 @@ class Execution:
             except wire.TooLong as error:
                 limit = self._limits.result_bytes
                 self._end("output_too_large", f"it sent {error} at once and may send {limit}")
-            except (_Forged, wire.Garbled) as error:
+            except (messages.Forged, wire.Garbled) as error:
                 self._end("killed", f"it sent what is not a message ({error})")
 
     def _heed(self, parts: tuple[memoryview, ...]) -> None:
-        head = _head(parts)
+        head = messages.head(parts)
         match head:
             case {"type": "done", "returned_state": bool(returned_state)}:
-                self._verdict = self._done(parts[1:], returned_state=returned_state)
+                self._verdict = messages.done(self._job, parts[1:], returned_state=returned_state)
             case {
                 "type": "failed",
                 "reason": "error" | "memory" | "output_too_large" as reason,
@@ -292,14 +278,17 @@ class Execution:
                     ok=False, reason=cast("Reason", reason), message=message[:2000]
                 )
             case {"type": "call", "tool": str(tool)}:
-                self._call(tool, parts[1:])
+                args, kwargs = messages.called(self._job, parts[1:])
+                self._answer(partial(self._on_call, tool, args, kwargs))
             case {"type": "previous"}:
                 self._answer(self._on_previous)
             case {"type": "used", "model": str(model)} if len(model) <= MODEL_CHARACTERS:
                 self._model = model or self._model
-                self._use(parts[1:])
+                self._used = messages.used(self._used, parts[1:])
+                if (why := self._on_use(dict(self._used))) is not None:
+                    self._end("over_budget", why)
             case _:
-                raise _Forged("it has no known type")
+                raise messages.Forged("it has no known type")
         if self._verdict is not None and not self._killed:
             self._deadline = time.monotonic() + _LEAVE_SECONDS
             self._stands = self._job.trusted and self._goes_on(head)
@@ -313,60 +302,6 @@ class Execution:
                 return True
             case _:
                 return False
-
-    def _done(self, parts: tuple[memoryview, ...], *, returned_state: bool) -> Outcome:
-        stateful, proc = "state" in self._job.arguments, "params" in self._job.arguments
-        expected = 3 + (self._job.choose is not None) if stateful else 1 + proc
-        if len(parts) != expected:
-            raise _Forged("it has the wrong number of parts")
-        if any(len(part) > self._limits.result_bytes for part in parts):
-            raise _Forged("it is larger than what it may be")
-        value, *rest = (_parse(part) for part in parts)
-        if proc:
-            return Outcome(ok=True, value=value, status=_status(rest[0]))
-        if not stateful:
-            return Outcome(ok=True, value=value)
-        patch, removed, *choice = rest
-        if not isinstance(patch, dict) or not isinstance(removed, list):
-            raise _Forged("its changes are no changes")
-        if len(str(choice)) > _CHOICE or (choice and not isinstance(choice[0], (bool, str))):
-            raise _Forged("its choice is no choice")
-        return Outcome(
-            ok=True,
-            value=patch if returned_state else value,
-            patch=patch,
-            removed=tuple(key for key in removed if isinstance(key, str)),
-            choice=cast("bool | str", choice[0]) if choice else None,
-        )
-
-    def _call(self, tool: str, parts: tuple[memoryview, ...]) -> None:
-        """Have a tool call answered."""
-        if any(len(part) > self._limits.result_bytes for part in parts):
-            raise _Forged("a call with too much")
-        match [_parse(part) for part in parts]:
-            case [list(args), dict(kwargs)]:
-                pass
-            case _:
-                raise _Forged("a call without arguments")
-        self._answer(partial(self._on_call, tool, args, kwargs))
-
-    def _use(self, parts: tuple[memoryview, ...]) -> None:
-        """Add up what the child says that it has used."""
-        match [_parse(part) for part in parts]:
-            case [dict(amounts)] if all(_is_used(*entry) for entry in amounts.items()):
-                pass
-            case _:
-                raise _Forged("a usage that is none")
-        for name, amount in amounts.items():
-            total = Decimal(str(self._used.get(name, 0))) + Decimal(str(amount))
-            self._used[name] = float(total)
-            if total > MOST_USED:
-                raise _Forged("a usage that cannot be")
-        if len(self._used) > _USAGES:
-            raise _Forged("too many names of usages")
-        if (why := self._on_use(dict(self._used))) is not None:
-            self._verdict = _failed("over_budget", why)
-            self._kill()
 
     def _answer(self, ask: Callable[[], CallAnswer]) -> None:
         """Have a question answered; meanwhile the child waits."""
@@ -413,22 +348,18 @@ class Execution:
     def _death(self, buried: Mapping[str, Any], cpu: float) -> Outcome:
         """Why a child ended that nobody ended and that said nothing."""
         if not buried:
-            return _failed("killed", "the process that it ran under has died")
+            return messages.failed("killed", "the process that it ran under has died")
         number = os.waitstatus_to_exitcode(buried["status"])
-        allowed = job_cpu_seconds(self._job)
+        allowed = messages.cpu_seconds(self._job)
         if number == -signal.SIGXCPU or (number == -signal.SIGKILL and cpu >= allowed):
-            return _failed("cpu", f"it used more than {allowed} s of processor time")
+            return messages.failed("cpu", f"it used more than {allowed} s of processor time")
         if number == child.OUT_OF_MEMORY:
-            return _failed("memory", "it needed more memory than its limit")
+            return messages.failed("memory", "it needed more memory than its limit")
         if number < 0:
-            return _failed("killed", f"it was ended by {_signal_name(-number)}")
-        return _failed("killed", f"it ended by itself, with exit status {number}, without a result")
-
-
-def job_cpu_seconds(job: Job) -> int:
-    """Processor time that a job may use: the kernel counts whole seconds."""
-    given = job.limits.cpu_seconds
-    return max(1, math.ceil(job.limits.seconds / 2 if given is None else given))
+            return messages.failed("killed", f"it was ended by {_signal_name(-number)}")
+        return messages.failed(
+            "killed", f"it ended by itself, with exit status {number}, without a result"
+        )
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -439,61 +370,6 @@ def _cpu_seconds(pid: int) -> float:
         return 0.0
     user, system = stat.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def _letter(job: Job) -> dict[str, Any]:
-    """What a child is told."""
-    choose = job.choose
-    return {
-        "mode": job.mode,
-        "name": job.name,
-        "source": job.source,
-        "library": job.library,
-        "arguments": dict(job.arguments),
-        "choose": choose
-        and {"name": choose.name, "source": choose.source, "library": choose.library},
-        "context": dict(job.context),
-        "limits": {
-            "cpu_seconds": job_cpu_seconds(job),
-            "memory_bytes": job.limits.memory_bytes,
-            "result_bytes": job.limits.result_bytes,
-            "log_bytes": job.limits.log_bytes,
-            "file_bytes": job.limits.file_bytes,
-        },
-        "files": [[file.path, file.write] for file in job.files],
-        "modules": list(job.modules),
-    }
-
-
-def _head(parts: tuple[memoryview, ...]) -> Json:
-    if not parts or len(parts[0]) > _OVERHEAD:
-        raise _Forged("it has no head")
-    return _parse(parts[0])
-
-
-def _parse(text: memoryview) -> Json:
-    try:
-        return values.parse(str(text, "utf-8", "surrogatepass"))
-    except (values.InvalidJson, UnicodeDecodeError) as error:
-        raise _Forged(str(error)[:200]) from None
-
-
-def _status(told: Json) -> dict[str, Json] | None:
-    if told is None:
-        return None
-    if not isinstance(told, dict) or not isinstance(told.get("value"), (bool, int, float)):
-        raise _Forged("its status is no status")
-    return told
-
-
-def _is_used(name: object, amount: object) -> bool:
-    if not isinstance(name, str) or not _USAGE.fullmatch(name) or isinstance(amount, bool):
-        return False
-    return isinstance(amount, (int, float)) and 0 <= amount <= MOST_USED
-
-
-def _failed(reason: Reason, message: str) -> Outcome:
-    return Outcome(ok=False, reason=reason, message=message)
 
 
 def _signal_name(number: int) -> str:

@@ -24,6 +24,7 @@ from workers.sandbox import (
     Sandbox,
     SandboxUnavailable,
     execution,
+    messages,
 )
 from workers.sandbox.inside import zygote as inside
 
@@ -57,7 +58,7 @@ def test_a_spin_that_is_deaf_to_the_signal_is_cpu_all_the_same(sandbox: Sandbox)
 
 
 def test_a_spin_within_default_limits_is_cpu_and_not_timeout() -> None:
-    assert execution.job_cpu_seconds(node("pass")) == Limits().seconds / 2
+    assert messages.cpu_seconds(node("pass")) == Limits().seconds / 2
 
 
 def test_a_sleep_is_timeout(sandbox: Sandbox) -> None:

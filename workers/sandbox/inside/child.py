@@ -1,34 +1,28 @@
 """The life of one execution: close everything, raise the walls, perform, report, end.
 
-A report of failure is made here as well. It names the type of the error, its text, and the
-line of the code that its author wrote.
+A report of failure (`failures`) is made here as well, with as little memory as is left.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import linecache
 import os
 import random
 import resource
 import signal
 import sys
-from types import TracebackType
 from typing import Any, NoReturn
 
-from . import log, process, remains, templates, values, wire
+from . import failures, log, process, remains, wire
 from . import walls as around
-from .calls import Calls
-from .landlock import Elsewhere, Opened
-from .perform import Stage, Unusable, perform
+from .calls import Calls, Line
+from .landlock import Opened
+from .perform import Stage, perform
 
 #: Where the socket to the worker lies in a child; 0, 1 and 2 are what they always are.
 SOCKET = 3
 #: The exit status of a child that had no memory left to say so.
 OUT_OF_MEMORY = 77
-
-_MESSAGE_CHARACTERS = 2000
 
 
 def live(*, parent: int, messages: int, output: int, errors: int, walls: around.Walls) -> NoReturn:
@@ -69,7 +63,7 @@ def _carry_out(walls: around.Walls) -> tuple[Any, ...]:
     limits = job["limits"]
     log.redirect(limits["log_bytes"])
     _reseed()
-    calls = Calls(SOCKET, limit=limits["result_bytes"])
+    calls = Calls(Line(SOCKET), limit=limits["result_bytes"])
     stage = Stage()
     try:
         around.raise_walls(
@@ -126,65 +120,10 @@ def _reseed() -> None:
 def _last_words(error: BaseException, stage: Stage) -> tuple[bytes, ...]:
     try:
         around.grant_last_words()
-        reason, message = _failure(error, stage)
+        reason, message = failures.told(error, stage)
         # What the error's frames hold is what filled the memory.
         error.__traceback__ = error.__context__ = error.__cause__ = None
-        text = (
-            message.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-        )
-        head = {"type": "failed", "reason": reason, "message": text[:_MESSAGE_CHARACTERS]}
+        head = {"type": "failed", "reason": reason, "message": failures.shown(message)}
         return (json.dumps(head).encode(),)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
-
-
-def _failure(error: BaseException, stage: Stage) -> tuple[str, str]:
-    match error:
-        # Where it finds no memory for an error, either, the interpreter speaks of one that it lost.
-        case MemoryError() | OSError(errno=errno.ENOMEM) | SystemError() if (
-            not isinstance(error, SystemError) or around.was_full()
-        ):
-            return "memory", f"it needed more memory than its limit{_place(error, stage)}"
-        case values.TooLarge():
-            return "output_too_large", str(error)
-        case values.Refused() | Unusable():
-            return "error", f"{stage.name}: {error}"
-        case Elsewhere() | FileNotFoundError() if not stage.name:
-            return "error", f"a file that it was granted is not there: {error}"
-        case _ if (said := templates.complaint(error, stage.name)) is not None:
-            return "error", said
-        case SyntaxError():
-            return "error", f"{type(error).__name__}: {error.msg} (line {error.lineno})"
-        case _:
-            return "error", f"{type(error).__name__}: {_text(error)}{_place(error, stage)}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as another:  # noqa: BLE001  # __str__ is user code, too
-        return f"(its text cannot be read: {type(another).__name__})"
-
-
-def _place(error: BaseException, stage: Stage) -> str:
-    """The deepest line of the function's own file, or nothing when it was not reached."""
-    number = _line(error.__traceback__, stage.file)
-    if number is None:
-        return ""
-    if stage.lines:
-        code = stage.lines[number - 1] if number <= len(stage.lines) else ""
-        where = f"line {number} of {stage.name}"
-    else:
-        code = linecache.getline(stage.file, number)
-        where = f"{os.path.basename(stage.file)}, line {number}"  # noqa: PTH119  # a text, not a file
-    code = code.strip()
-    return f" ({where}: {code[:200]})" if code else f" ({where})"
-
-
-def _line(traceback: TracebackType | None, file: str) -> int | None:
-    number: int | None = None
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == file:
-            number = traceback.tb_lineno
-        traceback = traceback.tb_next
-    return number
