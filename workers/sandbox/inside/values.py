@@ -88,6 +88,8 @@ def canonical(value: object) -> object:
         return str, str.__str__(value)
     if isinstance(value, int):
         return int, int.__int__(value)
+    if isinstance(value, float):
+        return float, float.__repr__(value)
     try:
         return _compact(value)
     except (TypeError, ValueError, RecursionError):
