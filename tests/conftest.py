@@ -13,6 +13,7 @@ from celeriac.drill.servers import Servers
 from engine.settings import Settings
 from tests.support import platforms, services
 from tests.support.services import Services
+from workers.sandbox import Sandbox
 
 # The same examples every time, and none fails for a machine that is busy.
 hypothesis.settings.register_profile(
@@ -49,6 +50,13 @@ def pytest_collection() -> Generator[None, object, object]:
 def shared_services() -> Services:
     """The Postgres and the Valkey of this test session."""
     return services.shared()
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """One for all tests of this process that break nothing of it: it attacks its own walls when it starts."""
+    with Sandbox() as started:
+        yield started
 
 
 @pytest.fixture

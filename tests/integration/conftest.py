@@ -26,12 +26,6 @@ def main(settings: Settings) -> Iterator[Platform]:
         yield replace(built, broker=Sent(app=built.broker.app))
 
 
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as started:
-        yield started
-
-
 @pytest.fixture
 def worker(settings: Settings, main: Platform, sandbox: Sandbox) -> Iterator[Worker]:
     with platforms.platform(settings, DatabaseRole.WORKER) as built:

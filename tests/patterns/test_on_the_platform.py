@@ -55,13 +55,14 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(
+    shared_services: Services, tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
+) -> Iterator[House]:
     with (
         site.of_its_own(shared_services, tmp_path_factory.mktemp("patterns")) as settings,
         site.controlled(settings) as main,
         platforms.platform(settings, DatabaseRole.WORKER) as theirs,
         site.served(main) as app,
-        Sandbox() as sandbox,
     ):
         quiet = replace(theirs, broker=Kept(app=theirs.broker.app))
         keeper = Keeper(quiet)

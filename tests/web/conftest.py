@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +12,19 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from engine.platform import DatabaseRole, Platform
+from engine.runs import definitions, turns
 from engine.settings import Settings
+from engine.store.ids import RunId
 from tests.support import platforms, site
+from tests.support.platforms import TENANT, Sent
 from tests.support.site import Api
+from workers.execution import Worker, execute
+from workers.keeper import Keeper
+from workers.sandbox import Sandbox
+
+#: Carries out a run.
+Work = Callable[[str], None]
+Working = Callable[[], AbstractContextManager[Work]]
 
 
 @pytest.fixture
@@ -62,3 +74,37 @@ def api(app: Flask, control: Platform) -> Api:
 def stranger(app: Flask, control: Platform) -> Api:
     """A client with a credential of another tenant."""
     return site.stranger(app, control)
+
+
+@pytest.fixture
+def working(control: Platform, worker: Platform, sandbox: Sandbox) -> Working:
+    return lambda: at_work(control, worker, sandbox)
+
+
+@contextmanager
+def at_work(control: Platform, worker: Platform, sandbox: Sandbox) -> Iterator[Work]:
+    """A worker that carries out what a run's turns send, until nothing is left."""
+    broker = control.broker
+    assert isinstance(broker, Sent)
+    # A process knows one database; this one has known others.
+    definitions._known.clear()
+    keeper = Keeper(worker)
+    keeper.start()
+    own = Worker(
+        name="w1",
+        platform=worker,
+        sandbox=sandbox,
+        keeper=keeper,
+        coordinator=control,
+        follow=partial(turns.take_turns, control),
+    )
+
+    def work(run: str) -> None:
+        turns.take_turns(control, [RunId(TENANT, run)])
+        while broker.hints:
+            execute(own, broker.hints.pop(0).step)
+
+    try:
+        yield work
+    finally:
+        keeper.close()

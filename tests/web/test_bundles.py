@@ -22,7 +22,7 @@ from tests.support.described import fits
 from tests.support.platforms import TENANT
 from tests.support.site import Api
 from tests.unit.formats.test_bundle import gzipped, tarred, zipped
-from tests.web.test_client import working
+from tests.web.conftest import Working
 
 DRAWING = """
 digraph Research {
@@ -322,14 +322,14 @@ def test_a_bundle_is_published_once_however_often_it_is_sent(
     assert [each["processId"] for each in rest["items"]] == [done["processId"]]
 
 
-def test_the_code_of_a_bundle_runs(api: Api, control: Platform, worker: Platform) -> None:
+def test_the_code_of_a_bundle_runs(api: Api, control: Platform, working: Working) -> None:
     done = process(api, upload(api, changed()))
     submitted = api.post(
         "/api/v1/runs", json={"version_id": done["graphId"], "inputs": {"question": "why"}}
     )
     assert submitted.status_code == 201, submitted.text
     run = RunId(TENANT, submitted.json["run_id"])
-    with working(control, worker) as work:
+    with working() as work:
         work(run.run)
     ended = views.run(control, run)
     assert (ended.status, ended.message) == ("completed", "")
@@ -364,24 +364,22 @@ def test_the_code_of_a_bundle_runs(api: Api, control: Platform, worker: Platform
     ],
 )
 def test_a_task_that_cannot_do_its_part_fails_with_its_reason(
-    api: Api, control: Platform, worker: Platform, code: str, said: str
+    api: Api, working: Working, code: str, said: str
 ) -> None:
     done = process(api, upload(api, changed(**{"tasks/find/task.py": code})))
     submitted = api.post("/api/v1/runs", json={"version_id": done["graphId"]})
-    with working(control, worker) as work:
+    with working() as work:
         work(submitted.json["run_id"])
     ended = api.get(f"/api/v1/runs/{submitted.json['run_id']}").json
     assert (ended["status"], ended["ended_step"]) == ("failed", "find#1")
     assert said in ended["message"]
 
 
-def test_a_plan_that_names_no_tasks_is_told_so(
-    api: Api, control: Platform, worker: Platform
-) -> None:
+def test_a_plan_that_names_no_tasks_is_told_so(api: Api, working: Working) -> None:
     code = "def plan(i):\n    return 7"
     done = process(api, upload(api, changed(**{"plans/plan_search/plan.py": code})))
     submitted = api.post("/api/v1/runs", json={"version_id": done["graphId"]})
-    with working(control, worker) as work:
+    with working() as work:
         work(submitted.json["run_id"])
     ended = api.get(f"/api/v1/runs/{submitted.json['run_id']}").json
     assert "no list of names" in ended["message"]

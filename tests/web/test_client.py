@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +32,10 @@ from celeriac.testing import Fault
 from engine import errors
 from engine.core import codec
 from engine.platform import Platform
-from engine.runs import access, definitions, turns
+from engine.runs import access, turns
 from engine.store.ids import RunId
-from tests.support.platforms import TENANT, Sent
-from workers.execution import Worker, execute
-from workers.keeper import Keeper
-from workers.sandbox import Sandbox
+from tests.support.platforms import TENANT
+from tests.web.conftest import Working
 
 COUNT = "def count(state):\n    state.set('n', state.get('n', 0) + 1)\n    print('n is', state['n'])\n    return state\n"
 LOOP = {
@@ -90,36 +86,6 @@ class Broken(httpx2.BaseTransport):
                 raise fault
             return fault
         return self._inner.handle_request(request)
-
-
-@contextmanager
-def working(control: Platform, worker: Platform) -> Iterator[Callable[[str], None]]:
-    """A worker that carries out what a run's turns send, until nothing is left."""
-    broker = control.broker
-    assert isinstance(broker, Sent)
-    # A process knows one database; this one has known others.
-    definitions._known.clear()
-    keeper = Keeper(worker)
-    keeper.start()
-    with Sandbox() as sandbox:
-        own = Worker(
-            name="w1",
-            platform=worker,
-            sandbox=sandbox,
-            keeper=keeper,
-            coordinator=control,
-            follow=partial(turns.take_turns, control),
-        )
-
-        def work(run: str) -> None:
-            turns.take_turns(control, [RunId(TENANT, run)])
-            while broker.hints:
-                execute(own, broker.hints.pop(0).step)
-
-        try:
-            yield work
-        finally:
-            keeper.close()
 
 
 def published(client: Client) -> None:
@@ -393,13 +359,11 @@ def test_a_workflow_is_published_from_text_file_or_data(client: Client, tmp_path
     assert client.submit("loop", version="1.0.0").version_id == first.id
 
 
-def test_a_run_is_followed_from_submission_to_end(
-    client: Client, control: Platform, worker: Platform
-) -> None:
+def test_a_run_is_followed_from_submission_to_end(client: Client, working: Working) -> None:
     published(client)
     run = client.submit("loop", {"n": 1})
     assert (run.status, run.ended, run.submitted_by) == ("queued", False, "ada")
-    with working(control, worker) as work:
+    with working() as work:
         work(run.id)
     done = run.wait()
     assert (done.status, done.reason, done.variables) == ("completed", "end", {"n": 3})
@@ -419,7 +383,9 @@ def test_a_run_is_followed_from_submission_to_end(
 
 
 def test_long_lists_are_read_to_their_end(
-    client: Client, control: Platform, worker: Platform, monkeypatch: pytest.MonkeyPatch
+    client: Client,
+    working: Working,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("celeriac.client.client._PAGE", 2)
     published(client)
@@ -427,7 +393,7 @@ def test_long_lists_are_read_to_their_end(
     assert [run.id for run in client.runs()] == submitted[::-1]
     assert next(client.runs(status="queued,running", workflow="loop")).variables is None
     assert list(client.runs(status="failed")) == []
-    with working(control, worker) as work:
+    with working() as work:
         work(submitted[0])
     run = client.run(submitted[0])
     assert [line.seq for line in run.history()] == list(range(1, run.seq + 1))
@@ -470,7 +436,7 @@ def served(app: Flask, key: str) -> Iterator[Client]:
 
 
 def test_a_stream_tells_all_of_a_run_as_it_happens(
-    served: Client, control: Platform, worker: Platform
+    served: Client, control: Platform, working: Working
 ) -> None:
     published(served)
     run = served.submit("loop")
@@ -479,7 +445,7 @@ def test_a_stream_tells_all_of_a_run_as_it_happens(
     first = next(events)
     assert isinstance(first.told, Line)
     assert first.told.kind == "RunSubmitted"
-    with working(control, worker) as work:
+    with working() as work:
         work(run.id)
     rest = [event.told for event in events]
     lines = [told for told in rest if isinstance(told, Line)]
@@ -496,13 +462,12 @@ def test_a_stream_tells_all_of_a_run_as_it_happens(
 def test_a_broken_stream_is_taken_up_where_it_broke(
     key: str,
     served: Client,
-    control: Platform,
-    worker: Platform,
+    working: Working,
     no_waiting: list[float],
 ) -> None:
     published(served)
     run = served.submit("loop")
-    with working(control, worker) as work:
+    with working() as work:
         work(run.id)
     whole = [event.id for event in run.events()]
 
@@ -613,13 +578,13 @@ def test_a_function_that_would_miss_something_there_is_not_sent(
 
 
 def test_a_python_graph_does_on_the_platform_what_it_does_here(
-    client: Client, control: Platform, worker: Platform
+    client: Client, working: Working
 ) -> None:
     graph = python_graph()
     client.register_tool("def add(left, right):\n    return left + right\n")
     version = client.publish(graph)
     run = client.submit(version)
-    with working(control, worker) as work:
+    with working() as work:
         work(run.id)
     done = run.refresh()
     here = testing.run(graph, tools={"add": lambda left, right: left + right})
@@ -633,9 +598,7 @@ def test_a_python_graph_does_on_the_platform_what_it_does_here(
     ]
 
 
-def test_a_failure_is_the_same_here_and_there(
-    client: Client, control: Platform, worker: Platform
-) -> None:
+def test_a_failure_is_the_same_here_and_there(client: Client, working: Working) -> None:
     document = {
         "workflow": "failing",
         "nodes": {"work": {"uses": "fail"}},
@@ -644,7 +607,7 @@ def test_a_failure_is_the_same_here_and_there(
     client.register_function("def fail(state):\n    raise ValueError('no')\n")
     client.publish(document)
     run = client.submit("failing")
-    with working(control, worker) as work:
+    with working() as work:
         work(run.id)
     here = testing.run(
         document, faults=[Fault(node="work", message="x")], functions={"fail": count}

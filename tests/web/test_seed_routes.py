@@ -40,8 +40,8 @@ def own(shared_services: Services, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def control(own: Settings) -> Iterator[Platform]:
-    with Sandbox() as sandbox, hands.at_work(own, sandbox) as platform:
+def control(own: Settings, sandbox: Sandbox) -> Iterator[Platform]:
+    with hands.at_work(own, sandbox) as platform:
         libraries.install(platform.database, "local")
         yield platform
 

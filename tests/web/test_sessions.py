@@ -78,7 +78,7 @@ def flaky(context: Any) -> int:
 
 
 @pytest.fixture
-def workers(control: Platform, worker: Platform) -> Iterator[None]:
+def workers(control: Platform, worker: Platform, sandbox: Sandbox) -> Iterator[None]:
     """Four workers and a sweeper, as threads, that carry out whatever turns send."""
     broker = control.broker
     assert isinstance(broker, Sent)
@@ -107,7 +107,7 @@ def workers(control: Platform, worker: Platform) -> Iterator[None]:
             own = Worker(
                 name=f"w{number}",
                 platform=worker,
-                sandbox=stack.enter_context(Sandbox()),
+                sandbox=sandbox,
                 keeper=keeper,
                 coordinator=control,
                 follow=partial(turns.take_turns, control),
@@ -797,7 +797,7 @@ def test_both_engines_tell_the_same_of_the_same_steps(client: Client) -> None:
 
 
 def test_the_audit_of_a_session_tells_all_that_became_of_it_in_order(
-    api: Api, control: Platform, worker: Platform
+    api: Api, control: Platform, worker: Platform, sandbox: Sandbox
 ) -> None:
     rule = {"tool": "look", "action": "allow_with_audit"}
     policies.apply(control, TENANT, json.dumps({"policy": "p", "rules": [rule]}), by="ada")
@@ -814,12 +814,11 @@ def test_the_audit_of_a_session_tells_all_that_became_of_it_in_order(
     post("steps", step_type="reasoning", name="Think", step_id="step_00000000000a")
     call = {"step_type": "tool_call", "input_data": {"n": 1}}
     post("steps", **call, name="Look", tool_name="look", step_id="step_00000000000b")
-    with Sandbox() as sandbox:
-        keeper = Keeper(worker)
-        keeper.start()
-        own = Worker(name="w", platform=worker, sandbox=sandbox, keeper=keeper)
-        carry_out(control, own, RunId(TENANT, run))
-        keeper.close()
+    keeper = Keeper(worker)
+    keeper.start()
+    own = Worker(name="w", platform=worker, sandbox=sandbox, keeper=keeper)
+    carry_out(control, own, RunId(TENANT, run))
+    keeper.close()
     asked = post("steps", **call, name="Mail", tool_name="send_email", step_id="step_00000000000c")
     post(f"steps/{asked['step_id']}/deny", reason="no")
     kept = post("checkpoints", name="here")
