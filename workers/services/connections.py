@@ -62,6 +62,10 @@ def resolved(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
+def _nothing() -> None:
+    """There is nothing to look at."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """Where one call may connect to, and until when."""
@@ -75,6 +79,8 @@ class Guard:
     until: float
     stopped: threading.Event = field(default_factory=threading.Event)
     resolve: Resolver = resolved
+    #: Raises `Unreached` where the call is over for a reason of its service's.
+    check: Callable[[], None] = _nothing
 
     def left(self) -> float:
         """Seconds until the call must be over. Raises `Unreached` if there are none, or it was told to end."""
@@ -83,6 +89,7 @@ class Guard:
         left = self.until - time.monotonic()
         if left <= 0:
             raise Unreached("timeout", "it took longer than it may")
+        self.check()
         return left
 
     def tick(self) -> float:

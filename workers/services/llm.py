@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -32,7 +32,7 @@ from engine.services import llm, origins, replies
 from engine.services.llm import Config
 from engine.services.replies import BadReply, Reply
 from workers.services import connections
-from workers.services.connections import Guard, Unreached
+from workers.services.connections import Unreached
 from workers.services.reach import Reach
 from workers.services.service import NOTHING, Answer, Asked
 
@@ -314,25 +314,14 @@ class _Word:
         """It is there."""
         self.until = math.inf
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Patience(Guard):
-    """A guard that gives up earlier where no word comes."""
-
-    word: _Word
-
-    def left(self) -> float:
-        """Seconds until the call must be over. Raises `Unreached` if there are none."""
-        # A dataclass with slots is another class than the one that `super` knows.
-        left = Guard.left(self)
-        if time.monotonic() >= self.word.until:
-            raise Unreached("timeout", f"no word came within {self.word.seconds:g} s")
-        return left
+    def check(self) -> None:
+        """Give up where it does not come. Raises `Unreached`."""
+        if time.monotonic() >= self.until:
+            raise Unreached("timeout", f"no word came within {self.seconds:g} s")
 
 
 def _reach(config: Config, asked: Asked, until: float, word: _Word) -> Reach:
     """What one request goes through: to the server that is configured, and nowhere else."""
     guard = connections.guard(asked, config.allow_private, until - time.monotonic())
-    given = {each.name: getattr(guard, each.name) for each in fields(guard)}
-    patience = _Patience(**given, word=word)
-    return Reach(patience, hosts=[origins.origin(config.url)], max_bytes=_WIRE_BYTES)
+    patient = replace(guard, check=word.check)
+    return Reach(patient, hosts=[origins.origin(config.url)], max_bytes=_WIRE_BYTES)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
@@ -195,29 +194,12 @@ def _plain(dump: Callable[..., dict[str, Json]]) -> Json:
     return dump(mode="json", by_alias=True, exclude_none=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Conversation(Guard):
-    """The guard of a call, for whom nothing is left once the conversation is over.
-
-    What is read is read by threads, which cannot be told otherwise.
-    """
-
-    over: threading.Event
-
-    def left(self) -> float:
-        """Seconds until the call must be over. Raises `Unreached` if there are none."""
-        if self.over.is_set():
-            raise Unreached("interrupted", "the conversation is over")
-        return Guard.left(self)
-
-
 class _Guarded(httpx2.AsyncBaseTransport):
     """What the SDK sends its requests by; its first failure ends the conversation."""
 
     def __init__(self, config: Config, guard: Guard) -> None:
-        self._over = threading.Event()
-        own = {each.name: getattr(guard, each.name) for each in fields(guard)}
-        self._guard = _Conversation(**own, over=self._over)
+        # What is read is read by threads, which cannot be told otherwise.
+        self._guard = replace(guard, check=self._check)
         self._hosts = (config.origin,)
         self._bytes = config.max_bytes
         self._sent = 0
@@ -244,8 +226,11 @@ class _Guarded(httpx2.AsyncBaseTransport):
     def fail(self, unreached: Unreached) -> None:
         """End the conversation. The SDK would only log some failures, and wait on."""
         self.failed = self.failed or unreached
-        self._over.set()
         self.scope.cancel()
+
+    def _check(self) -> None:
+        if self.failed is not None:
+            raise Unreached("interrupted", "the conversation is over")
 
     def count(self, piece: bytes) -> None:
         """Count what was answered against what may be. Raises `Unreached`."""
