@@ -54,7 +54,7 @@ def shared_services() -> Services:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """One for all tests of this process that break nothing of it: it attacks its own walls when it starts."""
+    """One for all tests of this process: it attacks its own walls when it starts, which takes a second."""
     with Sandbox() as started:
         yield started
 

@@ -78,11 +78,11 @@ def stranger(app: Flask, control: Platform) -> Api:
 
 @pytest.fixture
 def working(control: Platform, worker: Platform, sandbox: Sandbox) -> Working:
-    return lambda: at_work(control, worker, sandbox)
+    return partial(_working, control, worker, sandbox)
 
 
 @contextmanager
-def at_work(control: Platform, worker: Platform, sandbox: Sandbox) -> Iterator[Work]:
+def _working(control: Platform, worker: Platform, sandbox: Sandbox) -> Iterator[Work]:
     """A worker that carries out what a run's turns send, until nothing is left."""
     broker = control.broker
     assert isinstance(broker, Sent)

@@ -9,15 +9,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from engine.core import values
 from engine.core.values import Json
 from workers.sandbox.inside.state import MOST_USED
 from workers.sandbox.job import Job, Outcome, Reason
-
-#: A part of a message: JSON.
-Part: TypeAlias = bytes | memoryview
 
 #: What a message may be longer than its parts: their lengths, and its small head.
 OVERHEAD = 32 * 1024
@@ -67,14 +64,14 @@ def failed(reason: Reason, message: str) -> Outcome:
     return Outcome(ok=False, reason=reason, message=message)
 
 
-def head(parts: Sequence[Part]) -> Json:
+def head(parts: Sequence[memoryview]) -> Json:
     """What says what a message is. Raises `Forged`."""
     if not parts or len(parts[0]) > OVERHEAD:
         raise Forged("it has no head")
     return _parse(parts[0])
 
 
-def done(job: Job, parts: Sequence[Part], *, returned_state: bool) -> Outcome:
+def done(job: Job, parts: Sequence[memoryview], *, returned_state: bool) -> Outcome:
     """What a job gave that went well. Raises `Forged`."""
     stateful, proc = "state" in job.arguments, "params" in job.arguments
     expected = 3 + (job.choose is not None) if stateful else 1 + proc
@@ -101,7 +98,7 @@ def done(job: Job, parts: Sequence[Part], *, returned_state: bool) -> Outcome:
     )
 
 
-def called(job: Job, parts: Sequence[Part]) -> tuple[list[Json], dict[str, Json]]:
+def called(job: Job, parts: Sequence[memoryview]) -> tuple[list[Json], dict[str, Json]]:
     """What a tool is called with. Raises `Forged`."""
     if any(len(part) > job.limits.result_bytes for part in parts):
         raise Forged("a call with too much")
@@ -112,7 +109,7 @@ def called(job: Job, parts: Sequence[Part]) -> tuple[list[Json], dict[str, Json]
             raise Forged("a call without arguments")
 
 
-def used(before: Mapping[str, float], parts: Sequence[Part]) -> dict[str, float]:
+def used(before: Mapping[str, float], parts: Sequence[memoryview]) -> dict[str, float]:
     """All that was told to be used, with what is told now. Raises `Forged`."""
     match [_parse(part) for part in parts]:
         case [dict(amounts)] if all(_is_used(*entry) for entry in amounts.items()):
@@ -130,7 +127,7 @@ def used(before: Mapping[str, float], parts: Sequence[Part]) -> dict[str, float]
     return found
 
 
-def _parse(text: Part) -> Json:
+def _parse(text: memoryview) -> Json:
     try:
         return values.parse(str(text, "utf-8", "surrogatepass"))
     except (values.InvalidJson, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ from celeriac.testing import calling, run
 from engine.core import messages as msg
 from engine.core import tape
 from workers.sandbox.inside import failures, perform
-from workers.sandbox.inside.calls import Calls, Line
+from workers.sandbox.inside.calls import Calls
 
 #: Bodies of `def f(state…)`.
 FUNCTIONS = {
@@ -121,7 +121,7 @@ def sandboxed(
     }
     stage = perform.Stage()
     try:
-        _, *parts = perform.perform(job, Calls(Line(-1), limit=1_048_576), stage)
+        _, *parts = perform.perform(job, Calls(-1, limit=1_048_576), stage)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # as a child does
         reason, message = failures.told(error, stage)
         return {"reason": reason, "message": _without_place(message)}
@@ -161,7 +161,7 @@ def sandbox(source: str, judge: str | None = None) -> dict[str, Any]:
     }
     stage = perform.Stage()
     try:
-        parts = perform.perform(job, Calls(Line(-1), limit=MOST), stage)
+        parts = perform.perform(job, Calls(-1, limit=MOST), stage)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # as a child does
         reason, message = failures.told(error, stage)
         return {"reason": reason, "message": _without_place(message)}

@@ -9,5 +9,5 @@ around it, made of `namespaces`, `landlock` (files) and `filters` (system calls)
 `perform` finds and calls the function; `namespace` is what source code sees, `state` and
 `calls` what it is given; `records` are what led to it, `agentic` how the code of bundles is
 called with them; `templates` renders text, `files` is the `open` of code that was granted some;
-`values` says what may leave; `log` bounds what it prints.
+`values` says what may leave, `failures` what went wrong; `log` bounds what it prints.
 """

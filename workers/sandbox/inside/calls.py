@@ -28,36 +28,14 @@ class NotShown(LookupError):
     """What a step asks to see cannot be shown; the message says why."""
 
 
-class Line:
-    """The child's end of the socket, one message after the other."""
+class Calls:
+    """The child's end of the socket, as one call after the other."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, limit: int) -> None:
         self._fd = fd
+        self._limit = limit
         # Trusted code may call from several threads; answers come in order of questions.
         self._turn = threading.Lock()
-
-    def ask(self, *parts: bytes) -> Any:
-        """Say something, and wait for the answer to it."""
-        with self._turn:
-            # What was printed before the question shall be read before it.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            wire.send(self._fd, *parts)
-            (answer,) = wire.receive(self._fd)
-        return json.loads(bytes(answer))
-
-    def tell(self, *parts: bytes) -> None:
-        """Say something that nobody answers."""
-        with self._turn:
-            wire.send(self._fd, *parts)
-
-
-class Calls:
-    """What code may ask and tell."""
-
-    def __init__(self, line: Line, *, limit: int) -> None:
-        self._line = line
-        self._limit = limit
 
     def invoke(self, tool: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a tool and return what it returns. Raises `ToolError`.
@@ -72,7 +50,7 @@ class Calls:
         head = json.dumps({"type": "call", "tool": tool}).encode()
         given = values.encode(args, what=f"arguments of {tool}", limit=self._limit)
         named = values.encode(kwargs, what=f"arguments of {tool}", limit=self._limit)
-        found = self._line.ask(head, given, named)
+        found = self._ask(head, given, named)
         if not found["ok"]:
             raise ToolError(tool, found["reason"], found["message"])
         value = found["value"]
@@ -80,7 +58,7 @@ class Calls:
 
     def previous(self) -> list[Any]:
         """The executions that led to this step. Raises `NotShown`."""
-        found = self._line.ask(json.dumps({"type": "previous"}).encode())
+        found = self._ask(json.dumps({"type": "previous"}).encode())
         if not found["ok"]:
             raise NotShown(found["message"])
         shown: list[Any] = records.of(found["value"])
@@ -89,7 +67,17 @@ class Calls:
     def use(self, amounts: dict[str, float], model: str) -> None:
         """Tell what was used since the last time, and of which model; nobody answers."""
         body = values.encode(amounts, what="what was used", limit=_USAGE_BYTES)
-        self._line.tell(json.dumps({"type": "used", "model": model}).encode(), body)
+        with self._turn:
+            wire.send(self._fd, json.dumps({"type": "used", "model": model}).encode(), body)
+
+    def _ask(self, *parts: bytes) -> Any:
+        with self._turn:
+            # What was printed before the question shall be read before it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            wire.send(self._fd, *parts)
+            (answer,) = wire.receive(self._fd)
+        return json.loads(bytes(answer))
 
 
 class Tools:

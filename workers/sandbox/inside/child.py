@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from . import failures, log, process, remains, wire
 from . import walls as around
-from .calls import Calls, Line
+from .calls import Calls
 from .landlock import Opened
 from .perform import Stage, perform
 
@@ -63,7 +63,7 @@ def _carry_out(walls: around.Walls) -> tuple[Any, ...]:
     limits = job["limits"]
     log.redirect(limits["log_bytes"])
     _reseed()
-    calls = Calls(Line(SOCKET), limit=limits["result_bytes"])
+    calls = Calls(SOCKET, limit=limits["result_bytes"])
     stage = Stage()
     try:
         around.raise_walls(
