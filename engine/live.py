@@ -1,7 +1,8 @@
 """Live wake-ups: "something of this run is new", published after commits.
 
 Only hints. Whoever waits for a run reads its history by `seq` when hinted, and every so
-often without: a hint that is lost costs a second, not an entry.
+often without: a hint that is lost costs a second, not an entry. So nobody waits for one to be
+published, either: a thread sees to it, and says at once what has gathered in a moment.
 """
 
 from __future__ import annotations
@@ -19,8 +20,70 @@ from engine.store.ids import RunId
 
 _log = structlog.get_logger(__name__)
 _TIMEOUT = 1.0
+#: So long hints gather for the next message, unless a run has ended; seconds.
+_MOMENT = 0.01
 #: Behind the name of a run that has ended.
 _ENDED = "!"
+
+
+class _Crier:
+    """One thread of a process, which publishes what it is told on one channel."""
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+        #: What is to be said next: runs, and whether they have ended.
+        self._new: dict[RunId, bool] = {}
+        self._lock = threading.Lock()
+        self._told = threading.Event()
+        #: Somebody waits for the end of a run, or of this process.
+        self._hurried = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def tell(self, runs: Sequence[RunId], ended: Collection[RunId]) -> None:
+        """Have it said soon; returns at once."""
+        with self._lock:
+            for run in runs:
+                self._new[run] = run in ended or self._new.get(run, False)
+            # By whoever is the first in a process: a fork has none of its parent's threads.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="crier", daemon=True)
+                self._thread.start()
+        if ended:
+            self._hurried.set()
+        self._told.set()
+
+    def close(self) -> None:
+        """Say what is left, as far as a moment takes it, then stop."""
+        with self._lock:
+            self._closed, thread = True, self._thread
+        self._hurried.set()
+        self._told.set()
+        if thread is not None:
+            thread.join(timeout=2 * _TIMEOUT)
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._told.wait()
+            # In this order: what is told from now on wakes this thread again.
+            self._told.clear()
+            self._hurried.clear()
+            self._say()
+            if not self._closed:
+                self._hurried.wait(_MOMENT)
+        self._say()
+
+    def _say(self) -> None:
+        with self._lock:
+            new, self._new = self._new, {}
+        if not new:
+            return
+        names = (f"{run.tenant}/{run.run}{_ENDED * ended}" for run, ended in new.items())
+        try:
+            self._client.publish(self._channel, " ".join(names))
+        except (RedisError, OSError) as error:
+            _log.warning("live.unreachable", error=str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +92,16 @@ class Live:
 
     client: redis.Redis | None
     channel: str
+    crier: _Crier | None
 
     def publish(self, runs: Sequence[RunId], *, ended: Collection[RunId] = ()) -> None:
-        """Say that the runs have something new, and which of them have ended. Never raises, never waits long."""
-        if self.client is None or not runs:
-            return
-        names = (f"{run.tenant}/{run.run}{_ENDED if run in ended else ''}" for run in runs)
-        try:
-            self.client.publish(self.channel, " ".join(names))
-        except (RedisError, OSError) as error:
-            _log.warning("live.unreachable", error=str(error))
+        """Say that the runs have something new, and which of them have ended. Never raises, never waits."""
+        if self.crier is not None and runs:
+            self.crier.tell(runs, ended)
 
     def close(self) -> None:
+        if self.crier is not None:
+            self.crier.close()
         if self.client is not None:
             self.client.close()
 
@@ -48,11 +109,11 @@ class Live:
 def connect(url: str | None, channel: str) -> Live:
     """Connect to the Redis that carries hints; nothing is opened before the first one."""
     if url is None:
-        return Live(client=None, channel=channel)
+        return Live(client=None, channel=channel, crier=None)
     client = redis.Redis.from_url(
         url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
     )
-    return Live(client=client, channel=channel)
+    return Live(client=client, channel=channel, crier=_Crier(client, channel))
 
 
 @dataclass

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from engine.broker import Broker, Hint
-from engine.live import Live
 from engine.platform import Platform
 from engine.store.ids import RunId
 
@@ -63,12 +62,6 @@ def behind(platform: Platform, errands: Errands) -> Platform:
     return replace(
         platform,
         broker=_Broker(app=platform.broker.app, inner=platform.broker, errands=errands),
-        live=_Live(
-            client=platform.live.client,
-            channel=platform.live.channel,
-            inner=platform.live,
-            errands=errands,
-        ),
     )
 
 
@@ -84,13 +77,3 @@ class _Broker(Broker):
     def nudge(self, runs: Sequence[RunId]) -> None:
         if runs:
             self.errands.give(lambda: self.inner.nudge(runs))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Live(Live):
-    inner: Live
-    errands: Errands
-
-    def publish(self, runs: Sequence[RunId], *, ended: Collection[RunId] = ()) -> None:
-        if runs:
-            self.errands.give(lambda: self.inner.publish(runs, ended=ended))

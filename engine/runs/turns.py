@@ -74,6 +74,7 @@ from engine.store import (
     inbox,
     ledger,
     payloads,
+    results,
     runs,
     session,
     steps,
@@ -409,7 +410,13 @@ def _turned(
             for row in rows
         ]
     turned = [_turn(connection, platform.policy, one, letters, at_hand=at_hand) for one in found]
-    written = _write(connection, turned, resend_after=platform.settings.resend_seconds, taker=taker)
+    written = _write(
+        connection,
+        turned,
+        resend_after=platform.settings.resend_seconds,
+        taker=taker,
+        ending=[held.step for held in reported] if expected else (),
+    )
     told = _tell(connection, turned)
     platform.fault(faults.TURN_INSIDE)
     left = inbox.left(connection, [*held, *told])
@@ -649,8 +656,9 @@ def _write(
     *,
     resend_after: float,
     taker: Taker | None = None,
+    ending: Collection[StepId] = (),
 ) -> _Written:
-    """Write every turn."""
+    """Write every turn. `ending`: the steps whose attempts are to end with it, no turn's being read before."""
     told = {one.run: _lines(one) for one in turned}
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
@@ -660,6 +668,8 @@ def _write(
             if isinstance(entry.record, msg.Saved):
                 large.refer(connection, one.run, entry.record.patch)
     letting_go = [one.run for one in turned if _lets_go(one)]
+    if ending and not letting_go:
+        ledger.unshare(connection)
     ledger.share(connection, letting_go)
     underway = ledgers.underway(connection, letting_go) if letting_go else ()
     ended = [
@@ -680,7 +690,10 @@ def _write(
         ],
     )
     steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
-    steps.delete(connection, [step for one in going for step in _settled(one)])
+    settled = {step for one in going for step in _settled(one)}
+    if ending and settled.issuperset(ending) and results.settle(connection):
+        settled.difference_update(ending)
+    steps.delete(connection, sorted(settled))
     for one in turned:
         carrying.back(connection, one.run, one.turn.entries, first=one.row.seq + 1)
     # Before its steps: whoever takes one of them there needs the run as it is now.

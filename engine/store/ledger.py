@@ -216,6 +216,11 @@ def share(connection: Connection, runs: Sequence[RunId]) -> None:
         session.later(connection, _SHARE, [run.tenant for run in runs], [run.run for run in runs])
 
 
+def unshare(connection: Connection) -> None:
+    """Nothing is charged after all: what `share` would hold is not held, unless it is already."""
+    session.amend(connection, _SHARE, None)
+
+
 def forget(connection: Connection, limit: int) -> int:
     """Remove accounts of windows and runs that are long over; how many."""
     return len(session.run(connection, _FORGET, limit))

@@ -52,8 +52,13 @@ _MINE = steps.NAMED.format(
 )
 
 
-def _ending(name: str, said: str) -> session.Statement:
-    """What ends attempts, and what is `said` of those whose lease held."""
+_MOVE = (
+    "UPDATE step s SET status = 'reported', worker = NULL, lease_until = NULL, begun = false FROM"
+)
+
+
+def _ending(name: str, said: str, *, moved: str = _MOVE) -> session.Statement:
+    """What ends attempts, what becomes of their steps, and what is `said` of those whose lease held."""
     return session.Statement(
         name=name,
         types=(
@@ -68,8 +73,7 @@ def _ending(name: str, said: str) -> session.Statement:
              body, payload, payload_id, salt, heard)),
     mine AS ({_MINE}),
     won AS (
-        UPDATE step s SET status = 'reported', worker = NULL, lease_until = NULL, begun = false
-        FROM mine m, said w
+        {moved} mine m, said w
         WHERE s.tenant_id = m.tenant_id AND s.run_id = m.run_id AND s.key = m.key
             AND s.tenant_id = w.tenant AND s.run_id = w.run::uuid AND s.key = w.key
             AND s.fence = w.fence AND s.attempt = w.attempt
@@ -95,9 +99,10 @@ _REPORT = _ending(
     "result_report",
     f"SELECT {steps.LOADED}, s.fence, (SELECT clock_timestamp()) AS at FROM won s",  # noqa: S608
 )
-_EXPECT = _ending(
-    "result_expect", "SELECT all_written(count(*), cardinality($1), 'attempts') FROM won"
-)
+_WHOLE = "SELECT all_written(count(*), cardinality($1), 'attempts') FROM won"
+_EXPECT = _ending("result_expect", _WHOLE)
+#: Where the steps are settled by it.
+_SETTLE = _ending("result_settle", _WHOLE, moved="DELETE FROM step s USING")
 
 _LOSE = session.Statement(
     name="result_lose",
@@ -156,6 +161,11 @@ def expect(connection: Connection, reports: Sequence[Report]) -> None:
     if reports:
         heard = {one.step.run_id for one in reports}
         session.later(connection, _EXPECT, *_said(reports, heard))
+
+
+def settle(connection: Connection) -> bool:
+    """Have all that is `expect`ed remove its steps; False where that was asked already."""
+    return session.amend(connection, _EXPECT, _SETTLE)
 
 
 def _said(reports: Sequence[Report], heard: Collection[RunId]) -> tuple[Any, ...]:

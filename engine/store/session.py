@@ -281,6 +281,17 @@ def later(connection: Connection, statement: Statement, *parameters: Any) -> Non
         ours.waiting.append((statement, parameters))
 
 
+def amend(connection: Connection, statement: Statement, instead: Statement | None) -> bool:
+    """Ask for another statement `instead` of one that waits, with its parameters, or for none; whether one did."""
+    ours = connection.info.get(_OPEN)
+    waiting = [] if ours is None else ours.waiting
+    for place, (asked, parameters) in enumerate(waiting):
+        if asked is statement:
+            waiting[place : place + 1] = [] if instead is None else [(instead, parameters)]
+            return True
+    return False
+
+
 def committed(connection: Connection, statement: Statement, *parameters: Any) -> Sequence[Row[Any]]:
     """Commit the connection's transaction, and see what a statement finds right afterwards.
 

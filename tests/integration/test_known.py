@@ -417,6 +417,25 @@ def test_of_runs_that_are_reported_together_one_that_moved_on_costs_the_others_n
     assert heard[1].following is None
 
 
+def test_of_runs_that_are_reported_together_one_ends_and_one_goes_on(
+    main: Platform, both: Worker, reads: Reads
+) -> None:
+    one, other = begun(main, both), begun(main, both)
+    for n in range(3):
+        following = both.reporting.ask(ended(one, n=n)).following
+        assert following is not None
+        one = taken(main, both, following.step)
+    reads.locked.clear()
+    heard = both._report([ended(one, n=3), ended(other, n=0)])
+    assert reads.locked == []
+    assert [each.accepted for each in heard] == [True, True]
+    assert status(main, one.lease.step.run_id) == "completed"
+    assert heard[0].following is None
+    assert heard[1].following is not None
+    left = sql(main, "SELECT run_id::text, key, fence FROM step")
+    assert [tuple(row) for row in left] == [(other.lease.step.run, heard[1].following.step.key, 1)]
+
+
 def test_a_run_is_known_through_loops_reducers_and_what_rules_remember(
     main: Platform, both: Worker
 ) -> None:

@@ -17,6 +17,11 @@ from engine.store.session import Statement
 KEEP = Statement(
     name="trip_keep", types="text", sql="INSERT INTO tenant (id, name) VALUES ($1, $1)"
 )
+KEEP_OTHER = Statement(
+    name="trip_keep_other",
+    types="text",
+    sql="INSERT INTO tenant (id, name) VALUES ($1 || 'o', $1)",
+)
 KEPT = Statement(
     name="trip_kept", types="text", sql="SELECT id FROM tenant WHERE id LIKE $1 ORDER BY id"
 )
@@ -172,6 +177,18 @@ def test_a_transaction_begins_with_its_first_answer_and_ends_with_what_waits(
         ["EXECUTE", "EXECUTE", "COMMIT"],
     ]
     assert len(kept(engine, name)) == 4
+
+
+def test_what_waits_can_be_asked_otherwise_until_it_is_sent(engine: Engine, name: str) -> None:
+    with session.transaction(engine) as connection:
+        session.later(connection, KEEP, name)
+        assert session.amend(connection, KEEP, KEEP_OTHER)
+        assert not session.amend(connection, KEEP, None)
+        session.later(connection, KEEP, f"{name}2")
+        assert session.amend(connection, KEEP, None)
+        assert [row.id for row in session.run(connection, KEPT, f"{name}%")] == [f"{name}o"]
+        assert not session.amend(connection, KEEP_OTHER, None)
+    assert kept(engine, name) == [f"{name}o"]
 
 
 def test_a_transaction_in_which_nothing_is_asked_goes_nowhere(engine: Engine) -> None:
