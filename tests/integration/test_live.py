@@ -27,7 +27,7 @@ def ours(valkey_url: str) -> Iterator[Live]:
 @pytest.fixture
 def heard(valkey_url: str) -> Iterator[Any]:
     """A subscription of somebody else's."""
-    with redis.Redis.from_url(valkey_url) as client, client.pubsub() as subscription:  # type: ignore[no-untyped-call]
+    with redis.Redis.from_url(valkey_url) as client, client.pubsub() as subscription:
         subscription.subscribe(CHANNEL)
         assert subscription.get_message(timeout=5)["type"] == "subscribe"
         yield subscription
