@@ -1,13 +1,16 @@
 """What a step costs beside many runs that are active, and after much history.
 
-One fleet carries the same runs out while more and more others wait for an event that does not come:
+A fleet carries the same runs out while more and more others wait for an event that does not come:
 each has its head, its step and its wait. Another does while its tables hold more and more of what
 was. There a run that was carried out is copied, row for row, under new ids: that is what a thousand
 times as many would have left, but for the hashes, which are those of the first. What autovacuum would
 have done meanwhile is done at once.
 
+Beside each stands one that stays at the first level, on the same servers. The two are measured in turn,
+a few seconds each, and what is told is the one over the other: a machine that is slower for some minutes
+does not change that. At the first level it says how far two equal ones are apart.
+
 The cost is the CPU of all processes, Postgres and Valkey included, and the time of a lone chain.
-Levels come one after the other, so each also says how fast the machine was just then.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks import configuration, fleet, machine, workloads
+from benchmarks import configuration, fleet, workloads
 from benchmarks.fleet import Fleet, Steps
 from benchmarks.servers import Servers
 from benchmarks.workloads import SECONDS, Figures, Size
@@ -30,6 +33,8 @@ _WAITING: Json = {
     "nodes": {"wait": {"kind": "event", "name": "never"}},
     "edges": ["wait -> end"],
 }
+#: The database of the broker that the second fleet uses.
+_BESIDE = 4
 _SUBMITTED_AT_ONCE = 1000
 _COPIED_AT_ONCE = 10_000
 #: Tables of rows that belong to a run, and their columns; `run` itself calls the run `id`.
@@ -59,27 +64,42 @@ def measure(servers: Servers, kind: str, size: str) -> Iterator[tuple[int, Figur
         **dict.fromkeys(Size.__slots__, 0)
         | {name: settings[name] for name in ("runs", "steps", "chain")}
     )
-    with fleet.started(servers, worker_turns=False) as running:
-        running.apply(json.dumps(configuration.section("celeriac.policy")))
-        steps = Steps(running, "library")
-        _times(steps, measured, servers, 1)  # the first of everything
+    with (
+        fleet.started(servers, worker_turns=False) as light,
+        fleet.started(servers, worker_turns=False, number=_BESIDE) as laden,
+    ):
+        for running in (light, laden):
+            running.apply(json.dumps(configuration.section("celeriac.policy")))
+            _cost(running, measured, servers)  # the first of everything
         reached = 0
         for level in settings[kind]:
-            grow(servers, running, level - reached)
+            if not reached:
+                grow(servers, light, level)
+            grow(servers, laden, level - reached)
             reached = level
-            yield level, _times(steps, measured, servers, settings["times"])
+            yield level, _compared(light, laden, measured, servers, settings["times"])
 
 
-def _times(steps: Steps, size: Size, servers: Servers, times: int) -> Figures:
-    found: list[Mapping[str, float]] = [
-        {
-            **workloads.chain(steps, size),
-            **workloads.throughput(steps, size, servers.pids()),
-            "python_loops_per_us": machine.loops(),
-        }
-        for _ in range(times)
-    ]
-    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+def _compared(light: Fleet, laden: Fleet, size: Size, servers: Servers, times: int) -> Figures:
+    """Medians of the laden one, and of what they are over those of the light one just before or after."""
+    found: list[Mapping[str, float]] = []
+    for number in range(times):
+        if number % 2:
+            cost, base = _cost(laden, size, servers), _cost(light, size, servers)
+        else:
+            base, cost = _cost(light, size, servers), _cost(laden, size, servers)
+        ratios = {f"{name}_ratio": cost[name] / base[name] for name in cost if base[name]}
+        found.append({**cost, **ratios})
+    names = set[str]().union(*found)
+    return {name: statistics.median(one[name] for one in found if name in one) for name in names}
+
+
+def _cost(running: Fleet, size: Size, servers: Servers) -> Figures:
+    steps = Steps(running, "library")
+    return {
+        **workloads.chain(steps, size),
+        **workloads.throughput(steps, size, servers.pids()),
+    }
 
 
 # --- active runs ------------------------------------------------------------------------------

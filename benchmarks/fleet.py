@@ -247,17 +247,19 @@ def measure(servers: Servers, size: Size, *, worker_turns: bool) -> Iterator[tup
 
 
 @contextmanager
-def started(servers: Servers, *, worker_turns: bool, **given: Any) -> Iterator[Fleet]:
+def started(
+    servers: Servers, *, worker_turns: bool, number: int = _NUMBER, **given: Any
+) -> Iterator[Fleet]:
     """Processes on a database of their own for the length of a block.
 
-    `given` are settings in the place of those of the configuration.
+    `number` is that of the broker's database; `given` are settings in the place of those of the configuration.
     """
     name = f"benchmark_{secrets.token_hex(4)}"
     home = servers.folder / name
     settings = Settings(
         database_url=servers.database(name),
-        broker_url=servers.broker_url(_NUMBER),
-        redis_url=servers.redis_url(_NUMBER),
+        broker_url=servers.broker_url(number),
+        redis_url=servers.redis_url(number),
         blob_url=(home / "blobs").as_uri(),
         home=home,
         libraries=LIBRARIES,
@@ -265,7 +267,7 @@ def started(servers: Servers, *, worker_turns: bool, **given: Any) -> Iterator[F
         **{**configuration.section("celeriac.settings"), **given},
         port=_free_port(),
     )
-    servers.flush(_NUMBER)
+    servers.flush(number)
     key = home / "admin.key"
     install(settings, key_file=key)
     platform = build(settings, DatabaseRole.CONTROL)
@@ -275,7 +277,7 @@ def started(servers: Servers, *, worker_turns: bool, **given: Any) -> Iterator[F
             platform, access.LOCAL.tenant, "function", function.__name__, source, by="benchmark"
         )
     running = {
-        kind: [_process(servers, settings, kind, number) for number in range(count)]
+        kind: [_process(servers, settings, kind, which) for which in range(count)]
         for kind, count in PROCESSES.items()
     }
     fleet = Fleet(

@@ -70,8 +70,8 @@ def _bars(name: str, systems: Mapping[str, Mapping[str, float]]) -> tuple[str, f
 
 
 def _line(kind: str, levels: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
-    """A panel of the CPU of a step at each level, and its height."""
-    points = [(int(level), cost["cpu_us_per_step"]) for level, cost in levels.items()]
+    """A panel of the CPU of a step at each level, over that at the first, and its height."""
+    points = [(int(level), cost["cpu_us_per_step_ratio"]) for level, cost in levels.items()]
     least, most = math.log10(points[0][0]), math.log10(points[-1][0])
     high = 1.2 * max(value for _, value in points)
     placed = [
@@ -84,7 +84,7 @@ def _line(kind: str, levels: Mapping[str, Mapping[str, float]]) -> tuple[str, fl
         for level, value in points
     ]
     parts = [
-        _heading(f"CPU µs/step {report.KINDS[kind]} (flat is better)"),
+        _heading(f"CPU of a step {report.KINDS[kind]} (over the first; flat is better)"),
         f'<line x1="{_LABEL / 2 - 20}" y1="{_LINES - 20}" x2="{_WIDTH}" y2="{_LINES - 20}" stroke="{_FAINT}"/>',
         f'<polyline points="{_path(placed)}" fill="none" stroke="{_OURS}" stroke-width="2"/>',
     ]

@@ -126,14 +126,11 @@ def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _burden(kind: str, levels: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """What a step costs at each level, and over the first."""
-    first = next(iter(levels.values()))
+    """What a step costs at each level, and over the first, which was measured in turn with it."""
     yield f"| {report.KINDS[kind]} | {' | '.join(report.BURDEN.values())} |"
     yield "|---" * (len(report.BURDEN) + 1) + "|"
     for level, cost in levels.items():
-        cells = [
-            f"{rounded(cost[name])} ({cost[name] / first[name]:.2f}x)" for name in report.BURDEN
-        ]
+        cells = [f"{rounded(cost[name])} ({cost[f'{name}_ratio']:.2f}x)" for name in report.BURDEN]
         yield f"| {int(level):,} | {' | '.join(cells)} |".replace(",", " ")
 
 

@@ -42,7 +42,6 @@ BURDEN: Mapping[str, str] = {
     "cpu_us_per_step": "CPU µs/step",
     "chain_ms_per_step": "chain ms/step",
     "steps_per_second": "steps/s",
-    "python_loops_per_us": "(machine: loops/µs)",
 }
 KINDS: Mapping[str, str] = {
     "active": "beside active runs",
@@ -153,17 +152,16 @@ def show_governed(figures: Figures, console: Console) -> None:
 
 
 def show_burden(burden: Burden, console: Console) -> None:
-    """What a step costs at each level, and over the first."""
+    """What a step costs at each level, and over the first, which was measured in turn with it."""
     for kind, levels in burden.items():
         if not levels:
             continue
         table = Table(title=f"a step {KINDS[kind]} (x: over the first)")
         for heading in ("", *BURDEN.values()):
             table.add_column(heading, justify="right")
-        first = next(iter(levels.values()))
         for level, figures in levels.items():
             cells = [
-                f"{rounded(figures[name])}\n{figures[name] / first[name]:.2f}x" for name in BURDEN
+                f"{rounded(figures[name])}\n{figures[f'{name}_ratio']:.2f}x" for name in BURDEN
             ]
             table.add_row(f"{level:,}".replace(",", " "), *cells)
         console.print(table)

@@ -14,7 +14,9 @@ COST = {
     "cpu_us_per_step": 2000.0,
     "chain_ms_per_step": 4.0,
     "steps_per_second": 400.0,
-    "python_loops_per_us": 30.0,
+    "cpu_us_per_step_ratio": 1.0,
+    "chain_ms_per_step_ratio": 1.0,
+    "steps_per_second_ratio": 1.0,
 }
 
 
@@ -43,7 +45,13 @@ def found():
     return report.told(
         measured,
         {},
-        {"active": {10: COST, 10_000: {**COST, "cpu_us_per_step": 2200.0}}, "history": {}},
+        {
+            "active": {
+                10: COST,
+                10_000: {**COST, "cpu_us_per_step": 2200.0, "cpu_us_per_step_ratio": 1.1},
+            },
+            "history": {},
+        },
         whole=True,
         quick=False,
         at="2026-11-21T10:00:00Z",
