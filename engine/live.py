@@ -26,8 +26,8 @@ _MOMENT = 0.01
 _ENDED = "!"
 
 
-class _Crier:
-    """One thread of a process, which publishes what it is told on one channel."""
+class Crier:
+    """One thread, which publishes what it is told on one channel."""
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._client = client
@@ -46,22 +46,29 @@ class _Crier:
         with self._lock:
             for run in runs:
                 self._new[run] = run in ended or self._new.get(run, False)
-            # By whoever is the first in a process: a fork has none of its parent's threads.
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="crier", daemon=True)
-                self._thread.start()
+                self._start()
         if ended:
             self._hurried.set()
         self._told.set()
 
     def close(self) -> None:
-        """Say what is left, as far as a moment takes it, then stop."""
+        """Say what is left, as far as two seconds take it, then stop."""
         with self._lock:
             self._closed, thread = True, self._thread
         self._hurried.set()
         self._told.set()
         if thread is not None:
             thread.join(timeout=2 * _TIMEOUT)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name="crier", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # there may be no more threads; the next hint tries again
+            _log.warning("live.unsaid", error=str(error))
+        else:
+            self._thread = thread
 
     def _work(self) -> None:
         while not self._closed:
@@ -84,6 +91,8 @@ class _Crier:
             self._client.publish(self._channel, " ".join(names))
         except (RedisError, OSError) as error:
             _log.warning("live.unreachable", error=str(error))
+        except Exception:  # noqa: BLE001  # the next ones must be said
+            _log.exception("live.defect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +101,7 @@ class Live:
 
     client: redis.Redis | None
     channel: str
-    crier: _Crier | None
+    crier: Crier | None
 
     def publish(self, runs: Sequence[RunId], *, ended: Collection[RunId] = ()) -> None:
         """Say that the runs have something new, and which of them have ended. Never raises, never waits."""
@@ -113,7 +122,7 @@ def connect(url: str | None, channel: str) -> Live:
     client = redis.Redis.from_url(
         url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
     )
-    return Live(client=client, channel=channel, crier=_Crier(client, channel))
+    return Live(client=client, channel=channel, crier=Crier(client, channel))
 
 
 @dataclass

@@ -658,7 +658,7 @@ def _write(
     taker: Taker | None = None,
     ending: Collection[StepId] = (),
 ) -> _Written:
-    """Write every turn. `ending`: the steps whose attempts are to end with it, no turn's being read before."""
+    """Write every turn. `ending`: steps of runs that were not read, whose reports wait to be sent."""
     told = {one.run: _lines(one) for one in turned}
     lines = {run: written for run, (written, _) in told.items()}
     history.append(connection, [line for one in turned for line in lines[one.run]])
@@ -691,7 +691,7 @@ def _write(
     )
     steps.clear_nodes(connection, [(one.run, node) for one in going for node in _withdrawn(one)])
     settled = {step for one in going for step in _settled(one)}
-    if ending and settled.issuperset(ending) and results.settle(connection):
+    if ending and settled.issuperset(ending) and results.expect_settled(connection):
         settled.difference_update(ending)
     steps.delete(connection, sorted(settled))
     for one in turned:

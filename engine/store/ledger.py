@@ -209,15 +209,16 @@ def account(scope: str, subject: str, unit: str, span: str, at: datetime) -> Acc
 def share(connection: Connection, runs: Sequence[RunId]) -> None:
     """Have nobody open accounts of these runs' tenants until the transaction is over.
 
-    Whoever charges them and locks steps, too, calls it before anything else: an opener waits for all
-    who charge, and nobody may wait for him who holds what another of them waits for.
+    Whoever charges them and locks steps, too, calls it before that: an opener waits for all who charge, and
+    nobody may wait for him who holds what another of them waits for. Where it is found only afterwards that
+    an attempt is lost, it is called then: Postgres lets those past who would wait for each other so.
     """
     if runs:
         session.later(connection, _SHARE, [run.tenant for run in runs], [run.run for run in runs])
 
 
 def unshare(connection: Connection) -> None:
-    """Nothing is charged after all: what `share` would hold is not held, unless it is already."""
+    """Nothing is charged after all: what `share` would hold is not held, where that has not been sent."""
     session.amend(connection, _SHARE, None)
 
 

@@ -102,7 +102,7 @@ _REPORT = _ending(
 _WHOLE = "SELECT all_written(count(*), cardinality($1), 'attempts') FROM won"
 _EXPECT = _ending("result_expect", _WHOLE)
 #: Where the steps are settled by it.
-_SETTLE = _ending("result_settle", _WHOLE, moved="DELETE FROM step s USING")
+_EXPECT_SETTLED = _ending("result_expect_settled", _WHOLE, moved="DELETE FROM step s USING")
 
 _LOSE = session.Statement(
     name="result_lose",
@@ -163,9 +163,9 @@ def expect(connection: Connection, reports: Sequence[Report]) -> None:
         session.later(connection, _EXPECT, *_said(reports, heard))
 
 
-def settle(connection: Connection) -> bool:
-    """Have all that is `expect`ed remove its steps; False where that was asked already."""
-    return session.amend(connection, _EXPECT, _SETTLE)
+def expect_settled(connection: Connection) -> bool:
+    """Have all that is `expect`ed remove its steps as well; False where that has been sent already."""
+    return session.amend(connection, _EXPECT, _EXPECT_SETTLED)
 
 
 def _said(reports: Sequence[Report], heard: Collection[RunId]) -> tuple[Any, ...]:

@@ -282,7 +282,10 @@ def later(connection: Connection, statement: Statement, *parameters: Any) -> Non
 
 
 def amend(connection: Connection, statement: Statement, instead: Statement | None) -> bool:
-    """Ask for another statement `instead` of one that waits, with its parameters, or for none; whether one did."""
+    """Ask for another statement `instead` of the first such one that waits, with its parameters, or for none.
+
+    False where none waits: it has been sent, or nobody has asked for it.
+    """
     ours = connection.info.get(_OPEN)
     waiting = [] if ours is None else ours.waiting
     for place, (asked, parameters) in enumerate(waiting):

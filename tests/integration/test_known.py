@@ -108,6 +108,20 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return Reads(monkeypatch)
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What the database is asked, the names of what goes there together."""
+    found: list[list[str]] = []
+    send = session._send
+
+    def sending(connection: Any, asked: Any) -> Any:
+        found.append([what if isinstance(what, str) else what.name for what, _ in asked])
+        return send(connection, asked)
+
+    monkeypatch.setattr(session, "_send", sending)
+    return found
+
+
 def begun(main: Platform, both: Worker, document: Json = LONG, **inputs: Json) -> Ours:
     """The first step of a new run, taken with its first turn."""
     run = launch.submit(main, TENANT, publish(main, document), inputs, by="ada").run
@@ -434,6 +448,58 @@ def test_of_runs_that_are_reported_together_one_ends_and_one_goes_on(
     assert heard[1].following is not None
     left = sql(main, "SELECT run_id::text, key, fence FROM step")
     assert [tuple(row) for row in left] == [(other.lease.step.run, heard[1].following.step.key, 1)]
+
+
+def test_of_runs_that_are_reported_together_one_goes_on_and_one_is_tried_again(
+    main: Platform, both: Worker, reads: Reads
+) -> None:
+    document = chain(
+        a={"uses": "noop", "retry": {"attempts": 2, "backoff": 60}}, b={"uses": "noop"}
+    )
+    one, other = begun(main, both, document), begun(main, both, document)
+    reads.locked.clear()
+    failed = Failed(reason="error", message="boom")
+    heard = both._report([ended(one, n=0), ended(other, failed)])
+    assert reads.locked == []
+    assert [each.accepted for each in heard] == [True, True]
+    # Its fence stays what it was: the next lease must be known from the one that is over.
+    left = sql(main, "SELECT run_id::text, node, attempt, fence FROM step")
+    assert {tuple(row) for row in left} == {
+        (one.lease.step.run, "b", 1, 1),
+        (other.lease.step.run, "a", 2, 1),
+    }
+
+
+def test_a_step_that_is_followed_goes_with_its_report_in_one_message(
+    main: Platform, both: Worker, sent: list[list[str]]
+) -> None:
+    ours = begun(main, both)
+    sent.clear()
+    heard = both.reporting.ask(ended(ours, n=0))
+    assert sent == [
+        [
+            "BEGIN",
+            "run_expect",
+            "result_expect_settled",
+            "history_append",
+            "run_save",
+            "step_save_untold",
+            "COMMIT",
+            "inbox_left",
+        ]
+    ]
+    assert heard.following is not None
+    taken(main, both, heard.following.step)
+
+
+def test_who_lets_go_of_what_was_set_aside_says_so_before_it_locks_a_step(
+    main: Platform, both: Worker, sent: list[list[str]]
+) -> None:
+    ours = begun(main, both, chain(a={"uses": "noop"}))
+    sent.clear()
+    both.reporting.ask(ended(ours, n=0))
+    assert sent[0][:4] == ["BEGIN", "ledger_share", "run_expect", "result_expect"]
+    assert status(main, ours.lease.step.run_id) == "completed"
 
 
 def test_a_run_is_known_through_loops_reducers_and_what_rules_remember(

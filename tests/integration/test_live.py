@@ -67,7 +67,7 @@ class Mute:
 def test_nobody_waits_for_a_redis_that_does_not_answer() -> None:
     mute = Mute()
     client = cast("redis.Redis", mute)
-    ours = Live(client=client, channel=CHANNEL, crier=live._Crier(client, CHANNEL))
+    ours = Live(client=client, channel=CHANNEL, crier=live.Crier(client, CHANNEL))
     ours.publish([run(0)])
     assert mute.asked.wait(10)
     for number in range(MANY):
@@ -90,19 +90,34 @@ def test_what_gathers_is_said_together(ours: Live, heard: Any) -> None:
     }
 
 
-def test_a_run_that_has_ended_stays_ended_whatever_else_is_said_of_it(
-    ours: Live, heard: Any
+def test_the_end_of_a_run_does_not_wait_for_what_gathers(
+    ours: Live, heard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(live, "_MOMENT", 600)
+    ours.publish([run(0)])
+    told(heard, "t/r0")
+    ours.publish([run(1)])
+    ours.publish([run(2)], ended=[run(2)])
+    assert told(heard, "t/r2!") == [["t/r1", "t/r2!"]]
+
+
+def test_a_run_that_has_ended_stays_ended_whatever_else_is_said_of_it() -> None:
+    mute = Mute()
+    client = cast("redis.Redis", mute)
+    ours = Live(client=client, channel=CHANNEL, crier=live.Crier(client, CHANNEL))
+    ours.publish([run(0)])
+    assert mute.asked.wait(10)
     ours.publish([run(1)], ended=[run(1)])
-    told(heard, "t/r1!")
-    assert ours.crier is not None
-    with ours.crier._lock:
-        ours.crier._new[run(2)] = True
-    ours.publish([run(2)])
-    assert told(heard, "t/r2!")[-1] == ["t/r2!"]
+    ours.publish([run(1)])
+    mute.answers.set()
+    ours.close()
+    assert mute.texts == ["t/r0", "t/r1!"]
 
 
-def test_what_is_left_is_said_at_the_end_of_a_process(valkey_url: str, heard: Any) -> None:
+def test_what_is_left_is_said_at_the_end_of_a_process(
+    valkey_url: str, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_MOMENT", 600)
     ours = live.connect(valkey_url, CHANNEL)
     ours.publish([run(1)])
     told(heard, "t/r1")
@@ -118,3 +133,37 @@ def test_a_redis_that_is_away_costs_hints_alone(shared_services: Any) -> None:
         ours.publish([run(number)], ended=[run(number)])
     ours.close()
     assert live.connect(None, CHANNEL).publish([run(1)]) is None  # type: ignore[func-returns-value]
+
+
+class Broken(Mute):
+    """What fails once, in a way that nobody has thought of."""
+
+    def publish(self, _channel: str, text: str) -> None:
+        self.texts.append(text)
+        self.asked.set()
+        if len(self.texts) == 1:
+            raise ValueError("closed")
+
+
+def test_what_goes_wrong_costs_the_hints_that_follow_nothing() -> None:
+    broken = Broken()
+    client = cast("redis.Redis", broken)
+    ours = Live(client=client, channel=CHANNEL, crier=live.Crier(client, CHANNEL))
+    ours.publish([run(0)])
+    assert broken.asked.wait(10)
+    ours.publish([run(1)])
+    ours.close()
+    assert broken.texts == ["t/r0", "t/r1"]
+
+
+def test_where_no_thread_can_be_started_hints_wait_for_the_next(
+    ours: Live, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        ours.publish([run(1)])
+    ours.publish([run(2)])
+    assert told(heard, "t/r2") == [["t/r1", "t/r2"]]
