@@ -71,10 +71,9 @@ def measure(servers: Servers, kind: str, size: str) -> Iterator[tuple[int, Figur
         for running in (light, laden):
             running.apply(json.dumps(configuration.section("celeriac.policy")))
             _cost(running, measured, servers)  # the first of everything
+        grow(servers, light, settings[kind][0])
         reached = 0
         for level in settings[kind]:
-            if not reached:
-                grow(servers, light, level)
             grow(servers, laden, level - reached)
             reached = level
             yield level, _compared(light, laden, measured, servers, settings["times"])
@@ -84,10 +83,10 @@ def _compared(light: Fleet, laden: Fleet, size: Size, servers: Servers, times: i
     """Medians of the laden one, and of what they are over those of the light one just before or after."""
     found: list[Mapping[str, float]] = []
     for number in range(times):
-        if number % 2:
-            cost, base = _cost(laden, size, servers), _cost(light, size, servers)
-        else:
-            base, cost = _cost(light, size, servers), _cost(laden, size, servers)
+        # Which of them is first, too, in turn.
+        both = (laden, light) if number % 2 else (light, laden)
+        costs = {running: _cost(running, size, servers) for running in both}
+        cost, base = costs[laden], costs[light]
         ratios = {f"{name}_ratio": cost[name] / base[name] for name in cost if base[name]}
         found.append({**cost, **ratios})
     names = set[str]().union(*found)

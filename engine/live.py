@@ -26,12 +26,12 @@ _MOMENT = 0.01
 _ENDED = "!"
 
 
-class Crier:
-    """One thread, which publishes what it is told on one channel."""
+class Live:
+    """Publishes hints on one channel, in a thread of its own; without a Redis it does nothing."""
 
-    def __init__(self, client: redis.Redis, channel: str) -> None:
-        self._client = client
-        self._channel = channel
+    def __init__(self, client: redis.Redis | None, channel: str) -> None:
+        self.client = client
+        self.channel = channel
         #: What is to be said next: runs, and whether they have ended.
         self._new: dict[RunId, bool] = {}
         self._lock = threading.Lock()
@@ -41,8 +41,10 @@ class Crier:
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def tell(self, runs: Sequence[RunId], ended: Collection[RunId]) -> None:
-        """Have it said soon; returns at once."""
+    def publish(self, runs: Sequence[RunId], *, ended: Collection[RunId] = ()) -> None:
+        """Say that the runs have something new, and which of them have ended. Never raises, never waits."""
+        if self.client is None or not runs:
+            return
         with self._lock:
             for run in runs:
                 self._new[run] = run in ended or self._new.get(run, False)
@@ -60,9 +62,11 @@ class Crier:
         self._told.set()
         if thread is not None:
             thread.join(timeout=2 * _TIMEOUT)
+        if self.client is not None:
+            self.client.close()
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._work, name="crier", daemon=True)
+        thread = threading.Thread(target=self._work, name="hints", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # there may be no more threads; the next hint tries again
@@ -84,45 +88,25 @@ class Crier:
     def _say(self) -> None:
         with self._lock:
             new, self._new = self._new, {}
-        if not new:
+        if not new or self.client is None:
             return
         names = (f"{run.tenant}/{run.run}{_ENDED * ended}" for run, ended in new.items())
         try:
-            self._client.publish(self._channel, " ".join(names))
+            self.client.publish(self.channel, " ".join(names))
         except (RedisError, OSError) as error:
             _log.warning("live.unreachable", error=str(error))
         except Exception:  # noqa: BLE001  # the next ones must be said
             _log.exception("live.defect")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """Publishes hints on one channel; without a Redis it does nothing."""
-
-    client: redis.Redis | None
-    channel: str
-    crier: Crier | None
-
-    def publish(self, runs: Sequence[RunId], *, ended: Collection[RunId] = ()) -> None:
-        """Say that the runs have something new, and which of them have ended. Never raises, never waits."""
-        if self.crier is not None and runs:
-            self.crier.tell(runs, ended)
-
-    def close(self) -> None:
-        if self.crier is not None:
-            self.crier.close()
-        if self.client is not None:
-            self.client.close()
-
-
 def connect(url: str | None, channel: str) -> Live:
     """Connect to the Redis that carries hints; nothing is opened before the first one."""
     if url is None:
-        return Live(client=None, channel=channel, crier=None)
+        return Live(None, channel)
     client = redis.Redis.from_url(
         url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
     )
-    return Live(client=client, channel=channel, crier=Crier(client, channel))
+    return Live(client, channel)
 
 
 @dataclass

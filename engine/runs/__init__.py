@@ -16,8 +16,9 @@ What a turn guarantees (`turns`):
 2. Everything a turn does is in one transaction. A crash before its commit leaves no trace;
    after it, nothing is undone: the rows say what to send, and the sweeper sends it again.
 3. A turn over an empty inbox does nothing, so every message may come twice.
-4. A step runs at least once and counts exactly once: its report moves the row it holds, and
-   writes the result, the event and the payload in the same statement, or none of them. What
+4. A step runs at least once and counts exactly once: its report moves the row it holds, or takes it
+   away where its turn settles it, and writes the result, the event and the payload in the same
+   statement, or none of them. What
    comes under a fence that no longer holds is kept as a refusal.
    So it is with an attempt that a person takes away: its fence is raised, and its worker is
    told so by its next heartbeat.

@@ -64,10 +64,13 @@ class Mute:
         """Nothing was opened."""
 
 
+def said_to(redis_like: Mute) -> Live:
+    return Live(cast("redis.Redis", redis_like), CHANNEL)
+
+
 def test_nobody_waits_for_a_redis_that_does_not_answer() -> None:
     mute = Mute()
-    client = cast("redis.Redis", mute)
-    ours = Live(client=client, channel=CHANNEL, crier=live.Crier(client, CHANNEL))
+    ours = said_to(mute)
     ours.publish([run(0)])
     assert mute.asked.wait(10)
     for number in range(MANY):
@@ -103,8 +106,7 @@ def test_the_end_of_a_run_does_not_wait_for_what_gathers(
 
 def test_a_run_that_has_ended_stays_ended_whatever_else_is_said_of_it() -> None:
     mute = Mute()
-    client = cast("redis.Redis", mute)
-    ours = Live(client=client, channel=CHANNEL, crier=live.Crier(client, CHANNEL))
+    ours = said_to(mute)
     ours.publish([run(0)])
     assert mute.asked.wait(10)
     ours.publish([run(1)], ended=[run(1)])
@@ -126,13 +128,19 @@ def test_what_is_left_is_said_at_the_end_of_a_process(
     told(heard, "t/r2")
 
 
-def test_a_redis_that_is_away_costs_hints_alone(shared_services: Any) -> None:
-    del shared_services
+def test_a_redis_that_is_away_costs_hints_alone() -> None:
     ours = live.connect("redis://127.0.0.1:1/0", CHANNEL)
     for number in range(3):
         ours.publish([run(number)], ended=[run(number)])
     ours.close()
-    assert live.connect(None, CHANNEL).publish([run(1)]) is None  # type: ignore[func-returns-value]
+    assert ours._new == {}
+
+
+def test_without_a_redis_nothing_is_said() -> None:
+    ours = live.connect(None, CHANNEL)
+    ours.publish([run(1)])
+    assert (ours._new, ours._thread) == ({}, None)
+    ours.close()
 
 
 class Broken(Mute):
@@ -147,8 +155,7 @@ class Broken(Mute):
 
 def test_what_goes_wrong_costs_the_hints_that_follow_nothing() -> None:
     broken = Broken()
-    client = cast("redis.Redis", broken)
-    ours = Live(client=client, channel=CHANNEL, crier=live.Crier(client, CHANNEL))
+    ours = said_to(broken)
     ours.publish([run(0)])
     assert broken.asked.wait(10)
     ours.publish([run(1)])
