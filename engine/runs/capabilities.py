@@ -58,7 +58,7 @@ def show(platform: Platform, tenant: str, subject: Subject) -> Granted:
     Raises `NotFound` where nothing was granted.
     """
     with session.transaction(platform.database) as connection:
-        found = _holding(connection, tenant, subject)
+        found = rows.holding(connection, tenant, subject)
     if found is None:
         raise _nothing(subject)
     return found
@@ -74,16 +74,8 @@ def page(
 
 def of(connection: Connection, tenant: str, subject: Subject) -> Profile:
     """What a function, a tool or a workflow of one version may reach."""
-    found = _holding(connection, tenant, subject)
+    found = rows.holding(connection, tenant, subject)
     return capabilities.NOTHING if found is None else capabilities.read(dict(found.profile))
-
-
-def _holding(connection: Connection, tenant: str, subject: Subject) -> Granted | None:
-    found = {
-        each.subject.version: each
-        for each in rows.of(connection, tenant, subject.kind, subject.name)
-    }
-    return found.get(subject.version, found.get(None))
 
 
 def _check(connection: Connection, tenant: str, subject: Subject) -> None:

@@ -7,15 +7,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Row, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from engine.capabilities import Subject
 from engine.core.values import Json
+from engine.store import session
+from engine.store.session import Statement
 from engine.store.tables import capability
 
 #: The version of a row that is for all of them.
 _ALL = ""
+#: Asked for by every attempt of source that strangers wrote.
+_HOLDING = Statement(
+    name="capability_holding",
+    types="text, text, text, text",
+    sql="""
+        SELECT kind, name, version, profile::text AS profile, granted_by, granted_at, why
+        FROM capability
+        WHERE tenant_id = $1 AND kind = $2 AND name = $3 AND version IN ('', $4)
+        ORDER BY version DESC LIMIT 1
+    """,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +95,14 @@ def of(connection: Connection, tenant: str, kind: str, name: str) -> Sequence[Gr
         .order_by(capability.c.version)
     )
     return [_granted(row) for row in rows]
+
+
+def holding(connection: Connection, tenant: str, subject: Subject) -> Granted | None:
+    """What holds for a subject: what is granted to its version, else what is to all."""
+    version = subject.version or _ALL
+    rows = session.run(connection, _HOLDING, tenant, subject.kind, subject.name, version)
+    found = [_granted(row._replace(profile=orjson.loads(row.profile))) for row in rows]
+    return next(iter(found), None)
 
 
 def page(
