@@ -23,8 +23,6 @@ END = "<!-- benchmarks: end -->"
 _PICTURE = "benchmarks/results.svg"
 _RESULTS = "benchmarks/results.json"
 _NONE = "-"
-#: Systems that the README leaves out: there would be no end of columns.
-_LEFT_OUT = ("Celeriac, worker turns, sandboxed",)
 
 
 def unfit(found: Mapping[str, Any]) -> str:
@@ -76,11 +74,10 @@ def _about(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _systems(systems: Mapping[str, Any]) -> Iterator[str]:
     """Measures down, systems across."""
-    shown = [name for name in systems if name not in _LEFT_OUT]
-    yield f"| | {' | '.join(shown)} |"
-    yield "|---" * (len(shown) + 1) + "|"
+    yield f"| | {' | '.join(systems)} |"
+    yield "|---" * (len(systems) + 1) + "|"
     for name, (_, meaning) in report.SHOWN.items():
-        cells = [_cell(name, systems[system]) for system in shown]
+        cells = [_cell(name, systems[system]) for system in systems]
         if any(cell != _NONE for cell in cells):
             yield f"| {meaning} | {' | '.join(cells)} |"
 
