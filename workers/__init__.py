@@ -9,7 +9,8 @@ messages at a time as threads are free; `monitoring` says how often Celery's mon
 `processes` starts it all.
 
 What the threads of a worker ask of the database is done for all that ask at a time (`group`): each step
-is its own Celery task, and many share a commit. There is no timer, so who is alone waits for nobody.
+is its own Celery task, and many share a commit. So do the turns that the messages of a coordinator ask for.
+There is no timer, so who is alone waits for nobody.
 
 `secrets` opens what a node reads as `$env.NAME`, for as long as its attempt lasts, and takes it out of
 everything the attempt leaves; `capabilities` is what a granted profile makes of limits.

@@ -40,10 +40,10 @@ class Group(Generic[Asked, Given]):
     """Does `do` for what is asked, in the order of asking, at most `most` at a time.
 
     `do` gets what was asked and gives as many answers, in the same order. The thread that asks
-    first does it for all who wait by then; whoever waits longest is next. Where it fails for
-    several it is tried for each alone, so that one cannot hold up the others; but for a database
-    that is away, which is nobody's fault and told to all. `gathered` returns once all have asked who
-    are about to; it does not raise.
+    first does it for all who wait by then; whoever waits longest is next. So many of them do so
+    `at_once`. Where it fails for several it is tried for each alone, so that one cannot hold up the
+    others; but for a database that is away, which is nobody's fault and told to all. `gathered`
+    returns once all have asked who are about to; it does not raise.
     """
 
     def __init__(
@@ -51,40 +51,47 @@ class Group(Generic[Asked, Given]):
         do: Callable[[Sequence[Asked]], Sequence[Given]],
         *,
         most: int,
+        at_once: int = 1,
         gathered: Callable[[], None] = lambda: None,
     ) -> None:
         self._do = do
         self._gathered = gathered
         self._most = most
         self._lock = threading.Lock()
+        #: Those that nobody does anything for yet; none while somebody might.
         self._waiting: deque[_Ticket[Asked, Given]] = deque()
-        self._busy = False
+        #: How many more threads may lead.
+        self._idle = at_once
 
     def ask(self, asked: Asked) -> Given:
         """Have it done; the answer. Raises whatever doing it raises."""
         ticket: _Ticket[Asked, Given] = _Ticket(asked)
         with self._lock:
-            self._waiting.append(ticket)
-            ticket.leads, self._busy = not self._busy, True
+            if self._idle:
+                self._idle -= 1
+                ticket.leads = True
+            else:
+                self._waiting.append(ticket)
         if not ticket.leads:
             ticket.uncalled.acquire()
         if ticket.leads:
-            self._lead()
+            self._lead(ticket)
         if ticket.error is not None:
             raise ticket.error
         return ticket.given  # type: ignore[return-value]  # there is an answer where there is no error
 
-    def _lead(self) -> None:
-        """Do what waits, this thread's own among it, then call whoever comes next."""
+    def _lead(self, own: _Ticket[Asked, Given]) -> None:
+        """Do this thread's own and what waits, then call whoever comes next."""
         self._gathered()
         with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            others = min(self._most - 1, len(self._waiting))
+            batch = [own, *(self._waiting.popleft() for _ in range(others))]
         try:
             self._carry_out(batch)
         finally:
             with self._lock:
-                following = self._waiting[0] if self._waiting else None
-                self._busy = following is not None
+                following = self._waiting.popleft() if self._waiting else None
+                self._idle += following is None
             for ticket in batch[1:]:
                 ticket.uncalled.release()
             if following is not None:

@@ -22,7 +22,7 @@ from celery.beat import Scheduler
 from celery.utils.nodenames import gethostname, nodename
 
 from engine import lanes, telemetry
-from engine.broker import BUSY, COORDINATE, STEPS, Nudger, length
+from engine.broker import COORDINATE, STEPS, Nudger, length
 from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
 from engine.runs import sealing, turns
@@ -38,12 +38,10 @@ from workers.watchdog import DEAF, Watchdog
 
 _log = structlog.get_logger(__name__)
 
-#: Turns are short and wait for the database; a few at a time keep it busy.
-_COORDINATOR_THREADS = 4
+#: Messages that a coordinator has at a time, for so many to be seen to together.
+_COORDINATOR_THREADS = 16
 #: How often a coordinator asks whether it is time to seal, in seconds.
 _SEAL_LOOK = 5.0
-#: Where runs are nudged for of tenants with more of them than others.
-_BEHIND = lanes.name(COORDINATE, BUSY)
 
 
 def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
@@ -91,7 +89,7 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
         taken = [lane for queue in queues for lane in lanes.names(queue)]
         if coordinator is not None:
             # Who takes the turn goes on with the step, for a tenant ahead of others as for the rest.
-            taken.append(_BEHIND)
+            taken.append(tasks.BEHIND)
         _serve(app, "worker", settings, queues=taken, threads=threads)
     finally:
         watchdog.close()
@@ -111,7 +109,8 @@ def coordinator(settings: Settings) -> None:
     telemetry.configure("coordinator", settings.log_level)
     _hide()
     fetching.fetch_together()
-    platform = build(settings, DatabaseRole.CONTROL, connections=_COORDINATOR_THREADS + 3)
+    at_once = len(tasks.COORDINATED) * tasks.AT_ONCE
+    platform = build(settings, DatabaseRole.CONTROL, connections=at_once + 3)
     for setting, why in sealing.lacking(settings).items():
         _log.warning("audit.lacks", setting=setting, why=why)
     app = platform.broker.app
@@ -127,9 +126,7 @@ def coordinator(settings: Settings) -> None:
     for thread in beside:
         thread.start()
     try:
-        _serve(
-            app, "coordinator", settings, queues=(COORDINATE, _BEHIND), threads=_COORDINATOR_THREADS
-        )
+        _serve(app, "coordinator", settings, queues=tasks.COORDINATED, threads=_COORDINATOR_THREADS)
     finally:
         stopped.set()
         for thread in beside:

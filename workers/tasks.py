@@ -6,11 +6,14 @@ turn nothing to fold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 
-from engine.broker import EXECUTE_STEP, TAKE_TURNS, Hint
+from engine import lanes
+from engine.broker import BUSY, COORDINATE, EXECUTE_STEP, TAKE_TURNS, Hint
 from engine.platform import Platform
 from engine.runs import sweep as sweeping
 from engine.runs import turns
@@ -18,9 +21,16 @@ from engine.store import session
 from engine.store.ids import RunId, StepId
 from workers import succession
 from workers.execution import Worker, execute, turn
+from workers.group import Group
 
 #: How long one message of runs may keep a thread of a coordinator, if ever more is reported to them.
 PATIENCE_SECONDS = 0.2
+#: Where runs are nudged for of tenants with more of them than others.
+BEHIND = lanes.name(COORDINATE, BUSY)
+#: Where coordinators are nudged.
+COORDINATED = (COORDINATE, BEHIND)
+#: Messages of runs whose turns a coordinator takes in one transaction, and in how many at once of each queue.
+TOGETHER, AT_ONCE = 4, 2
 
 
 def for_worker(app: Celery, worker: Worker) -> None:
@@ -38,19 +48,28 @@ def for_worker(app: Celery, worker: Worker) -> None:
 
 def for_coordinator(app: Celery, platform: Platform) -> None:
     """What a coordinator answers to."""
+    # Each queue by itself: nobody waits for the runs of a tenant that has more of them than others.
+    taking = {queue: _taking(platform) for queue in COORDINATED}
 
-    @app.task(name=TAKE_TURNS)
-    def coordinate(runs: list[list[str]]) -> None:
-        wanted = _named(runs)
+    @app.task(name=TAKE_TURNS, bind=True)
+    def coordinate(task: Task[Any, Any], runs: list[list[str]]) -> None:
+        queue = (task.request.delivery_info or {}).get("routing_key")
+        together = taking[BEHIND if queue == BEHIND else COORDINATE]
+
+        def take(wanted: Sequence[RunId]) -> None:
+            if left := together.ask(wanted):
+                turns.take_turns(platform, left, seconds=PATIENCE_SECONDS)
+
         # A connection that was cut meanwhile must not cost the message: the next one comes late.
-        session.insist(
-            lambda: turns.take_turns(platform, wanted, seconds=PATIENCE_SECONDS),
-            seconds=platform.settings.resend_seconds,
-        )
+        session.insist(lambda: take(_named(runs)), seconds=platform.settings.resend_seconds)
 
     @app.task(name="sweep")
     def sweep() -> None:
         sweeping.sweep(platform)
+
+
+def _taking(platform: Platform) -> Group[Sequence[RunId], Sequence[RunId]]:
+    return Group(partial(turns.take_together, platform), most=TOGETHER, at_once=AT_ONCE)
 
 
 def _named(runs: list[list[str]]) -> list[RunId]:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 import orjson
@@ -213,6 +214,30 @@ def take_turns(
         _take(platform, distinct[first : first + TOGETHER], force=force, until=until)
         for first in range(0, len(distinct), TOGETHER)
     )
+
+
+def take_together(
+    platform: Platform, asked: Sequence[Sequence[RunId]]
+) -> Sequence[Sequence[RunId]]:
+    """Take the turns that several ask for in one transaction; what each of them is to take by itself.
+
+    Of runs whose turns were taken, those that have something waiting again. Where anything is in the way of
+    one, nothing is done: all of them, so that none waits for another's blob, or is told another's error.
+
+    Raises `Unavailable` when the database cannot be reached.
+    """
+    runs = list(dict.fromkeys(chain.from_iterable(asked)))
+    try:
+        done = _commit(platform, runs, _AtHand(), force=False)
+    except Exception as error:
+        if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
+            raise
+        _log.info("turns.apart", runs=len(runs), error=str(error))
+        return asked
+    _tell_others(platform, done)
+    waiting = dict.fromkeys([*done.waiting, *_route(platform, done.turned)])
+    first, *rest = [[run for run in some if run in waiting] for some in asked]
+    return [[*first, *(run for run in waiting if run not in runs)], *rest]
 
 
 def _take(

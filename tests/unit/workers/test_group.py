@@ -118,6 +118,46 @@ def test_what_the_database_gave_up_on_for_one_is_tried_for_each() -> None:
         found[2].result()
 
 
+def test_as_many_lead_at_once_as_may_and_none_does_anothers() -> None:
+    begun, go = threading.Semaphore(0), threading.Event()
+    batches: list[list[int]] = []
+
+    def do(asked: Sequence[int]) -> list[int]:
+        batches.append([*asked])
+        if asked[0] < 2:
+            begun.release()
+            assert go.wait(10)
+        return [10 * one for one in asked]
+
+    group = Group(do, most=2, at_once=2)
+    with ThreadPoolExecutor(8) as threads:
+        found = []
+        for one in range(2):
+            found.append(threads.submit(group.ask, one))
+            assert begun.acquire(timeout=10)
+        for number, one in enumerate(range(2, 7), start=1):
+            found.append(threads.submit(group.ask, one))
+            wait_until(lambda number=number: len(group._waiting) == number)
+        go.set()
+        assert [one.result(10) for one in found] == [0, 10, 20, 30, 40, 50, 60]
+    assert batches[:2] == [[0], [1]]
+    assert sorted(one for batch in batches for one in batch) == list(range(7))
+    assert max(map(len, batches)) == 2
+    # Who comes later leads again.
+    assert group.ask(7) == 70
+
+
+def test_one_that_takes_its_time_holds_up_those_with_it_alone() -> None:
+    slow = Held()
+    group = Group(slow, most=5, at_once=2)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(group.ask, 1)
+        assert slow.begun.wait(10)
+        assert [group.ask(one) for one in (2, 3)] == [20, 30]
+        slow.go.set()
+        assert first.result(10) == 10
+
+
 def test_the_first_waits_for_those_who_are_about_to_ask() -> None:
     batches: list[list[int]] = []
 
@@ -125,7 +165,7 @@ def test_the_first_waits_for_those_who_are_about_to_ask() -> None:
         batches.append([*asked])
         return [*asked]
 
-    group = Group(do, most=5, gathered=lambda: wait_until(lambda: len(group._waiting) == 3))
+    group = Group(do, most=5, gathered=lambda: wait_until(lambda: len(group._waiting) == 2))
     with ThreadPoolExecutor(3) as threads:
         assert sorted(threads.map(group.ask, range(3))) == [0, 1, 2]
     assert [sorted(batch) for batch in batches] == [[0, 1, 2]]
