@@ -13,7 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import structlog
+
 from engine.errors import GaveUp, Unavailable
+
+_log = structlog.get_logger(__name__)
 
 Asked = TypeVar("Asked")
 Given = TypeVar("Given")
@@ -108,5 +112,6 @@ class Group(Generic[Asked, Given]):
                 for ticket in batch:
                     ticket.error = error
                 return
+            _log.info("group.apart", asked=len(batch), error=str(error))
             for ticket in batch:
                 self._carry_out([ticket])

@@ -109,7 +109,7 @@ def coordinator(settings: Settings) -> None:
     telemetry.configure("coordinator", settings.log_level)
     _hide()
     fetching.fetch_together()
-    at_once = len(tasks.COORDINATED) * tasks.AT_ONCE
+    at_once = len(tasks.COORDINATED) * tasks.AT_ONCE + tasks.APART
     platform = build(settings, DatabaseRole.CONTROL, connections=at_once + 3)
     for setting, why in sealing.lacking(settings).items():
         _log.warning("audit.lacks", setting=setting, why=why)

@@ -6,6 +6,7 @@ turn nothing to fold.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +32,8 @@ BEHIND = lanes.name(COORDINATE, BUSY)
 COORDINATED = (COORDINATE, BEHIND)
 #: Messages of runs whose turns a coordinator takes in one transaction, and in how many at once of each queue.
 TOGETHER, AT_ONCE = 4, 2
+#: Messages whose turns it takes each by itself, at a time.
+APART = 4
 
 
 def for_worker(app: Celery, worker: Worker) -> None:
@@ -50,18 +53,18 @@ def for_coordinator(app: Celery, platform: Platform) -> None:
     """What a coordinator answers to."""
     # Each queue by itself: nobody waits for the runs of a tenant that has more of them than others.
     taking = {queue: _taking(platform) for queue in COORDINATED}
+    apart = threading.BoundedSemaphore(APART)
 
     @app.task(name=TAKE_TURNS, bind=True)
     def coordinate(task: Task[Any, Any], runs: list[list[str]]) -> None:
         queue = (task.request.delivery_info or {}).get("routing_key")
         together = taking[BEHIND if queue == BEHIND else COORDINATE]
-
-        def take(wanted: Sequence[RunId]) -> None:
-            if left := together.ask(wanted):
-                turns.take_turns(platform, left, seconds=PATIENCE_SECONDS)
-
         # A connection that was cut meanwhile must not cost the message: the next one comes late.
-        session.insist(lambda: take(_named(runs)), seconds=platform.settings.resend_seconds)
+        insist = partial(session.insist, seconds=platform.settings.resend_seconds)
+        left = insist(lambda: together.ask(_named(runs)))
+        if left:
+            with apart:
+                insist(lambda: turns.take_turns(platform, left, seconds=PATIENCE_SECONDS))
 
     @app.task(name="sweep")
     def sweep() -> None:

@@ -112,6 +112,10 @@ _OF_RUNS = (
 #: Runs that share a transaction: enough to share its cost, few enough to be held in memory.
 TOGETHER = 20
 
+#: How long runs that were asked for by several may wait for what others hold. Two such transactions that wait
+#: for each other's locks would else stand still until Postgres sees it, and so would all in them.
+LOCKED_MS = 100
+
 #: A snapshot is taken when the patches since the last one outweigh the variables by this much.
 SNAPSHOT_BYTES = 16_384
 
@@ -221,23 +225,45 @@ def take_together(
 ) -> Sequence[Sequence[RunId]]:
     """Take the turns that several ask for in one transaction; what each of them is to take by itself.
 
-    Of runs whose turns were taken, those that have something waiting again. Where anything is in the way of
-    one, nothing is done: all of them, so that none waits for another's blob, or is told another's error.
+    That is what has something waiting again, and a run that needs a value out of a blob. Where anything else
+    is in the way of one, a lock for a while say, nothing is done, and it is all of them: none waits for
+    another, or is told another's error.
 
-    Raises `Unavailable` when the database cannot be reached.
+    Raises `Unavailable` when the database cannot be reached, and only where nothing is known to be done.
     """
     runs = list(dict.fromkeys(chain.from_iterable(asked)))
+    apart: list[RunId] = []
+    done = _together(platform, runs)
+    if isinstance(done, _Wanted):
+        # One of them is often all.
+        apart = [done.run]
+        done = _together(platform, [run for run in runs if run != done.run])
+    if not isinstance(done, _Committed):
+        return asked
+    _tell_others(platform, done)
     try:
-        done = _commit(platform, runs, _AtHand(), force=False)
+        routed = _route(platform, done.turned)
+    except Exception:  # noqa: BLE001  # the sweeper routes them; the runs that were told must not be forgotten
+        _log.exception("turns.unrouted", runs=len(done.turned))
+        routed = []
+    left = dict.fromkeys([*apart, *done.waiting, *routed])
+    first, *rest = [[run for run in some if run in left] for some in asked]
+    return [[*first, *(run for run in left if run not in runs)], *rest]
+
+
+def _together(platform: Platform, runs: Sequence[RunId]) -> _Committed | _Wanted | None:
+    """What turns in one transaction came to, if nothing was in the way of any."""
+    try:
+        with session.transaction(platform.database) as connection:
+            session.wait_no_longer(connection, milliseconds=LOCKED_MS)
+            return _turned(platform, connection, runs, _AtHand(), force=False)
+    except _Wanted as wanted:
+        return wanted
     except Exception as error:
         if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
             raise
         _log.info("turns.apart", runs=len(runs), error=str(error))
-        return asked
-    _tell_others(platform, done)
-    waiting = dict.fromkeys([*done.waiting, *_route(platform, done.turned)])
-    first, *rest = [[run for run in some if run in waiting] for some in asked]
-    return [[*first, *(run for run in waiting if run not in runs)], *rest]
+        return None
 
 
 def _take(

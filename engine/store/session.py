@@ -68,6 +68,11 @@ class Statement:
     sql: str
 
 
+_WAIT_NO_LONGER = Statement(
+    name="wait_no_longer", types="text", sql="SELECT set_config('lock_timeout', $1, true)"
+)
+
+
 def connect(url: str, *, role: str | None = None, size: int = 8, impatient: bool = False) -> Engine:
     """A pool of connections that act as a role of ours, or as the login itself.
 
@@ -293,6 +298,11 @@ def amend(connection: Connection, statement: Statement, instead: Statement | Non
             waiting[place : place + 1] = [] if instead is None else [(instead, parameters)]
             return True
     return False
+
+
+def wait_no_longer(connection: Connection, *, milliseconds: int) -> None:
+    """Wait for no row longer than that until the transaction ends, which raises `GaveUp` then."""
+    later(connection, _WAIT_NO_LONGER, f"{milliseconds}ms")
 
 
 def committed(connection: Connection, statement: Statement, *parameters: Any) -> Sequence[Row[Any]]:

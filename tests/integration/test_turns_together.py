@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -79,6 +80,57 @@ def test_what_has_something_waiting_again_is_left_to_who_asked_for_it(main, work
     assert status(main, first[0]) == "running"
 
 
+def test_a_run_that_needs_a_value_out_of_a_blob_holds_up_no_other(main, worker):
+    document = {
+        "workflow": "conditional",
+        "nodes": {key: {"uses": "noop"} for key in "abc"},
+        "edges": [{"from": "a", "to": "b", "when": "$doc.good"}, "a -> c", "b -> end", "c -> end"],
+    }
+    run = submit(main, publish(main, document))
+    lease = taken(worker, run, "a#1")
+    large = Succeeded(patch={"doc": {"good": True, "text": "x" * 300_000}})
+    attempts.report(worker, "w1", [(lease, attempts.moved_out(worker, lease, large))])
+    others = reported(main, worker, 2)
+    assert turns.take_together(main, [[others[0], run], [others[1]]]) == [[run], []]
+    assert len(sql(main, "SELECT FROM step WHERE key = 'b#1'")) == len(others)
+    assert turns.take_turns(main, [run]) == 1
+    assert len(sql(main, "SELECT FROM step WHERE key = 'b#1'")) == len(others) + 1
+
+
+def test_a_lock_that_is_not_given_up_holds_up_those_who_wait_for_it_alone(main, worker):
+    node = {"uses": "noop", "lock": {"name": "door", "of": "tenant"}}
+    document = {"workflow": "guarded", "nodes": {"a": node}, "edges": ["a -> end"]}
+    guarded = launch.submit(main, TENANT, publish(main, document), {}, by="ada").run
+    holder, other = reported(main, worker, 2)
+    with session.transaction(main.database) as connection:
+        # Whoever has taken it, and does not commit.
+        connection.exec_driver_sql(
+            f"INSERT INTO lock (tenant_id, name, run_id) VALUES ('{TENANT}', 'tenant:door', '{holder.run}')"
+        )
+        began = time.monotonic()
+        assert turns.take_together(main, [[guarded], [other]]) == [[guarded], [other]]
+        # By far less than a statement may take.
+        assert time.monotonic() - began < session.STATEMENT_TIMEOUT_MS / 1000 / 3
+        connection.exec_driver_sql("DELETE FROM lock")
+    assert turns.take_together(main, [[guarded], [other]]) == [[], []]
+
+
+def test_runs_that_were_told_something_are_not_forgotten_where_events_cannot_be_routed(
+    main, worker, monkeypatch
+):
+    publish(main, INNER)
+    version = publish(main, waits_at("workflow", workflow="inner"))
+    parent = launch.submit(main, TENANT, version, {}, by="ada").run
+
+    def broken(*_):
+        raise RuntimeError("no way")
+
+    monkeypatch.setattr(turns, "_route", broken)
+    (left,) = turns.take_together(main, [[parent]])
+    (child,) = sql(main, "SELECT id::text FROM run WHERE parent_run IS NOT NULL")
+    assert [run.run for run in left] == [child.id]
+
+
 def test_a_run_that_another_holds_is_left_to_him(main, worker, settings):
     held, free = reported(main, worker, 2)
     locked, go = threading.Event(), threading.Event()
@@ -107,6 +159,6 @@ def test_a_database_that_is_away_is_told_to_all(main, worker, monkeypatch):
     def away(*_, **__):
         raise Unavailable("it is away")
 
-    monkeypatch.setattr(turns, "_commit", away)
+    monkeypatch.setattr(turns, "_turned", away)
     with pytest.raises(Unavailable, match="away"):
         turns.take_together(main, [runs])
