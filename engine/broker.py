@@ -32,14 +32,16 @@ COORDINATE = "coordinate"
 #: The tasks that carry a step out, and take the turns of runs.
 EXECUTE_STEP, TAKE_TURNS = "execute_step", "coordinate"
 
-#: The lane of the coordinators' queue for tenants with more runs to turn than others; workers that take
-#: turns take from it, too.
+#: The lane of the coordinators' queue for tenants with more runs to turn than others, and its name; workers
+#: that take turns take from it, too.
 BUSY = 1
+BEHIND = lanes.name(COORDINATE, BUSY)
 #: Nudges a second that a tenant may keep up, and by how many it may be ahead of that.
 _PACE, _AHEAD = 20.0, 20.0
 
 _SOCKET_TIMEOUT = 2.0
-_NUDGED_TOGETHER = 5
+#: Runs that one message nudges for, at the most.
+NUDGED_TOGETHER = 5
 #: Nudges that the background takes at a time.
 _TAKEN_TOGETHER = 100
 _log = structlog.get_logger(__name__)
@@ -119,10 +121,9 @@ class Broker:
 
         Those of tenants with more of them than others have go into a lane of their own.
         """
-        busy = lanes.name(COORDINATE, BUSY)
         by_queue: dict[str, list[RunId]] = {}
         for run in runs:
-            queue = busy if self.pace.beyond(run.tenant) else self.within
+            queue = BEHIND if self.pace.beyond(run.tenant) else self.within
             by_queue.setdefault(queue, []).append(run)
         self._publish(
             [
@@ -272,8 +273,8 @@ def _plain(name: str) -> str:
 
 def _batches(runs: Sequence[RunId]) -> Iterator[Sequence[RunId]]:
     """Runs by as many as keep a message under 2 KiB, tenants' names at their longest."""
-    for first in range(0, len(runs), _NUDGED_TOGETHER):
-        yield runs[first : first + _NUDGED_TOGETHER]
+    for first in range(0, len(runs), NUDGED_TOGETHER):
+        yield runs[first : first + NUDGED_TOGETHER]
 
 
 def celery_app(settings: Settings) -> Celery:

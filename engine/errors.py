@@ -98,6 +98,11 @@ class OutOfReach(Unavailable):
     """A value that is kept sealed cannot be read or written at the moment."""
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether it says that something cannot be reached by anybody: of no transaction's or value's own doing."""
+    return isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach)
+
+
 class Damaged(CeleriacError):
     """What was stored is not what is found; restore it from a backup."""
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row
 from engine import faults, waiting
 from engine.broker import Hint
 from engine.core.records import replace
-from engine.errors import Damaged, GaveUp, OutOfReach, Unavailable
+from engine.errors import Damaged, Unavailable, is_away
 from engine.platform import Platform
 from engine.runs import attempts, turns
 from engine.runs.attempts import Failed, Leased, Outcome
@@ -153,7 +153,7 @@ class Worker:
         try:
             done = turns.take_along(self.coordinator, runs, reporting, taker=following, stood=stood)
         except Exception as error:
-            if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
+            if is_away(error):
                 # They may have been taken all the same.
                 self.give_up(following.named, str(error))
                 raise

@@ -22,7 +22,7 @@ from celery.beat import Scheduler
 from celery.utils.nodenames import gethostname, nodename
 
 from engine import lanes, telemetry
-from engine.broker import COORDINATE, STEPS, Nudger, length
+from engine.broker import BEHIND, COORDINATE, STEPS, Nudger, length
 from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
 from engine.runs import sealing, turns
@@ -89,7 +89,7 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
         taken = [lane for queue in queues for lane in lanes.names(queue)]
         if coordinator is not None:
             # Who takes the turn goes on with the step, for a tenant ahead of others as for the rest.
-            taken.append(tasks.BEHIND)
+            taken.append(BEHIND)
         _serve(app, "worker", settings, queues=taken, threads=threads)
     finally:
         watchdog.close()

@@ -13,8 +13,14 @@ from typing import Any
 
 from celery import Celery, Task
 
-from engine import lanes
-from engine.broker import BUSY, COORDINATE, EXECUTE_STEP, TAKE_TURNS, Hint
+from engine.broker import (
+    BEHIND,
+    COORDINATE,
+    EXECUTE_STEP,
+    NUDGED_TOGETHER,
+    TAKE_TURNS,
+    Hint,
+)
 from engine.platform import Platform
 from engine.runs import sweep as sweeping
 from engine.runs import turns
@@ -26,12 +32,10 @@ from workers.group import Group
 
 #: How long one message of runs may keep a thread of a coordinator, if ever more is reported to them.
 PATIENCE_SECONDS = 0.2
-#: Where runs are nudged for of tenants with more of them than others.
-BEHIND = lanes.name(COORDINATE, BUSY)
 #: Where coordinators are nudged.
 COORDINATED = (COORDINATE, BEHIND)
 #: Messages of runs whose turns a coordinator takes in one transaction, and in how many at once of each queue.
-TOGETHER, AT_ONCE = 4, 2
+TOGETHER, AT_ONCE = turns.TOGETHER // NUDGED_TOGETHER, 2
 #: Messages whose turns it takes each by itself, at a time.
 APART = 4
 

@@ -7,7 +7,8 @@ before it tried, and the holder looks again after its own commit.
 
 Runs share a transaction as long as all goes well. When a turn fails, each run is tried
 alone, and the one that still fails is set aside as *stuck* with its error and a growing
-wait, its events untouched; nothing else is slowed by it.
+wait, its events untouched; nothing else is slowed by it. Where several have asked for runs
+together, each of them tries his own (`take_together`).
 
 A decision may need a value that lies in a blob. It is not fetched while runs are locked: the
 turn is given up, the value is read, and the turn is taken again with the value at hand.
@@ -41,7 +42,7 @@ from engine.core.scopes import ROOT_SCOPE
 from engine.core.state import PERMIT, State, Step
 from engine.core.transitions import RunStatus, StepStatus
 from engine.core.values import Json, Ref, canonical
-from engine.errors import GaveUp, OutOfReach, StoodInTheWay, Unavailable
+from engine.errors import StoodInTheWay, is_away
 from engine.platform import Platform
 from engine.runs import (
     carrying,
@@ -254,13 +255,11 @@ def take_together(
 def _together(platform: Platform, runs: Sequence[RunId]) -> _Committed | _Wanted | None:
     """What turns in one transaction came to, if nothing was in the way of any."""
     try:
-        with session.transaction(platform.database) as connection:
-            session.wait_no_longer(connection, milliseconds=LOCKED_MS)
-            return _turned(platform, connection, runs, _AtHand(), force=False)
+        return _commit(platform, runs, _AtHand(), force=False, patience_ms=LOCKED_MS)
     except _Wanted as wanted:
         return wanted
     except Exception as error:
-        if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
+        if is_away(error):
             raise
         _log.info("turns.apart", runs=len(runs), error=str(error))
         return None
@@ -289,7 +288,7 @@ def _take(
                 return taken
             continue
         except Exception as error:  # whatever it is, it must hold up one run alone
-            if isinstance(error, Unavailable) and not isinstance(error, GaveUp | OutOfReach):
+            if is_away(error):
                 raise
             if isinstance(error, StoodInTheWay) and tries:
                 # Two runs that hand each other their locks, say: the other one is past it now.
@@ -412,10 +411,20 @@ def _fetched(
 
 
 def _commit(
-    platform: Platform, waiting: Sequence[RunId], at_hand: _AtHand, *, force: bool
+    platform: Platform,
+    waiting: Sequence[RunId],
+    at_hand: _AtHand,
+    *,
+    force: bool,
+    patience_ms: int | None = None,
 ) -> _Committed:
-    """Take the turns of the runs that nobody holds and that have something waiting."""
+    """Take the turns of the runs that nobody holds and that have something waiting.
+
+    `patience_ms`: how long it waits for a lock at the most, before it raises `GaveUp`.
+    """
     with session.transaction(platform.database) as connection:
+        if patience_ms is not None:
+            session.wait_no_longer(connection, milliseconds=patience_ms)
         return _turned(platform, connection, waiting, at_hand, force=force)
 
 

@@ -100,9 +100,9 @@ def of(connection: Connection, tenant: str, kind: str, name: str) -> Sequence[Gr
 def holding(connection: Connection, tenant: str, subject: Subject) -> Granted | None:
     """What holds for a subject: what is granted to its version, else what is to all."""
     version = subject.version or _ALL
-    rows = session.run(connection, _HOLDING, tenant, subject.kind, subject.name, version)
-    found = [_granted(row._replace(profile=orjson.loads(row.profile))) for row in rows]
-    return next(iter(found), None)
+    for row in session.run(connection, _HOLDING, tenant, subject.kind, subject.name, version):
+        return _granted(row._replace(profile=orjson.loads(row.profile)))
+    return None
 
 
 def page(

@@ -21,11 +21,9 @@ INNER = {**waits_at("event", name="go"), "workflow": "inner"}
 
 
 @pytest.fixture
-def main(settings):
-    with platforms.platform(settings) as built:
-        for name in ("noop", "a", "b"):
-            register(built, name)
-        yield built
+def main(main):
+    register(main, "noop")
+    return main
 
 
 @pytest.fixture
