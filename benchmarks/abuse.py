@@ -7,7 +7,8 @@
   both, and that every run that was accepted completes when it is back.
 - **flood**: a quiet tenant submits now and then; how long it waits for its first step alone, beside a
   tenant that keeps to its share of the workers, and beside one with twenty times as much: runs that
-  never end, and a backlog besides. What the latter two come to is compared.
+  never end, and a backlog besides. What the latter two come to is compared, where coordinators take turns
+  and where workers do (`flood_worker_turns`).
 - **waiting**: runs of a few steps, many at once, beside ten runs that wait for a person and beside ten
   thousand; what a step costs, and what a sweep does.
 
@@ -105,9 +106,15 @@ def main(*, quick: bool, only: str | None) -> None:
         _show(console, "recovery", found["recovery"])
     if only in (None, "flood", "waiting"):
         with servers.started(Path(tempfile.gettempdir())) as both:
-            for name, measure in {"flood": flood, "waiting": waiting}.items():
-                if only in (None, name):
-                    with fleet.started(both, worker_turns=False, concurrency=THREADS) as running:
+            for name, measure, worker_turns in (
+                ("flood", flood, False),
+                ("flood_worker_turns", flood, True),
+                ("waiting", waiting, False),
+            ):
+                if only is None or name.startswith(only):
+                    with fleet.started(
+                        both, worker_turns=worker_turns, concurrency=THREADS
+                    ) as running:
                         found[name] = measure(running, size)
                     _show(console, name, found[name])
     click.echo(json.dumps({"benchmark": "abuse", "quick": quick, **found, **_about()}))

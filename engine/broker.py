@@ -36,6 +36,8 @@ EXECUTE_STEP, TAKE_TURNS = "execute_step", "coordinate"
 #: that take turns take from it, too.
 BUSY = 1
 BEHIND = lanes.name(COORDINATE, BUSY)
+#: Where the other runs are nudged for whose turns workers take. Not among steps: a turn does not wait for those.
+AT_WORKERS = lanes.name(COORDINATE, BUSY + 1)
 #: Nudges a second that a tenant may keep up, and by how many it may be ahead of that.
 _PACE, _AHEAD = 20.0, 20.0
 
@@ -188,7 +190,7 @@ def connect(settings: Settings) -> Broker:
         app=celery_app(settings),
         lists=lists(redis_of(settings.broker_url), timeout=_SOCKET_TIMEOUT),
         # Who takes the turn that makes a step ready goes on with it: no second message is sent for that.
-        within=STEPS if settings.worker_turns else COORDINATE,
+        within=AT_WORKERS if settings.worker_turns else COORDINATE,
     )
 
 

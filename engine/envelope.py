@@ -16,6 +16,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -68,6 +69,18 @@ class Lists:
             for queue in queues:
                 pipeline.llen(queue)
             return dict(zip(queues, pipeline.execute(), strict=True))
+
+    def take(self, queues: Sequence[str], *, seconds: float) -> tuple[str, bytes] | None:
+        """Take the oldest message out of the first of some queues that has any: its queue, and its text.
+
+        Waits so long for one; less than the time-out of its connections. Raises what redis-py raises.
+        """
+        found: Any = self.client.brpop(list(queues), timeout=seconds)
+        return (found[0].decode(), found[1]) if found else None
+
+    def put_back(self, queue: str, text: bytes) -> None:
+        """Have a message that was taken out be the next of its queue. Raises what redis-py raises."""
+        self.client.rpush(queue, text)
 
     def close(self) -> None:
         self.client.close()
@@ -136,6 +149,12 @@ def enveloped(message: Message) -> bytes:
             },
         }
     )
+
+
+def opened(text: bytes) -> tuple[bytes, Mapping[str, Json], Mapping[str, Json]]:
+    """The body, the headers and the properties of a message as it lay in the queue."""
+    found = orjson.loads(text)
+    return base64.b64decode(found["body"]), found["headers"], found["properties"]
 
 
 #: Our own: whoever embeds us may seed the shared one, and the same ids would come again.

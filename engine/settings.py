@@ -121,7 +121,7 @@ class Settings:
     fault_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8000
-    #: Threads of one worker.
+    #: Threads of one worker; of two or more, it may spare one besides (`workers.relief`).
     concurrency: int = 4
 
     @property

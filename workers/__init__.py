@@ -16,7 +16,8 @@ There is no timer, so who is alone waits for nobody.
 everything the attempt leaves; `capabilities` is what a granted profile makes of limits.
 
 Where a worker takes turns itself, a thread goes on with a step that its report has made ready: leased with that
-turn, in one commit, and carried out as the next Celery task of the thread (`succession`).
+turn, in one commit, and carried out as the next Celery task of the thread (`succession`). While all threads are
+at work one more is spared for those of whom the worker carries nothing out (`relief`).
 
 A step is leased by the thread that is about to run it, never ahead of it: messages that were
 fetched, and not begun, own nothing. So a worker that is told to end finishes the steps that it

@@ -22,7 +22,7 @@ from celery.beat import Scheduler
 from celery.utils.nodenames import gethostname, nodename
 
 from engine import lanes, telemetry
-from engine.broker import BEHIND, COORDINATE, STEPS, Nudger, length
+from engine.broker import AT_WORKERS, BEHIND, COORDINATE, STEPS, Nudger, length
 from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
 from engine.runs import sealing, turns
@@ -32,6 +32,7 @@ from engine.settings import Settings
 from workers import fetching, monitoring, succession, tasks
 from workers.execution import Worker, name_of
 from workers.keeper import Keeper
+from workers.relief import Relief
 from workers.sandbox import Opened, Sandbox
 from workers.sandbox.inside import process
 from workers.watchdog import DEAF, Watchdog
@@ -50,9 +51,10 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
     _hide()
     fetching.fetch_together()
     threads = settings.concurrency
-    platform = build(settings, DatabaseRole.WORKER, connections=threads + 2)
+    # One thread more than there are may be at a step (`workers.relief`).
+    platform = build(settings, DatabaseRole.WORKER, connections=threads + 3)
     coordinator = (
-        build(settings, DatabaseRole.CONTROL, connections=threads)
+        build(settings, DatabaseRole.CONTROL, connections=threads + 1)
         if settings.worker_turns
         else None
     )
@@ -69,7 +71,7 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
         platform.broker.nudge if coordinator is None else partial(turns.take_turns, coordinator)
     )
     app = platform.broker.app
-    succession.go_on_in(app)
+    going = succession.go_on_in(app)
     own = Worker(
         name=name_of(os.getpid()),
         platform=platform,
@@ -81,17 +83,25 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
     )
     watchdog = Watchdog(platform, own.pulse, queues=queues, threads=threads)
     tasks.for_worker(app, own)
+    lines = [lane for queue in queues for lane in lanes.names(queue)]
+    # Who takes the turn goes on with the step, for a tenant ahead of others as for the rest.
+    turned = () if coordinator is None else (AT_WORKERS, BEHIND)
+    relief = (
+        Relief(lists=platform.broker.lists, threads=going, steps=lines, turns=turned)
+        if platform.broker.lists is not None and threads > 1
+        else None
+    )
     sandbox.start()
     _tell(sandbox)
     keeper.start()
     watchdog.start()
+    if relief is not None:
+        relief.start()
     try:
-        taken = [lane for queue in queues for lane in lanes.names(queue)]
-        if coordinator is not None:
-            # Who takes the turn goes on with the step, for a tenant ahead of others as for the rest.
-            taken.append(BEHIND)
-        _serve(app, "worker", settings, queues=taken, threads=threads)
+        _serve(app, "worker", settings, queues=(*lines, *turned), threads=threads)
     finally:
+        if relief is not None:
+            relief.close()
         watchdog.close()
         nudger.close()
         keeper.close()

@@ -18,7 +18,8 @@ from workers import processes
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 1000),
-    help="Steps at once; by default CELERIAC_CONCURRENCY, else 4.",
+    help="Steps at once, and one more for who would have to wait for other tenants, unless it is 1; by default"
+    " CELERIAC_CONCURRENCY, else 4.",
 )
 def worker(queues: str, concurrency: int | None) -> None:
     """Run a worker, which carries steps out."""

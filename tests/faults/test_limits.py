@@ -27,7 +27,8 @@ BRIEF = {
     "edges": ["pause -> done -> end"],
 }
 CLIENTS = 4
-QUIET = "quiet"
+#: Who comes while every thread is at a step: for the first of them there is one more.
+OTHERS = ("spared", "quiet")
 #: Twenty times the threads that there are.
 FLOOD = 80
 
@@ -88,18 +89,19 @@ def test_who_comes_after_a_tenant_that_floods_is_served_among_its_first(
     stage: Stage, tmp_path: Path
 ) -> None:
     """Told by the order in which steps were leased, not by a clock."""
-    tenants.create(stage.platform.database, QUIET, name=QUIET, admin="ada")
-    platforms.register(stage.platform, "visit", library="tests.support.witness:visit", tenant=QUIET)
-    once = {"workflow": "once", "nodes": {"a": VISIT}, "edges": ["a -> end"]}
-    versions = {
-        tenant: platforms.publish(stage.platform, once, tenant=tenant)
-        for tenant in (platforms.TENANT, QUIET)
-    }
-    go = tmp_path / "go"
-    inputs = {"witness": str(stage.witness), "n": 0, "go": str(go)}
+    folders = {tenant: tmp_path / f"go-{tenant}" for tenant in (platforms.TENANT, *OTHERS)}
+    versions = {}
+    for tenant in folders:
+        if tenant != platforms.TENANT:
+            tenants.create(stage.platform.database, tenant, name=tenant, admin="ada")
+            library = "tests.support.witness:visit"
+            platforms.register(stage.platform, "visit", library=library, tenant=tenant)
+        once = {"workflow": "once", "nodes": {"a": VISIT}, "edges": ["a -> end"]}
+        versions[tenant] = platforms.publish(stage.platform, once, tenant=tenant)
     nudger = Nudger(stage.platform.broker.nudge)
 
     def submit(tenant: str) -> RunId:
+        inputs = {"witness": str(stage.witness), "n": 0, "go": str(folders[tenant])}
         run = launch.submit(stage.platform, tenant, versions[tenant], inputs, by="ada").run
         nudger.nudge(run)
         return run
@@ -108,14 +110,19 @@ def test_who_comes_after_a_tenant_that_floods_is_served_among_its_first(
     threads = stage.settings.concurrency
     wait_until(lambda: begun(stage) == threads, what="every thread to be at a step")
     wait_until(lambda: ready(stage) == FLOOD - threads, what="the others to be ready")
-    quiet = submit(QUIET)
+    spared = submit(OTHERS[0])
+    wait_until(lambda: begun(stage) == threads + 1, what="the one thread more to be at a step")
+    quiet = submit(OTHERS[1])
     wait_until(lambda: ready(stage) == FLOOD - threads + 1, what="the last one to be ready")
-    go.touch()
+    for tenant in (platforms.TENANT, OTHERS[1]):
+        folders[tenant].touch()
     stage.check([*busy, quiet])
     # Not by what the witness saw: the first step of a tenant waits for a child to be forked for it.
     order = sql(stage.platform, "SELECT run_id::text AS run FROM attempt ORDER BY started_at")
     # Behind those that were under way, and what each thread had fetched; not behind eighty.
     assert [row.run for row in order].index(quiet.run) <= 6 * threads
+    folders[OTHERS[0]].touch()
+    stage.check([spared])
     nudger.close()
 
 

@@ -15,8 +15,18 @@ from amqp.exceptions import RecoverableConnectionError
 from celery import Celery
 
 from engine import lanes
-from engine.broker import BUSY, COORDINATE, STEPS, TAKE_TURNS, Hint, Nudger, Pace, connect
-from engine.envelope import Lists
+from engine.broker import (
+    AT_WORKERS,
+    BUSY,
+    COORDINATE,
+    STEPS,
+    TAKE_TURNS,
+    Hint,
+    Nudger,
+    Pace,
+    connect,
+)
+from engine.envelope import Lists, opened
 from engine.runs.identity import new_run
 from engine.store.ids import RunId, StepId
 from tests.support.fleet import fleet, wait_until
@@ -135,8 +145,9 @@ def test_where_workers_take_turns_they_are_nudged_within_a_tenants_pace(settings
     made.nudge([RunId("quiet", new_run())])
     made.nudge([RunId("busy", new_run()) for _ in range(100)])
     busy = queues.lrange(lanes.name(COORDINATE, BUSY), 0, -1)
-    taken = [json.loads(message) for message in queues.lrange(STEPS, 0, -1)]
+    taken = [json.loads(message) for message in queues.lrange(AT_WORKERS, 0, -1)]
     assert {message["headers"]["task"] for message in taken} == {TAKE_TURNS}
+    assert queues.llen(STEPS) == queues.llen(COORDINATE) == 0
     assert busy
     assert not queues.exists(COORDINATE)
     named = [
@@ -193,6 +204,26 @@ def test_what_is_sent_at_once_is_as_celery_would_send_it(settings, queues):
             assert len(unlike) == 36
     assert ours == stock
     assert list(ours) == list(stock)
+    made.close()
+
+
+def test_what_is_taken_out_at_once_is_what_celery_would_have_taken(settings, queues):
+    """The conformance of what a spare thread takes (`workers.relief`), the stock way and ours."""
+    made = connect(settings)
+    step = StepId("local", new_run(), "a#1")
+    with made.app.connection() as connection, connection.SimpleQueue(STEPS) as stock:
+        for way in (made, replace(made, lists=None)):
+            for _ in range(2):
+                way.send([Hint(step=step, workflow="größe")])
+            taken = stock.get(timeout=10)
+            assert made.lists is not None
+            (queue, text) = made.lists.take([COORDINATE, STEPS], seconds=1)
+            body, headers, properties = opened(text)
+            assert queue == properties["delivery_info"]["routing_key"] == STEPS
+            assert json.loads(body)[0] == taken.payload[0] == [*step]
+            assert headers.keys() == taken.headers.keys()
+            assert headers["id"] == properties["correlation_id"]
+            assert made.lists.take([STEPS], seconds=0.01) is None
     made.close()
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from engine.settings import Settings
 from engine.store.ids import RunId
 from tests.support import platforms
 from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
+from tests.support.monitors import heard, told
 from tests.support.platforms import TENANT, publish, register
 
 VISIT = {"uses": "visit", "timeout": 60}
@@ -76,45 +75,6 @@ def start(platform: Platform, document: dict[str, Any], tmp_path: Path, **inputs
     run = launch.submit(platform, TENANT, publish(platform, document), variables, by="ada").run
     platform.broker.nudge([run])
     return run
-
-
-@contextmanager
-def heard(platform: Platform) -> Iterator[list[dict[str, Any]]]:
-    """What Celery's monitors are told of steps once they ask, for the length of a block."""
-    found: list[dict[str, Any]] = []
-    listening, over = threading.Event(), threading.Event()
-
-    def listen() -> None:
-        with platform.broker.app.connection() as connection:
-            receiver = platform.broker.app.events.Receiver(connection, handlers={"*": found.append})
-            consumer = receiver.itercapture(limit=None, timeout=None, wakeup=True)
-            listening.set()
-            for _ in consumer:
-                if over.is_set():
-                    return
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    assert listening.wait(30)
-    wait_until(lambda: any(e["type"] == "worker-heartbeat" for e in found), what="a heartbeat")
-    assert platform.broker.app.control.enable_events(reply=True)
-    yield found
-    over.set()
-    thread.join(30)
-
-
-def told(found: Sequence[dict[str, Any]], run: RunId) -> Counter[tuple[str, str]]:
-    """What was told of each step of a run."""
-    ids = {
-        event["uuid"]: event["args"].split()[1]
-        for event in list(found)
-        if event["type"] == "task-received"
-        and event["name"] == EXECUTE_STEP
-        and run.run in event["args"]
-    }
-    return Counter(
-        (ids[event["uuid"]], event["type"]) for event in list(found) if event.get("uuid") in ids
-    )
 
 
 @pytest.mark.usefixtures("running")
