@@ -32,12 +32,11 @@ COORDINATE = "coordinate"
 #: The tasks that carry a step out, and take the turns of runs.
 EXECUTE_STEP, TAKE_TURNS = "execute_step", "coordinate"
 
-#: The lane of the coordinators' queue for tenants with more runs to turn than others, and its name; workers
-#: that take turns take from it, too.
+#: Where workers are nudged that take turns. Not among steps: a turn does not wait for those.
+TURNS = f"{STEPS}:turns"
+#: The lane of either for tenants with more runs to turn than others, and its name for coordinators.
 BUSY = 1
 BEHIND = lanes.name(COORDINATE, BUSY)
-#: Where the other runs are nudged for whose turns workers take. Not among steps: a turn does not wait for those.
-AT_WORKERS = lanes.name(COORDINATE, BUSY + 1)
 #: Nudges a second that a tenant may keep up, and by how many it may be ahead of that.
 _PACE, _AHEAD = 20.0, 20.0
 
@@ -111,8 +110,8 @@ class Broker:
     lists: Lists | None = None
     #: What it was nudged for lately.
     pace: Pace = field(default_factory=Pace)
-    #: Where runs of tenants within their pace are nudged for.
-    within: str = COORDINATE
+    #: Where runs are nudged for.
+    turns: str = COORDINATE
 
     def send(self, hints: Sequence[Hint]) -> None:
         """Tell workers that steps are ready: one Celery task for each."""
@@ -125,7 +124,7 @@ class Broker:
         """
         by_queue: dict[str, list[RunId]] = {}
         for run in runs:
-            queue = BEHIND if self.pace.beyond(run.tenant) else self.within
+            queue = lanes.name(self.turns, BUSY if self.pace.beyond(run.tenant) else 0)
             by_queue.setdefault(queue, []).append(run)
         self._publish(
             [
@@ -190,7 +189,7 @@ def connect(settings: Settings) -> Broker:
         app=celery_app(settings),
         lists=lists(redis_of(settings.broker_url), timeout=_SOCKET_TIMEOUT),
         # Who takes the turn that makes a step ready goes on with it: no second message is sent for that.
-        within=AT_WORKERS if settings.worker_turns else COORDINATE,
+        turns=TURNS if settings.worker_turns else COORDINATE,
     )
 
 

@@ -22,7 +22,7 @@ from celery.beat import Scheduler
 from celery.utils.nodenames import gethostname, nodename
 
 from engine import lanes, telemetry
-from engine.broker import AT_WORKERS, BEHIND, COORDINATE, STEPS, Nudger, length
+from engine.broker import BUSY, COORDINATE, STEPS, TURNS, Nudger, length
 from engine.errors import Unavailable
 from engine.platform import DatabaseRole, Platform, build
 from engine.runs import sealing, turns
@@ -84,8 +84,8 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
     watchdog = Watchdog(platform, own.pulse, queues=queues, threads=threads)
     tasks.for_worker(app, own)
     lines = [lane for queue in queues for lane in lanes.names(queue)]
-    # Who takes the turn goes on with the step, for a tenant ahead of others as for the rest.
-    turned = () if coordinator is None else (AT_WORKERS, BEHIND)
+    # One that takes no turns asks who does.
+    turned = (TURNS, lanes.name(TURNS, BUSY))
     relief = (
         Relief(lists=platform.broker.lists, threads=going, steps=lines, turns=turned)
         if platform.broker.lists is not None and threads > 1

@@ -16,11 +16,11 @@ from celery import Celery
 
 from engine import lanes
 from engine.broker import (
-    AT_WORKERS,
     BUSY,
     COORDINATE,
     STEPS,
     TAKE_TURNS,
+    TURNS,
     Hint,
     Nudger,
     Pace,
@@ -144,8 +144,8 @@ def test_where_workers_take_turns_they_are_nudged_within_a_tenants_pace(settings
     made = connect(replace(settings, worker_turns=True))
     made.nudge([RunId("quiet", new_run())])
     made.nudge([RunId("busy", new_run()) for _ in range(100)])
-    busy = queues.lrange(lanes.name(COORDINATE, BUSY), 0, -1)
-    taken = [json.loads(message) for message in queues.lrange(AT_WORKERS, 0, -1)]
+    busy = queues.lrange(lanes.name(TURNS, BUSY), 0, -1)
+    taken = [json.loads(message) for message in queues.lrange(TURNS, 0, -1)]
     assert {message["headers"]["task"] for message in taken} == {TAKE_TURNS}
     assert queues.llen(STEPS) == queues.llen(COORDINATE) == 0
     assert busy

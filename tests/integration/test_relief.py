@@ -16,7 +16,7 @@ import redis
 from structlog.testing import capture_logs
 
 from engine import lanes
-from engine.broker import AT_WORKERS, STEPS
+from engine.broker import STEPS, TURNS
 from engine.envelope import lists
 from engine.platform import Platform
 from engine.runs import doctor, launch, tenants, views
@@ -203,7 +203,7 @@ def test_turns_do_not_wait_among_steps(stage: Stage, queues: redis.Redis) -> Non
     quiet = stage.submit(QUIET)
     wait_until(lambda: stage.begun(quiet), what="the spare thread to be at work, too")
     later = [stage.submit(OTHER, held=False) for _ in range(3)]
-    wait_until(lambda: queues.llen(AT_WORKERS) == len(later), what="turns that wait for a thread")
+    wait_until(lambda: queues.llen(TURNS) == len(later), what="turns that wait for a thread")
     assert queues.llen(STEPS) == THREADS
     stage.let_go(QUIET)
     # The busy tenant's go on all the while.
