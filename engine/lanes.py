@@ -5,8 +5,8 @@ would keep everybody else's waiting for a thousand others. So each queue is seve
 workers take from them in turn. A tenant's steps go into the lane that holds others of his already, else
 into the one that holds the fewest (`engine.store.steps`, which keeps the lane with the step): as long as
 there are as many lanes as busy tenants, each has one of his own. Where nobody is busy all is in the first
-lane, which is named as the queue is. Nor does a lane wait for others' steps to end: workers spare a thread for
-those of which they carry nothing out (`workers.relief`).
+lane, which is named as the queue is. Nor do tenants wait for the steps of others to end: a worker spares a thread
+for those of whom it carries nothing out (`workers.relief`).
 
 What a lane should hold stands in the rows: a message for every step in it that is ready, up to `FULL`.
 What lies beyond that waits in its row, and is sent as the lane empties, one tenant's as often as another's.

@@ -7,6 +7,7 @@ and heartbeats while a long step runs.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -81,34 +82,29 @@ def worker(settings: Settings, *, queues: Sequence[str] = (STEPS,)) -> None:
         follow=nudger.nudge_all,
         consumes=partial(succession.consumes, app),
     )
-    watchdog = Watchdog(platform, own.pulse, queues=queues, threads=threads)
+    watchdog = Watchdog(platform, own.pulse, queues=queues, full=partial(going.are_full, seconds=0))
     tasks.for_worker(app, own)
     lines = [lane for queue in queues for lane in lanes.names(queue)]
     # One that takes no turns asks who does.
-    turned = (TURNS, lanes.name(TURNS, BUSY))
-    relief = (
-        Relief(lists=platform.broker.lists, threads=going, steps=lines, turns=turned)
-        if platform.broker.lists is not None and threads > 1
-        else None
-    )
-    sandbox.start()
-    _tell(sandbox)
-    keeper.start()
-    watchdog.start()
-    if relief is not None:
-        relief.start()
-    try:
-        _serve(app, "worker", settings, queues=(*lines, *turned), threads=threads)
-    finally:
-        if relief is not None:
-            relief.close()
-        watchdog.close()
-        nudger.close()
-        keeper.close()
-        sandbox.close()
+    taken = (*lines, TURNS, lanes.name(TURNS, BUSY))
+    with contextlib.ExitStack() as closing:
+        # From the last to the first, whatever becomes of one: another signal may break it off.
+        closing.callback(platform.close)
         if coordinator is not None:
-            coordinator.close()
-        platform.close()
+            closing.callback(coordinator.close)
+        closing.callback(sandbox.close)
+        sandbox.start()
+        _tell(sandbox)
+        closing.callback(keeper.close)
+        keeper.start()
+        closing.callback(nudger.close)
+        closing.callback(watchdog.close)
+        watchdog.start()
+        if platform.broker.lists is not None and threads > 1:
+            relief = Relief(lists=platform.broker.lists, threads=going, queues=taken)
+            closing.callback(relief.close)
+            relief.start()
+        _serve(app, "worker", settings, queues=taken, threads=threads)
     if watchdog.bit:
         # Not in order, whatever Celery says: supervisors that ask start it again.
         sys.exit(DEAF)

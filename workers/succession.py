@@ -8,8 +8,7 @@ through Celery's own strategy, so that each step is a task of its own to Flower,
 Others must not wait for that. A thread goes on for a moment; beyond it only while others are left to those
 who come over the broker, and not for ever. It stops when the worker is told to stop, or to consume no more.
 Meanwhile the message that it began with counts as the one that it is at: none is fetched for a thread that
-is not free. What the threads are at is known (`Threads`), so that one may be spared for those who are left out
-(`workers.relief`).
+is not free. Whether all are at work is known (`Threads`), so that one more may be spared (`workers.relief`).
 
 This leans on Celery's ways to bring a pool and a request of one's own (`worker_pool`, `Task.Request`) and on
 how a pool is called, in this file alone. With a stock pool nothing goes on, and messages carry every step.
@@ -19,8 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +26,7 @@ import structlog
 from celery import Celery, bootsteps
 from celery.concurrency import base, thread
 from celery.worker import request, state
+from celery.worker.consumer.tasks import Tasks
 from kombu import message as kombu_message
 
 from engine import envelope
@@ -36,8 +35,7 @@ from engine.envelope import Message
 _StockPool: Any = thread.TaskPool
 _ApplyResult: Any = getattr(thread, "ApplyResult")  # noqa: B009  # its types leave it out
 _Carried: Any = kombu_message.Message
-#: Where a request stands among what its target is called with.
-_REQUEST = 2
+_RUNS: Any = getattr(bootsteps, "RUN")  # noqa: B009  # likewise
 
 _log = structlog.get_logger(__name__)
 
@@ -110,15 +108,19 @@ class TaskPool(_StockPool):  # type: ignore[misc]  # distributed without types
         self.consumer: Any = None
         #: The threads that go on.
         self._going: set[int] = set()
-        self._changed = threading.Condition()
+        #: Tasks that are given to threads, by their ids: what each is called, and its arguments as they came.
+        self._at: dict[str, tuple[str, Any]] = {}
+        #: How many of them came over the broker to the consumer, or what went on from those.
         self._taken = 0
-        #: Of which queues tasks are carried out, and how many.
-        self._at: Counter[str] = Counter()
+        self._changed = threading.Condition()
 
     def gives(self) -> bool:
         """Whether a thread may be given what did not come by way of the consumer's own loop."""
         consumer = self.consumer
         if consumer is None or consumer.task_consumer is None or _ending():
+            return False
+        if consumer.blueprint.state != _RUNS:
+            # It has lost the broker, or is about to end.
             return False
         # Where somebody has set a rate, the consumer's loop keeps it.
         return not any(consumer.task_buckets.values())
@@ -128,10 +130,9 @@ class TaskPool(_StockPool):  # type: ignore[misc]  # distributed without types
         with self._changed:
             return bool(self._changed.wait_for(lambda: self._taken >= self.limit, seconds))
 
-    def at(self) -> set[str]:
-        """The queues of which something is being carried out."""
-        with self._changed:
-            return {queue for queue, number in self._at.items() if number}
+    def at(self) -> Sequence[tuple[str, Any]]:
+        """The tasks that threads are at, each by its name and its body."""
+        return tuple(self._at.values())
 
     def lets_go_on(self, succession: _Succession) -> bool:
         """Whether a thread may be given another task."""
@@ -149,20 +150,28 @@ class TaskPool(_StockPool):  # type: ignore[misc]  # distributed without types
         kwargs: Any = None,
         callback: Any = None,
         accept_callback: Any = None,
-        **_: Any,
+        **__: Any,
     ) -> Any:
         """As the stock one does, but for what a thread goes on with: that is carried out at once."""
         applied = target, args, kwargs, callback, accept_callback
+        name, task, _, body, *_ = args
+        self._at[task] = name, body
         succession = _current()
-        if succession is None:
-            with self._changed:
-                self._taken += 1
-                if self._taken >= self.limit:
-                    self._changed.notify()
-            return _ApplyResult(self.executor.submit(self._work, *applied))
-        succession.heard = True
-        self._carry_out(*applied)
-        return None
+        if succession is not None:
+            succession.heard = True
+            self._carry_out(*applied)
+            return None
+        future = self.executor.submit(self._work, *applied)
+        with self._changed:
+            self._taken += 1
+            if self._taken >= self.limit:
+                self._changed.notify()
+        future.add_done_callback(self._free)
+        return _ApplyResult(future)
+
+    def _free(self, _: Any) -> None:
+        with self._changed:
+            self._taken -= 1
 
     def _work(self, *applied: Any) -> None:
         succession = _here.succession = _Succession(pool=self)
@@ -173,45 +182,43 @@ class TaskPool(_StockPool):  # type: ignore[misc]  # distributed without types
                 succession.following = None
                 succession.length += 1
                 self._going.add(threading.get_ident())
-                self._deliver(succession, _carried(message), unheard=unheard)
+                if not self._delivers(succession, _carried(message)):
+                    unheard()
         finally:
             self._going.discard(threading.get_ident())
             _here.succession = None
             for acknowledge in succession.owed:
                 acknowledge()
-            with self._changed:
-                self._taken -= 1
-
-    def receive(self, message: Any) -> None:
-        """Carry out, in this thread, a message that came otherwise than to the consumer."""
-        succession = _here.succession = _Succession(pool=self, goes_on=False)
-        try:
-            # What nobody hears of is gone, as for the consumer; the sweeper sends what is due again.
-            self._deliver(succession, message, unheard=_nothing)
-        finally:
-            _here.succession = None
 
     def _carry_out(self, target: Any, args: Any, *others: Any) -> None:
-        queue = args[_REQUEST]["delivery_info"]["routing_key"]
-        with self._changed:
-            self._at[queue] += 1
         try:
             base.apply_target(target, args, *others)
         finally:
-            with self._changed:
-                self._at[queue] -= 1
+            # A message may come twice, its task under the same id.
+            self._at.pop(args[1], None)
 
-    def _deliver(
-        self, succession: _Succession, message: Any, *, unheard: Callable[[], None]
-    ) -> None:
-        succession.heard = False
+    def receive(self, message: Any) -> bool:
+        """Carry out, in this thread, a message that came otherwise than to the consumer; whether that was done."""
+        succession = _here.succession = _Succession(pool=self, goes_on=False)
         try:
-            strategy = self.consumer.strategies[message.headers["task"]]
-            strategy(message, None, _nothing, _nothing, ())
+            return self._delivers(succession, message)
         finally:
-            if not succession.heard:
-                _log.info("task.unheard", task=message.headers["argsrepr"])
-                unheard()
+            _here.succession = None
+
+    def _delivers(self, succession: _Succession, message: Any) -> bool:
+        """Have a message carried out as Celery would; whether it was: it may have been revoked, say."""
+        succession.heard = False
+        # It goes once the worker has lost the broker, or is told to end.
+        consumer = self.consumer
+        try:
+            if consumer is not None:
+                strategy = consumer.strategies[message.headers["task"]]
+                strategy(message, None, _nothing, _nothing, ())
+        except Exception:  # noqa: BLE001  # whatever Celery, or a handler of its signals, raises
+            _log.exception("task.defect", task=message.headers.get("argsrepr"))
+        if not succession.heard:
+            _log.info("task.unheard", task=message.headers.get("argsrepr"))
+        return succession.heard
 
 
 @dataclass(slots=True)
@@ -232,14 +239,20 @@ class Threads:
         """Whether they may take what comes from a queue: the worker has not been told otherwise."""
         return self.pool is not None and self.pool.gives() and consumes(self.app, queue)
 
-    def at(self) -> Collection[str]:
-        """The queues of which something is being carried out."""
+    def at(self) -> Sequence[tuple[str, Any]]:
+        """The tasks that they are at, each by its name and its body."""
         return () if self.pool is None else self.pool.at()
 
-    def receive(self, text: bytes) -> None:
-        """Carry out a message, in this thread, which is one more; its text is as it lay in its queue."""
-        assert self.pool is not None
-        self.pool.receive(_received(text))
+    def are_cut_short(self) -> bool:
+        """Whether the worker was told to end without waiting for them."""
+        return _told(state.should_terminate)
+
+    def receive(self, text: bytes) -> bool:
+        """Carry out a message, in this thread, which is one more; its text is as it lay in its queue.
+
+        Whether it was: where not, it is the consumer's.
+        """
+        return self.pool is not None and self.pool.receive(_received(text))
 
 
 def go_on_in(app: Celery) -> Threads:
@@ -249,7 +262,9 @@ def go_on_in(app: Celery) -> Threads:
     threads = Threads(app)
 
     class Known(bootsteps.StartStopStep):
-        """A step of Celery's consumer: its pool knows it."""
+        """A step of Celery's consumer, taken when it has its queues: its pool knows it."""
+
+        requires = (Tasks,)
 
         def start(self, c: Any) -> None:
             c.pool.consumer = c
@@ -268,7 +283,12 @@ def consumes(app: Celery, queue: str) -> bool:
 
 
 def _ending() -> bool:
-    return any(told not in (None, False) for told in (state.should_stop, state.should_terminate))
+    return any(map(_told, (state.should_stop, state.should_terminate)))
+
+
+def _told(status: int | bool | None) -> bool:  # noqa: FBT001  # as Celery has it
+    """Whether it is an exit status, of which the best is 0."""
+    return status is not None and status is not False
 
 
 def _carried(message: Message) -> Any:

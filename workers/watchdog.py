@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -66,15 +66,18 @@ class _Due:
 
 
 class Watchdog:
-    """Looks from `start` to `close`; `bit` says whether it has ended the worker."""
+    """Looks from `start` to `close`; `bit` says whether it has ended the worker.
+
+    `full`: whether all the threads are at work.
+    """
 
     def __init__(
-        self, platform: Platform, pulse: Pulse, *, queues: Sequence[str], threads: int
+        self, platform: Platform, pulse: Pulse, *, queues: Sequence[str], full: Callable[[], bool]
     ) -> None:
         self._platform = platform
         self._pulse = pulse
         self._queues = tuple(queues)
-        self._threads = threads
+        self._full = full
         self._seconds = platform.settings.stall_seconds
         self._look = min(10.0, self._seconds / 6)
         self._due: dict[Held, _Due] = {}
@@ -105,7 +108,7 @@ class Watchdog:
     def _is_deaf(self) -> bool:
         """Whether work that was sent again has waited for so long for a worker that could take it."""
         now = time.monotonic()
-        if self._pulse.at_work >= self._threads or now - self._pulse.heard < self._look:
+        if self._full() or now - self._pulse.heard < self._look:
             self._due.clear()
             return False
         found = attempts.unanswered(self._platform, self._queues)

@@ -26,7 +26,7 @@ from celeriac.drill.resources import Taken
 from celeriac.drill.stage import Stage, staged
 from celeriac.embedded import processes
 from engine import lanes
-from engine.broker import BUSY, COORDINATE, STEPS
+from engine.broker import BUSY, COORDINATE, STEPS, TURNS
 from engine.runs import doctor
 from engine.store import session
 from web.server import SPARE_THREADS
@@ -44,7 +44,10 @@ POOL = 64 + SPARE_THREADS + 16
 #: With forty runs under way, of a few steps each.
 ROWS = 2_000
 LARGE = 10_000_000
-QUEUES = (*lanes.names(STEPS), COORDINATE, lanes.name(COORDINATE, BUSY))
+QUEUES = (
+    *lanes.names(STEPS),
+    *(lanes.name(queue, lane) for queue in (COORDINATE, TURNS) for lane in (0, BUSY)),
+)
 WRITE = f"def write(state):\n    return {{'text': 'x' * {LARGE}}}"
 WRITTEN = {"workflow": "written", "nodes": {"a": {"uses": "write"}}, "edges": ["a -> end"]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,9 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from engine import lanes
-from engine.broker import STEPS, TURNS
-from engine.envelope import lists
+from engine import envelope, lanes
+from engine.broker import EXECUTE_STEP, STEPS, TAKE_TURNS, TURNS
+from engine.envelope import Message, enveloped, lists
 from engine.platform import Platform
 from engine.runs import doctor, launch, tenants, views
 from engine.settings import Settings
@@ -26,7 +26,7 @@ from tests.support import platforms
 from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
 from tests.support.monitors import heard, told
 from tests.support.platforms import sql
-from workers.relief import LOOK, Relief
+from workers.relief import Relief
 from workers.succession import Threads
 
 BUSY, QUIET, OTHER = platforms.TENANT, "quiet", "other"
@@ -123,6 +123,22 @@ def test_who_is_left_out_waits_for_no_thread_and_the_busy_get_none_more(stage: S
     assert [(one.attempt, one.outcome) for one in tries] == [(1, "succeeded")] * 7
 
 
+@pytest.mark.parametrize("chosen", [{"worker_turns": False}, {"worker_turns": True}])
+def test_who_is_left_out_waits_for_no_thread_where_nothing_else_is_ready(stage: Stage) -> None:
+    """Then all steps are in one lane, those of whom the threads are at and his."""
+    busy = [stage.submit(BUSY) for _ in range(THREADS)]
+    wait_until(lambda: all(map(stage.begun, busy)), what="every thread to be at work")
+    quiet = stage.submit(QUIET)
+    wait_until(lambda: stage.begun(quiet), what="his step to begin")
+    more = [stage.submit(BUSY) for _ in range(THREADS)]
+    wait_until(lambda: stage.ready() == THREADS, what="more of the busy tenant to be ready")
+    stage.let_go(QUIET)
+    wait_for_end(stage.platform, [quiet])
+    again = stage.submit(QUIET, held=False)
+    wait_for_end(stage.platform, [again])
+    assert not any(map(stage.begun, more))
+
+
 def test_it_is_spared_for_one_at_a_time(stage: Stage) -> None:
     stage.flood()
     first = stage.submit(QUIET)
@@ -210,34 +226,48 @@ def test_turns_do_not_wait_among_steps(stage: Stage, queues: redis.Redis) -> Non
     wait_for_end(stage.platform, later)
 
 
-class Told:
-    """Threads that are full, and do as a test says."""
+class Given:
+    """Threads that do as a test says."""
 
     def __init__(self) -> None:
-        self.may = True
-        self.busy: set[str] = set()
+        self.full = self.may = True
         self.received: list[bytes] = []
         self.looked = threading.Event()
 
     def are_full(self, *, seconds: float) -> bool:
-        return seconds > 0
+        assert seconds < 1
+        self.looked.set()
+        return self.full
+
+    def at(self) -> Sequence[tuple[str, bytes]]:
+        """A step of one tenant, and a turn of another."""
+        opened = (
+            (EXECUTE_STEP, message("busy")),
+            (TAKE_TURNS, message("turning", task=TAKE_TURNS)),
+        )
+        return [(task, envelope.opened(text)[0]) for task, text in opened]
+
+    def are_cut_short(self) -> bool:
+        return False
 
     def may_take(self, _: str) -> bool:
-        self.looked.set()
         return self.may
 
-    def at(self) -> set[str]:
-        return self.busy
-
-    def receive(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> bool:
         self.received.append(text)
+        return True
+
+
+@pytest.fixture
+def threads() -> Given:
+    return Given()
 
 
 @contextmanager
-def looking(url: str, told: Told) -> Iterator[Relief]:
-    found = lists(url, timeout=2 * LOOK)
+def looking(url: str, threads: Given) -> Iterator[Relief]:
+    found = lists(url, timeout=5)
     assert found is not None
-    relief = Relief(lists=found, threads=cast("Threads", told), steps=["line"], turns=["turns"])
+    relief = Relief(lists=found, threads=cast("Threads", threads), queues=["line", "turns"])
     relief.start()
     try:
         yield relief
@@ -246,48 +276,122 @@ def looking(url: str, told: Told) -> Iterator[Relief]:
         found.close()
 
 
-@pytest.mark.parametrize("change", ["told to leave it alone", "come to it"])
+def message(tenant: str, *, task: str = EXECUTE_STEP) -> bytes:
+    run = "0190c0de-0000-7000-8000-000000000001"
+    args = [tenant, run, "a#1"] if task == EXECUTE_STEP else [[[tenant, run]]]
+    return enveloped(Message(queue="line", task=task, args=args, title=f"of {tenant}"))
+
+
+@pytest.mark.parametrize("change", ["told to leave it alone", "a thread has become free"])
 def test_what_comes_when_it_is_not_to_be_taken_any_more_is_put_back(
-    valkey_url: str, queues: redis.Redis, change: str
+    valkey_url: str, queues: redis.Redis, threads: Given, change: str
 ) -> None:
-    told = Told()
-    with looking(valkey_url, told):
-        wait_until(lambda: waits_for("line", queues), what="it to look")
-        if change == "come to it":
-            told.busy = {"line"}
+    first, second = message("quiet"), message("quiet")
+    with looking(valkey_url, threads):
+        wait_until(lambda: waits(queues), what="it to look")
+        if change == "a thread has become free":
+            threads.full = False
         else:
-            told.may = False
-        told.looked.clear()
-        queues.lpush("line", "next", "later")
-        assert told.looked.wait(10)
+            threads.may = False
+        threads.looked.clear()
+        queues.lpush("line", first, second)
+        assert threads.looked.wait(10)
         wait_until(lambda: queues.llen("line") == 2, what="it to be put back")
-    assert queues.lrange("line", 0, -1) == [b"later", b"next"]
-    assert told.received == []
+    assert queues.lrange("line", 0, -1) == [second, first]
+    assert threads.received == []
 
 
-def test_turns_are_taken_whatever_the_threads_are_at(valkey_url: str, queues: redis.Redis) -> None:
-    told = Told()
-    told.busy = {"line", "turns"}
-    with looking(valkey_url, told):
-        queues.lpush("line", "step")
-        queues.lpush("turns", "turn")
-        wait_until(lambda: told.received == [b"turn"], what="the turn to be taken")
-    assert queues.llen("line") == 1
+@pytest.mark.parametrize(
+    "next_one",
+    [
+        message("busy"),
+        message("turning"),
+        message("quiet", task="of somebody else"),
+        b"{}",
+        b"no message",
+        b"[]",
+        b'{"body": 1}',
+    ],
+    ids=[
+        "a tenant that is served",
+        "one whose turn is taken",
+        "a strange task",
+        "empty",
+        "not JSON",
+        "a list",
+        "no body",
+    ],
+)
+def test_what_is_not_for_it_stays_next_in_its_queue_and_keeps_it_from_no_other(
+    valkey_url: str, queues: redis.Redis, threads: Given, next_one: bytes
+) -> None:
+    quiet, behind = message("quiet"), message("other")
+    queues.lpush("line", next_one, behind)
+    with looking(valkey_url, threads):
+        queues.lpush("turns", quiet)
+        wait_until(lambda: threads.received == [quiet], what="what is for it to be taken")
+        # Somebody else takes what is not, and then it is asked for again.
+        wait_until(lambda: queues.rpop("line") == next_one, what="the other to be had")
+        wait_until(lambda: threads.received == [quiet, behind], what="the next to be taken")
+    assert not queues.exists("line")
+
+
+def test_turns_are_taken_whoever_is_served(
+    valkey_url: str, queues: redis.Redis, threads: Given
+) -> None:
+    turn = message("busy", task=TAKE_TURNS)
+    with looking(valkey_url, threads):
+        queues.lpush("line", message("busy"))
+        queues.lpush("turns", turn)
+        wait_until(lambda: threads.received == [turn], what="the turn to be taken")
+        wait_until(lambda: queues.llen("line") == 1, what="the step to be left")
+
+
+def test_what_was_not_carried_out_is_the_consumers(
+    valkey_url: str, queues: redis.Redis, threads: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+
+    def refuse(_: bytes) -> bool:
+        refused.set()
+        return False
+
+    monkeypatch.setattr(threads, "receive", refuse)
+    queues.lpush("line", message("quiet"))
+    with looking(valkey_url, threads):
+        assert refused.wait(10)
+    assert queues.lrange("line", 0, -1) != []
 
 
 def test_a_broker_that_is_away_is_told_of_once_and_looked_for_again(
-    monkeypatch: pytest.MonkeyPatch,
+    threads: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.relief.LOOK", 0.05)
-    told = Told()
-    with capture_logs() as logs, looking("redis://127.0.0.1:1/0", told):
+    with capture_logs() as logs, looking("redis://127.0.0.1:1/0", threads):
         for _ in range(5):
-            told.looked.clear()
-            assert told.looked.wait(10)
+            threads.looked.clear()
+            assert threads.looked.wait(10)
     (failed,) = logs
     assert (failed["event"], failed["log_level"]) == ("relief.failed", "warning")
 
 
-def waits_for(queue: str, client: redis.Redis) -> bool:
-    """Whether somebody waits for a message of a queue."""
-    return any(one["cmd"] == "brpop" for one in client.client_list()) and not client.exists(queue)
+def test_a_stop_that_is_cut_short_does_not_wait_for_what_it_is_at(
+    valkey_url: str, queues: redis.Redis, threads: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_it, go = threading.Event(), threading.Event()
+
+    def stay(_: bytes) -> bool:
+        at_it.set()
+        return go.wait(60)
+
+    monkeypatch.setattr(threads, "receive", stay)
+    monkeypatch.setattr(threads, "are_cut_short", at_it.is_set)
+    queues.lpush("line", message("quiet"))
+    with looking(valkey_url, threads):
+        assert at_it.wait(10)
+    go.set()
+
+
+def waits(client: redis.Redis) -> bool:
+    """Whether somebody waits for a message."""
+    return any(one["cmd"] == "brpop" for one in client.client_list())

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+from celery.worker import state
 
 from engine import lanes
 from engine.broker import EXECUTE_STEP, STEPS
@@ -21,6 +23,7 @@ from tests.support import platforms
 from tests.support.fleet import Fleet, fleet, wait_for_end, wait_until, witnessed
 from tests.support.monitors import heard, told
 from tests.support.platforms import TENANT, publish, register
+from workers import succession
 
 VISIT = {"uses": "visit", "timeout": 60}
 
@@ -179,3 +182,19 @@ def _ending(platform: Platform) -> bool:
     """Whether no worker answers any more: it has left its loop, and waits for its threads."""
     answers = platform.broker.app.control.ping(timeout=0.5)
     return not any(name.startswith("worker") for answer in answers for name in answer)
+
+
+@pytest.mark.parametrize("told", ["should_stop", "should_terminate"])
+def test_nothing_more_is_given_to_threads_of_a_worker_that_is_to_end(
+    monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """Also where its consumer was not stopped: the best of exit statuses is 0."""
+    pool = succession.TaskPool(limit=1)
+    running = SimpleNamespace(state=1)
+    pool.consumer = SimpleNamespace(task_consumer=object(), task_buckets={}, blueprint=running)
+    assert pool.gives()
+    monkeypatch.setattr(state, told, 0)
+    assert not pool.gives()
+    monkeypatch.setattr(state, told, None)
+    running.state = 2
+    assert not pool.gives()
