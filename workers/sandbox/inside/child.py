@@ -23,6 +23,9 @@ from .perform import Stage, perform
 SOCKET = 3
 #: The exit status of a child that had no memory left to say so.
 OUT_OF_MEMORY = 77
+_SEED_BYTES = 32
+#: A job of so many bytes takes no memory that had to be counted.
+_SHORT = 65_536
 
 
 def live(*, parent: int, messages: int, output: int, errors: int, walls: around.Walls) -> NoReturn:
@@ -38,26 +41,28 @@ def live(*, parent: int, messages: int, output: int, errors: int, walls: around.
     _take_descriptors(messages, output, errors, walls)
     _take_signals()
     first = remains.origin() if walls.tier.executions > 1 else None
+    size: int | None = None
     for number in range(1, walls.tier.executions + 1):
-        head, *parts = _carry_out(walls)
-        stands = (
-            first is not None
-            and number < walls.tier.executions
-            and head.get("reason") != "memory"
-            and remains.cleared(first)
-        )
-        if stands:
+        head, *parts = _carry_out(walls, size)
+        size = None
+        if first is not None and number < walls.tier.executions and head.get("reason") != "memory":
+            size = remains.cleared(first)
+        if size is not None:
             head |= {"stands": True, **_used()}
         wire.send(SOCKET, json.dumps(head).encode(), *parts)
-        if not stands:
+        if size is None:
             break
     os._exit(0)
 
 
-def _carry_out(walls: around.Walls) -> tuple[Any, ...]:
-    """Carry out the next execution; the head of its report, and the rest."""
+def _carry_out(walls: around.Walls, size: int | None) -> tuple[Any, ...]:
+    """Carry out the next execution; the head of its report, and the rest.
+
+    `size`: the address space of this process before, in bytes, where that is known.
+    """
     try:
-        job = json.loads(bytes(wire.receive(SOCKET)[0]))
+        letter = bytes(wire.receive(SOCKET)[0])
+        job = json.loads(letter)
     except EOFError:  # nobody needs it any more
         os._exit(0)
     limits = job["limits"]
@@ -69,7 +74,7 @@ def _carry_out(walls: around.Walls) -> tuple[Any, ...]:
         around.raise_walls(
             walls,
             cpu_seconds=limits["cpu_seconds"],
-            memory_bytes=limits["memory_bytes"],
+            memory_bytes=_size(size, letter) + limits["memory_bytes"],
             file_bytes=limits["file_bytes"],
             files=[Opened(path=path, write=write) for path, write in job["files"]],
         )
@@ -79,6 +84,11 @@ def _carry_out(walls: around.Walls) -> tuple[Any, ...]:
     log.flush()
     head, *parts = report
     return (json.loads(head), *parts)
+
+
+def _size(before: int | None, letter: bytes) -> int:
+    """What this process has by now, a job of some size included."""
+    return remains.size() if before is None or len(letter) > _SHORT else before
 
 
 def _used() -> dict[str, float]:
@@ -112,7 +122,8 @@ def _take_signals() -> None:
 
 def _reseed() -> None:
     """Every fork of one zygote would else draw the same numbers."""
-    random.seed()
+    # As many bytes as nobody guesses; by itself it asks the kernel for 2,500.
+    random.seed(int.from_bytes(os.urandom(_SEED_BYTES), "big"))
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
 

@@ -1,7 +1,7 @@
 """What an execution leaves in a process that is to carry out another one.
 
-`origin` is how the process was before the first one. `cleared` puts back what can be put back and
-says whether the rest is as it was: a process of which it is not true carries out nothing more.
+`origin` is how the process was before the first one. `cleared` puts back what can be put back, and finds
+whether the rest is as it was: a process of which it is not true carries out nothing more.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _SIGNALS = tuple(sorted(signal.valid_signals()))
 #: A thread that has been joined may take this long to be gone for the kernel, too.
 _JOINED_SECONDS = 0.001
+#: The number of threads and the address space in bytes, in what the kernel says of a process (proc(5)).
+_THREADS, _SIZE = 20 - 3, 23 - 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +82,19 @@ def origin() -> Origin | None:
     )
 
 
-def cleared(first: Origin) -> bool:
-    """Put the process back to how it was; whether it may carry out another execution."""
+def cleared(first: Origin) -> int | None:
+    """Put the process back to how it was; its address space in bytes, if it may carry out another execution."""
     try:
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
         if signal.sigpending():  # blocked until now, for nobody
-            return False
+            return None
         _restore(first)
         process.flush()
-        return (
-            _fixed() == first.fixed
-            and size() - first.size <= _GROWTH
-            and _childless()
-            and _single()
-        )
+        grown = _single_size() if _fixed() == first.fixed and _childless() else None
+        return grown if grown is not None and grown - first.size <= _GROWTH else None
     except BaseException:  # noqa: BLE001  # the last word of a handler that was just taken away
-        return False
+        return None
 
 
 def size() -> int:
@@ -151,13 +149,18 @@ def _childless() -> bool:
     return False
 
 
-def _single() -> bool:
-    """Whether it has one thread, as the kernel counts: Python knows only of those it was told of."""
+def _single_size() -> int | None:
+    """The address space, where there is one thread, as the kernel counts: Python knows only of those it
+    was told of.
+    """
     if threading.active_count() > 1:
-        return False
+        return None
     until = time.monotonic() + _JOINED_SECONDS
-    while len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208  # pathlib costs more than the read
+    while True:
+        # What stands behind the name, which may be any, from the third field on.
+        fields = process.told("/proc/self/stat").rpartition(b")")[2].split(None, _SIZE + 1)
+        if int(fields[_THREADS]) == 1:
+            return int(fields[_SIZE])
         if time.monotonic() > until:
-            return False
+            return None
         time.sleep(_JOINED_SECONDS / 10)
-    return True

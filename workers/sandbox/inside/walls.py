@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import filters, landlock, namespaces, process, remains
+from . import filters, landlock, namespaces, process
 from .landlock import Opened
 
 #: From the weakest to the strongest.
@@ -121,19 +121,21 @@ def raise_walls(
     file_bytes: int = 0,
     files: Sequence[Opened] = (),
 ) -> None:
-    """Limit this process for good. Raises `OSError` for files that cannot be opened."""
+    """Limit this process for good. Raises `OSError` for files that cannot be opened.
+
+    `memory_bytes` counts what it has already, which user code is not charged for.
+    """
     tier = walls.tier
-    # What it has already, user code is not charged for.
-    memory = _given[0] = remains.size() + memory_bytes
+    _given[0] = memory_bytes
     if tier.may_fork:
-        _bound(tier, cpu_seconds=cpu_seconds, memory=memory)
+        _bound(tier, cpu_seconds=cpu_seconds, memory=memory_bytes)
         return
     writing = any(file.write for file in files)
     # The soft limit ends the process with SIGXCPU, which names the reason; the hard one is
     # for code that catches that signal, and for the first process of a namespace, whom only
     # the kernel's last word reaches.
     _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)
-    _limit(resource.RLIMIT_AS, memory, memory + _LAST_WORDS)
+    _limit(resource.RLIMIT_AS, memory_bytes, memory_bytes + _LAST_WORDS)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, tier.files)
     _limit(resource.RLIMIT_FSIZE, file_bytes if writing else tier.file_bytes)
