@@ -67,12 +67,21 @@ def measure(servers: Servers) -> Figures:
         # Most likely a result that it waited for in vain; its last line says so.
         why = ended.stderr.strip().rpartition("\n")[2]
         raise Unended(f"{_settings()['script']} ended with {ended.returncode}: {why}")
-    told: Any = json.loads(ended.stdout.splitlines()[-1])
-    return {
+    return read(ended.stdout.splitlines()[-1])
+
+
+def read(line: str) -> Figures:
+    """What the script told at last. Raises `Unended` where a figure that decides is not among it."""
+    told: Any = json.loads(line)
+    found = {
         name: float(told[workload][figure])
         for name, (workload, figure) in _NAMES.items()
         if figure in told.get(workload, {})
     }
+    if lacking := [name for name in DECIDES if name not in found]:
+        # It goes on where one of its workloads has not ended, and says so in its place.
+        raise Unended(f"{_settings()['script']} told no {', '.join(lacking)}: {line[-300:]}")
+    return found
 
 
 def verdict(pairs: Sequence[tuple[Figures, Figures]]) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class Relief:
 
 
 def _tenants(task: str, body: bytes) -> set[str]:
-    """Whose steps a message of ours is for."""
-    first, *_ = orjson.loads(body)[0]
-    return {tenant for tenant, _ in first} if task == TAKE_TURNS else {first}
+    """Whose steps a message is for, if it is one of ours."""
+    if task == EXECUTE_STEP:
+        return {orjson.loads(body)[0][0]}
+    return {tenant for tenant, _ in orjson.loads(body)[0][0]} if task == TAKE_TURNS else set()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from benchmarks import picture, publish, reference, report
 from benchmarks.report import RAW, Measured
+from benchmarks.workloads import Unended
 
 RATES = {"steps_per_second": 500.0, "chain_ms_per_step": 2.0, "fan_out_s": 1.0}
 COST = {
@@ -115,6 +117,17 @@ def test_a_run_that_nobody_could_check_says_so():
 
 
 # --- what is published ------------------------------------------------------------------------------
+
+
+def test_a_script_that_tells_half_of_what_decides_has_not_ended() -> None:
+    """Its workloads fail one by one; then it is run again, rather than that nobody can compare."""
+    whole = {"W1": {"ms_per_step": 2.0}, "W2": {"steps_per_s": 700}, "W3": {"error": "hung"}}
+    assert reference.read(json.dumps(whole)) == {
+        "chain_ms_per_step": 2.0,
+        "steps_per_second": 700.0,
+    }
+    with pytest.raises(Unended, match="steps_per_second"):
+        reference.read(json.dumps({**whole, "W2": {"error": "hung"}}))
 
 
 def test_a_run_that_is_whole_is_published(found):
