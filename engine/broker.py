@@ -188,7 +188,7 @@ def connect(settings: Settings) -> Broker:
     return Broker(
         app=celery_app(settings),
         lists=lists(redis_of(settings.broker_url), timeout=_SOCKET_TIMEOUT),
-        # Who takes the turn that makes a step ready goes on with it: no second message is sent for that.
+        # Who takes the turn that makes a step ready goes on with it, as a rule: no second message is sent for that.
         turns=TURNS if settings.worker_turns else COORDINATE,
     )
 

@@ -101,7 +101,7 @@ class Relief:
             body, headers, _ = envelope.opened(text)
             task = str(headers["task"])
             asked = _tenants(task, body)
-        except (KeyError, LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError):
             # The consumer knows what to do with what is no message of ours.
             return False
         if task == TAKE_TURNS:

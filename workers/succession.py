@@ -110,7 +110,7 @@ class TaskPool(_StockPool):  # type: ignore[misc]  # distributed without types
         self._going: set[int] = set()
         #: Tasks that are given to threads, by their ids: what each is called, and its arguments as they came.
         self._at: dict[str, tuple[str, Any]] = {}
-        #: How many of them came over the broker to the consumer, or what went on from those.
+        #: Messages of the consumer whose threads are not free yet.
         self._taken = 0
         self._changed = threading.Condition()
 
@@ -132,6 +132,7 @@ class TaskPool(_StockPool):  # type: ignore[misc]  # distributed without types
 
     def at(self) -> Sequence[tuple[str, Any]]:
         """The tasks that threads are at, each by its name and its body."""
+        # In one go, whoever adds to them meanwhile.
         return tuple(self._at.values())
 
     def lets_go_on(self, succession: _Succession) -> bool:
@@ -150,11 +151,11 @@ class TaskPool(_StockPool):  # type: ignore[misc]  # distributed without types
         kwargs: Any = None,
         callback: Any = None,
         accept_callback: Any = None,
-        **__: Any,
+        **_: Any,
     ) -> Any:
         """As the stock one does, but for what a thread goes on with: that is carried out at once."""
         applied = target, args, kwargs, callback, accept_callback
-        name, task, _, body, *_ = args
+        name, task, _request, body = args[:4]
         self._at[task] = name, body
         succession = _current()
         if succession is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import redis
 
 from engine.platform import DatabaseRole, Platform
 from engine.runs import doctor
@@ -17,6 +18,14 @@ from tests.support.platforms import Sent
 from workers.execution import Worker, name_of
 from workers.keeper import Keeper
 from workers.sandbox import Sandbox
+
+
+@pytest.fixture
+def queues(valkey_url: str) -> Iterator[redis.Redis]:
+    """The broker's own view of its queues."""
+    client = redis.Redis.from_url(valkey_url)
+    yield client
+    client.close()
 
 
 @pytest.fixture

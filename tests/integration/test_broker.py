@@ -10,7 +10,6 @@ import time
 from dataclasses import replace
 
 import pytest
-import redis
 from amqp.exceptions import RecoverableConnectionError
 from celery import Celery
 
@@ -47,13 +46,6 @@ def failing(monkeypatch, fail):
     """Let either way of sending fail."""
     monkeypatch.setattr(Celery, "send_task", lambda _, *__, **___: fail())
     monkeypatch.setattr(Lists, "push", lambda _, __: fail())
-
-
-@pytest.fixture
-def queues(valkey_url):
-    client = redis.Redis.from_url(valkey_url)
-    yield client
-    client.close()
 
 
 @pytest.fixture(params=["at once", "by Celery"])

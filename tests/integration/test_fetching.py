@@ -25,14 +25,6 @@ from workers import fetching
 ROOM = 5
 
 
-@pytest.fixture
-def server(valkey_url: str) -> Iterator[redis.Redis]:
-    """The broker's own view of its queues."""
-    client = redis.Redis.from_url(valkey_url)
-    yield client
-    client.close()
-
-
 def sent(settings: Settings, number: int) -> list[str]:
     """Messages of so many steps in the queue; their keys."""
     broker = connect(settings)
@@ -111,25 +103,25 @@ def test_what_follows_from_the_first_message_can_wait_for_the_last_that_came_wit
     fetching.handed_out()
 
 
-def test_many_messages_are_all_sent_in_their_order(settings: Settings, server: redis.Redis) -> None:
+def test_many_messages_are_all_sent_in_their_order(settings: Settings, queues: redis.Redis) -> None:
     keys = sent(settings, 2 * envelope.TOGETHER + 1)
     found = [
         json.loads(base64.b64decode(json.loads(text)["body"]))[0][2]
-        for text in server.lrange(STEPS, 0, -1)
+        for text in queues.lrange(STEPS, 0, -1)
     ]
     assert found[::-1] == keys
 
 
 @pytest.mark.parametrize("way", ["stock", "together"])
 def test_whoever_has_room_gets_messages_in_their_order_and_leaves_the_rest(
-    settings: Settings, server: redis.Redis, way: str, request: pytest.FixtureRequest
+    settings: Settings, queues: redis.Redis, way: str, request: pytest.FixtureRequest
 ) -> None:
     if way == "together":
         request.getfixturevalue("together")
     keys = sent(settings, 12)
     with consuming(settings) as (connection, got):
         assert drained(connection, got, ROOM) == keys[:ROOM]
-        assert server.llen(STEPS) == len(keys) - ROOM
+        assert queues.llen(STEPS) == len(keys) - ROOM
         for _, message in got:
             message.ack()
         assert drained(connection, got, 2 * ROOM) == keys[: 2 * ROOM]
@@ -211,14 +203,14 @@ def test_any_other_trouble_of_the_server_is_raised(
 
 
 def test_workers_and_coordinators_fetch_so(
-    settings: Settings, server: redis.Redis, tmp_path: Path
+    settings: Settings, queues: redis.Redis, tmp_path: Path
 ) -> None:
-    ours = server.connection_pool.connection_kwargs["db"]
+    ours = queues.connection_pool.connection_kwargs["db"]
 
     def asking() -> int:
         return sum(
             client["cmd"] == "blmpop" and int(client["db"]) == ours
-            for client in server.client_list()
+            for client in queues.client_list()
         )
 
     with fleet(settings, ["worker", "coordinator"], tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import redis
 from structlog.testing import capture_logs
 
 from engine import envelope, lanes
-from engine.broker import EXECUTE_STEP, STEPS, TAKE_TURNS, TURNS
+from engine.broker import EXECUTE_STEP, STEPS, TAKE_TURNS, TURNS, connect
 from engine.envelope import Message, enveloped, lists
 from engine.platform import Platform
 from engine.runs import doctor, launch, tenants, views
@@ -44,13 +44,19 @@ class Stage:
     versions: Mapping[str, str]
     folder: Path
 
-    def submit(self, tenant: str, *, held: bool = True) -> RunId:
+    def submit(
+        self,
+        tenant: str,
+        *,
+        held: bool = True,
+        nudge: Callable[[Sequence[RunId]], None] | None = None,
+    ) -> RunId:
         """A run of one step, which waits for `let_go` where it is to be held."""
         inputs = {"witness": str(self.folder / "witness"), "n": 0}
         if held:
             inputs["go"] = str(self.folder / f"go-{tenant}")
         run = launch.submit(self.platform, tenant, self.versions[tenant], inputs, by="ada").run
-        self.platform.broker.nudge([run])
+        (nudge or self.platform.broker.nudge)([run])
         return run
 
     def let_go(self, tenant: str) -> None:
@@ -96,13 +102,6 @@ def stage(given: Settings, tmp_path: Path) -> Iterator[Stage]:
             wait_until(lambda: bool(worker(built)), what="a worker")
             yield Stage(platform=built, fleet=started, versions=versions, folder=tmp_path)
         assert doctor.examine(built.database) == ()
-
-
-@pytest.fixture
-def queues(valkey_url: str) -> Iterator[redis.Redis]:
-    client = redis.Redis.from_url(valkey_url)
-    yield client
-    client.close()
 
 
 def worker(platform: Platform) -> str | None:
@@ -177,14 +176,14 @@ def test_a_worker_that_is_told_to_leave_a_queue_alone_spares_nothing_for_it(
     wait_until(lambda: queues.llen(lane) == 1, what="a message that nobody takes")
     # What is looked for by then is looked for without that lane.
     other = stage.submit(OTHER, held=False)
-    wait_until(lambda: stage.ready() == THREADS + 2 or stage.begun(other), what="another to come")
+    wait_until(lambda: stage.begun(other), what="another to be served")
     assert not stage.begun(run)
     control.add_consumer(lane, destination=[worker(stage.platform)], reply=True, timeout=10)
     wait_for_end(stage.platform, [run])
 
 
 def test_a_worker_that_is_told_to_end_ends_what_it_spared_a_thread_for(
-    stage: Stage, given: Settings
+    stage: Stage,
 ) -> None:
     stage.flood()
     run = stage.submit(QUIET)
@@ -200,7 +199,6 @@ def test_a_worker_that_is_told_to_end_ends_what_it_spared_a_thread_for(
     (one,) = views.attempts(stage.platform, run)
     assert (one.attempt, one.outcome) == (1, "succeeded")
     assert one.worker.endswith(f":{before}")
-    assert given.lease_seconds == 60.0
 
 
 @pytest.mark.parametrize("chosen", [{"concurrency": 1}])
@@ -224,6 +222,17 @@ def test_turns_do_not_wait_among_steps(stage: Stage, queues: redis.Redis) -> Non
     stage.let_go(QUIET)
     # The busy tenant's go on all the while.
     wait_for_end(stage.platform, later)
+
+
+def test_workers_that_take_no_turns_ask_who_does_where_they_are_nudged_for_them(
+    stage: Stage, queues: redis.Redis
+) -> None:
+    """The web was told that workers take turns, and they were not."""
+    nudging = connect(replace(stage.platform.settings, worker_turns=True))
+    run = stage.submit(QUIET, held=False, nudge=nudging.nudge)
+    wait_for_end(stage.platform, [run])
+    nudging.close()
+    assert not any(queues.exists(lanes.name(TURNS, lane)) for lane in (0, 1))
 
 
 class Given:

@@ -66,13 +66,6 @@ def running(going: Settings, platform: Platform, tmp_path: Path) -> Iterator[Fle
     assert doctor.examine(platform.database) == ()
 
 
-@pytest.fixture
-def queues(valkey_url: str) -> Iterator[redis.Redis]:
-    client = redis.Redis.from_url(valkey_url)
-    yield client
-    client.close()
-
-
 def start(platform: Platform, document: dict[str, Any], tmp_path: Path, **inputs: Any) -> RunId:
     variables = {"witness": str(tmp_path / "witness"), **inputs}
     run = launch.submit(platform, TENANT, publish(platform, document), variables, by="ada").run
