@@ -114,7 +114,7 @@ def shared() -> Services:
 def create_database(services: Services) -> str:
     """A database of its own for one test, with today's schema; its URL."""
     name = f"test_{uuid4().hex[:12]}"
-    _execute(services.cluster, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    _execute(services.cluster, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY FILE_COPY')
     return services.cluster.url(name)
 
 
