@@ -40,7 +40,7 @@ long: $(STAMP) ## Run the tests that take minutes, one after the other (without 
 
 .PHONY: simulate
 simulate: $(STAMP) ## Live through 50 000 seeds of faults (`make test` does through some of them)
-	@SIMULATOR_SEEDS=50000 $(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 tests/simulator -k nothing_wrong
+	@SIMULATOR_SEEDS=50000 $(BIN)/python -m pytest -q -n $(JOBS) --maxprocesses 8 tests/simulator tests/unit/test_retrace.py -k 'nothing_wrong or lived_through_trouble'
 
 .PHONY: fuzz
 fuzz: $(STAMP) ## Ask every route tens of thousands of things (`make test` asks some of them)

@@ -146,20 +146,20 @@ def _work(node: Node) -> tuple[object, ...]:
 class _Undone:
     """When it was answered what is to be undone next, and how often that was asked."""
 
-    seqs: deque[int] = field(default_factory=deque)
+    #: The line of each answer, and its time.
+    answers: deque[tuple[int, datetime]] = field(default_factory=deque)
     asked: int = 0
 
     def due(self) -> float:
         """When the next answer came: never, or at once if it was not asked."""
-        if self.seqs:
-            return self.seqs[0]
+        if self.answers:
+            return self.answers[0][0]
         return math.inf if self.asked > 0 else 0
 
-    def answered(self) -> None:
-        """Take note of an answer."""
-        if self.seqs:
-            self.seqs.popleft()
+    def answered(self) -> datetime | None:
+        """Take note of an answer; the time of the one that came then."""
         self.asked -= 1
+        return self.answers.popleft()[1] if self.answers else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -290,13 +290,19 @@ class _Retrace:
         return seq, give()
 
     def _unheard(self) -> list[tuple[float, _Give]]:
-        """What came for steps that were gone by then: nobody hears more of it than the time."""
+        """What came for steps that were gone by then."""
         gone = self._met - self._state.steps.keys()
         late = [events for key in gone if (events := self._told.events.get(key))]
-        return [
-            (events[0][0], partial(lambda rest: msg.Ticked(at=rest.popleft()[1].at), events))
-            for events in late
-        ]
+        return [(events[0][0], partial(self._late, events)) for events in late]
+
+    def _late(self, events: deque[tuple[int, msg.AnyEvent]]) -> msg.AnyEvent:
+        """What nobody hears more of than the time, unless it says that something was done.
+
+        That is to be undone although it came late. Where a step is gone here alone, what it did would have
+        been refused.
+        """
+        event = events.popleft()[1]
+        return event if self._first is None and _is_done(event) else msg.Ticked(at=event.at)
 
     def _offer(self, step: Step) -> tuple[float, _Give] | None:
         """What there is for a step to hear, and when it came."""
@@ -455,6 +461,8 @@ class _Retrace:
         """Set up a wait: what was waited for then comes again, but for items."""
         node, events = self._other.node(step.node), self._told.events.get(step.key, deque())
         kept = events.popleft()[1] if events and isinstance(events[0][1], _OWN) else None
+        # An answer has a time of its own: that of the turn, whatever clocks said to who was heard in it.
+        now = self._now if kept is None else kept.at
         before = self._before(step.node)
         if isinstance(node.wait, Map):
             names = waiting.scope_of(self._state, step, read=self._read)
@@ -463,22 +471,23 @@ class _Retrace:
                 count = len(waiting.items(node, node.wait, scope))
             except Unfit as unfit:
                 return msg.NotOpened(
-                    at=self._now, step=step.key, reason=unfit.reason, message=unfit.message
+                    at=now, step=step.key, reason=unfit.reason, message=unfit.message
                 )
             told = self._told.items.get(step.key)
             if told != count:
                 self._part("items", step.key, told, count)
-            return msg.Opened(at=self._now, step=step.key, items=count)
+            return msg.Opened(at=now, step=step.key, items=count)
         if isinstance(kept, msg.Opened) or (
             isinstance(kept, msg.NotOpened) and before is not None and before.wait == node.wait
         ):
             return kept
-        return msg.Opened(at=self._now, step=step.key)
+        return msg.Opened(at=now, step=step.key)
 
     def _saved(self, step: Step) -> msg.Saved | msg.NotSaved:
         events = self._told.events.get(step.key)
+        now = self._now
         if events and isinstance(events[0][1], _OWN):
-            events.popleft()
+            now = events.popleft()[1].at
         before = self._before(step.node)
         if before is None or before.save != self._other.node(step.node).save:
             self._apart = True
@@ -486,7 +495,7 @@ class _Retrace:
         while True:
             try:
                 return waiting.saved(
-                    self._other, self._state, step, self._now, read=self._read, kept=kept
+                    self._other, self._state, step, now, read=self._read, kept=kept
                 )
             except Overflowing as overflowing:
                 # They would be kept as blobs; a name by which they are known is all that it takes.
@@ -497,7 +506,7 @@ class _Retrace:
 
     def _undo(self, before: int | None) -> msg.UndoFound | msg.NothingToUndo:
         """The last thing done, in what has come of it here, that has a handler."""
-        self._told.undone.answered()
+        now = self._told.undone.answered() or self._now
         nodes = {node.id for node in self._other.nodes.values() if node.compensate}
         last = len(self._entries) + 1 if before is None else before
         seen: set[msg.StepKey] = set()
@@ -508,8 +517,8 @@ class _Retrace:
                 seen.add(record.step)
                 node, _, iteration = record.step.rpartition("#")
                 if seq < last and node in nodes and iteration.isdigit():
-                    return msg.UndoFound(at=self._now, step=record.step, node=NodeId(node), seq=seq)
-        return msg.NothingToUndo(at=self._now)
+                    return msg.UndoFound(at=now, step=record.step, node=NodeId(node), seq=seq)
+        return msg.NothingToUndo(at=now)
 
     # --- comparing ----------------------------------------------------------------------------
 
@@ -584,7 +593,7 @@ def _told(lines: Sequence[msg.Entry]) -> _Told:
             case msg.FindUndo():
                 found.undone.asked += 1
             case msg.UndoFound() | msg.NothingToUndo():
-                found.undone.seqs.append(seq)
+                found.undone.answers.append((seq, record.at))
             case _ if isinstance(record, _ELSEWHERE):
                 pass
             case _ if isinstance(record, _CONTROLS):

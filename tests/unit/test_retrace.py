@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,18 +12,21 @@ from celeriac.testing import EPOCH, Fault
 from celeriac.testing import run as run_in_memory
 from engine import documents, retrace
 from engine.core import messages as msg
-from engine.core.graph import Graph
+from engine.core.graph import Graph, NodeId
 from engine.core.policy import DEFAULT
 from engine.core.state import State
-from engine.core.values import Json, Ref
+from engine.core.transitions import RunStatus
+from engine.core.values import Inline, Json, Ref
 from engine.retrace import Retraced
 from tests.simulator.graphs import GRAPHS as SIMULATED
+from tests.simulator.graphs import HASTY, PATIENT
 from tests.simulator.play import live
 from tests.support.patterns import ACTS, FUNCTIONS, GRAPHS, INPUTS, WORKFLOWS, read
-from tests.support.play import LINE, NOW, submitted, succeeded, turn
+from tests.support.play import LINE, NOW, at, failed, submitted, succeeded, turn
 
-#: Worlds that are lived through; they are those of the simulator.
-SEEDS = 400
+#: Worlds that are lived through, those of the simulator: one for every ten that it has itself.
+CHUNK = 400
+SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "4000")) // 10
 
 
 class Inlined:
@@ -44,9 +48,10 @@ def again(
     return retrace.retrace(graph, other or graph, run, lines, policy=DEFAULT, read=Inlined())
 
 
-def test_runs_that_lived_through_trouble_go_where_they_went() -> None:
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_runs_that_lived_through_trouble_go_where_they_went(first: int) -> None:
     seen: Counter[str] = Counter()
-    for seed in range(SEEDS):
+    for seed in range(first, first + CHUNK):
         for name, run in live(seed).runs.items():
             if any(isinstance(entry.record, msg.RollbackRequested) for entry in run.history):
                 continue  # backtests leave it out: its record holds two courses
@@ -63,6 +68,48 @@ def test_a_step_that_was_skipped_before_it_was_admitted_is_skipped_again() -> No
     then = turn(LINE, first.state, succeeded("b#1"))
     found = again(LINE, "r1", [*first.entries, *then.entries])
     assert (found.first, found.same_end, found.missing) == (None, True, ())
+
+
+def test_an_answer_comes_again_at_its_own_time_whatever_the_clock_said_before_and_after() -> None:
+    """Clocks are set: a thread that waits from then on would else have waited for too long by now."""
+    q = msg.StepKey("q#1")
+    came = msg.WaitEnded(at=at(1), step=q, attempt=1, result=Inline(value={"said": "yes"}))
+    inputs = submitted(n=None, got=None, said=None)
+    lines, state = played(PATIENT, inputs, msg.Opened(at=at(0), step=q), came)
+    # The clock has been put forward by the turn that heard it, and is put back.
+    more, state = played(PATIENT, msg.Saved(at=at(21), step=q, patch={"said": "yes"}), state=state)
+    done = succeeded("a#1", seconds=23, patch={"n": 1}), succeeded("j#1", seconds=24)
+    last, state = played(PATIENT, msg.Ticked(at=at(13)), *done, state=state)
+    assert (state.status, state.variables["n"]) == (RunStatus.COMPLETED, 1)
+    found = again(PATIENT, "r1", [*lines, *more, *last])
+    assert (found.first, found.same_path, found.same_end) == (None, True, True)
+
+
+def test_what_was_done_when_its_step_was_gone_is_undone_again() -> None:
+    lines, state = played(HASTY, submitted(), failed("boom#1", terminal=True))
+    late, state = played(HASTY, succeeded("a#1"), state=state)
+    found = msg.UndoFound(at=NOW, step=msg.StepKey("a#1"), node=NodeId("a"), seq=len(lines) + 1)
+    more, state = played(HASTY, found, state=state)
+    assert set(state.steps) == {"undo a#1"}
+    told = again(HASTY, "r1", [*lines, *late, *more])
+    assert (told.first, told.same_path, told.made) == (None, True, ADMITTED | {("undo a#1", 1)})
+
+
+#: What is admitted at once of that graph.
+ADMITTED = {("a#1", 1), ("b#1", 1), ("boom#1", 1)}
+
+
+def played(
+    graph: Graph, *events: msg.AnyEvent, state: State | None = None
+) -> tuple[Sequence[msg.Entry], State]:
+    """What a run comes to, one turn for each event."""
+    lines: list[msg.Entry] = []
+    state = state or State(run="r1")
+    for event in events:
+        taken = turn(graph, state, event)
+        state = taken.state
+        lines += taken.entries
+    return lines, state
 
 
 @pytest.mark.parametrize("name", sorted(GRAPHS))
