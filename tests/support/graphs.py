@@ -222,8 +222,10 @@ def graphs(draw: st.DrawFn) -> Graph:
         found.setdefault(END.id, END)
     start = draw(st.sampled_from([*found]))
     ends = draw(st.lists(st.tuples(*[st.sampled_from([*found])] * 2), max_size=9))
-    reached = {target for source, target in ends if source != target}
-    ends += [(start, name) for name in found if name not in reached and name != start]
+    reached = {start}
+    while more := {target for source, target in ends if source in reached} - reached:
+        reached |= more
+    ends += [(start, name) for name in found if name not in reached]
     edges = [draw(arrows(index, *pair)) for index, pair in enumerate(ends)]
     return Graph(
         workflow=draw(WORKFLOWS),
